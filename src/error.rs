@@ -1,0 +1,106 @@
+//! One error type for the whole crate.
+//!
+//! People read the message and its chain of causes; callers branch on the [`ErrorKind`], which alone decides the
+//! exit code.
+
+use std::fmt;
+use std::path::Path;
+
+/// What went wrong, as far as a caller may want to act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller asked for something that cannot be: a wrong argument, an empty folder, a bad configuration.
+    Usage,
+    /// A picture cannot be read, or it is not the kind of picture the package was enrolled with.
+    Image,
+    /// A package is damaged, incomplete, unsafe, or of an unknown version.
+    Package,
+    /// A network is not one that this program can run.
+    Model,
+    /// ONNX Runtime is missing, too old, or failed.
+    Runtime,
+    /// A number that must be finite is not.
+    NotFinite,
+    /// A file could not be read or written.
+    Io,
+    /// The disk is full.
+    StorageFull,
+    /// A labeled data set does not have the layout it was said to have.
+    Dataset,
+}
+
+impl ErrorKind {
+    /// The process exit code: 2 for usage, 3 for every other fault.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            ErrorKind::Usage => 2,
+            _ => 3,
+        }
+    }
+}
+
+/// A failure: a kind, a message that says what to do, and the cause if there is one.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error without an underlying cause.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), source: None }
+    }
+
+    /// The same error with what caused it.
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// A failed file operation on `path`; `doing` completes "cannot … PATH". A full disk gets its own kind.
+    pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
+        let full =
+            matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        let (kind, advice) = if full {
+            (ErrorKind::StorageFull, ": the disk is full; free some space and try again")
+        } else {
+            (ErrorKind::Io, "")
+        };
+        Error::new(kind, format!("cannot {doing} {}{advice}", path.display())).with_source(source)
+    }
+
+    /// The kind, for callers to branch on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The message followed by every cause, joined by `: `.
+    pub fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(c) = cause {
+            text.push_str(": ");
+            text.push_str(&c.to_string());
+            cause = c.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| s.as_ref() as _)
+    }
+}

@@ -1,0 +1,7 @@
+//! Pixels: what a picture is, how it becomes model input, and how positions on the model's grid come back to it.
+
+mod frame;
+mod geometry;
+
+pub use frame::{Color, Frame};
+pub use geometry::{Geometry, Placement};

@@ -1,0 +1,8 @@
+//! weakrest: an industrial visual inspector that learns from good parts.
+
+pub mod error;
+pub mod evaluate;
+pub mod imaging;
+pub mod posfar;
+
+pub use error::{Error, ErrorKind, Result};
