@@ -75,6 +75,12 @@ impl Error {
         Error::new(kind, format!("cannot {doing} {}{advice}", path.display())).with_source(source)
     }
 
+    /// The same error with `place` (a file, a key) in front of its message.
+    pub fn within(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// The kind, for callers to branch on.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -3,6 +3,7 @@
 pub mod error;
 pub mod evaluate;
 pub mod imaging;
+pub mod inspector;
 pub mod posfar;
 
 pub use error::{Error, ErrorKind, Result};

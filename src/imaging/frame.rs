@@ -1,0 +1,218 @@
+//! Decoded pictures.
+
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::path::Path;
+
+use image::codecs::png::PngDecoder;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a pixel holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Color {
+    /// One brightness per pixel.
+    Gray,
+    /// Red, green, blue.
+    Rgb,
+}
+
+impl Color {
+    /// Bytes per pixel.
+    pub fn channels(self) -> usize {
+        match self {
+            Color::Gray => 1,
+            Color::Rgb => 3,
+        }
+    }
+}
+
+impl std::fmt::Display for Color {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Color::Gray => "gray",
+            Color::Rgb => "color",
+        })
+    }
+}
+
+/// A picture: 8 bits per channel, rows from the top, channels interleaved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    width: u32,
+    height: u32,
+    color: Color,
+    pixels: Vec<u8>,
+}
+
+impl Frame {
+    /// The most pixels that a picture may have. Above it a file is refused by its header, before memory is taken.
+    pub const MAX_PIXELS: u64 = 100_000_000;
+
+    /// A frame from raw pixels.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Image`] when a side is zero, there are more than [`Frame::MAX_PIXELS`], or `pixels` does not
+    /// hold `width × height × channels` bytes.
+    pub fn new(width: u32, height: u32, color: Color, pixels: Vec<u8>) -> Result<Self> {
+        check_size(width, height)?;
+        let expected = width as usize * height as usize * color.channels();
+        if pixels.len() != expected {
+            return Err(Error::new(
+                ErrorKind::Image,
+                format!("a {width}×{height} {color} frame needs {expected} bytes, got {}", pixels.len()),
+            ));
+        }
+        Ok(Frame { width, height, color, pixels })
+    }
+
+    /// Reads a PNG, JPEG, BMP or TIFF file of 8 or 16 bits per channel, gray or color.
+    ///
+    /// 16-bit values are scaled to 8 bits over their full range, transparency is ignored, and the orientation that
+    /// a camera noted in the file is applied.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the file cannot be read; [`ErrorKind::Image`] when it is not such a picture, is
+    /// damaged, is animated or has several pages, or is larger than [`Frame::MAX_PIXELS`]. Messages name the file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        Self::decode(&bytes).map_err(|e| e.within(&path.display().to_string()))
+    }
+
+    /// The same as [`Frame::open`] for bytes in memory.
+    ///
+    /// # Errors
+    /// As [`Frame::open`], without a file name.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let bad = |what: &str| Error::new(ErrorKind::Image, what);
+        if bytes.is_empty() {
+            return Err(bad("the file is empty"));
+        }
+        let format = image::guess_format(bytes)
+            .ok()
+            .filter(|f| {
+                matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)
+            })
+            .ok_or_else(|| bad("not a PNG, JPEG, BMP or TIFF picture"))?;
+        refuse_sequences(bytes, format)?;
+
+        let mut reader = ImageReader::with_format(BufReader::new(Cursor::new(bytes)), format);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(Self::MAX_PIXELS * 8 + (64 << 20));
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(undecodable)?;
+        let (width, height) = decoder.dimensions();
+        check_size(width, height)?;
+        let orientation = decoder.orientation().map_err(undecodable)?;
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+        picture.apply_orientation(orientation);
+
+        let color = if picture.color().has_color() { Color::Rgb } else { Color::Gray };
+        let (width, height) = (picture.width(), picture.height());
+        let pixels = match color {
+            Color::Gray => picture.into_luma8().into_raw(),
+            Color::Rgb => picture.into_rgb8().into_raw(),
+        };
+        Self::new(width, height, color, pixels)
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// What a pixel holds.
+    pub fn color(&self) -> Color {
+        self.color
+    }
+
+    /// The pixels: rows from the top, channels interleaved, `width × height × channels` bytes.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The frame as an RGB picture of the `image` crate, for drawing and saving.
+    pub fn to_rgb(&self) -> image::RgbImage {
+        let rgb = match self.color {
+            Color::Rgb => self.pixels.clone(),
+            Color::Gray => self.pixels.iter().flat_map(|&v| [v; 3]).collect(),
+        };
+        // The size invariant of `new` makes the buffer exactly large enough.
+        image::RgbImage::from_raw(self.width, self.height, rgb).unwrap_or_default()
+    }
+}
+
+fn check_size(width: u32, height: u32) -> Result<()> {
+    if width == 0 || height == 0 {
+        return Err(Error::new(ErrorKind::Image, "the picture has no pixels"));
+    }
+    if u64::from(width) * u64::from(height) > Frame::MAX_PIXELS {
+        return Err(Error::new(
+            ErrorKind::Image,
+            format!(
+                "{width}×{height} pixels is more than the {} million that a picture may have; crop or scale it first",
+                Frame::MAX_PIXELS / 1_000_000
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn undecodable(e: ImageError) -> Error {
+    let message = match &e {
+        ImageError::Limits(_) => "the picture is too large to decode",
+        _ => "the picture is damaged or cut short",
+    };
+    Error::new(ErrorKind::Image, message).with_source(e)
+}
+
+/// A part has one picture. Taking the first of several silently would inspect something the user did not mean.
+fn refuse_sequences(bytes: &[u8], format: ImageFormat) -> Result<()> {
+    let several = match format {
+        ImageFormat::Png => {
+            PngDecoder::new(Cursor::new(bytes)).and_then(|d| d.is_apng()).map_err(undecodable)?
+        }
+        ImageFormat::Tiff => tiff_has_more_pages(Cursor::new(bytes)),
+        _ => false,
+    };
+    if several {
+        return Err(Error::new(
+            ErrorKind::Image,
+            "the file is animated or has several pages; save the one picture that is meant",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the first image file directory of a TIFF links to a second one. A malformed file answers `false`: the
+/// decoder has the better error message.
+fn tiff_has_more_pages(mut file: impl BufRead + Seek) -> bool {
+    use std::io::SeekFrom;
+    let mut read = || -> std::io::Result<bool> {
+        let mut head = [0u8; 8];
+        file.read_exact(&mut head)?;
+        let little = &head[..2] == b"II";
+        let u16_of = |b: [u8; 2]| if little { u16::from_le_bytes(b) } else { u16::from_be_bytes(b) };
+        let u32_of = |b: [u8; 4]| if little { u32::from_le_bytes(b) } else { u32::from_be_bytes(b) };
+        if u16_of([head[2], head[3]]) != 42 {
+            return Ok(false);
+        }
+        let first = u32_of([head[4], head[5], head[6], head[7]]);
+        file.seek(SeekFrom::Start(u64::from(first)))?;
+        let mut count = [0u8; 2];
+        file.read_exact(&mut count)?;
+        file.seek(SeekFrom::Current(12 * i64::from(u16_of(count))))?;
+        let mut next = [0u8; 4];
+        file.read_exact(&mut next)?;
+        Ok(u32_of(next) != 0)
+    };
+    read().unwrap_or(false)
+}

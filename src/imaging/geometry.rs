@@ -1,0 +1,138 @@
+//! The one place where pixels become model input and grid positions become pixels again.
+//!
+//! A frame is scaled so that its longest side has the configured length, its aspect kept, and set into the top left
+//! corner of a canvas whose sides are multiples of what the network needs. The rest of the canvas repeats the
+//! frame's last column and row. Grid cells beyond the frame are *padding*: they enter neither bank, map nor score.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use ndarray::Array4;
+use serde::{Deserialize, Serialize};
+
+use super::{Color, Frame};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How frames become model input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Geometry {
+    /// Length of a frame's longest side after scaling, in pixels.
+    pub longest_side: u32,
+    /// The network takes inputs whose sides are multiples of this.
+    pub multiple: u32,
+    /// Pixels per grid cell.
+    pub stride: u32,
+    /// Mean of each channel, for pixel values in 0..1, red first.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, for pixel values in 0..1, red first.
+    pub std: [f32; 3],
+}
+
+/// Where a frame of some size lies on the model's canvas and grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// The frame's own size in pixels.
+    pub frame: (u32, u32),
+    /// Width and height of the scaled frame on the canvas, in pixels.
+    pub content: (u32, u32),
+    /// Width and height of the canvas, in pixels.
+    pub canvas: (u32, u32),
+    /// Rows and columns of grid cells that show some of the frame.
+    pub grid: (usize, usize),
+    /// Pixels per grid cell.
+    pub stride: u32,
+}
+
+impl Geometry {
+    /// Longest side that can be configured, in pixels.
+    pub const MAX_LONGEST_SIDE: u32 = 4096;
+
+    /// Checks that every number makes sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the value that does not.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |m: String| Err(Error::new(ErrorKind::Usage, m));
+        if self.multiple == 0 || self.stride == 0 || !self.multiple.is_multiple_of(self.stride) {
+            return bad(format!(
+                "the input multiple ({}) must be a multiple of the grid stride ({})",
+                self.multiple, self.stride
+            ));
+        }
+        if self.longest_side < self.multiple || self.longest_side > Self::MAX_LONGEST_SIDE {
+            return bad(format!(
+                "the longest side must be {} to {} pixels, not {}",
+                self.multiple,
+                Self::MAX_LONGEST_SIDE,
+                self.longest_side
+            ));
+        }
+        if self.mean.iter().any(|v| !v.is_finite()) || self.std.iter().any(|v| !v.is_finite() || *v <= 0.0) {
+            return bad("the channels' mean must be finite and their standard deviation positive".into());
+        }
+        Ok(())
+    }
+
+    /// Where a `width` × `height` frame lies.
+    pub fn place(&self, width: u32, height: u32) -> Placement {
+        let longest = u64::from(width.max(height)).max(1);
+        let scaled = |side: u32| {
+            let v = (u64::from(side) * u64::from(self.longest_side) * 2 + longest) / (2 * longest);
+            (v as u32).max(1)
+        };
+        let content = (scaled(width), scaled(height));
+        let canvas = (content.0.next_multiple_of(self.multiple), content.1.next_multiple_of(self.multiple));
+        let grid = (content.1.div_ceil(self.stride) as usize, content.0.div_ceil(self.stride) as usize);
+        Placement { frame: (width, height), content, canvas, grid, stride: self.stride }
+    }
+
+    /// Scales a frame to its content size. A frame that already has it comes back as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Image`] when the resizer refuses the buffers.
+    pub fn scale(&self, frame: &Frame) -> Result<Frame> {
+        let (width, height) = self.place(frame.width(), frame.height()).content;
+        if (width, height) == (frame.width(), frame.height()) {
+            return Ok(frame.clone());
+        }
+        let kind = match frame.color() {
+            Color::Gray => PixelType::U8,
+            Color::Rgb => PixelType::U8x3,
+        };
+        let refuse =
+            |e: &dyn std::fmt::Display| Error::new(ErrorKind::Image, format!("cannot scale the frame: {e}"));
+        let from =
+            ImageRef::new(frame.width(), frame.height(), frame.pixels(), kind).map_err(|e| refuse(&e))?;
+        let mut to = Image::new(width, height, kind);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        Resizer::new().resize(&from, &mut to, &options).map_err(|e| refuse(&e))?;
+        Frame::new(width, height, frame.color(), to.into_vec())
+    }
+
+    /// Writes a frame of content size into `input` `[1, 3, canvas height, canvas width]`, normalized, reallocating
+    /// it only when the canvas changed.
+    pub fn fill_input(&self, content: &Frame, placement: &Placement, input: &mut Array4<f32>) {
+        let (canvas_w, canvas_h) = (placement.canvas.0 as usize, placement.canvas.1 as usize);
+        let shape = (1, 3, canvas_h, canvas_w);
+        if input.dim() != shape {
+            *input = Array4::zeros(shape);
+        }
+        let (w, h) = (content.width() as usize, content.height() as usize);
+        let channels = content.color().channels();
+        let plane = canvas_w * canvas_h;
+        let Some(out) = input.as_slice_mut() else { return };
+        for c in 0..3 {
+            let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - self.mean[c]) / self.std[c]);
+            let source = if channels == 1 { 0 } else { c };
+            for y in 0..canvas_h {
+                let line = &content.pixels()[y.min(h - 1) * w * channels..][..w * channels];
+                let target = &mut out[c * plane + y * canvas_w..][..canvas_w];
+                for (t, pixel) in target.iter_mut().zip(line.chunks_exact(channels)) {
+                    *t = table[usize::from(pixel[source])];
+                }
+                let last = target[w - 1];
+                target[w..].fill(last);
+            }
+        }
+    }
+}

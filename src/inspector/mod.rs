@@ -1,0 +1,5 @@
+//! The engine: frame → inspection.
+
+mod inspection;
+
+pub use inspection::{AnomalyMap, Inspection, Region, StageTimes, Verdict};
