@@ -1,9 +1,16 @@
 //! weakrest: an industrial visual inspector that learns from good parts.
 
+pub mod anomaly;
+pub mod enroll;
 pub mod error;
 pub mod evaluate;
 pub mod imaging;
 pub mod inspector;
+pub mod onnx;
+pub mod package;
 pub mod posfar;
 
 pub use error::{Error, ErrorKind, Result};
+pub use imaging::{Color, Frame};
+pub use inspector::{Inspection, Inspector, Region, Verdict};
+pub use package::Package;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use image::codecs::png::PngDecoder;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 
@@ -82,31 +83,32 @@ impl Frame {
         Self::decode(&bytes).map_err(|e| e.within(&path.display().to_string()))
     }
 
+    /// Width, height and color of a picture as [`Frame::open`] would give them, from its header alone.
+    ///
+    /// # Errors
+    /// As [`Frame::open`], as far as the header tells.
+    pub fn header(path: impl AsRef<Path>) -> Result<(u32, u32, Color)> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let (decoder, orientation) = open_decoder(&bytes).map_err(|e| e.within(&path.display().to_string()))?;
+        let (width, height) = decoder.dimensions();
+        let color = if decoder.color_type().has_color() { Color::Rgb } else { Color::Gray };
+        let upright = !matches!(
+            orientation,
+            Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH
+        );
+        Ok(if upright { (width, height, color) } else { (height, width, color) })
+    }
+
     /// The same as [`Frame::open`] for bytes in memory.
     ///
     /// # Errors
     /// As [`Frame::open`], without a file name.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let bad = |what: &str| Error::new(ErrorKind::Image, what);
-        if bytes.is_empty() {
-            return Err(bad("the file is empty"));
-        }
-        let format = image::guess_format(bytes)
-            .ok()
-            .filter(|f| {
-                matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)
-            })
-            .ok_or_else(|| bad("not a PNG, JPEG, BMP or TIFF picture"))?;
-        refuse_sequences(bytes, format)?;
-
-        let mut reader = ImageReader::with_format(BufReader::new(Cursor::new(bytes)), format);
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(Self::MAX_PIXELS * 8 + (64 << 20));
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(undecodable)?;
-        let (width, height) = decoder.dimensions();
-        check_size(width, height)?;
-        let orientation = decoder.orientation().map_err(undecodable)?;
+        let (decoder, orientation) = open_decoder(bytes)?;
         let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
         picture.apply_orientation(orientation);
 
@@ -148,6 +150,31 @@ impl Frame {
         // The size invariant of `new` makes the buffer exactly large enough.
         image::RgbImage::from_raw(self.width, self.height, rgb).unwrap_or_default()
     }
+}
+
+/// A decoder for bytes that a [`Frame`] may come from, its header checked.
+fn open_decoder(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, Orientation)> {
+    let bad = |what: &str| Error::new(ErrorKind::Image, what);
+    if bytes.is_empty() {
+        return Err(bad("the file is empty"));
+    }
+    let format = image::guess_format(bytes)
+        .ok()
+        .filter(|f| {
+            matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)
+        })
+        .ok_or_else(|| bad("not a PNG, JPEG, BMP or TIFF picture"))?;
+    refuse_sequences(bytes, format)?;
+
+    let mut reader = ImageReader::with_format(BufReader::new(Cursor::new(bytes)), format);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(Frame::MAX_PIXELS * 8 + (64 << 20));
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(undecodable)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height)?;
+    let orientation = decoder.orientation().map_err(undecodable)?;
+    Ok((decoder, orientation))
 }
 
 fn check_size(width: u32, height: u32) -> Result<()> {

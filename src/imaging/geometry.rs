@@ -29,7 +29,7 @@ pub struct Geometry {
 }
 
 /// Where a frame of some size lies on the model's canvas and grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Placement {
     /// The frame's own size in pixels.
     pub frame: (u32, u32),

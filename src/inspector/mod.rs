@@ -1,5 +1,13 @@
-//! The engine: frame → inspection.
+//! The engine: frame → inspection, in three stages that a pipeline runs on three threads and everyone else calls in a
+//! row.
 
+mod engine;
 mod inspection;
 
-pub use inspection::{AnomalyMap, Inspection, Region, StageTimes, Verdict};
+pub use engine::{
+    ClassifyStage, FeatureStage, Features, FrameResiduals, Inspector, Options, ResidualStage,
+};
+pub use inspection::{Inspection, StageTimes, Verdict};
+
+pub use crate::anomaly::{AnomalyMap, Region};
+

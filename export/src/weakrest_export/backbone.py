@@ -1,0 +1,123 @@
+"""From a network's name to the files of a backbone."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from weakrest_export.errors import Exit, ExportError
+from weakrest_export.graph import INPUT, OUTPUT, FeatureGrid, check_parity, onnx_bytes
+from weakrest_export.manifest import Manifest
+from weakrest_export.networks import PRETRAINED, Network, load
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An exported backbone, not yet written.
+
+    Attributes:
+        manifest: what is beside the graph.
+        model: the ONNX file's bytes.
+        license_text: contents of `manifest.license_file`.
+        difference: between graph and network, see `graph.check_parity`.
+    """
+
+    manifest: Manifest
+    model: bytes
+    license_text: str | None
+    difference: float
+
+
+def export(
+    network: str,
+    taps: Sequence[int] = (4, 8, 16),
+    grid: int = 8,
+    channels: int | None = None,
+    weights: str = PRETRAINED,
+    name: str | None = None,
+) -> Backbone:
+    """Builds a network, exports it and checks the graph against it.
+
+    Args:
+        network: see `networks.load`.
+        taps: strides of the feature maps, in pixels.
+        grid: stride of the output, in pixels; a power of two.
+        channels: to which the concatenation is averaged; None keeps all.
+        weights: see `networks.load`.
+        name: of the backbone; by default the network's, with `-` for `:`.
+
+    Raises:
+        ExportError: see `networks.load`, `graph.FeatureGrid` and `graph.check_parity`.
+    """
+    title = name if name is not None else network.replace(":", "-")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")
+    loaded = load(network, taps, weights)
+    features = FeatureGrid(loaded, grid, channels).eval()
+    model = onnx_bytes(features, title)
+    side = features.multiple
+    difference = check_parity(features, model, [(1, 4 * side, 4 * side), (2, 2 * side, 5 * side)])
+    manifest = _manifest(title, loaded, features, grid, model)
+    return Backbone(manifest, model, loaded.license.text, difference)
+
+
+def _manifest(name: str, network: Network, features: FeatureGrid, grid: int, model: bytes) -> Manifest:
+    return Manifest(
+        name=name,
+        source=network.source,
+        license=network.license.spdx,
+        license_file=network.license.file,
+        sha256=hashlib.sha256(model).hexdigest(),
+        input=INPUT,
+        output=OUTPUT,
+        color="rgb",
+        mean=network.mean,
+        std=network.std,
+        stride=grid,
+        multiple=features.multiple,
+        channels=features.channels,
+        taps=network.tapped.taps,
+    )
+
+
+def write(backbone: Backbone, directory: Path) -> Path:
+    """Writes `NAME.onnx`, `NAME.toml` and the license's text into an existing directory.
+
+    Each file appears whole or not at all. The manifest comes last: until then an older one does not
+    match the new graph's hash, so a reader refuses the pair instead of mixing them.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        ExportError: if the directory is missing or cannot be written.
+    """
+    if not directory.is_dir():
+        raise ExportError(f"output directory {directory} does not exist: create it first")
+    manifest = directory / f"{backbone.manifest.name}.toml"
+    try:
+        if backbone.manifest.license_file and backbone.license_text:
+            _write(directory / backbone.manifest.license_file, backbone.license_text.encode())
+        _write(directory / f"{backbone.manifest.name}.onnx", backbone.model)
+        _write(manifest, backbone.manifest.to_toml().encode())
+    except OSError as error:
+        raise ExportError(f"cannot write to {directory}: {error}", Exit.FAULT) from error
+    return manifest
+
+
+def _write(path: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            # Temporary files are readable by their owner only; these are meant to be shared.
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink()
+            raise

@@ -1,0 +1,95 @@
+"""The command line: `weakrest-export backbone NETWORK`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from weakrest_export import __version__
+from weakrest_export.errors import Exit, ExportError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code, see `errors.Exit`."""
+    options = _parser().parse_args(arguments)
+    try:
+        _backbone(options)
+    except ExportError as error:
+        print(f"weakrest-export: {error}", file=sys.stderr)
+        return error.exit
+    return Exit.OK
+
+
+def _backbone(options: argparse.Namespace) -> None:
+    if not options.out.is_dir():
+        raise ExportError(f"output directory {options.out} does not exist: create it first")
+
+    # PyTorch takes seconds to import, which --help and usage errors need not wait for.
+    from weakrest_export import backbone
+
+    made = backbone.export(
+        options.network,
+        taps=options.taps,
+        grid=options.grid,
+        channels=options.channels,
+        weights=options.weights,
+        name=options.name,
+    )
+    path = backbone.write(made, options.out)
+    manifest = made.manifest
+    print(
+        f"{path.with_suffix('.onnx')}: {len(made.model) / 1e6:.1f} MB, {manifest.channels} channels at "
+        f"stride {manifest.stride}, input sides multiples of {manifest.multiple}, "
+        f"differs from PyTorch by {made.difference:.0e}"
+    )
+    print(f"{path}: {manifest.source}, license {manifest.license}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weakrest-export", description="Prepare networks for weakrest, offline."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    backbone = commands.add_parser(
+        "backbone",
+        help="export a pretrained network's feature maps to ONNX",
+        description="Export a pretrained network's feature maps, on one grid, to NAME.onnx and NAME.toml.",
+    )
+    backbone.add_argument(
+        "network",
+        metavar="NETWORK",
+        help="efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, torchvision:NAME or timm:NAME",
+    )
+    backbone.add_argument(
+        "--taps",
+        type=int,
+        nargs="+",
+        default=[4, 8, 16],
+        metavar="STRIDE",
+        help="strides of the feature maps to use (default: 4 8 16)",
+    )
+    backbone.add_argument(
+        "--grid", type=int, default=8, metavar="STRIDE", help="stride of the output grid (default: 8)"
+    )
+    backbone.add_argument(
+        "--channels",
+        type=int,
+        metavar="N",
+        help="average neighboring channels down to N (default: keep all)",
+    )
+    backbone.add_argument(
+        "--weights",
+        default="pretrained",
+        metavar="WEIGHTS",
+        help="pretrained (default), a torchvision tag such as IMAGENET1K_V1, or none (random, for tests)",
+    )
+    backbone.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="existing directory to write to (default: .)",
+    )
+    backbone.add_argument("--name", metavar="NAME", help="of the files (default: the network's name)")
+    return parser

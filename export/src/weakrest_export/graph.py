@@ -1,0 +1,199 @@
+"""Feature maps of several strides on one grid, as a graph of constant shape arithmetic."""
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakrest_export.errors import Exit, ExportError
+from weakrest_export.networks import Network
+
+OPSET = 17
+"""The newest operator set that TensorRT 8.6 takes."""
+
+INPUT = "image"
+OUTPUT = "features"
+
+TOLERANCE = 1e-4
+"""Largest accepted difference between graph and network, relative to the largest feature (or 1)."""
+
+
+class FeatureGrid(nn.Module):
+    """Local means of a network's maps, brought to one grid and concatenated.
+
+    Each map is averaged over 3×3 cells (at the border over the cells that exist), then resized to the
+    grid: finer maps by the mean of the cells that fall into one grid cell, coarser ones bilinearly
+    between cell centers. Optionally the concatenated channels are averaged in groups to fewer.
+
+    Input `[N, 3, H, W]`, normalized RGB, H and W multiples of `multiple`.
+    Output `[N, channels, H / grid, W / grid]`.
+
+    Raises:
+        ExportError: if the grid is not a power of two, or `channels` is more than the taps have.
+    """
+
+    def __init__(self, network: Network, grid: int, channels: int | None = None) -> None:
+        super().__init__()
+        if grid < 1 or grid & (grid - 1):
+            raise ExportError(f"grid {grid}: must be a power of two, such as 4, 8 or 16")
+        taps = network.tapped.taps
+        self.body = network.tapped.body
+        self.factors = [_factor(tap.stride, grid) for tap in taps]
+        self.multiple = max(grid, *(tap.stride for tap in taps))
+        available = sum(tap.channels for tap in taps)
+        self.channels = available if channels is None else channels
+        if not 1 <= self.channels <= available:
+            raise ExportError(f"channels {channels}: must be between 1 and the taps' {available}")
+        self.pool: Tensor | None
+        pool = None if channels is None else group_means(available, channels)[:, :, None, None]
+        self.register_buffer("pool", pool)
+
+    def forward(self, image: Tensor) -> Tensor:
+        cells = [
+            _resize(F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False), factor)
+            for cells, factor in zip(self.body(image), self.factors, strict=True)
+        ]
+        features = torch.cat(cells, 1)
+        return features if self.pool is None else F.conv2d(features, self.pool)
+
+
+def _factor(stride: int, grid: int) -> float:
+    factor = stride / grid
+    if factor < 1 and grid % stride:
+        raise ExportError(f"tap of stride {stride}: does not divide the grid's stride {grid}")
+    return factor
+
+
+def _resize(cells: Tensor, factor: float) -> Tensor:
+    if factor < 1:
+        return F.avg_pool2d(cells, round(1 / factor))
+    if factor > 1:
+        return F.interpolate(cells, scale_factor=factor, mode="bilinear", align_corners=False)
+    return cells
+
+
+def group_means(available: int, channels: int) -> Tensor:
+    """Weights `[channels, available]` that average neighboring channels.
+
+    Group `i` spans `floor(i · available / channels)` to `ceil((i + 1) · available / channels)`: equal
+    groups where the numbers divide, groups that overlap by one channel where they do not.
+    """
+    weights = torch.zeros(channels, available)
+    for group in range(channels):
+        first = group * available // channels
+        end = -(-(group + 1) * available // channels)
+        weights[group, first:end] = 1 / (end - first)
+    return weights
+
+
+def onnx_bytes(grid: FeatureGrid, name: str) -> bytes:
+    """Exports to ONNX: batch, height and width are free, everything else is constant.
+
+    The bytes depend on the network and the versions of the libraries only. They carry no paths, no stack
+    traces and no time.
+
+    Args:
+        grid: in evaluation mode.
+        name: for the graph inside the file.
+
+    Raises:
+        ExportError: if the network uses an operator that ONNX lacks.
+    """
+    example = torch.zeros(1, 3, 2 * grid.multiple, 3 * grid.multiple)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "exported.onnx"
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                # Its age and what it does not fold concern us, not the user.
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    grid,
+                    (example,),
+                    path,
+                    # PyTorch calls this exporter the older one. It is used on purpose: it takes uneven
+                    # pads, folds batch normalization, and its graphs need no further cleaning.
+                    dynamo=False,
+                    opset_version=OPSET,
+                    input_names=[INPUT],
+                    output_names=[OUTPUT],
+                    dynamic_axes={
+                        INPUT: {0: "batch", 2: "height", 3: "width"},
+                        OUTPUT: {0: "batch", 2: "rows", 3: "columns"},
+                    },
+                )
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise ExportError(f"cannot be expressed in ONNX: choose another network ({reason})") from error
+        model = onnx.load(path)
+    _strip(model)
+    model.graph.name = name
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Removes everything that only tells where and how the exporter ran."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    model.graph.doc_string = ""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+
+
+def run_onnx(model: bytes, image: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
+    """Features of one batch through ONNX Runtime on the CPU.
+
+    Args:
+        model: bytes of an ONNX file from `onnx_bytes`.
+        image: `[N, 3, H, W]`.
+        threads: for the operators.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (features,) = session.run([OUTPUT], {INPUT: image})
+    return np.asarray(features, dtype=np.float32)
+
+
+def check_parity(grid: FeatureGrid, model: bytes, shapes: Sequence[tuple[int, int, int]]) -> float:
+    """Compares the exported graph with the network on noise.
+
+    Args:
+        grid: what was exported.
+        model: what came of it.
+        shapes: batch, height and width of the images to compare on.
+
+    Returns:
+        The largest difference, relative to the largest feature (or 1).
+
+    Raises:
+        ExportError: if that exceeds `TOLERANCE`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch, height, width in shapes:
+        image = torch.randn(batch, 3, height, width, generator=generator)
+        with torch.inference_mode():
+            expected = grid(image).numpy()
+        got = run_onnx(model, image.numpy())
+        if got.shape != expected.shape:
+            raise ExportError(
+                f"the exported graph gives {got.shape} where the network gives {expected.shape}", Exit.FAULT
+            )
+        scale = max(1.0, float(np.abs(expected).max()))
+        worst = max(worst, float(np.abs(got - expected).max()) / scale)
+    if not worst <= TOLERANCE:
+        raise ExportError(
+            f"the exported graph differs from the network by {worst:.1e}: choose another network", Exit.FAULT
+        )
+    return worst

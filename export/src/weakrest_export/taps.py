@@ -1,0 +1,181 @@
+"""Feature maps ("taps") of a network, found and named by their stride.
+
+The stride is the input's side divided by the map's. Where a network has several maps of one stride, the tap
+is the last of them: the output of the last block before the next downsampling.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from weakrest_export.errors import ExportError
+from weakrest_export.padding import make_static
+
+SEED = 0
+"""Of the random weights, so that tests repeat."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One feature map: its stride in pixels and its number of channels."""
+
+    stride: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Tapped:
+    """A network in evaluation mode, cut after its deepest tap.
+
+    Attributes:
+        taps: ascending strides.
+        body: maps an image `[N, 3, H, W]`, H and W multiples of the largest stride, to one
+            `[N, channels, H / stride, W / stride]` per tap, in their order.
+    """
+
+    taps: tuple[Tap, ...]
+    body: nn.Module
+
+
+def tapped_timm(name: str, entry: str, strides: Sequence[int], pretrained: bool) -> Tapped:
+    """A network of timm.
+
+    Args:
+        name: of the network, for messages.
+        entry: timm's name, with or without a tag.
+        strides: ascending.
+        pretrained: whether to load timm's weights, by download if need be.
+
+    Raises:
+        ExportError: if timm refuses, or the network lacks a stride or pads in a way that constants
+            cannot express.
+        OSError: if the weights cannot be downloaded.
+    """
+    try:
+        whole: Any = timm.create_model(entry, features_only=True)
+        offered: list[dict[str, Any]] = whole.feature_info.info
+        last = {tap["reduction"]: index for index, tap in enumerate(offered)}
+        _check_strides(name, strides, last)
+        indices = [last[stride] for stride in strides]
+        torch.manual_seed(SEED)
+        body: Any = timm.create_model(entry, pretrained, features_only=True, out_indices=indices)
+    except (RuntimeError, AttributeError) as error:
+        # timm has no error class of its own; its messages name the cause (tag, no feature maps).
+        raise ExportError(f"{name}: {error}") from error
+    deepest = offered[indices[-1]]
+    if "stage" in deepest and hasattr(body, "blocks"):
+        # timm's MobileNet and EfficientNet extractors keep the stages beyond the last tap.
+        body.blocks = body.blocks[: deepest["stage"]]
+    try:
+        make_static(body.eval())
+    except ExportError as error:
+        raise ExportError(f"{name}: {error}") from error
+    taps = tuple(Tap(offered[index]["reduction"], offered[index]["num_chs"]) for index in indices)
+    return _checked(name, Tapped(taps, body))
+
+
+def tapped_chain(name: str, network: nn.Module, strides: Sequence[int]) -> Tapped:
+    """A network that is a chain of blocks, as torchvision's classifiers are.
+
+    The blocks are the children of the network and of the sequential containers in it. What goes on inside
+    a block (a bottleneck's narrow maps, an expansion's wide ones) is not offered.
+
+    Args:
+        name: of the network, for messages.
+        network: in evaluation mode.
+        strides: ascending.
+
+    Raises:
+        ExportError: if the network lacks a stride.
+    """
+    with _free_sides(name):
+        found = _block_outputs(network)
+    _check_strides(name, strides, found)
+    taps, paths = zip(*(found[stride] for stride in strides), strict=True)
+    maps = create_feature_extractor(network, return_nodes={path: path for path in paths}).eval()
+    return _checked(name, Tapped(taps, _Listed(maps, paths).eval()))
+
+
+class _Listed(nn.Module):
+    """Turns a dictionary of maps into a list."""
+
+    def __init__(self, maps: nn.Module, keys: Sequence[str]) -> None:
+        super().__init__()
+        self.maps = maps
+        self.keys = list(keys)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        maps = self.maps(image)
+        return [maps[key] for key in self.keys]
+
+
+def _block_outputs(network: nn.Module) -> dict[int, tuple[Tap, str]]:
+    """By stride: the last block that gives such a map, with its path in the network."""
+    # An image that is not square tells [N, C, H, W] from [N, H, W, C].
+    image = torch.zeros(1, 3, 256, 384)
+    found: dict[int, tuple[Tap, str]] = {}
+
+    def recorder(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(block: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                return
+            _, channels, rows, columns = output.shape
+            stride = image.shape[2] // rows
+            if (rows * stride, columns * stride) == tuple(image.shape[2:]):
+                found[stride] = (Tap(stride, channels), path)
+
+        return record
+
+    hooks = [block.register_forward_hook(recorder(path)) for path, block in _blocks(network)]
+    with torch.inference_mode():
+        network(image)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _blocks(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    for name, child in network.named_children():
+        path = f"{prefix}{name}"
+        if isinstance(child, nn.Sequential):
+            yield from _blocks(child, f"{path}.")
+        else:
+            yield path, child
+
+
+@contextmanager
+def _free_sides(name: str) -> Iterator[None]:
+    """Turns a network's refusal of an image's size into an error that says what to do."""
+    try:
+        yield
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"{name} does not take images of any size: choose a convolutional network ({error})"
+        ) from error
+
+
+def _check_strides(name: str, wanted: Sequence[int], present: Collection[int]) -> None:
+    missing = [str(stride) for stride in wanted if stride not in present]
+    if missing:
+        has = ", ".join(str(stride) for stride in sorted(present)) or "none"
+        raise ExportError(f"{name} has no tap of stride {', '.join(missing)}: it has {has}")
+
+
+def _checked(name: str, tapped: Tapped) -> Tapped:
+    rows, columns = 2 * tapped.taps[-1].stride, 3 * tapped.taps[-1].stride
+    with _free_sides(name), torch.inference_mode():
+        maps = tapped.body(torch.zeros(1, 3, rows, columns))
+    for tap, cells in zip(tapped.taps, maps, strict=True):
+        expected = (1, tap.channels, rows // tap.stride, columns // tap.stride)
+        if tuple(cells.shape) != expected:
+            raise ExportError(
+                f"{name}: the map of stride {tap.stride} has shape {list(cells.shape)} where "
+                f"{list(expected)} was expected: choose a convolutional network"
+            )
+    return tapped

@@ -1,0 +1,36 @@
+"""Shared by the tests: one thread, because others may be using the machine, and backbones exported once."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from weakrest_export import backbone, graph, networks
+
+torch.set_num_threads(1)
+
+LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+MODELS = Path(__file__).parents[2] / "models"
+
+Exported = tuple[graph.FeatureGrid, bytes]
+
+
+@cache
+def exported(name: str, weights: str, taps: tuple[int, ...] = (4, 8, 16), grid: int = 8) -> Exported:
+    """A network on its grid, in PyTorch and in ONNX."""
+    features = graph.FeatureGrid(networks.load(name, taps, weights), grid).eval()
+    return features, graph.onnx_bytes(features, "test")
+
+
+@pytest.fixture(scope="session")
+def lite1() -> backbone.Backbone:
+    return backbone.export("efficientnet-lite1")
+
+
+@pytest.fixture
+def noise() -> Callable[..., torch.Tensor]:
+    """Makes images `[N, 3, H, W]` of normal noise, the same in every run."""
+    generator = torch.Generator().manual_seed(1)
+    return lambda *shape: torch.randn(*shape, generator=generator)

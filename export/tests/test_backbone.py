@@ -1,0 +1,146 @@
+"""Files: complete, whole or absent, the same every time, and as committed."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import MODELS
+
+from weakrest_export import backbone, graph
+from weakrest_export.errors import ExportError
+from weakrest_export.manifest import Manifest
+from weakrest_export.taps import Tap
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+KEYS = [
+    "format",
+    "name",
+    "source",
+    "license",
+    "license_file",
+    "sha256",
+    "input",
+    "output",
+    "color",
+    "mean",
+    "std",
+    "stride",
+    "multiple",
+    "channels",
+    "taps",
+]
+
+
+def check_pair(manifest_path: Path) -> dict[str, Any]:
+    """A manifest is complete and true of the graph beside it."""
+    manifest: dict[str, Any] = tomllib.loads(manifest_path.read_text("utf-8"))
+    assert list(manifest) == KEYS
+    assert manifest["format"] == 1
+    assert manifest["name"] == manifest_path.stem
+    assert manifest["color"] == "rgb"
+    content = manifest_path.with_suffix(".onnx").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == manifest["sha256"]
+    assert (manifest_path.parent / manifest["license_file"]).read_text("utf-8").strip()
+    assert len(manifest["mean"]) == len(manifest["std"]) == 3
+    assert sum(tap["channels"] for tap in manifest["taps"]) == manifest["channels"]
+    assert manifest["multiple"] == max(manifest["stride"], *(tap["stride"] for tap in manifest["taps"]))
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (image,), (features,) = session.get_inputs(), session.get_outputs()
+    assert (image.name, image.type, image.shape[1]) == (manifest["input"], "tensor(float)", 3)
+    assert (features.name, features.type) == (manifest["output"], "tensor(float)")
+    assert features.shape[1] == manifest["channels"]
+    for shape in image.shape, features.shape:
+        assert all(isinstance(shape[axis], str) for axis in (0, 2, 3))
+    return manifest
+
+
+def test_files_are_complete(lite1: backbone.Backbone, tmp_path: Path) -> None:
+    path = backbone.write(lite1, tmp_path)
+    assert path == tmp_path / "efficientnet-lite1.toml"
+    check_pair(path)
+    names = {"efficientnet-lite1.onnx", "efficientnet-lite1.toml", "LICENSE-efficientnet-lite"}
+    assert {entry.name for entry in tmp_path.iterdir()} == names
+    assert all(entry.stat().st_mode & 0o444 == 0o444 for entry in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.toml")), ids=lambda path: path.stem)
+def test_committed_pairs_match(path: Path) -> None:
+    check_pair(path)
+
+
+def test_committed_model_is_what_this_code_exports(lite1: backbone.Backbone) -> None:
+    committed = (MODELS / "efficientnet-lite1.onnx").read_bytes()
+    image = np.random.default_rng(3).standard_normal((2, 3, 96, 160), dtype=np.float32)
+    got, expected = (graph.run_onnx(model, image) for model in (lite1.model, committed))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    assert lite1.license_text == (MODELS / "LICENSE-efficientnet-lite").read_text("utf-8")
+    if onnx.load_from_string(committed).producer_version == torch.__version__.partition("+")[0]:
+        assert lite1.model == committed
+        assert lite1.manifest.to_toml() == (MODELS / "efficientnet-lite1.toml").read_text("utf-8")
+
+
+def test_bytes_are_the_same_in_another_process(lite1: backbone.Backbone, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "weakrest_export", "backbone", "efficientnet-lite1", "--out", "."]
+    environment = os.environ | {"PYTHONHASHSEED": "42", "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "efficientnet-lite1.onnx").read_bytes() == lite1.model
+    assert (tmp_path / "efficientnet-lite1.toml").read_text("utf-8") == lite1.manifest.to_toml()
+
+
+def test_failed_write_leaves_the_old_files(
+    lite1: backbone.Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "efficientnet-lite1.onnx"
+    old.write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ExportError, match="no space left"):
+        backbone.write(lite1, tmp_path)
+    assert list(tmp_path.iterdir()) == [old]
+    assert old.read_bytes() == b"old"
+
+
+def test_manifest_escapes_strings() -> None:
+    name = 'quote " backslash \\ tab \t delete \x7f umlaut ä'
+    manifest = Manifest(
+        name=name,
+        source="test",
+        license="MIT",
+        license_file=None,
+        sha256="0" * 64,
+        input="image",
+        output="features",
+        color="rgb",
+        mean=(0.1, 0.2, 0.3),
+        std=(1,) * 3,
+        stride=8,
+        multiple=8,
+        channels=1,
+        taps=[Tap(8, 1)],
+    )
+    parsed = tomllib.loads(manifest.to_toml())
+    assert parsed["name"] == name
+    assert "license_file" not in parsed
+    assert parsed["std"] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
+def test_name_must_be_a_plain_file_name(name: str) -> None:
+    with pytest.raises(ExportError, match="letters, digits"):
+        backbone.export("efficientnet-lite0", name=name)

@@ -1,0 +1,58 @@
+"""The command line: what a user sees."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weakrest_export.cli import main
+
+
+def test_writes_the_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["efficientnet-lite0", "--taps", "16", "8", "--grid", "16", "--name", "small"]
+    assert main(["backbone", *arguments, "--channels", "64", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "small.onnx").stat().st_size > 1e6
+    assert "stride = 16" in (tmp_path / "small.toml").read_text("utf-8")
+    out = capsys.readouterr().out
+    assert "64 channels at stride 16, input sides multiples of 16" in out
+    assert "license Apache-2.0" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["efficientnet-lite7"], "unknown network 'efficientnet-lite7'"),
+        (["efficientnet-lite0", "--taps", "4", "64"], "no tap of stride 64: it has 2, 4, 8, 16, 32"),
+        (["efficientnet-lite0", "--grid", "6"], "grid 6: must be a power of two"),
+        (["efficientnet-lite0", "--channels", "1000"], "channels 1000: must be between 1 and the taps' 176"),
+        (["efficientnet-lite0", "--name", "a/b"], "name 'a/b'"),
+        (["efficientnet-lite0", "--out", "missing"], "output directory missing does not exist: create it"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["backbone", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("weakrest-export: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [[], ["backbone"], ["backbone", "x", "--grid", "eight"], ["frontbone"]])
+def test_usage_errors(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_help_does_not_wait_for_pytorch() -> None:
+    code = "import sys, weakrest_export.cli; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,318 @@
+//! The anomaly map: from a score per token to a score per pixel, a score per image, and regions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Components, Placement};
+
+/// How the anomaly map is smoothed and read. Lengths are in pixels of the scaled frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MapParameters {
+    /// Standard deviation of the Gaussian that smooths the map. 0 leaves it as it is.
+    pub sigma: f32,
+    /// Side of the square whose mean is taken; the highest mean is the image's score. At least 1.
+    pub window: u32,
+}
+
+impl MapParameters {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the value that does not.
+    pub fn validate(&self) -> Result<()> {
+        if !(self.sigma.is_finite() && (0.0..=256.0).contains(&self.sigma)) {
+            return Err(Error::new(ErrorKind::Usage, format!("sigma must be 0 to 256 pixels, not {}", self.sigma)));
+        }
+        if self.window == 0 {
+            return Err(Error::new(ErrorKind::Usage, "the score's window must be at least 1 pixel"));
+        }
+        Ok(())
+    }
+}
+
+/// A connected area of the anomaly map above the threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Region {
+    /// Left edge of the bounding box in frame pixels.
+    pub x: u32,
+    /// Top edge of the bounding box in frame pixels.
+    pub y: u32,
+    /// Width of the bounding box in frame pixels, at least 1.
+    pub width: u32,
+    /// Height of the bounding box in frame pixels, at least 1.
+    pub height: u32,
+    /// Highest value of the anomaly map inside.
+    pub peak: f32,
+    /// Frame pixels above the threshold, rounded from the map's own pixels.
+    pub area: u32,
+}
+
+/// Per-pixel anomaly score over the frame, at the resolution of the scaled frame (padding cut off). Values are
+/// residual norms: ≥ 0, larger is stranger.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AnomalyMap {
+    /// Width in map pixels.
+    pub width: usize,
+    /// Height in map pixels.
+    pub height: usize,
+    /// Rows from the top, `width × height` values.
+    pub values: Vec<f32>,
+}
+
+impl AnomalyMap {
+    /// The map bilinearly resampled to another size (pixel centers, edges repeated).
+    pub fn resized(&self, width: usize, height: usize) -> AnomalyMap {
+        let mut values = Vec::with_capacity(width * height);
+        if self.values.is_empty() {
+            return AnomalyMap { width: 0, height: 0, values };
+        }
+        let columns = taps(self.width, width);
+        for (y0, y1, fy) in taps(self.height, height) {
+            let (top, bottom) = (&self.values[y0 * self.width..], &self.values[y1 * self.width..]);
+            for &(x0, x1, fx) in &columns {
+                let a = top[x0] + (top[x1] - top[x0]) * fx;
+                let b = bottom[x0] + (bottom[x1] - bottom[x0]) * fx;
+                values.push(a + (b - a) * fy);
+            }
+        }
+        AnomalyMap { width, height, values }
+    }
+}
+
+/// For each of `to` output pixels along one axis: the two input pixels it lies between and the second one's weight.
+fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+    let scale = from as f32 / to as f32;
+    (0..to)
+        .map(|i| {
+            let center = ((i as f32 + 0.5) * scale - 0.5).clamp(0.0, (from - 1) as f32);
+            let low = center.floor() as usize;
+            (low, (low + 1).min(from - 1), center - low as f32)
+        })
+        .collect()
+}
+
+/// Memory that is kept from frame to frame.
+#[derive(Debug, Default)]
+pub struct MapScratch {
+    line: Vec<f32>,
+    plane: Vec<f32>,
+    columns: Vec<f64>,
+    components: Components,
+    peaks: Vec<f32>,
+}
+
+/// Spreads one value per token (`rows × cols`) over the scaled frame's pixels, bilinearly between the cells' centers,
+/// and smooths it.
+pub fn map_from_tokens(
+    tokens: &[f32],
+    placement: &Placement,
+    parameters: &MapParameters,
+    scratch: &mut MapScratch,
+    map: &mut AnomalyMap,
+) {
+    let (rows, cols) = placement.grid;
+    let (width, height) = (placement.content.0 as usize, placement.content.1 as usize);
+    let stride = placement.stride as usize;
+    map.width = width;
+    map.height = height;
+    map.values.clear();
+    map.values.reserve(width * height);
+    // The last cell may reach into the padding, so the taps are those of whole cells, cut to the frame.
+    let columns = taps(cols, cols * stride);
+    for &(y0, y1, fy) in taps(rows, rows * stride).iter().take(height) {
+        let (top, bottom) = (&tokens[y0 * cols..][..cols], &tokens[y1 * cols..][..cols]);
+        scratch.line.clear();
+        scratch.line.extend(top.iter().zip(bottom).map(|(t, b)| t + (b - t) * fy));
+        let line = &scratch.line;
+        map.values.extend(columns[..width].iter().map(|&(x0, x1, fx)| line[x0] + (line[x1] - line[x0]) * fx));
+    }
+    smooth(map, parameters.sigma, &mut scratch.plane);
+}
+
+/// Separable Gaussian, cut at 4 σ; beyond the border the border's pixels are repeated.
+fn smooth(map: &mut AnomalyMap, sigma: f32, plane: &mut Vec<f32>) {
+    if sigma <= 0.0 {
+        return;
+    }
+    let radius = (4.0 * sigma).ceil() as usize;
+    let mut kernel: Vec<f32> = (0..=radius).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()).collect();
+    let total = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
+    kernel.iter_mut().for_each(|k| *k /= total);
+
+    let (width, height) = (map.width, map.height);
+    plane.clear();
+    plane.resize(width * height, 0.0);
+    let mut padded = vec![0.0f32; width + 2 * radius];
+    for (line, out) in map.values.chunks_exact(width).zip(plane.chunks_exact_mut(width)) {
+        padded[..radius].fill(line[0]);
+        padded[radius..radius + width].copy_from_slice(line);
+        padded[radius + width..].fill(line[width - 1]);
+        for (o, v) in out.iter_mut().zip(&padded[radius..]) {
+            *o = kernel[0] * v;
+        }
+        for (i, k) in kernel.iter().enumerate().skip(1) {
+            let (left, right) = (&padded[radius - i..][..width], &padded[radius + i..][..width]);
+            for ((o, l), r) in out.iter_mut().zip(left).zip(right) {
+                *o += k * (l + r);
+            }
+        }
+    }
+    for (y, out) in map.values.chunks_exact_mut(width).enumerate() {
+        for (o, v) in out.iter_mut().zip(&plane[y * width..]) {
+            *o = kernel[0] * v;
+        }
+        for (i, k) in kernel.iter().enumerate().skip(1) {
+            let up = &plane[y.saturating_sub(i) * width..][..width];
+            let down = &plane[(y + i).min(height - 1) * width..][..width];
+            for ((o, u), d) in out.iter_mut().zip(up).zip(down) {
+                *o += k * (u + d);
+            }
+        }
+    }
+}
+
+/// The highest mean of the map over a `window` × `window` square (or the whole side where the map is smaller).
+pub fn score_from_map(map: &AnomalyMap, window: u32, scratch: &mut MapScratch) -> f32 {
+    let (wide, high) = ((window as usize).min(map.width), (window as usize).min(map.height));
+    if wide == 0 || high == 0 {
+        return 0.0;
+    }
+    let columns = &mut scratch.columns;
+    columns.clear();
+    columns.resize(map.width, 0.0);
+    let mut best = f64::NEG_INFINITY;
+    for (y, line) in map.values.chunks_exact(map.width).enumerate() {
+        for (c, &v) in columns.iter_mut().zip(line) {
+            *c += f64::from(v);
+        }
+        if y >= high {
+            for (c, &v) in columns.iter_mut().zip(&map.values[(y - high) * map.width..]) {
+                *c -= f64::from(v);
+            }
+        }
+        if y + 1 >= high {
+            let mut sum: f64 = columns[..wide].iter().sum();
+            best = best.max(sum);
+            for x in wide..map.width {
+                sum += columns[x] - columns[x - wide];
+                best = best.max(sum);
+            }
+        }
+    }
+    (best / (wide * high) as f64) as f32
+}
+
+/// The areas of the map above `threshold`, highest peak first, as boxes in the frame.
+pub fn regions_from_map(
+    map: &AnomalyMap,
+    frame: (u32, u32),
+    threshold: f32,
+    scratch: &mut MapScratch,
+) -> Vec<Region> {
+    let areas = &mut scratch.components;
+    areas.label(map.width, map.height, |i| map.values[i] > threshold);
+    scratch.peaks.clear();
+    scratch.peaks.resize(areas.list().len(), f32::NEG_INFINITY);
+    for (&label, &value) in areas.labels().iter().zip(&map.values) {
+        if label > 0 {
+            let peak = &mut scratch.peaks[label as usize - 1];
+            *peak = peak.max(value);
+        }
+    }
+    let (sx, sy) =
+        (f64::from(frame.0) / map.width.max(1) as f64, f64::from(frame.1) / map.height.max(1) as f64);
+    let mut regions: Vec<Region> = areas
+        .list()
+        .iter()
+        .zip(&scratch.peaks)
+        .map(|(area, &peak)| {
+            let left = ((area.x as f64 * sx).floor() as u32).min(frame.0.saturating_sub(1));
+            let top = ((area.y as f64 * sy).floor() as u32).min(frame.1.saturating_sub(1));
+            let right = (((area.x + area.width) as f64 * sx).ceil() as u32).min(frame.0);
+            let bottom = (((area.y + area.height) as f64 * sy).ceil() as u32).min(frame.1);
+            Region {
+                x: left,
+                y: top,
+                width: right.saturating_sub(left).max(1),
+                height: bottom.saturating_sub(top).max(1),
+                peak,
+                area: (area.pixels as f64 * sx * sy).round().max(1.0) as u32,
+            }
+        })
+        .collect();
+    regions.sort_by(|a, b| b.peak.total_cmp(&a.peak).then((a.y, a.x).cmp(&(b.y, b.x))));
+    regions
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn placement(content: (u32, u32), stride: u32) -> Placement {
+        Placement {
+            frame: content,
+            content,
+            canvas: (content.0.next_multiple_of(16), content.1.next_multiple_of(16)),
+            grid: (content.1.div_ceil(stride) as usize, content.0.div_ceil(stride) as usize),
+            stride,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_score_is_the_highest_window_mean(
+            width in 1usize..12, height in 1usize..12, window in 1u32..15,
+            values in prop::collection::vec(0.0f32..9.0, 144),
+        ) {
+            let map = AnomalyMap { width, height, values: values[..width * height].to_vec() };
+            let (w, h) = ((window as usize).min(width), (window as usize).min(height));
+            let mut best = f32::NEG_INFINITY;
+            for y in 0..=height - h {
+                for x in 0..=width - w {
+                    let cells = (y..y + h).flat_map(|y| (x..x + w).map(move |x| y * width + x));
+                    best = best.max(cells.map(|i| map.values[i]).sum::<f32>() / (w * h) as f32);
+                }
+            }
+            let score = score_from_map(&map, window, &mut MapScratch::default());
+            prop_assert!((score - best).abs() <= 1e-4, "{score} {best}");
+        }
+
+        #[test]
+        fn smoothing_keeps_a_constant_and_never_exceeds_the_range(
+            width in 1u32..40, height in 1u32..40, sigma in 0.0f32..5.0,
+            values in prop::collection::vec(0.0f32..9.0, 25),
+        ) {
+            let place = placement((width, height), 8);
+            let count = place.grid.0 * place.grid.1;
+            let parameters = MapParameters { sigma, window: 4 };
+            let mut map = AnomalyMap::default();
+            map_from_tokens(&vec![3.0; count], &place, &parameters, &mut MapScratch::default(), &mut map);
+            prop_assert_eq!((map.width, map.height), (width as usize, height as usize));
+            prop_assert!(map.values.iter().all(|v| (v - 3.0).abs() < 1e-4));
+            map_from_tokens(&values[..count], &place, &parameters, &mut MapScratch::default(), &mut map);
+            let (low, high) = values[..count].iter().fold((f32::MAX, f32::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+            prop_assert!(map.values.iter().all(|&v| v >= low - 1e-4 && v <= high + 1e-4));
+        }
+    }
+
+    #[test]
+    fn a_hot_token_peaks_at_its_cell_and_becomes_one_region() {
+        let place = Placement { frame: (128, 64), ..placement((64, 32), 8) };
+        let mut tokens = vec![0.0; 4 * 8];
+        tokens[2 * 8 + 5] = 10.0;
+        let parameters = MapParameters { sigma: 2.0, window: 4 };
+        let (mut scratch, mut map) = (MapScratch::default(), AnomalyMap::default());
+        map_from_tokens(&tokens, &place, &parameters, &mut scratch, &mut map);
+        let peak = map.values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i).unwrap_or(0);
+        let (x, y) = (peak % 64, peak / 64);
+        assert!((40..48).contains(&x) && (16..24).contains(&y), "{x} {y}");
+
+        let regions = regions_from_map(&map, place.frame, 4.0, &mut scratch);
+        assert_eq!(regions.len(), 1);
+        let r = regions[0];
+        assert!(r.x >= 72 && r.x + r.width <= 104 && r.y >= 24 && r.y + r.height <= 56, "{r:?}");
+    }
+}

@@ -1,0 +1,190 @@
+//! Which pictures of a folder can be enrolled together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::{Settings, decoders};
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Color, Frame, Geometry};
+use crate::package::FrameSize;
+
+/// A picture that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadPicture {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Endings of picture files, also of kinds that cannot be read: leaving those out silently would surprise.
+const ENDINGS: [&str; 13] =
+    ["png", "apng", "jpg", "jpeg", "bmp", "tif", "tiff", "gif", "webp", "heic", "avif", "pgm", "ppm"];
+
+/// The picture files directly in a folder, by name. Hidden files are left out.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when the folder does not exist or has no pictures.
+pub fn find_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    let usage = |m: String| Error::new(ErrorKind::Usage, m);
+    if !folder.is_dir() {
+        return Err(usage(format!("there is no folder {}", folder.display())));
+    }
+    let unreadable = |e| Error::io("list", folder, e);
+    let mut pictures = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
+        let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+        if !hidden && ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) && !path.is_dir() {
+            pictures.push(path);
+        }
+    }
+    pictures.sort();
+    if pictures.is_empty() {
+        let good = ["train/good", "good", "train"].iter().map(|p| folder.join(p)).find(|p| p.is_dir());
+        let hint = good.map_or(String::new(), |p| format!("; did you mean {}?", p.display()));
+        return Err(usage(format!("there are no pictures in {}{hint}", folder.display())));
+    }
+    Ok(pictures)
+}
+
+/// What the files' headers tell.
+pub(super) struct Survey {
+    pub color: Color,
+    pub size: FrameSize,
+    pub usable: Vec<PathBuf>,
+    pub bad: Vec<BadPicture>,
+}
+
+/// Looks at every picture's header: most of them decide what color and size the product has.
+pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey> {
+    let headers: Vec<Result<(u32, u32, Color)>> = pictures.par_iter().map(|p| Frame::header(p)).collect();
+    let mut kinds: BTreeMap<(u32, u32, bool), usize> = BTreeMap::new();
+    for (width, height, color) in headers.iter().flatten() {
+        let (width, height) = if settings.any_size { (0, 0) } else { (*width, *height) };
+        *kinds.entry((width, height, *color == Color::Rgb)).or_default() += 1;
+    }
+    let most = kinds.iter().max_by_key(|(_, count)| **count).map(|(kind, _)| *kind);
+    let (width, height, rgb) = most.unwrap_or_default();
+    let color = if rgb { Color::Rgb } else { Color::Gray };
+    let size = if settings.any_size { FrameSize::Any } else { FrameSize::Fixed(width, height) };
+    let (mut usable, mut bad) = (Vec::new(), Vec::new());
+    for (path, header) in pictures.iter().zip(headers) {
+        let reason = match header {
+            Err(e) => Some(e.chain()),
+            Ok((_, _, c)) if c != color => Some(format!("is {c}, but most pictures are {color}")),
+            Ok((w, h, _)) if !settings.any_size && (w, h) != (width, height) => {
+                Some(format!("is {w}×{h} pixels, but most pictures are {width}×{height}"))
+            }
+            Ok(_) => None,
+        };
+        match reason {
+            Some(reason) => bad.push(BadPicture { path: path.clone(), reason }),
+            None => usable.push(path.clone()),
+        }
+    }
+    if !settings.skip_bad {
+        refuse(&bad)?;
+    }
+    enough(usable.len(), &bad)?;
+    Ok(Survey { color, size, usable, bad })
+}
+
+/// Decodes and scales the usable pictures, several at a time, and hands them on in order.
+///
+/// Returns the pictures that were used and those that were not, or `None` when `take` answered `false`.
+pub(super) fn read(
+    survey: &Survey,
+    geometry: &Geometry,
+    settings: &Settings,
+    mut take: impl FnMut(&Frame) -> Result<bool>,
+) -> Result<Option<(Vec<PathBuf>, Vec<BadPicture>)>> {
+    let (mut used, mut bad) = (Vec::new(), survey.bad.clone());
+    let mut seen: HashMap<[u8; 32], PathBuf> = HashMap::new();
+    for group in survey.usable.chunks(4 * decoders().get()) {
+        let frames: Vec<Result<(Frame, [u8; 32])>> = group
+            .par_iter()
+            .map(|path| {
+                let frame = Frame::open(path)?;
+                let digest = Sha256::digest(frame.pixels()).into();
+                Ok((geometry.scale(&frame)?, digest))
+            })
+            .collect();
+        for (path, frame) in group.iter().zip(frames) {
+            match frame {
+                Err(e) => bad.push(BadPicture { path: path.clone(), reason: e.chain() }),
+                Ok((frame, digest)) => {
+                    // Leave-one-out on a picture that is there twice would find the other one: a score of zero.
+                    if let Some(first) = seen.get(&digest) {
+                        bad.push(BadPicture {
+                            path: path.clone(),
+                            reason: format!("is the same picture as {}", first.display()),
+                        });
+                        continue;
+                    }
+                    seen.insert(digest, path.clone());
+                    // Going on only names the remaining bad pictures; there is nothing left to compute.
+                    if settings.skip_bad || bad.is_empty() {
+                        if !take(&frame)? {
+                            return Ok(None);
+                        }
+                        used.push(path.clone());
+                    }
+                }
+            }
+        }
+    }
+    if !settings.skip_bad {
+        refuse(&bad)?;
+    }
+    enough(used.len(), &bad)?;
+    Ok(Some((used, bad)))
+}
+
+fn refuse(bad: &[BadPicture]) -> Result<()> {
+    const SHOWN: usize = 10;
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let mut message = match bad.len() {
+        1 => "a picture cannot be enrolled; fix or remove it, or add --skip-bad:".to_owned(),
+        n => format!("{n} pictures cannot be enrolled; fix or remove them, or add --skip-bad:"),
+    };
+    for picture in &bad[..bad.len().min(SHOWN)] {
+        // Errors from reading a file name it already.
+        let name = picture.path.display().to_string();
+        if picture.reason.contains(&name) {
+            message.push_str(&format!("\n  {}", picture.reason));
+        } else {
+            message.push_str(&format!("\n  {name} {}", picture.reason));
+        }
+    }
+    if bad.len() > SHOWN {
+        message.push_str(&format!("\n  … and {} more", bad.len() - SHOWN));
+    }
+    if bad.iter().any(|b| b.reason.contains("most pictures are")) {
+        message.push_str("\nPictures of different sizes on purpose? Add --any-size.");
+    }
+    Err(Error::new(ErrorKind::Image, message))
+}
+
+fn enough(count: usize, bad: &[BadPicture]) -> Result<()> {
+    match count {
+        0 if !bad.is_empty() => Err(Error::new(
+            ErrorKind::Image,
+            format!("none of {} pictures can be enrolled; the first: {}", bad.len(), bad[0].reason),
+        )),
+        0 | 1 => Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "{count} usable picture{} cannot tell what varies between good parts; take at least 2, better 20 or more",
+                if count == 1 { "" } else { "s" }
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

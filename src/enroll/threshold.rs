@@ -1,0 +1,140 @@
+//! The threshold without defects: from the scores that good images get when they are left out of the bank.
+
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::package::{ThresholdInfo, ThresholdRule};
+use crate::posfar::check_finite;
+
+/// Chooses the threshold for a false-reject rate in (0, 1) from leave-one-out scores.
+///
+/// With n scores and a rate of at least 1 / (n + 1), the ⌈(n + 1)(1 − rate)⌉-th smallest score is such that a new good
+/// image scores above it with a probability of at most `rate`, whatever the distribution (split conformal prediction, Vovk et
+/// al. 2005): [`ThresholdRule::Rank`]. Fewer scores have no such rank. Then the upper prediction limit of log-normal
+/// scores is taken, `exp(m + t · s · √(1 + 1/n))` with Student's t of n − 1 degrees of freedom, and never less than the highest score:
+/// [`ThresholdRule::Tail`]. It grows with the uncertainty of few images.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with fewer than two scores or an impossible rate, [`ErrorKind::NotFinite`] on NaN or infinity.
+pub fn threshold_from_scores(scores: &[f32], rate: f64) -> Result<ThresholdInfo> {
+    check_finite("the leave-one-out scores", scores)?;
+    let n = scores.len();
+    if n < 2 {
+        return Err(Error::new(ErrorKind::Usage, "a threshold needs the scores of at least two good images"));
+    }
+    if !(rate > 0.0 && rate < 1.0) {
+        return Err(Error::new(ErrorKind::Usage, format!("the false-reject rate must be between 0 and 1, not {rate}")));
+    }
+    let mut sorted = scores.to_vec();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let highest = sorted[n - 1];
+    // The small amount keeps rounding from asking for one rank more than an exact product does.
+    let rank = ((n + 1) as f64 * (1.0 - rate) - 1e-9).ceil() as usize;
+    let (value, rule) = if rank <= n {
+        (sorted[rank.max(1) - 1], ThresholdRule::Rank)
+    } else {
+        (tail_limit(&sorted, rate)?.max(highest), ThresholdRule::Tail)
+    };
+    Ok(ThresholdInfo {
+        value,
+        false_reject_rate: rate,
+        rule,
+        images: n,
+        promised_rate: (sorted.iter().filter(|&&s| s > value).count() + 1) as f64 / (n + 1) as f64,
+        scores: [sorted[0], sorted[n / 2], highest],
+    })
+}
+
+fn tail_limit(scores: &[f32], rate: f64) -> Result<f32> {
+    let n = scores.len() as f64;
+    // Identical pictures can score exactly zero, which has no logarithm.
+    let logs: Vec<f64> = scores.iter().map(|&s| f64::from(s).max(f64::from(f32::MIN_POSITIVE)).ln()).collect();
+    let mean = logs.iter().sum::<f64>() / n;
+    let variance = logs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let student = StudentsT::new(0.0, 1.0, n - 1.0)
+        .map_err(|e| Error::new(ErrorKind::Usage, "the threshold cannot be computed").with_source(e))?;
+    let limit = (mean + student.inverse_cdf(1.0 - rate) * (variance * (1.0 + 1.0 / n)).sqrt()).exp();
+    // Two images give a limit beyond all measure; any finite number rejects as little.
+    Ok(limit.min(f64::from(f32::MAX)) as f32)
+}
+
+/// What so many images can promise, in a sentence or two for the user.
+pub fn promise(info: &ThresholdInfo) -> String {
+    let percent = |rate: f64| format!("{:.2} %", 100.0 * rate);
+    let needed = (1.0 / info.false_reject_rate).ceil() as usize - 1;
+    match info.rule {
+        ThresholdRule::Rank => format!(
+            "{} good images promise that on average at most {} of good parts are rejected, as long as parts, light and \
+             camera stay as they were enrolled.",
+            info.images,
+            percent(info.promised_rate)
+        ),
+        ThresholdRule::Tail => format!(
+            "{} good images alone can promise no less than {} of good parts rejected. The threshold aims at {} by \
+             extending their scores' log-normal tail; {needed} images would promise it without that assumption.",
+            info.images,
+            percent(1.0 / (info.images + 1) as f64),
+            percent(info.false_reject_rate)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn enough_images_take_a_rank() {
+        let scores: Vec<f32> = (1..=199).map(|v| v as f32).collect();
+        let info = threshold_from_scores(&scores, 0.01).unwrap();
+        assert_eq!((info.rule, info.value), (ThresholdRule::Rank, 198.0));
+        assert!((info.promised_rate - 0.01).abs() < 1e-12);
+        assert_eq!(info.scores, [1.0, 100.0, 199.0]);
+    }
+
+    /// For 5 log scores of mean 0 and deviation 1 the limit is t(0.99; 4) √1.2 = 3.74695 · 1.09545.
+    #[test]
+    fn few_images_take_the_tail() {
+        let d = (0.5f32).sqrt();
+        let scores: Vec<f32> = [-2.0 * d, 0.0, 0.0, 0.0, 2.0 * d].iter().map(|v: &f32| v.exp()).collect();
+        let info = threshold_from_scores(&scores, 0.01).unwrap();
+        assert_eq!(info.rule, ThresholdRule::Tail);
+        assert!((f64::from(info.value).ln() - 3.746_947 * 1.2f64.sqrt()).abs() < 1e-3, "{}", info.value);
+        assert!(promise(&info).contains("99 images"), "{}", promise(&info));
+    }
+
+    /// The promise itself: among exchangeable scores the held-out one exceeds the threshold no more often than the rate.
+    #[test]
+    fn the_rank_keeps_its_promise() {
+        let mut state = 1u64;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let u = (state >> 40) as f32 / (1u32 << 24) as f32;
+            1.0 / (1.001 - u)
+        };
+        let trials = 4000;
+        let exceeded = (0..trials)
+            .filter(|_| {
+                let scores: Vec<f32> = (0..50).map(|_| draw()).collect();
+                draw() > threshold_from_scores(&scores, 0.05).unwrap().value
+            })
+            .count();
+        let share = exceeded as f64 / f64::from(trials);
+        assert!(share <= 0.05 + 3.0 * (0.05f64 * 0.95 / f64::from(trials)).sqrt(), "{share}");
+    }
+
+    proptest! {
+        #[test]
+        fn thresholds_are_finite_and_fall_with_the_rate(
+            scores in prop::collection::vec(0.0f32..1e4, 2..150), a in 0.001f64..0.5, b in 0.001f64..0.5,
+        ) {
+            let (low, high) = (a.min(b), a.max(b));
+            let strict = threshold_from_scores(&scores, low).unwrap();
+            let lax = threshold_from_scores(&scores, high).unwrap();
+            prop_assert!(strict.value.is_finite() && lax.value.is_finite());
+            prop_assert!(strict.value >= lax.value);
+        }
+    }
+}

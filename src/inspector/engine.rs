@@ -1,0 +1,354 @@
+//! The three stages that every frame goes through.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ndarray::{Array2, Array4, ArrayView2, ArrayView4};
+
+use super::inspection::{Inspection, StageTimes, Verdict};
+use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_tokens, regions_from_map, score_from_map};
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Color, Frame, Geometry, Placement};
+use crate::onnx::{Network, Runtime, Threads};
+use crate::package::{FrameSize, Package};
+use crate::posfar::{Bank, Residuals, Scratch};
+
+/// What a device decides about running a package.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The ONNX Runtime library. `None` looks for it: see [`Runtime::load`].
+    pub onnxruntime: Option<PathBuf>,
+    /// Threads for the backbone. `None` uses one per core.
+    pub threads: Option<NonZeroUsize>,
+    /// Score above which a part is rejected. `None` takes the package's.
+    pub threshold: Option<f32>,
+}
+
+impl Options {
+    pub(crate) fn network_threads(&self) -> Threads {
+        self.threads.map_or(Threads::All, Threads::Exactly)
+    }
+}
+
+/// A frame's tokens as the backbone sees them.
+#[derive(Debug, Clone, Default)]
+pub struct Features {
+    /// `[rows × cols, channels]`, padding left out.
+    pub tokens: Array2<f32>,
+    /// Where the frame lies on the grid.
+    pub placement: Placement,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// First stage: frame → tokens. Owns the backbone.
+pub struct FeatureStage {
+    network: Network,
+    geometry: Geometry,
+    color: Color,
+    size: FrameSize,
+    channels: usize,
+    input: Array4<f32>,
+}
+
+impl FeatureStage {
+    pub(crate) fn new(
+        network: Network,
+        geometry: Geometry,
+        color: Color,
+        size: FrameSize,
+        channels: usize,
+    ) -> Self {
+        FeatureStage { network, geometry, color, size, channels, input: Array4::zeros((0, 0, 0, 0)) }
+    }
+
+    /// Computes a frame's tokens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Image`] when the frame has not the color or size that was enrolled; [`ErrorKind::NotFinite`] when
+    /// the network gives NaN or infinity; [`ErrorKind::Model`] when it fails or gives another shape than it should.
+    pub fn run(&mut self, frame: &Frame, features: &mut Features) -> Result<()> {
+        let start = Instant::now();
+        check_frame(frame, self.color, self.size)?;
+        let placement = self.geometry.place(frame.width(), frame.height());
+        let content = self.geometry.scale(frame)?;
+        self.geometry.fill_input(&content, &placement, &mut self.input);
+        let tokens = &mut features.tokens;
+        let channels = self.channels;
+        self.network.run(&self.input, |output| tokens_from_output(output, &placement, channels, tokens))?;
+        features.placement = placement;
+        features.time = start.elapsed();
+        Ok(())
+    }
+}
+
+/// Whether a frame is of the enrolled kind.
+fn check_frame(frame: &Frame, color: Color, size: FrameSize) -> Result<()> {
+    if frame.color() != color {
+        return Err(Error::new(
+            ErrorKind::Image,
+            format!("the picture is {}, but the good parts were enrolled in {color}", frame.color()),
+        ));
+    }
+    if let FrameSize::Fixed(width, height) = size
+        && (frame.width(), frame.height()) != (width, height)
+    {
+        return Err(Error::new(
+            ErrorKind::Image,
+            format!(
+                "the picture is {}×{} pixels, but the good parts were enrolled at {width}×{height}",
+                frame.width(),
+                frame.height()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// `[1, channels, rows, cols]` → `[rows × cols, channels]`, without the cells that are padding.
+fn tokens_from_output(
+    output: ArrayView4<f32>,
+    placement: &Placement,
+    channels: usize,
+    tokens: &mut Array2<f32>,
+) -> Result<()> {
+    let (rows, cols) = placement.grid;
+    let stride = placement.stride as usize;
+    let (all_rows, all_cols) =
+        (placement.canvas.1 as usize / stride, placement.canvas.0 as usize / stride);
+    if output.dim() != (1, channels, all_rows, all_cols) {
+        return Err(Error::new(
+            ErrorKind::Model,
+            format!(
+                "the network gave {:?}, but {:?} was expected: its manifest does not fit it",
+                output.dim(),
+                (1, channels, all_rows, all_cols)
+            ),
+        ));
+    }
+    if tokens.dim() != (rows * cols, channels) {
+        *tokens = Array2::zeros((rows * cols, channels));
+    }
+    for row in 0..rows {
+        for channel in 0..channels {
+            for col in 0..cols {
+                tokens[[row * cols + col, channel]] = output[[0, channel, row, col]];
+            }
+        }
+    }
+    crate::posfar::check_finite("the network's output", tokens.iter())
+}
+
+/// A frame's residuals and what later stages need of the frame.
+#[derive(Debug, Clone, Default)]
+pub struct FrameResiduals {
+    /// Residual of every token.
+    pub residuals: Residuals,
+    /// Where the frame lies on the grid.
+    pub placement: Placement,
+    /// How long this stage took, and the one before.
+    pub times: StageTimes,
+}
+
+/// Second stage: tokens → residuals. Shares the bank.
+pub struct ResidualStage {
+    bank: Arc<Bank>,
+    scratch: Scratch,
+}
+
+impl ResidualStage {
+    pub(crate) fn new(bank: Arc<Bank>) -> Self {
+        ResidualStage { bank, scratch: Scratch::default() }
+    }
+
+    /// The bank that is searched.
+    pub fn bank(&self) -> &Arc<Bank> {
+        &self.bank
+    }
+
+    /// Computes the residuals of a frame's tokens.
+    ///
+    /// # Errors
+    /// As [`Bank::residuals`].
+    pub fn run(&mut self, features: &Features, out: &mut FrameResiduals) -> Result<()> {
+        self.run_without(features.tokens.view(), features.placement, None, out)?;
+        out.times.features = features.time;
+        Ok(())
+    }
+
+    /// As [`ResidualStage::run`], leaving out the tokens of one enrolled image (leave-one-out).
+    ///
+    /// # Errors
+    /// As [`Bank::residuals`].
+    pub fn run_without(
+        &mut self,
+        tokens: ArrayView2<f32>,
+        placement: Placement,
+        exclude: Option<usize>,
+        out: &mut FrameResiduals,
+    ) -> Result<()> {
+        let start = Instant::now();
+        self.bank.residuals(tokens, placement.grid, exclude, 1, &mut self.scratch, &mut out.residuals)?;
+        out.placement = placement;
+        out.times = StageTimes { residuals: start.elapsed(), ..StageTimes::default() };
+        Ok(())
+    }
+}
+
+/// Third stage: residuals → map, score, regions, verdict.
+pub struct ClassifyStage {
+    parameters: MapParameters,
+    threshold: f32,
+    scratch: MapScratch,
+}
+
+impl ClassifyStage {
+    pub(crate) fn new(parameters: MapParameters, threshold: f32) -> Self {
+        ClassifyStage { parameters, threshold, scratch: MapScratch::default() }
+    }
+
+    /// Scores above it are rejected.
+    pub fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Judges a frame.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFinite`] when the score is not a finite number.
+    pub fn run(&mut self, residuals: &FrameResiduals) -> Result<Inspection> {
+        let start = Instant::now();
+        let mut map = AnomalyMap::default();
+        let score = self.score(residuals, &mut map)?;
+        let reject = score > self.threshold;
+        let regions = regions_from_map(&map, residuals.placement.frame, self.threshold, &mut self.scratch);
+        let times = StageTimes { classify: start.elapsed(), ..residuals.times };
+        Ok(Inspection {
+            verdict: if reject { Verdict::Reject } else { Verdict::Pass },
+            score,
+            threshold: self.threshold,
+            regions,
+            map,
+            times,
+        })
+    }
+
+    /// The anomaly map and the image's score, without a verdict.
+    ///
+    /// # Errors
+    /// As [`ClassifyStage::run`].
+    pub fn score(&mut self, residuals: &FrameResiduals, map: &mut AnomalyMap) -> Result<f32> {
+        map_from_tokens(
+            &residuals.residuals.norms,
+            &residuals.placement,
+            &self.parameters,
+            &mut self.scratch,
+            map,
+        );
+        let score = score_from_map(map, self.parameters.window, &mut self.scratch);
+        if !score.is_finite() {
+            return Err(Error::new(ErrorKind::NotFinite, "the image's score is not a finite number"));
+        }
+        Ok(score)
+    }
+}
+
+/// The engine: a package, loaded and ready.
+///
+/// ```no_run
+/// # fn main() -> weakrest::Result<()> {
+/// use weakrest::{Frame, Inspector};
+///
+/// let mut inspector = Inspector::open("bottle.weakrest")?;
+/// let inspection = inspector.inspect(&Frame::open("part.png")?)?;
+/// println!("{} (score {:.2}, threshold {:.2})", inspection.verdict, inspection.score, inspection.threshold);
+/// for region in &inspection.regions {
+///     println!("  {}×{} at {},{}", region.width, region.height, region.x, region.y);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Inspector {
+    features: FeatureStage,
+    residuals: ResidualStage,
+    classify: ClassifyStage,
+    buffers: (Features, FrameResiduals),
+}
+
+impl Inspector {
+    /// Opens a package, verifies it, and checks that its golden images still get their scores.
+    ///
+    /// # Errors
+    /// As [`Package::open`] and [`Inspector::with_options`].
+    pub fn open(package: impl AsRef<Path>) -> Result<Self> {
+        Self::with_options(Package::open(package)?, &Options::default())
+    }
+
+    /// The same for a package that is open already, with the device's options.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Runtime`] without a usable ONNX Runtime, [`ErrorKind::Model`] when the backbone is not one that can
+    /// run, [`ErrorKind::Usage`] for a threshold that is not a finite number, [`ErrorKind::Package`] when a golden
+    /// image gets another score than it must.
+    pub fn with_options(package: Package, options: &Options) -> Result<Self> {
+        let runtime = Runtime::load(options.onnxruntime.as_deref())?;
+        let threshold = options.threshold.unwrap_or(package.manifest.threshold.value);
+        if !threshold.is_finite() {
+            return Err(Error::new(ErrorKind::Usage, "the threshold must be a finite number"));
+        }
+        let Package { manifest, backbone, bank, golden, .. } = package;
+        let network = Network::from_bytes(runtime, &backbone, options.network_threads())?;
+        let mut inspector = Inspector {
+            features: FeatureStage::new(
+                network,
+                manifest.geometry.clone(),
+                manifest.input.color,
+                manifest.input.size,
+                bank.channels(),
+            ),
+            residuals: ResidualStage::new(Arc::new(bank)),
+            classify: ClassifyStage::new(manifest.map, threshold),
+            buffers: Default::default(),
+        };
+        for image in &golden {
+            inspector.check_golden(image)?;
+        }
+        Ok(inspector)
+    }
+
+    /// Frame → inspection: the three stages in a row.
+    ///
+    /// # Errors
+    /// As [`FeatureStage::run`], [`ResidualStage::run`] and [`ClassifyStage::run`].
+    pub fn inspect(&mut self, frame: &Frame) -> Result<Inspection> {
+        let (features, residuals) = &mut self.buffers;
+        self.features.run(frame, features)?;
+        self.residuals.run(features, residuals)?;
+        self.classify.run(residuals)
+    }
+
+    /// The three stages, to run on three threads.
+    pub fn into_stages(self) -> (FeatureStage, ResidualStage, ClassifyStage) {
+        (self.features, self.residuals, self.classify)
+    }
+
+    /// Scores above it are rejected.
+    pub fn threshold(&self) -> f32 {
+        self.classify.threshold()
+    }
+
+    fn check_golden(&mut self, golden: &crate::package::Golden) -> Result<()> {
+        let (features, residuals) = &mut self.buffers;
+        // Golden images are kept at the scaled size, which the size check for camera frames would refuse.
+        let size = std::mem::replace(&mut self.features.size, FrameSize::Any);
+        let ran = self.features.run(&golden.frame, features);
+        self.features.size = size;
+        ran?;
+        self.residuals.run(features, residuals)?;
+        let mut map = AnomalyMap::default();
+        let score = self.classify.score(residuals, &mut map)?;
+        golden.check(score)
+    }
+}

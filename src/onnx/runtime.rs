@@ -1,0 +1,113 @@
+//! The ONNX Runtime library, loaded once per process.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use ort::environment::Environment;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The oldest ONNX Runtime that works: the API level this crate is built for.
+pub const MINIMUM_VERSION: &str = "1.20";
+
+/// Name that the system's loader looks for.
+const LIBRARY: &str = "libonnxruntime.so";
+
+/// The loaded library.
+pub struct Runtime {
+    environment: Environment,
+    path: PathBuf,
+}
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+static LOADING: Mutex<()> = Mutex::new(());
+
+impl Runtime {
+    /// The library of this process, loaded on the first call.
+    ///
+    /// With `path` exactly that file is taken. Otherwise the environment variable `ORT_DYLIB_PATH`, then
+    /// `libonnxruntime.so` beside the executable, in `../lib`, `../lib/weakrest` and `../onnxruntime` from there, and
+    /// at last wherever the system's loader finds it. Once a library is loaded it stays; a later `path` is not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Runtime`] when there is none, or it is older than [`MINIMUM_VERSION`].
+    pub fn load(path: Option<&Path>) -> Result<&'static Runtime> {
+        if let Some(runtime) = RUNTIME.get() {
+            return Ok(runtime);
+        }
+        // A second environment cannot be built, so two threads must not try. A poisoned lock guards nothing.
+        let _guard = LOADING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(runtime) = RUNTIME.get() {
+            return Ok(runtime);
+        }
+        let runtime = open(path)?;
+        Ok(RUNTIME.get_or_init(|| runtime))
+    }
+
+    /// The file that was loaded.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the library says of its build.
+    pub fn build_info(&self) -> &'static str {
+        ort::info()
+    }
+
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+}
+
+fn open(path: Option<&Path>) -> Result<Runtime> {
+    let named = path
+        .map(Path::to_path_buf)
+        .or_else(|| std::env::var_os("ORT_DYLIB_PATH").filter(|v| !v.is_empty()).map(PathBuf::from));
+    let path = match named {
+        Some(path) => {
+            if !path.exists() {
+                return Err(missing(&format!("there is no file {}", path.display())));
+            }
+            path
+        }
+        None => beside_executable().unwrap_or_else(|| PathBuf::from(LIBRARY)),
+    };
+    let builder = ort::init_from(&path).map_err(|e| match e {
+        ort::LoadDynamicError::BadVersion { version_str, path } => Error::new(
+            ErrorKind::Runtime,
+            format!(
+                "{} is ONNX Runtime {version_str}, but {MINIMUM_VERSION} or newer is needed; {ADVICE}",
+                path.display()
+            ),
+        ),
+        ort::LoadDynamicError::MissingApi { path } => Error::new(
+            ErrorKind::Runtime,
+            format!("{} is a library, but not ONNX Runtime; {ADVICE}", path.display()),
+        ),
+        other => missing(&format!("{} cannot be loaded", path.display())).with_source(other),
+    })?;
+    let environment = builder
+        .with_name("weakrest")
+        .with_telemetry(false)
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Runtime, "ONNX Runtime did not start").with_source(e))?;
+    environment.set_log_level(ort::logging::LogLevel::Error);
+    log::debug!("ONNX Runtime from {}", path.display());
+    Ok(Runtime { environment, path })
+}
+
+const ADVICE: &str = "run `make runtime`, or give its path with --onnxruntime FILE or in ORT_DYLIB_PATH";
+
+fn missing(what: &str) -> Error {
+    Error::new(ErrorKind::Runtime, format!("ONNX Runtime was not found: {what}; {ADVICE}"))
+}
+
+fn beside_executable() -> Option<PathBuf> {
+    let executable = std::env::current_exe().ok()?;
+    let folder = executable.parent()?;
+    [".", "../lib", "../lib/weakrest", "../onnxruntime"]
+        .iter()
+        .map(|relative| folder.join(relative).join(LIBRARY))
+        .find(|file| file.exists())
+}

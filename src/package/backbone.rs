@@ -1,0 +1,120 @@
+//! A network to enroll with: an ONNX file and the manifest beside it, as `weakrest-export` writes them.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::files;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The manifest beside a network. See `models/README.md` for each key.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneManifest {
+    /// Version of the manifest's format: 1.
+    pub format: u32,
+    /// Name of the network.
+    pub name: String,
+    /// Where its weights come from.
+    pub source: String,
+    /// SPDX license of the weights.
+    pub license: String,
+    /// File beside the manifest with the license's text.
+    pub license_file: String,
+    /// SHA-256 of the ONNX file, in hexadecimal.
+    pub sha256: String,
+    /// Name of the graph's input.
+    pub input: String,
+    /// Name of the graph's output.
+    pub output: String,
+    /// Order of the input's channels: `rgb`.
+    pub color: String,
+    /// Mean of each channel for pixel values in 0..1.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel for pixel values in 0..1.
+    pub std: [f32; 3],
+    /// Pixels per grid cell.
+    pub stride: u32,
+    /// Input sides must be multiples of this.
+    pub multiple: u32,
+    /// Channels of the output.
+    pub channels: usize,
+    /// The joined feature maps, in the order of the output's channels.
+    pub taps: Vec<Tap>,
+}
+
+/// One feature map of a network.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tap {
+    /// Pixels per cell of the feature map.
+    pub stride: u32,
+    /// Its channels.
+    pub channels: usize,
+}
+
+/// A verified network, ready to be put into a package.
+#[derive(Debug, Clone)]
+pub struct Backbone {
+    /// What is known of it.
+    pub manifest: BackboneManifest,
+    /// The ONNX file.
+    pub onnx: Vec<u8>,
+    /// Text of the license.
+    pub license: String,
+}
+
+impl Backbone {
+    /// The network that this program brings along.
+    ///
+    /// # Errors
+    /// None in a program that was built from an intact source tree, which its tests check.
+    pub fn built_in() -> Result<Self> {
+        Self::assemble(
+            include_str!("../../models/efficientnet-lite1.toml"),
+            include_bytes!("../../models/efficientnet-lite1.onnx").to_vec(),
+            include_str!("../../models/LICENSE-efficientnet-lite").to_owned(),
+        )
+    }
+
+    /// Reads a network `NAME.onnx` and its manifest `NAME.toml`; `path` is either of them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Model`] when the manifest is not one, the ONNX file's
+    /// hash is not the manifest's, or the format is unknown.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let manifest = path.with_extension("toml");
+        let read = |p: &Path| std::fs::read(p).map_err(|e| Error::io("read", p, e));
+        let text = String::from_utf8_lossy(&read(&manifest)?).into_owned();
+        let onnx = read(&path.with_extension("onnx"))?;
+        let mut backbone =
+            Self::assemble(&text, onnx, String::new()).map_err(|e| e.within(&manifest.display().to_string()))?;
+        let name = &backbone.manifest.license_file;
+        let license = files::read(files::parent(path), name, None).map_err(|e| {
+            Error::new(ErrorKind::Model, format!("the license {name} of {} cannot be read", path.display()))
+                .with_source(e)
+        })?;
+        backbone.license = String::from_utf8_lossy(&license).into_owned();
+        Ok(backbone)
+    }
+
+    fn assemble(text: &str, onnx: Vec<u8>, license: String) -> Result<Self> {
+        let model = |m: String| Error::new(ErrorKind::Model, m);
+        let manifest: BackboneManifest =
+            toml::from_str(text).map_err(|e| model("not the manifest of a network".into()).with_source(e))?;
+        if manifest.format != 1 {
+            return Err(model(format!("the manifest has format {}, and this program reads 1", manifest.format)));
+        }
+        if manifest.color != "rgb" {
+            return Err(model(format!("color must be \"rgb\", not {:?}", manifest.color)));
+        }
+        if manifest.taps.is_empty() || manifest.taps.iter().map(|t| t.channels).sum::<usize>() != manifest.channels {
+            return Err(model("the channels of the taps do not add up to the output's".into()));
+        }
+        if files::sha256(&onnx) != manifest.sha256 {
+            return Err(model("the ONNX file is not the one the manifest was made for (its SHA-256 differs)".into()));
+        }
+        Ok(Backbone { manifest, onnx, license })
+    }
+}

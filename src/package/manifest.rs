@@ -1,0 +1,219 @@
+//! `package.toml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::damaged;
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Color, Geometry};
+use crate::anomaly::MapParameters;
+use crate::posfar::Parameters;
+
+/// The format that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// How far a golden image's score may be off, as a share of the threshold. Half-precision providers stay well within.
+const GOLDEN_TOLERANCE: f32 = 0.05;
+
+/// What was enrolled, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Name of the part.
+    pub product: String,
+    /// Program and version that made the package.
+    pub made_by: String,
+    /// Number of good images enrolled.
+    pub images: usize,
+    /// What frames must look like.
+    pub input: InputInfo,
+    /// How frames become model input.
+    pub geometry: Geometry,
+    /// The network.
+    pub backbone: BackboneInfo,
+    /// How the bank was made and is searched.
+    pub posfar: Parameters,
+    /// How the anomaly map is smoothed and read.
+    pub map: MapParameters,
+    /// When to reject.
+    pub threshold: ThresholdInfo,
+    /// Self-test pictures.
+    #[serde(default)]
+    pub golden: Vec<GoldenInfo>,
+    /// Every other file, with its hash.
+    #[serde(default)]
+    pub files: BTreeMap<String, FileInfo>,
+}
+
+/// What frames must look like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputInfo {
+    /// Gray or color.
+    pub color: Color,
+    /// The one size, or `any`.
+    pub size: FrameSize,
+}
+
+/// Which sizes of frames are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum FrameSize {
+    /// Exactly this width and height in pixels: one camera, one crop.
+    Fixed(u32, u32),
+    /// Every size.
+    Any,
+}
+
+impl fmt::Display for FrameSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameSize::Fixed(width, height) => write!(f, "{width}x{height}"),
+            FrameSize::Any => f.write_str("any"),
+        }
+    }
+}
+
+impl From<FrameSize> for String {
+    fn from(size: FrameSize) -> String {
+        size.to_string()
+    }
+}
+
+impl TryFrom<String> for FrameSize {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "any" {
+            return Ok(FrameSize::Any);
+        }
+        let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+        match sides {
+            Some((width, height)) if width > 0 && height > 0 => Ok(FrameSize::Fixed(width, height)),
+            _ => Err(format!("a size is \"any\" or WIDTHxHEIGHT, not {text:?}")),
+        }
+    }
+}
+
+/// The network, as far as people want to know it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneInfo {
+    /// Name of the network.
+    pub name: String,
+    /// Where its weights come from.
+    pub source: String,
+    /// SPDX license of the weights.
+    pub license: String,
+    /// Channels of its output.
+    pub channels: usize,
+    /// Strides of the feature maps that its output joins.
+    pub taps: Vec<u32>,
+}
+
+/// When to reject, and what that can promise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThresholdInfo {
+    /// Scores above it are rejected.
+    pub value: f32,
+    /// The share of good parts that was allowed to be rejected, 0 to 1.
+    pub false_reject_rate: f64,
+    /// What set the value.
+    pub rule: ThresholdRule,
+    /// Good images whose leave-one-out scores it was chosen from.
+    pub images: usize,
+    /// The largest share of good parts that is rejected on average, whatever the distribution of their scores, as far
+    /// as so many images can promise it. 0 to 1.
+    pub promised_rate: f64,
+    /// Lowest, median and highest leave-one-out score.
+    pub scores: [f32; 3],
+}
+
+/// What set a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThresholdRule {
+    /// The leave-one-out score of the right rank: needs no assumption.
+    Rank,
+    /// A prediction limit for log-normal scores, above every rank that so few images have.
+    Tail,
+}
+
+/// Every [`ThresholdRule`] in words.
+pub const THRESHOLD_RULES: [(ThresholdRule, &str); 2] = [
+    (ThresholdRule::Rank, "rank of the leave-one-out scores"),
+    (ThresholdRule::Tail, "log-normal tail of the leave-one-out scores"),
+];
+
+/// A self-test picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenInfo {
+    /// Its file within the package.
+    pub file: String,
+    /// The score it must get.
+    pub score: f32,
+}
+
+/// What a file must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileInfo {
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// Refuses a format that this version does not know, before anything else of the manifest is read.
+pub(super) fn check_format(text: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let version: Version = toml::from_str(text)
+        .map_err(|e| damaged("package.toml is not a package's manifest".into()).with_source(e))?;
+    if version.format != FORMAT {
+        return Err(damaged(format!(
+            "the package has format {}, and this program reads format {FORMAT}; use the program's version that made it, \
+             or enroll again",
+            version.format
+        )));
+    }
+    Ok(())
+}
+
+impl Manifest {
+    /// Reads and checks the text of `package.toml`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Package`] with the line when a key is missing, unknown or has a wrong value.
+    pub fn parse(text: &str) -> Result<Self> {
+        check_format(text)?;
+        let manifest: Manifest =
+            toml::from_str(text).map_err(|e| damaged("package.toml cannot be read".into()).with_source(e))?;
+        let wrong = |e: Error| damaged("package.toml has a value that cannot be".into()).with_source(e);
+        manifest.geometry.validate().map_err(wrong)?;
+        manifest.posfar.validate().map_err(wrong)?;
+        manifest.map.validate().map_err(wrong)?;
+        let finite = manifest.threshold.value.is_finite() && manifest.golden.iter().all(|g| g.score.is_finite());
+        if !finite {
+            return Err(wrong(Error::new(ErrorKind::NotFinite, "a threshold or score is not a finite number")));
+        }
+        Ok(manifest)
+    }
+
+    pub(super) fn to_text(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| damaged("the manifest cannot be written as TOML".into()).with_source(e))
+    }
+
+    /// How far a golden image's score may be off.
+    pub(crate) fn golden_tolerance(&self) -> f32 {
+        GOLDEN_TOLERANCE * self.threshold.value.abs().max(f32::MIN_POSITIVE)
+    }
+}

@@ -1,0 +1,231 @@
+//! The product: a directory that holds all it takes to inspect one kind of part.
+//!
+//! | file | what |
+//! |---|---|
+//! | `package.toml` | the [`Manifest`]: what was enrolled, how, the threshold, the SHA-256 of every other file |
+//! | `package.sha256` | the SHA-256 of `package.toml`; `sha256sum -c package.sha256` checks it too |
+//! | `backbone.onnx` | the network that makes features |
+//! | `bank.safetensors` | the good parts' tokens: see [`crate::posfar::BankParts`] |
+//! | `golden/*.png` | pictures that must get the scores in the manifest |
+//! | `backbone-license.txt` | the license of the network's weights |
+//!
+//! Everything is read once, checked, and used from the checked bytes. A package is written beside its place and moved
+//! there when it is complete.
+
+mod backbone;
+mod bank_file;
+mod files;
+mod manifest;
+
+pub use backbone::{Backbone, BackboneManifest, Tap};
+pub use bank_file::{bank_from_bytes, bytes_from_bank};
+pub use manifest::{
+    BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, ThresholdInfo, THRESHOLD_RULES,
+    ThresholdRule,
+};
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use image::ImageEncoder;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Color, Frame};
+use crate::posfar::Bank;
+
+const MANIFEST: &str = "package.toml";
+const MANIFEST_HASH: &str = "package.sha256";
+const BACKBONE: &str = "backbone.onnx";
+const BACKBONE_LICENSE: &str = "backbone-license.txt";
+const BANK: &str = "bank.safetensors";
+const GOLDEN: &str = "golden";
+
+/// A picture and the score it must get.
+#[derive(Debug, Clone)]
+pub struct Golden {
+    /// The picture, at the scaled size.
+    pub frame: Frame,
+    /// What the manifest says of it.
+    pub info: GoldenInfo,
+    /// How far the score may be off, in the score's own unit.
+    pub tolerance: f32,
+}
+
+impl Golden {
+    /// Checks the score that the picture got.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Package`] when it is too far from what it must be.
+    pub fn check(&self, score: f32) -> Result<()> {
+        let expected = self.info.score;
+        if (score - expected).abs() <= self.tolerance {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Package,
+            format!(
+                "golden image {} scores {score:.4}, but must score {expected:.4} (± {:.4}): this machine does not \
+                 compute what the package was made with; enroll here again",
+                self.info.file, self.tolerance
+            ),
+        ))
+    }
+}
+
+/// A verified package in memory.
+pub struct Package {
+    /// What was enrolled, and how.
+    pub manifest: Manifest,
+    /// Bytes of the ONNX network.
+    pub backbone: Vec<u8>,
+    /// License text of the network's weights.
+    pub backbone_license: String,
+    /// Tokens of the good parts.
+    pub bank: Bank,
+    /// Self-test pictures.
+    pub golden: Vec<Golden>,
+    /// SHA-256 of the manifest, in hexadecimal: names the package, since the manifest holds all other hashes.
+    pub hash: String,
+}
+
+impl Package {
+    /// Reads and verifies a package.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Package`] when the directory is no package, its
+    /// format is unknown, or a file is missing, changed, or outside the directory; [`ErrorKind::NotFinite`] when the
+    /// bank holds NaN. Messages name the file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let root = path.as_ref();
+        Self::read(root).map_err(|e| e.within(&root.display().to_string()))
+    }
+
+    fn read(root: &Path) -> Result<Self> {
+        if !root.is_dir() {
+            let what = if root.exists() { "is not a directory" } else { "does not exist" };
+            return Err(damaged(format!("a package is a directory, and this {what}")));
+        }
+        let text = files::read(root, MANIFEST, None)?;
+        let hash = files::sha256(&text);
+        let text = String::from_utf8(text).map_err(|_| damaged(format!("{MANIFEST} is not text")))?;
+        // The version comes first: a newer format may well have another way of hashing.
+        manifest::check_format(&text)?;
+        let recorded = files::read(root, MANIFEST_HASH, None)?;
+        if !String::from_utf8_lossy(&recorded).starts_with(&hash) {
+            return Err(damaged(format!(
+                "{MANIFEST} was changed after the package was made; a threshold is overridden with --threshold, \
+                 everything else by enrolling again"
+            )));
+        }
+        let manifest = Manifest::parse(&text)?;
+        let mut contents: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+        for (name, info) in &manifest.files {
+            contents.insert(name, files::read(root, name, Some(info))?);
+        }
+        let mut take = |name: &str| {
+            contents.remove(name).ok_or_else(|| damaged(format!("{MANIFEST} does not list {name}")))
+        };
+        let backbone = take(BACKBONE)?;
+        let backbone_license = String::from_utf8_lossy(&take(BACKBONE_LICENSE)?).into_owned();
+        let bank = bank_from_bytes(&take(BANK)?, &manifest.posfar).map_err(|e| e.within(BANK))?;
+        if bank.channels() != manifest.backbone.channels {
+            return Err(damaged(format!(
+                "the bank has {} channels, but the backbone {}",
+                bank.channels(),
+                manifest.backbone.channels
+            )));
+        }
+        let golden = manifest
+            .golden
+            .iter()
+            .map(|info| {
+                let frame = Frame::decode(&take(&info.file)?).map_err(|e| e.within(&info.file))?;
+                Ok(Golden { frame, info: info.clone(), tolerance: manifest.golden_tolerance() })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Package { manifest, backbone, backbone_license, bank, golden, hash })
+    }
+
+    /// Writes the package to `path`, whole or not at all.
+    ///
+    /// The manifest's list of files and their hashes is made anew. An existing package is replaced only with
+    /// `overwrite`, and stays as it was when writing fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when `path` exists and must not be replaced, or is something else than a package;
+    /// [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing fails.
+    pub fn write(&mut self, path: impl AsRef<Path>, overwrite: bool) -> Result<()> {
+        let path = path.as_ref();
+        check_target(path, overwrite)?;
+        let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        contents.insert(BACKBONE.into(), self.backbone.clone());
+        contents.insert(BACKBONE_LICENSE.into(), self.backbone_license.clone().into_bytes());
+        contents.insert(BANK.into(), bytes_from_bank(&self.bank)?);
+        for golden in &self.golden {
+            contents.insert(golden.info.file.clone(), png(&golden.frame)?);
+        }
+        self.manifest.files = contents
+            .iter()
+            .map(|(name, bytes)| {
+                (name.clone(), FileInfo { sha256: files::sha256(bytes), bytes: bytes.len() as u64 })
+            })
+            .collect();
+        self.manifest.golden = self.golden.iter().map(|g| g.info.clone()).collect();
+        let text = self.manifest.to_text()?;
+        self.hash = files::sha256(text.as_bytes());
+        contents.insert(MANIFEST_HASH.into(), format!("{}  {MANIFEST}\n", self.hash).into_bytes());
+        contents.insert(MANIFEST.into(), text.into_bytes());
+        files::write_directory(path, &contents)
+    }
+
+    /// Bytes that the package takes on disk, as its manifest tells.
+    pub fn size(&self) -> u64 {
+        self.manifest.files.values().map(|f| f.bytes).sum()
+    }
+}
+
+/// Whether a package may be written to `path`: checked before long work, and again when it is written.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when `path` is taken, or the folder that it is to lie in does not exist.
+pub fn check_target(path: &Path, overwrite: bool) -> Result<()> {
+    let usage = |m: String| Err(Error::new(ErrorKind::Usage, m));
+    if path.file_name().is_none() {
+        return usage(format!("{} cannot be the name of a package", path.display()));
+    }
+    let parent = files::parent(path);
+    if !parent.is_dir() {
+        return usage(format!("the folder {} does not exist; create it first", parent.display()));
+    }
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if !path.join(MANIFEST).is_file() {
+        return usage(format!("{} exists and is not a package; choose another name", path.display()));
+    }
+    if !overwrite {
+        return usage(format!("{} exists; add --overwrite to replace it", path.display()));
+    }
+    Ok(())
+}
+
+/// Name of a golden image's file within a package.
+pub fn golden_file(name: &str) -> String {
+    PathBuf::from(GOLDEN).join(format!("{name}.png")).to_string_lossy().into_owned()
+}
+
+fn png(frame: &Frame) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let color = match frame.color() {
+        Color::Gray => image::ExtendedColorType::L8,
+        Color::Rgb => image::ExtendedColorType::Rgb8,
+    };
+    image::codecs::png::PngEncoder::new(&mut bytes)
+        .write_image(frame.pixels(), frame.width(), frame.height(), color)
+        .map_err(|e| Error::new(ErrorKind::Image, "cannot encode a golden image").with_source(e))?;
+    Ok(bytes)
+}
+
+pub(crate) fn damaged(message: String) -> Error {
+    Error::new(ErrorKind::Package, message)
+}

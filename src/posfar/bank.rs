@@ -1,0 +1,353 @@
+//! The kept tokens of good images, and the residuals of a new image against them.
+
+use std::ops::Range;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
+use rayon::prelude::*;
+
+use super::pca::Pca;
+use super::search::{Neighbor, nearest, squared_norms};
+use super::{Grid, Matching, Parameters, check_finite, position, retrieval};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where a bank token comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenPlace {
+    /// Number of the enrolled image.
+    pub image: u32,
+    /// Row of the image's grid.
+    pub row: u16,
+    /// Column of the image's grid.
+    pub col: u16,
+}
+
+/// Everything a bank is made of, to be stored and brought back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BankParts {
+    /// How the bank was made.
+    pub parameters: Parameters,
+    /// Root mean square of the channels' standard deviations over all good tokens: the unit of the position weight.
+    pub feature_scale: f32,
+    /// Kept tokens, position embedding included, `[tokens, channels]`, ordered by [`TokenPlace`].
+    pub tokens: Array2<f16>,
+    /// Origin of each token.
+    pub places: Vec<TokenPlace>,
+    /// The space in which distances are measured, fitted on `tokens`.
+    pub pca: Pca,
+    /// Reduction of the early feature map.
+    pub retrieval_pca: Pca,
+    /// Windowed descriptors, `[images, windows, components]`.
+    pub descriptors: Array3<f32>,
+}
+
+/// A bank ready to be searched.
+#[derive(Debug)]
+pub struct Bank {
+    parts: BankParts,
+    /// Tokens in PCA space `[tokens, dims]`, and their squared norms.
+    reduced: Array2<f32>,
+    norms: Vec<f32>,
+    /// Rows of the bank that come from each image.
+    ranges: Vec<Range<usize>>,
+}
+
+/// What is left of an image when its nearest good tokens are subtracted.
+#[derive(Debug, Default, Clone)]
+pub struct Residuals {
+    /// Rows and columns of the grid.
+    pub grid: Grid,
+    /// Nearest good token minus token, in the full feature space, `[neighbors, rows × cols, channels]`: first the
+    /// nearest neighbor's residuals, then the second's, then the third's.
+    pub values: Array3<f32>,
+    /// Euclidean norm of the nearest neighbor's residual, one per token.
+    pub norms: Vec<f32>,
+    /// The neighbors themselves, `neighbors` per token, nearest first. Distances are squared and in PCA space.
+    pub neighbors: Vec<Neighbor>,
+    /// Images that were searched.
+    pub images: Vec<usize>,
+}
+
+/// Memory that is kept from image to image.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    embedding: Array2<f32>,
+    embedding_grid: Grid,
+    tokens: Array2<f32>,
+    reduced: Array2<f32>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl Bank {
+    /// Checks parts that come from outside and prepares them for searching.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFinite`] on NaN or infinity; [`ErrorKind::Package`] when shapes do not fit each other.
+    pub fn from_parts(parts: BankParts) -> Result<Self> {
+        parts.parameters.validate()?;
+        let bad = |m: String| Err(Error::new(ErrorKind::Package, m));
+        let (count, channels) = parts.tokens.dim();
+        let images = parts.descriptors.dim().0;
+        if count == 0 || channels == 0 {
+            return bad("the bank has no tokens".into());
+        }
+        if count >= u32::MAX as usize {
+            return bad(format!("{count} tokens are more than a bank can hold"));
+        }
+        if parts.places.len() != count {
+            return bad(format!("the bank has {count} tokens but {} places", parts.places.len()));
+        }
+        if !parts.places.is_sorted_by(|a, b| a < b) {
+            return bad("the bank's tokens are not in the order of their images, rows and columns".into());
+        }
+        if parts.places.last().is_some_and(|p| p.image as usize >= images) {
+            return bad(format!("a token comes from an image beyond the {images} that have descriptors"));
+        }
+        let (early, components) = (parts.retrieval_pca.mean.len(), parts.retrieval_pca.dims());
+        if early == 0
+            || early > channels
+            || parts.retrieval_pca.components.nrows() != early
+            || parts.descriptors.dim() != (images, retrieval::WINDOWS, components)
+        {
+            return bad(format!(
+                "descriptors of shape {:?} do not fit a reduction of {early} channels to {components}",
+                parts.descriptors.dim()
+            ));
+        }
+        if parts.pca.mean.len() != channels || parts.pca.components.nrows() != channels || parts.pca.dims() == 0 {
+            return bad(format!(
+                "a PCA of {} channels does not fit tokens of {channels}",
+                parts.pca.mean.len()
+            ));
+        }
+        if !(parts.feature_scale.is_finite() && parts.feature_scale >= 0.0) {
+            return Err(Error::new(ErrorKind::NotFinite, "the features' scale is not a finite number"));
+        }
+        if parts.tokens.iter().any(|v| !v.is_finite()) {
+            return Err(Error::new(ErrorKind::NotFinite, "the bank holds a value that is not a finite number"));
+        }
+        for pca in [&parts.pca, &parts.retrieval_pca] {
+            check_finite("the bank's PCA", pca.mean.iter().chain(&pca.components))?;
+        }
+        check_finite("the bank's descriptors", &parts.descriptors)?;
+
+        let reduced = reduce(&parts.tokens, &parts.pca);
+        let norms = squared_norms(reduced.view());
+        let ranges = (0..images as u32)
+            .map(|image| {
+                let start = parts.places.partition_point(|p| p.image < image);
+                start..parts.places.partition_point(|p| p.image <= image)
+            })
+            .collect();
+        Ok(Bank { parts, reduced, norms, ranges })
+    }
+
+    /// What the bank is made of.
+    pub fn parts(&self) -> &BankParts {
+        &self.parts
+    }
+
+    /// Number of kept tokens.
+    pub fn len(&self) -> usize {
+        self.parts.tokens.nrows()
+    }
+
+    /// Never true: a bank has tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Channels of a token.
+    pub fn channels(&self) -> usize {
+        self.parts.tokens.ncols()
+    }
+
+    /// Number of enrolled images.
+    pub fn images(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Dimensions of the space in which distances are measured.
+    pub fn dims(&self) -> usize {
+        self.parts.pca.dims()
+    }
+
+    /// The bank in PCA space, `[tokens, dims]`.
+    pub fn reduced(&self) -> ArrayView2<'_, f32> {
+        self.reduced.view()
+    }
+
+    /// Residuals of an image's tokens.
+    ///
+    /// - `features`: the image's tokens without position, `[rows × cols, channels]`.
+    /// - `exclude`: number of an enrolled image that must not be matched (leave-one-out: the image itself).
+    /// - `neighbors`: how many neighbors' residuals to give, 1 to 3. Where fewer are to be found the last is repeated.
+    ///
+    /// With [`Matching::Window`] a token that has no bank token within its window matches without the limit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFinite`] when a feature is NaN or infinite; [`ErrorKind::Model`] when `features` has another
+    /// shape than the bank needs; [`ErrorKind::Usage`] for another number of neighbors, or when nothing is left after
+    /// `exclude`.
+    pub fn residuals(
+        &self,
+        features: ArrayView2<f32>,
+        grid: Grid,
+        exclude: Option<usize>,
+        neighbors: usize,
+        scratch: &mut Scratch,
+        out: &mut Residuals,
+    ) -> Result<()> {
+        let (count, channels) = (grid.0 * grid.1, self.channels());
+        if features.dim() != (count, channels) {
+            return Err(Error::new(
+                ErrorKind::Model,
+                format!(
+                    "features of shape {:?} do not fit a grid of {}×{} tokens of {channels} channels",
+                    features.dim(),
+                    grid.0,
+                    grid.1
+                ),
+            ));
+        }
+        if !(1..=3).contains(&neighbors) {
+            return Err(Error::new(ErrorKind::Usage, format!("1 to 3 neighbors can be had, not {neighbors}")));
+        }
+        check_finite("the image's features", features)?;
+
+        let early = features.slice(s![.., ..self.parts.retrieval_pca.mean.len()]);
+        let descriptor = retrieval::descriptor(early, grid, &self.parts.retrieval_pca);
+        out.images = retrieval::most_similar(
+            descriptor.view(),
+            self.parts.descriptors.view(),
+            self.parts.parameters.images,
+            |image| Some(image) != exclude && !self.ranges[image].is_empty(),
+        );
+        if out.images.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "leave-one-out needs the tokens of at least two images"));
+        }
+        scratch.ranges.clear();
+        for &image in &out.images {
+            let range = self.ranges[image].clone();
+            // Neighboring images make one long run, which multiplies faster than many short ones.
+            match scratch.ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => scratch.ranges.push(range),
+            }
+        }
+
+        scratch.prepare(count, channels, self.dims());
+        scratch.tokens.assign(&features);
+        if let Matching::Soft { weight } = self.parts.parameters.matching {
+            let amplitude = weight * self.parts.feature_scale;
+            scratch.embed(grid, channels);
+            scratch.tokens.scaled_add(amplitude, &scratch.embedding);
+        }
+        self.parts.pca.transform_into(scratch.tokens.view(), &mut scratch.reduced);
+
+        out.grid = grid;
+        out.neighbors.resize(count * neighbors, Neighbor::NONE);
+        let queries = scratch.reduced.view();
+        match self.parts.parameters.matching {
+            Matching::Soft { .. } => {
+                self.search(queries, &scratch.ranges, |_, _| true, &mut out.neighbors);
+            }
+            Matching::Window { reach } => {
+                let reach = reach * grid.0.max(grid.1) as f32;
+                let within = |query: usize, row: usize| {
+                    let place = self.parts.places[row];
+                    let rows = (query / grid.1).abs_diff(usize::from(place.row)) as f32;
+                    let cols = (query % grid.1).abs_diff(usize::from(place.col)) as f32;
+                    rows <= reach && cols <= reach
+                };
+                self.search(queries, &scratch.ranges, within, &mut out.neighbors);
+                for (query, best) in out.neighbors.chunks_exact_mut(neighbors).enumerate() {
+                    if !best[0].is_some() {
+                        let query = queries.slice(s![query..query + 1, ..]);
+                        self.search(query, &scratch.ranges, |_, _| true, best);
+                    }
+                }
+            }
+        }
+
+        if out.values.dim() != (neighbors, count, channels) {
+            out.values = Array3::zeros((neighbors, count, channels));
+        }
+        let tokens = &scratch.tokens;
+        let found = &out.neighbors;
+        for (rank, mut values) in out.values.axis_iter_mut(Axis(0)).enumerate() {
+            values.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(token, mut value)| {
+                let best = &found[token * neighbors..][..=rank];
+                let Some(neighbor) = best.iter().rev().find(|n| n.is_some()) else { return };
+                let good = self.parts.tokens.row(neighbor.index as usize);
+                ndarray::Zip::from(&mut value)
+                    .and(good)
+                    .and(tokens.row(token))
+                    .for_each(|v, good, token| *v = good.to_f32() - token);
+            });
+        }
+        out.norms.clear();
+        out.norms.extend(out.values.index_axis(Axis(0), 0).rows().into_iter().map(|r| r.dot(&r).sqrt()));
+        Ok(())
+    }
+
+    fn search(
+        &self,
+        queries: ArrayView2<f32>,
+        ranges: &[Range<usize>],
+        allowed: impl Fn(usize, usize) -> bool + Sync,
+        out: &mut [Neighbor],
+    ) {
+        nearest(queries, self.reduced.view(), &self.norms, ranges, allowed, out);
+    }
+}
+
+impl Scratch {
+    fn prepare(&mut self, count: usize, channels: usize, dims: usize) {
+        if self.tokens.dim() != (count, channels) {
+            self.tokens = Array2::zeros((count, channels));
+        }
+        if self.reduced.dim() != (count, dims) {
+            self.reduced = Array2::zeros((count, dims));
+        }
+    }
+
+    fn embed(&mut self, grid: Grid, channels: usize) {
+        if self.embedding_grid != grid || self.embedding.ncols() != channels {
+            self.embedding = position::embedding(grid, channels);
+            self.embedding_grid = grid;
+        }
+    }
+}
+
+/// Half-precision rows as `f32`, in chunks, through PCA.
+fn reduce(tokens: &Array2<f16>, pca: &Pca) -> Array2<f32> {
+    const CHUNK: usize = 1024;
+    let mut reduced = Array2::zeros((tokens.nrows(), pca.dims()));
+    reduced
+        .axis_chunks_iter_mut(Axis(0), CHUNK)
+        .into_par_iter()
+        .zip(tokens.axis_chunks_iter(Axis(0), CHUNK))
+        .for_each(|(mut target, chunk)| target.assign(&pca.transform(to_f32(chunk).view())));
+    reduced
+}
+
+/// Widens half-precision rows.
+pub(super) fn to_f32(rows: ArrayView2<f16>) -> Array2<f32> {
+    let mut wide = Array2::<f32>::zeros(rows.dim());
+    for (mut to, from) in wide.rows_mut().into_iter().zip(rows.rows()) {
+        match (to.as_slice_mut(), from.as_slice()) {
+            (Some(to), Some(from)) => from.convert_to_f32_slice(to),
+            _ => to.zip_mut_with(&from, |t, f| *t = f.to_f32()),
+        }
+    }
+    wide
+}
+
+/// The mean of the columns' variances, as a standard deviation.
+pub(super) fn scale_of(sum: &Array1<f64>, squares: &Array1<f64>, count: f64) -> f32 {
+    let variance: f64 =
+        sum.iter().zip(squares).map(|(s, q)| (q / count - (s / count) * (s / count)).max(0.0)).sum();
+    (variance / sum.len().max(1) as f64).sqrt() as f32
+}

@@ -1,0 +1,89 @@
+//! Which good images are most like this one (the "fast" in PosFAR).
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
+
+use super::Grid;
+use super::pca::Pca;
+
+/// Windows along each side of an image.
+pub const SIDE: usize = 8;
+/// Windows per image.
+pub const WINDOWS: usize = SIDE * SIDE;
+/// Share of the windows, the nearest ones, whose mean is the distance: a defect spoils only some windows.
+pub const TRIM: f32 = 0.8;
+
+/// Cells along an axis of `len` cells that belong to window `i`. Windows overlap by at most one cell, and grids with
+/// fewer cells than windows repeat cells.
+fn span(i: usize, len: usize) -> std::ops::Range<usize> {
+    i * len / SIDE..((i + 1) * len).div_ceil(SIDE)
+}
+
+/// The windowed descriptor of an image: `[WINDOWS, components]`, the mean of the early feature map in each window.
+///
+/// `early` is `[rows × cols, channels]`. Windows are shares of the image, so that images of different sizes compare.
+///
+/// # Panics
+/// If `early` does not have one row per cell of the grid or not the channels of `pca`.
+pub fn descriptor(early: ArrayView2<f32>, grid: Grid, pca: &Pca) -> Array2<f32> {
+    let mut means = Array2::<f32>::zeros((WINDOWS, early.ncols()));
+    for (window, mut mean) in means.rows_mut().into_iter().enumerate() {
+        let (rows, cols) = (span(window / SIDE, grid.0), span(window % SIDE, grid.1));
+        let cells = (rows.len() * cols.len()) as f32;
+        for row in rows {
+            for col in cols.clone() {
+                mean += &early.row(row * grid.1 + col);
+            }
+        }
+        mean /= cells;
+    }
+    // Projecting the means is the same as taking means of projections, and 16 times less work.
+    pca.transform(means.view())
+}
+
+/// Trimmed mean of the windows' Euclidean distances between two descriptors.
+pub fn distance(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
+    let mut windows: Vec<f32> = a
+        .rows()
+        .into_iter()
+        .zip(b.rows())
+        .map(|(x, y)| x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt())
+        .collect();
+    windows.sort_unstable_by(f32::total_cmp);
+    let kept = ((windows.len() as f32 * TRIM).ceil() as usize).max(1).min(windows.len());
+    windows[..kept].iter().sum::<f32>() / kept as f32
+}
+
+/// The `k` images nearest to `query`, in ascending order of their index.
+///
+/// `descriptors` is `[images, WINDOWS, components]`; only images for which `eligible` holds take part. Equal distances
+/// are resolved by the lowest index.
+pub fn most_similar(
+    query: ArrayView2<f32>,
+    descriptors: ArrayView3<f32>,
+    k: usize,
+    eligible: impl Fn(usize) -> bool,
+) -> Vec<usize> {
+    let mut images: Vec<(f32, usize)> = descriptors
+        .axis_iter(Axis(0))
+        .enumerate()
+        .filter(|(i, _)| eligible(*i))
+        .map(|(i, d)| (distance(query, d), i))
+        .collect();
+    if k < images.len() {
+        images.select_nth_unstable_by(k, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        images.truncate(k);
+    }
+    let mut chosen: Vec<usize> = images.into_iter().map(|(_, i)| i).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// Stacks descriptors of equal shape into `[images, WINDOWS, components]`.
+pub(crate) fn stack(descriptors: &[Array2<f32>], components: usize) -> Array3<f32> {
+    let mut all = Array3::zeros((descriptors.len(), WINDOWS, components));
+    for (mut slot, descriptor) in all.axis_iter_mut(Axis(0)).zip(descriptors) {
+        // Packages store half precision; rounding here makes a fresh bank and a stored one search alike.
+        slot.assign(&descriptor.mapv(|v| half::f16::from_f32(v).to_f32()));
+    }
+    all
+}
