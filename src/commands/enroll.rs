@@ -1,0 +1,207 @@
+//! `weakrest enroll`
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use weakrest::enroll::{Enrollment, Settings, enroll, find_pictures, promise};
+use weakrest::package::{Backbone, check_target};
+use weakrest::posfar::Matching;
+use weakrest::{Error, ErrorKind, Result};
+
+use super::terminal::EnrollBar;
+use super::{Outcome, RuntimeArguments};
+
+/// Arguments of `enroll`.
+#[derive(Debug, Args)]
+pub struct Enroll {
+    /// Folder with pictures of good parts: PNG, JPEG, BMP or TIFF, all of one size
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// The package to write: a folder that does not exist yet
+    #[arg(long, value_name = "PACKAGE")]
+    output: PathBuf,
+    /// Name of the part (default: the package's name)
+    #[arg(long, value_name = "NAME")]
+    product: Option<String>,
+    /// Replace an existing package
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    settings: SettingsArguments,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+    /// Print a summary as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How position counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rule {
+    /// PosFAR: a position embedding makes distance in space cost distance in features
+    Soft,
+    /// SemiREST: matches only within a window
+    Window,
+}
+
+/// What `enroll` and `evaluate` share.
+#[derive(Debug, Clone, Args)]
+pub struct SettingsArguments {
+    /// Length that a picture's longest side is scaled to, in pixels: larger finds smaller defects and takes longer
+    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().longest_side)]
+    size: u32,
+    /// Share of good parts that may be rejected, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate)]
+    false_reject_rate: f64,
+    /// Leave out pictures that cannot be used, instead of stopping
+    #[arg(long)]
+    skip_bad: bool,
+    /// Take pictures of different sizes
+    #[arg(long)]
+    any_size: bool,
+    /// Network to use instead of the built-in one: NAME.onnx with its manifest NAME.toml beside it
+    #[arg(long, value_name = "FILE")]
+    backbone: Option<PathBuf>,
+    /// How the position of a place on the part counts
+    #[arg(long, value_enum, default_value_t = Rule::Soft)]
+    matching: Rule,
+    /// Weight of the position embedding (soft matching)
+    #[arg(long, value_name = "WEIGHT", default_value_t = default_weight())]
+    position_weight: f32,
+    /// Reach of the window as a share of the longer side (window matching)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.15)]
+    window_reach: f32,
+    /// Share of the good parts' tokens to keep
+    #[arg(long, value_name = "SHARE", default_value_t = Settings::default().coreset_share)]
+    coreset_share: f32,
+    /// Tokens to keep in any case
+    #[arg(long, value_name = "TOKENS", default_value_t = Settings::default().coreset_floor)]
+    coreset_floor: usize,
+    /// How many similar good pictures each picture is compared with
+    #[arg(long, short = 'k', value_name = "K", default_value_t = Settings::default().images)]
+    similar: usize,
+    /// Smoothing of the anomaly map, in pixels at a longest side of 512
+    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().sigma)]
+    sigma: f32,
+    /// Side of the square whose mean is the score, in pixels at a longest side of 512
+    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().window)]
+    score_window: f32,
+    /// Seed of everything random
+    #[arg(long, default_value_t = Settings::default().seed)]
+    seed: u64,
+}
+
+fn default_weight() -> f32 {
+    match Settings::default().matching {
+        Matching::Soft { weight } => weight,
+        Matching::Window { .. } => 0.0,
+    }
+}
+
+impl SettingsArguments {
+    /// The library's settings for a product.
+    pub fn settings(&self, product: String) -> Settings {
+        Settings {
+            product,
+            longest_side: self.size,
+            matching: match self.matching {
+                Rule::Soft => Matching::Soft { weight: self.position_weight },
+                Rule::Window => Matching::Window { reach: self.window_reach },
+            },
+            coreset_share: self.coreset_share,
+            coreset_floor: self.coreset_floor,
+            images: self.similar,
+            sigma: self.sigma,
+            window: self.score_window,
+            false_reject_rate: self.false_reject_rate / 100.0,
+            skip_bad: self.skip_bad,
+            any_size: self.any_size,
+            seed: self.seed,
+        }
+    }
+
+    /// The network to enroll with.
+    pub fn backbone(&self) -> Result<Backbone> {
+        match &self.backbone {
+            Some(path) => Backbone::open(path),
+            None => Backbone::built_in(),
+        }
+    }
+}
+
+impl Enroll {
+    pub fn run(self) -> Result<Outcome> {
+        let start = Instant::now();
+        check_target(&self.output, self.overwrite)?;
+        let pictures = find_pictures(&self.images)?;
+        let product = self.product.clone().unwrap_or_else(|| {
+            self.output.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+        });
+        let settings = self.settings.settings(product);
+        let backbone = self.settings.backbone()?;
+        let mut bar = EnrollBar::new();
+        let done = enroll(&pictures, &backbone, &settings, &self.runtime.options(), &mut |step, n, of| {
+            bar.show(step, n, of)
+        })?;
+        bar.finish();
+        let mut done = done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))?;
+        done.package.write(&self.output, self.overwrite)?;
+        for picture in &done.skipped {
+            eprintln!("left out: {}: {}", picture.path.display(), picture.reason);
+        }
+        if self.json {
+            println!("{}", summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64()));
+        } else {
+            tell(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64());
+        }
+        Ok(Outcome::Pass)
+    }
+}
+
+fn tell(done: &Enrollment, output: &str, seconds: f64) {
+    let manifest = &done.package.manifest;
+    let threshold = &manifest.threshold;
+    println!("{output}: {} good pictures enrolled in {seconds:.1} s", manifest.images);
+    println!(
+        "  bank       {} of {} tokens, {:.1} MB in all",
+        done.package.bank.len(),
+        done.tokens,
+        done.package.size() as f64 / 1e6
+    );
+    println!(
+        "  threshold  {:.3} (good pictures score {:.3} to {:.3}, half of them below {:.3})",
+        threshold.value, threshold.scores[0], threshold.scores[2], threshold.scores[1]
+    );
+    println!("  {}", promise(threshold));
+    let mut strangest: Vec<_> = done.scores.iter().collect();
+    strangest.sort_by(|a, b| b.1.total_cmp(&a.1));
+    println!("  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:");
+    for (path, score) in strangest.iter().take(3) {
+        println!("    {score:.3}  {}", path.display());
+    }
+    if !done.sees_painted_square {
+        eprintln!(
+            "warning: a square painted on a good part would pass. The pictures vary too much, or there are too few: check \
+             that all show good parts from the same place in the same light."
+        );
+    }
+}
+
+fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
+    let manifest = &done.package.manifest;
+    serde_json::json!({
+        "package": output,
+        "hash": done.package.hash,
+        "images": manifest.images,
+        "skipped": done.skipped.iter().map(|b| serde_json::json!({ "path": b.path, "reason": b.reason })).collect::<Vec<_>>(),
+        "tokens": done.tokens,
+        "bank_tokens": done.package.bank.len(),
+        "bytes": done.package.size(),
+        "threshold": manifest.threshold,
+        "promise": promise(&manifest.threshold),
+        "sees_painted_square": done.sees_painted_square,
+        "scores": done.scores.iter().map(|(p, s)| serde_json::json!({ "path": p, "score": s })).collect::<Vec<_>>(),
+        "seconds": seconds,
+    })
+}
