@@ -1,7 +1,9 @@
 //! Pixels: what a picture is, how it becomes model input, and how positions on the model's grid come back to it.
 
+mod components;
 mod frame;
 mod geometry;
 
+pub use components::{Component, Components};
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement};
