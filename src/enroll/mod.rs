@@ -93,7 +93,7 @@ impl Settings {
             coreset_floor: self.coreset_floor,
             projection: 64,
             variance: 0.95,
-            retrieval_channels: backbone.manifest.taps[0].channels,
+            retrieval_channels: backbone.early_channels(),
             retrieval_components: 16,
             images: self.images,
             seed: self.seed,

@@ -1,1 +1,779 @@
+//! Labeled data sets in the layouts in which they are published.
+//!
+//! [`read`] lists pictures; it opens them only where nothing but a mask says whether a picture is defective. Only
+//! files named as pictures (PNG, JPEG, BMP, TIFF) count, hidden ones never, and folders deeper than a layout has them
+//! are not searched. Links are followed; a picture that is a link to nothing is an error, because a silently smaller
+//! data set gives different numbers.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Frame;
+
+/// The layout of a labeled data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// MVTec-AD, and own data sets in its layout.
+    Mvtec,
+    /// MVTec 3D-AD, of which only the color pictures are read.
+    Mvtec3d,
+    /// beanTech anomaly detection (BTAD).
+    Btad,
+    /// Kolektor surface-defect data set 2.
+    Ksdd2,
+    /// Visual anomaly data set (VisA), as published: with its own split, one class.
+    Visa,
+    /// Magnetic tile defects (Huang et al. 2018), as published. It has no official split: see [`read`].
+    Mtd,
+}
+
+/// The pictures of one product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Category {
+    /// What the data set calls it.
+    pub name: String,
+    /// Good pictures to enroll.
+    pub train: Vec<PathBuf>,
+    /// Pictures to be judged.
+    pub test: Vec<Sample>,
+    /// What was left out or looked odd, in whole sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// A picture to be judged, with the truth about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The picture.
+    pub image: PathBuf,
+    /// The kind of defect, as the data set names it; `None` for a good part.
+    pub defect: Option<String>,
+    /// Where the defects are; `None` for a good part.
+    pub mask: Option<MaskSource>,
+}
+
+/// A file that says which pixels are defective.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskSource {
+    /// The file.
+    pub path: PathBuf,
+    /// How to read it.
+    pub rule: MaskRule,
+}
+
+/// Which values of a mask file mean *defective*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MaskRule {
+    /// Above 127 of 255 (for 16-bit files, above the middle likewise). Masks are drawn in black and white; what lies
+    /// between comes from smoothed edges, and counting all of it would widen the defects.
+    AboveHalf,
+    /// Above 0: for masks that hold small class numbers instead of white. Only VisA's do: 1 to 9, the kinds of defect
+    /// in a category, which look black to the eye.
+    NonZero,
+}
+
+/// Ground truth of one picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    width: u32,
+    height: u32,
+    bits: Vec<bool>,
+}
+
+impl Mask {
+    /// A mask from one `bool` per pixel, rows from the top, true for defective.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there are not `width × height` of them.
+    pub fn new(width: u32, height: u32, bits: Vec<bool>) -> Result<Self> {
+        if bits.len() as u64 != u64::from(width) * u64::from(height) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("a {width}×{height} mask does not have {} pixels", bits.len()),
+            ));
+        }
+        Ok(Mask { width, height, bits })
+    }
+
+    /// The mask of a good picture of the given size.
+    pub fn empty(width: u32, height: u32) -> Self {
+        Mask { width, height, bits: vec![false; width as usize * height as usize] }
+    }
+
+    /// Reads a mask file. In a color file the brightest channel counts.
+    ///
+    /// # Errors
+    /// As [`Frame::open`].
+    pub fn open(path: impl AsRef<Path>, rule: MaskRule) -> Result<Self> {
+        let frame = Frame::open(path)?;
+        let above = match rule {
+            MaskRule::AboveHalf => 127,
+            MaskRule::NonZero => 0,
+        };
+        let pixels = frame.pixels().chunks_exact(frame.color().channels());
+        let bits = pixels.map(|p| p.iter().any(|&v| v > above)).collect();
+        Ok(Mask { width: frame.width(), height: frame.height(), bits })
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// One `bool` per pixel, rows from the top, true for defective.
+    pub fn bits(&self) -> &[bool] {
+        &self.bits
+    }
+
+    /// How many pixels are defective.
+    pub fn defective_pixels(&self) -> usize {
+        self.bits.iter().filter(|b| **b).count()
+    }
+}
+
+impl Sample {
+    /// The ground truth at the size of `frame`, which is this sample's picture as opened.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dataset`] naming both files when the mask's size is not the picture's, or when a defective sample
+    /// has no mask; as [`Frame::open`] for the mask file.
+    pub fn truth(&self, frame: &Frame) -> Result<Mask> {
+        let Some(source) = &self.mask else {
+            return match &self.defect {
+                None => Ok(Mask::empty(frame.width(), frame.height())),
+                Some(defect) => Err(Error::new(
+                    ErrorKind::Dataset,
+                    format!("{}: labeled {defect}, but has no mask", self.image.display()),
+                )),
+            };
+        };
+        let mask = Mask::open(&source.path, source.rule)?;
+        if (mask.width, mask.height) != (frame.width(), frame.height()) {
+            return Err(Error::new(
+                ErrorKind::Dataset,
+                format!(
+                    "the mask {} has {}×{} pixels, but its picture {} has {}×{}",
+                    source.path.display(),
+                    mask.width,
+                    mask.height,
+                    self.image.display(),
+                    frame.width(),
+                    frame.height()
+                ),
+            ));
+        }
+        Ok(mask)
+    }
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 6] =
+        [Format::Mvtec, Format::Mvtec3d, Format::Btad, Format::Ksdd2, Format::Visa, Format::Mtd];
+
+    /// The name used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Mvtec => "mvtec",
+            Format::Mvtec3d => "mvtec3d",
+            Format::Btad => "btad",
+            Format::Ksdd2 => "ksdd2",
+            Format::Visa => "visa",
+            Format::Mtd => "mtd",
+        }
+    }
+
+    /// Where the layout has its files, for messages.
+    pub fn layout(self) -> &'static str {
+        match self {
+            Format::Mvtec => {
+                "CATEGORY/train/good/NAME.png, CATEGORY/test/TYPE/NAME.png and \
+                 CATEGORY/ground_truth/TYPE/NAME_mask.png"
+            }
+            Format::Mvtec3d => {
+                "CATEGORY/train/good/rgb/NAME.png, CATEGORY/test/TYPE/rgb/NAME.png and \
+                 CATEGORY/test/TYPE/gt/NAME.png"
+            }
+            Format::Btad => {
+                "CATEGORY/train/ok/NAME.png, CATEGORY/test/ok/NAME.png, CATEGORY/test/ko/NAME.png and \
+                 CATEGORY/ground_truth/ko/NAME.png"
+            }
+            Format::Ksdd2 => "train/12345.png and train/12345_GT.png, and the same in test",
+            Format::Visa => {
+                "split_csv/1cls.csv, CATEGORY/Data/Images/Normal, CATEGORY/Data/Images/Anomaly and \
+                 CATEGORY/Data/Masks/Anomaly"
+            }
+            Format::Mtd => {
+                "MT_Free/Imgs/exp1_num_12345.jpg, and MT_Blowhole/Imgs and its like with NAME.jpg and NAME.png"
+            }
+        }
+    }
+
+    /// Whether `dir` is laid out this way beyond doubt.
+    fn fits(self, dir: &Path) -> bool {
+        match self {
+            Format::Mvtec => pictures(&dir.join("train/good")).is_ok_and(|p| !p.is_empty()),
+            Format::Mvtec3d => dir.join("train/good/rgb").is_dir(),
+            Format::Btad => dir.join("train/ok").is_dir(),
+            Format::Ksdd2 => pictures(&dir.join("train"))
+                .is_ok_and(|all| all.iter().any(|p| ksdd2_name(p).is_some_and(|n| n.1))),
+            Format::Visa => dir.join("Data/Images").is_dir() || dir.join(VISA_SPLIT).is_file(),
+            Format::Mtd => dir.join(MTD_GOOD).is_dir(),
+        }
+    }
+
+    /// Whether `dir` means to be a category of this format. Less is asked than by [`Format::fits`], so that what an
+    /// incomplete category lacks can be said.
+    fn attempted(self, dir: &Path) -> bool {
+        match self {
+            Format::Mvtec | Format::Mvtec3d | Format::Btad | Format::Ksdd2 => {
+                dir.join("train").is_dir() || dir.join("test").is_dir()
+            }
+            Format::Visa => dir.join("Data").is_dir(),
+            Format::Mtd => folders(dir).is_ok_and(|all| all.iter().any(|f| mtd_class(f).is_some())),
+        }
+    }
+
+    /// A format that fits `dir` or a folder in it, unless this one does.
+    fn better(self, dir: &Path) -> Option<Format> {
+        let inside = folders(dir).unwrap_or_default();
+        let fits = |f: Format| f.fits(dir) || inside.iter().any(|d| f.fits(d));
+        if fits(self) { None } else { Format::ALL.into_iter().find(|f| fits(*f)) }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Format::ALL.into_iter().find(|f| f.name() == name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "{name:?} is not a data set format; there are {}",
+                    Format::ALL.map(Format::name).join(", ")
+                ),
+            )
+        })
+    }
+}
+
+/// Lists a data set. `dir` holds the categories or is one of them; categories, pictures and samples come sorted by
+/// name, and the same folder always gives the same answer.
+///
+/// What is particular to a format:
+/// - *mvtec*: a mask may also be called just `NAME.png`.
+/// - *mvtec3d*: the validation pictures are ignored.
+/// - *ksdd2*: a picture is defective when its mask holds a pixel above 127; defective training pictures are left out.
+///   Files not named by a number (the archive holds two stray copies, one of them a mask) are left out.
+/// - *visa*: split by `split_csv/1cls.csv`. Categories that it lists and that are not there are skipped.
+/// - *mtd*: the good pictures are split by whole tiles, so that no tile is seen in training and in testing: sorted by
+///   the capture number in their names, a step of more than 150 starts a new tile, and every fifth tile is for
+///   testing. Pictures labeled defective with an empty mask (four in the published set) are left out.
+///
+/// # Errors
+/// [`ErrorKind::Dataset`] when a folder is missing, when there is no category, when a category has no training
+/// pictures, when a defective picture has no mask or a listed one is not there; the message names the place, the
+/// expected layout, and another format where that would fit. [`ErrorKind::Io`] when a folder cannot be listed, and
+/// [`ErrorKind::Image`] when a mask that must be opened is damaged.
+pub fn read(dir: impl AsRef<Path>, format: Format) -> Result<Vec<Category>> {
+    let dir = dir.as_ref();
+    let complain = |what: String| {
+        let hint = match format.better(dir) {
+            Some(other) => format!("; it looks like {other}: use that format"),
+            None => String::new(),
+        };
+        Error::new(ErrorKind::Dataset, format!("{what}; {format} expects {}{hint}", format.layout()))
+    };
+    if !dir.is_dir() {
+        let what = if dir.exists() { "is not a folder" } else { "does not exist" };
+        return Err(complain(format!("the data set {} {what}", dir.display())));
+    }
+    let places = || -> Result<Vec<PathBuf>> {
+        if format.attempted(dir) {
+            return Ok(vec![dir.to_path_buf()]);
+        }
+        Ok(folders(dir)?.into_iter().filter(|d| format.attempted(d)).collect())
+    };
+    let each = |tree: &Tree| -> Result<Vec<Category>> {
+        places()?.iter().map(|place| read_tree(place, tree, &complain)).collect()
+    };
+    let single = |read_one: fn(&Path, Complain) -> Result<Category>| match places()?.as_slice() {
+        [] => Ok(Vec::new()),
+        [place] => Ok(vec![read_one(place, &complain)?]),
+        _ => Err(complain(format!("{} holds several such data sets: name one of them", dir.display()))),
+    };
+
+    let categories = match format {
+        Format::Mvtec => each(&MVTEC)?,
+        Format::Mvtec3d => each(&MVTEC3D)?,
+        Format::Btad => each(&BTAD)?,
+        Format::Ksdd2 => single(read_ksdd2)?,
+        Format::Mtd => single(read_mtd)?,
+        Format::Visa => read_visa(dir, &complain)?,
+    };
+    if categories.is_empty() {
+        return Err(complain(format!("{} holds no category", dir.display())));
+    }
+    for category in &categories {
+        if category.train.is_empty() {
+            return Err(complain(format!(
+                "category {} in {} has no good training pictures",
+                category.name,
+                dir.display()
+            )));
+        }
+    }
+    Ok(categories)
+}
+
+/// Adds the expected layout, and a better format if there is one, to what is wrong.
+type Complain<'a> = &'a dyn Fn(String) -> Error;
+
+/// Where a layout in the manner of MVTec has its files, below a category's folder and below a type's.
+struct Tree {
+    train: &'static str,
+    good: &'static str,
+    pictures: &'static str,
+    masks: fn(category: &Path, kind: &OsStr) -> PathBuf,
+    /// What a mask's name has after its picture's, the preferred one first.
+    suffixes: &'static [&'static str],
+}
+
+const MVTEC: Tree = Tree {
+    train: "train/good",
+    good: "good",
+    pictures: "",
+    masks: |category, kind| category.join("ground_truth").join(kind),
+    suffixes: &["_mask", ""],
+};
+
+const MVTEC3D: Tree = Tree {
+    train: "train/good/rgb",
+    good: "good",
+    pictures: "rgb",
+    masks: |category, kind| category.join("test").join(kind).join("gt"),
+    suffixes: &[""],
+};
+
+const BTAD: Tree = Tree {
+    train: "train/ok",
+    good: "ok",
+    pictures: "",
+    masks: |category, kind| category.join("ground_truth").join(kind),
+    suffixes: &[""],
+};
+
+fn read_tree(dir: &Path, tree: &Tree, complain: Complain) -> Result<Category> {
+    let mut category = Category::new(folder_name(dir));
+    category.train = pictures(&dir.join(tree.train))?;
+    for folder in folders(&dir.join("test"))? {
+        let kind = folder.file_name().unwrap_or_default();
+        let images = pictures(&folder.join(tree.pictures))?;
+        if kind == tree.good {
+            category.test.extend(images.into_iter().map(Sample::good));
+            continue;
+        }
+        let mask_folder = (tree.masks)(dir, kind);
+        let mut masks = Masks::list(&mask_folder)?;
+        for image in images {
+            let mask = tree.suffixes.iter().find_map(|suffix| masks.take(&image, suffix));
+            let Some(mask) = mask else {
+                return Err(complain(format!(
+                    "the defective picture {} has no mask in {}",
+                    image.display(),
+                    mask_folder.display()
+                )));
+            };
+            category.test.push(Sample::defective(image, kind.to_string_lossy(), mask, MaskRule::AboveHalf));
+        }
+        masks.report_rest(&mut category.notes);
+    }
+    for folder in folders(&dir.join("ground_truth"))? {
+        if !dir.join("test").join(folder.file_name().unwrap_or_default()).is_dir() {
+            Masks::list(&folder)?.report_rest(&mut category.notes);
+        }
+    }
+    Ok(category.finished())
+}
+
+/// The number that a KSDD2 file is named by, and whether the file is a mask. `None` for any other file.
+fn ksdd2_name(path: &Path) -> Option<(&str, bool)> {
+    let stem = path.file_stem()?.to_str()?;
+    let (number, mask) = match stem.strip_suffix("_GT") {
+        Some(number) => (number, true),
+        None => (stem, false),
+    };
+    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some((number, mask))
+}
+
+fn read_ksdd2(dir: &Path, complain: Complain) -> Result<Category> {
+    let mut category = Category::new(Format::Ksdd2.name());
+    let mut split = |name: &str| -> Result<Vec<(PathBuf, PathBuf, bool)>> {
+        let folder = dir.join(name);
+        let (named, stray): (Vec<_>, Vec<_>) =
+            pictures(&folder)?.into_iter().partition(|p| ksdd2_name(p).is_some());
+        note(&mut category.notes, "Left out, because they are not named by a number", &stray);
+        let (masks, images): (Vec<_>, Vec<_>) =
+            named.into_iter().partition(|p| ksdd2_name(p).is_some_and(|n| n.1));
+        let mut masks = Masks::of(masks);
+        let mut pairs = Vec::with_capacity(images.len());
+        for image in images {
+            let Some(mask) = masks.take(&image, "_GT") else {
+                return Err(complain(format!(
+                    "the picture {} has no mask, which alone says whether it is good",
+                    image.display()
+                )));
+            };
+            pairs.push((image, mask));
+        }
+        masks.report_rest(&mut category.notes);
+        pairs
+            .into_par_iter()
+            .map(|(image, mask)| {
+                let defective = Mask::open(&mask, MaskRule::AboveHalf)?.defective_pixels() > 0;
+                Ok((image, mask, defective))
+            })
+            .collect()
+    };
+    let (train, test) = (split("train")?, split("test")?);
+
+    let (defective, good): (Vec<_>, Vec<_>) = train.into_iter().partition(|t| t.2);
+    category.train = good.into_iter().map(|t| t.0).collect();
+    let defective: Vec<_> = defective.into_iter().map(|t| t.0).collect();
+    note(&mut category.notes, DEFECTIVE_TRAINING, &defective);
+    category.test = test
+        .into_iter()
+        .map(|(image, mask, defective)| match defective {
+            true => Sample::defective(image, "defect", mask, MaskRule::AboveHalf),
+            false => Sample::good(image),
+        })
+        .collect();
+    Ok(category.finished())
+}
+
+const MTD_GOOD: &str = "MT_Free";
+
+/// Captures of one tile (six exposures, seconds apart) are at most this far apart in their numbers; between tiles
+/// the step is larger. Measured on the published set: nothing lies between 149 and 166.
+const MTD_TILE_STEP: u64 = 150;
+
+/// One tile in so many is for testing.
+const MTD_TEST_SHARE: usize = 5;
+
+/// The kind of picture that a folder of MTD holds: `MT_Crack` → `crack`.
+fn mtd_class(folder: &Path) -> Option<String> {
+    Some(folder.file_name()?.to_str()?.strip_prefix("MT_")?.to_lowercase())
+}
+
+fn read_mtd(dir: &Path, complain: Complain) -> Result<Category> {
+    let mut category = Category::new(Format::Mtd.name());
+    let images_of = |folder: &Path| -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+        let is_mask = |p: &PathBuf| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
+        Ok(pictures(&folder.join("Imgs"))?.into_iter().partition(|p| !is_mask(p)))
+    };
+
+    let mut numbered = Vec::new();
+    for image in images_of(&dir.join(MTD_GOOD))?.0 {
+        let number = image.file_stem().and_then(OsStr::to_str).and_then(|s| s.rsplit_once("_num_"));
+        let Some(number) = number.and_then(|(_, digits)| digits.parse::<u64>().ok()) else {
+            return Err(complain(format!(
+                "the name of {} has no capture number, by which the good pictures are split",
+                image.display()
+            )));
+        };
+        numbered.push((number, image));
+    }
+    numbered.sort();
+    let (mut tile, mut last) = (0, None);
+    for (number, image) in numbered {
+        if last.is_some_and(|last| number - last > MTD_TILE_STEP) {
+            tile += 1;
+        }
+        last = Some(number);
+        if tile % MTD_TEST_SHARE == MTD_TEST_SHARE - 1 {
+            category.test.push(Sample::good(image));
+        } else {
+            category.train.push(image);
+        }
+    }
+
+    let mut samples = Vec::new();
+    for folder in folders(dir)? {
+        let Some(class) = mtd_class(&folder).filter(|_| folder.file_name() != Some(OsStr::new(MTD_GOOD)))
+        else {
+            continue;
+        };
+        let (images, masks) = images_of(&folder)?;
+        let mut masks = Masks::of(masks);
+        for image in images {
+            let Some(mask) = masks.take(&image, "") else {
+                return Err(complain(format!(
+                    "the defective picture {} has no mask beside it",
+                    image.display()
+                )));
+            };
+            samples.push(Sample::defective(image, &class, mask, MaskRule::AboveHalf));
+        }
+        masks.report_rest(&mut category.notes);
+    }
+    let marked = samples
+        .into_par_iter()
+        .map(|sample| {
+            let marked = match &sample.mask {
+                Some(source) => Mask::open(&source.path, source.rule)?.defective_pixels() > 0,
+                None => false,
+            };
+            Ok((sample, marked))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let (marked, empty): (Vec<_>, Vec<_>) = marked.into_iter().partition(|(_, marked)| *marked);
+    category.test.extend(marked.into_iter().map(|(sample, _)| sample));
+    let empty: Vec<_> = empty.into_iter().map(|(sample, _)| sample.image).collect();
+    note(
+        &mut category.notes,
+        "Left out, because they are labeled defective and their masks are empty",
+        &empty,
+    );
+    Ok(category.finished())
+}
+
+const VISA_SPLIT: &str = "split_csv/1cls.csv";
+
+#[derive(Deserialize)]
+struct VisaRow {
+    object: String,
+    split: String,
+    label: String,
+    image: String,
+    mask: Option<String>,
+}
+
+fn read_visa(dir: &Path, complain: Complain) -> Result<Vec<Category>> {
+    // One category lies beside the folder with the split.
+    let (root, only) = if Format::Visa.attempted(dir) {
+        let dir = by_name(dir);
+        (dir.parent().unwrap_or(&dir).to_path_buf(), Some(folder_name(&dir)))
+    } else {
+        (dir.to_path_buf(), None)
+    };
+    let table = root.join(VISA_SPLIT);
+    if !table.is_file() {
+        return Err(complain(format!(
+            "{} is missing: VisA is split by that table, which comes with its archive",
+            table.display()
+        )));
+    }
+    let unreadable = |e: csv::Error| {
+        let message =
+            format!("{} is not VisA's table of object, split, label, image and mask", table.display());
+        Error::new(ErrorKind::Dataset, message).with_source(e)
+    };
+
+    // A table from elsewhere must not lead out of the data set.
+    let inside = |file: &str| {
+        !file.is_empty() && Path::new(file).components().all(|c| matches!(c, Component::Normal(_)))
+    };
+    let listed = |file: &str| -> Result<PathBuf> {
+        let path = root.join(file);
+        if inside(file) && path.is_file() {
+            return Ok(path);
+        }
+        Err(complain(format!("{} lists {file:?}, which is not there", table.display())))
+    };
+
+    let mut categories: BTreeMap<String, (Category, BTreeSet<PathBuf>, Vec<PathBuf>)> = BTreeMap::new();
+    for row in csv::Reader::from_path(&table).map_err(unreadable)?.into_deserialize() {
+        let row: VisaRow = row.map_err(unreadable)?;
+        let wanted = only.as_ref().is_none_or(|only| *only == row.object);
+        if !wanted || !inside(&row.object) || !root.join(&row.object).is_dir() {
+            continue;
+        }
+        let (category, masks, defective_training) = categories
+            .entry(row.object)
+            .or_insert_with_key(|name| (Category::new(name.as_str()), BTreeSet::new(), Vec::new()));
+        let image = listed(&row.image)?;
+        match (row.split.as_str(), row.label.as_str()) {
+            ("train", "normal") => category.train.push(image),
+            ("train", "anomaly") => defective_training.push(image),
+            ("test", "normal") => category.test.push(Sample::good(image)),
+            ("test", "anomaly") => {
+                let Some(mask) = row.mask.filter(|m| !m.is_empty()) else {
+                    return Err(complain(format!(
+                        "{} lists no mask for the defective picture {}",
+                        table.display(),
+                        image.display()
+                    )));
+                };
+                let mask = listed(&mask)?;
+                masks.insert(mask.clone());
+                category.test.push(Sample::defective(image, "anomaly", mask, MaskRule::NonZero));
+            }
+            (split, label) => {
+                return Err(complain(format!(
+                    "{} lists {} with split {split:?} and label {label:?}, \
+                     not train or test and normal or anomaly",
+                    table.display(),
+                    image.display()
+                )));
+            }
+        }
+    }
+    let mut finished = Vec::with_capacity(categories.len());
+    for (name, (mut category, used, defective_training)) in categories {
+        let mut rest = pictures(&root.join(name).join("Data/Masks/Anomaly"))?;
+        rest.retain(|p| !used.contains(p));
+        note(&mut category.notes, UNUSED_MASKS, &rest);
+        note(&mut category.notes, DEFECTIVE_TRAINING, &defective_training);
+        finished.push(category.finished());
+    }
+    Ok(finished)
+}
+
+impl Category {
+    fn new(name: impl Into<String>) -> Self {
+        Category { name: name.into(), train: Vec::new(), test: Vec::new(), notes: Vec::new() }
+    }
+
+    fn finished(mut self) -> Self {
+        self.train.sort();
+        self.test.sort_by(|a, b| a.image.cmp(&b.image));
+        if self.test.is_empty() {
+            self.notes.push("There are no test pictures.".into());
+        }
+        self
+    }
+}
+
+impl Sample {
+    fn good(image: PathBuf) -> Self {
+        Sample { image, defect: None, mask: None }
+    }
+
+    fn defective(image: PathBuf, kind: impl Into<String>, path: PathBuf, rule: MaskRule) -> Self {
+        Sample { image, defect: Some(kind.into()), mask: Some(MaskSource { path, rule }) }
+    }
+}
+
+const UNUSED_MASKS: &str = "Masks without a picture, not used";
+const DEFECTIVE_TRAINING: &str = "Defective training pictures, left out";
+
+/// The mask files of a folder, by name without extension.
+struct Masks {
+    files: BTreeMap<OsString, (PathBuf, bool)>,
+}
+
+impl Masks {
+    fn list(folder: &Path) -> Result<Self> {
+        Ok(Masks::of(pictures(folder)?))
+    }
+
+    fn of(paths: Vec<PathBuf>) -> Self {
+        let named = |p: PathBuf| p.file_stem().map(OsStr::to_os_string).map(|stem| (stem, (p, false)));
+        Masks { files: paths.into_iter().filter_map(named).collect() }
+    }
+
+    /// The mask named like `image` with `suffix`, which counts as used from now on.
+    fn take(&mut self, image: &Path, suffix: &str) -> Option<PathBuf> {
+        let mut name = image.file_stem()?.to_os_string();
+        name.push(suffix);
+        let (path, used) = self.files.get_mut(&name)?;
+        *used = true;
+        Some(path.clone())
+    }
+
+    fn report_rest(self, notes: &mut Vec<String>) {
+        let rest: Vec<_> = self.files.into_values().filter(|(_, used)| !used).map(|(path, _)| path).collect();
+        note(notes, UNUSED_MASKS, &rest);
+    }
+}
+
+/// Notes how many files something is true of, and names the first ones.
+fn note(notes: &mut Vec<String>, what: &str, files: &[PathBuf]) {
+    const NAMED: usize = 5;
+    if files.is_empty() {
+        return;
+    }
+    let names: Vec<_> = files.iter().take(NAMED).map(|f| f.display().to_string()).collect();
+    let more = if files.len() > NAMED { ", …" } else { "" };
+    notes.push(format!("{what}: {} ({}{more}).", files.len(), names.join(", ")));
+}
+
+/// The folder by a path that ends in its name, as "." and ".." do not.
+fn by_name(dir: &Path) -> PathBuf {
+    match dir.file_name() {
+        Some(_) => dir.to_path_buf(),
+        None => dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf()),
+    }
+}
+
+fn folder_name(dir: &Path) -> String {
+    by_name(dir).file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The pictures directly in a folder, sorted; none when there is no such folder.
+fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in entries(dir)? {
+        let extension = path.extension().map(OsStr::to_ascii_lowercase);
+        let known = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
+        if !extension.is_some_and(|e| known.iter().any(|k| e == *k)) {
+            continue;
+        }
+        let target = path.metadata().map_err(|e| {
+            let linked = path.is_symlink();
+            let what = if linked { "is a link to a file that is not there" } else { "cannot be read" };
+            Error::new(ErrorKind::Dataset, format!("the picture {} {what}", path.display())).with_source(e)
+        })?;
+        if target.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The folders directly in a folder, sorted; none when there is no such folder. A link to nothing that is not named
+/// like a file may have been one.
+fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = entries(dir)?;
+    if let Some(lost) = found.iter().find(|p| p.extension().is_none() && p.is_symlink() && !p.exists()) {
+        return Err(Error::new(
+            ErrorKind::Dataset,
+            format!("{} is a link to a folder or file that is not there", lost.display()),
+        ));
+    }
+    found.retain(|p| p.is_dir());
+    Ok(found)
+}
+
+/// Everything in a folder that is not hidden, sorted; nothing when there is no such folder.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let list = || -> std::io::Result<Vec<PathBuf>> {
+        let all = std::fs::read_dir(dir)?.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
+        let hidden = |p: &PathBuf| p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        Ok(all.into_iter().filter(|p| !hidden(p)).collect())
+    };
+    let mut found = list().map_err(|e| Error::io("list", dir, e))?;
+    found.sort();
+    Ok(found)
+}

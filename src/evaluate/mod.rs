@@ -1,4 +1,7 @@
-//! Labeled data sets, metrics and the report that compares them.
+//! How good are the inspections? Labeled data sets, metrics, and what brings them together.
 
 pub mod datasets;
 pub mod metrics;
+mod run;
+
+pub use run::{CategoryResult, Outcome, Percentiles, StagePercentiles, evaluate};

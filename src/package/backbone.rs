@@ -19,8 +19,8 @@ pub struct BackboneManifest {
     pub source: String,
     /// SPDX license of the weights.
     pub license: String,
-    /// File beside the manifest with the license's text.
-    pub license_file: String,
+    /// File beside the manifest with the license's text, if the source has one.
+    pub license_file: Option<String>,
     /// SHA-256 of the ONNX file, in hexadecimal.
     pub sha256: String,
     /// Name of the graph's input.
@@ -37,7 +37,7 @@ pub struct BackboneManifest {
     pub stride: u32,
     /// Input sides must be multiples of this.
     pub multiple: u32,
-    /// Channels of the output.
+    /// Channels of the output: the taps' together, or fewer when they were pooled.
     pub channels: usize,
     /// The joined feature maps, in the order of the output's channels.
     pub taps: Vec<Tap>,
@@ -90,13 +90,24 @@ impl Backbone {
         let onnx = read(&path.with_extension("onnx"))?;
         let mut backbone =
             Self::assemble(&text, onnx, String::new()).map_err(|e| e.within(&manifest.display().to_string()))?;
-        let name = &backbone.manifest.license_file;
-        let license = files::read(files::parent(path), name, None).map_err(|e| {
-            Error::new(ErrorKind::Model, format!("the license {name} of {} cannot be read", path.display()))
-                .with_source(e)
-        })?;
-        backbone.license = String::from_utf8_lossy(&license).into_owned();
+        backbone.license = match &backbone.manifest.license_file {
+            None => format!("{}: {}\n", backbone.manifest.source, backbone.manifest.license),
+            Some(name) => {
+                let text = files::read(files::parent(path), name, None).map_err(|e| {
+                    let message = format!("the license {name} of {} cannot be read", path.display());
+                    Error::new(ErrorKind::Model, message).with_source(e)
+                })?;
+                String::from_utf8_lossy(&text).into_owned()
+            }
+        };
         Ok(backbone)
+    }
+
+    /// Channels, from the first, of the output that come from the tap of the finest stride.
+    pub fn early_channels(&self) -> usize {
+        let taps = &self.manifest.taps;
+        let joined: usize = taps.iter().map(|t| t.channels).sum();
+        (taps[0].channels * self.manifest.channels).div_ceil(joined.max(1))
     }
 
     fn assemble(text: &str, onnx: Vec<u8>, license: String) -> Result<Self> {
@@ -109,8 +120,9 @@ impl Backbone {
         if manifest.color != "rgb" {
             return Err(model(format!("color must be \"rgb\", not {:?}", manifest.color)));
         }
-        if manifest.taps.is_empty() || manifest.taps.iter().map(|t| t.channels).sum::<usize>() != manifest.channels {
-            return Err(model("the channels of the taps do not add up to the output's".into()));
+        let joined: usize = manifest.taps.iter().map(|t| t.channels).sum();
+        if manifest.channels == 0 || joined < manifest.channels {
+            return Err(model(format!("taps of {joined} channels cannot make an output of {}", manifest.channels)));
         }
         if files::sha256(&onnx) != manifest.sha256 {
             return Err(model("the ONNX file is not the one the manifest was made for (its SHA-256 differs)".into()));

@@ -1,0 +1,141 @@
+//! Inspecting a labeled category and summing up.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::datasets::{Category, Mask, Sample};
+use super::metrics::{self, BestF1, Confusion, PixelMetrics, PixelScores};
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Frame;
+use crate::inspector::{Inspection, Inspector, StageTimes};
+
+/// What became of one labeled picture.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The picture.
+    pub image: PathBuf,
+    /// The kind of defect; `None` for a good part.
+    pub defect: Option<String>,
+    /// Image score.
+    pub score: f32,
+}
+
+/// Milliseconds below which half and 95 % of the frames stayed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Half of the frames were faster.
+    pub median: f64,
+    /// 95 % of the frames were faster.
+    pub p95: f64,
+}
+
+impl Percentiles {
+    /// Of durations, in milliseconds; zero without any.
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |share: f64| {
+            let rank = ((times.len() as f64 * share).ceil() as usize).max(1) - 1;
+            times.get(rank).map_or(0.0, |t| t.as_secs_f64() * 1e3)
+        };
+        Percentiles { median: at(0.5), p95: at(0.95) }
+    }
+}
+
+/// Time per frame, by stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct StagePercentiles {
+    /// Scaling, normalizing and the backbone.
+    pub features: Percentiles,
+    /// Retrieval and search.
+    pub residuals: Percentiles,
+    /// Map, score, verdict.
+    pub classify: Percentiles,
+    /// All three.
+    pub total: Percentiles,
+}
+
+impl StagePercentiles {
+    /// Of the frames' stage times.
+    pub fn of(times: &[StageTimes]) -> Self {
+        let stage = |pick: fn(&StageTimes) -> Duration| Percentiles::of(times.iter().map(pick).collect());
+        StagePercentiles {
+            features: stage(|t| t.features),
+            residuals: stage(|t| t.residuals),
+            classify: stage(|t| t.classify),
+            total: stage(|t| t.features + t.residuals + t.classify),
+        }
+    }
+}
+
+/// How good the inspections of one category are. Metrics are shares, 0 to 1; those that need pictures of both kinds are
+/// `None` without them.
+#[derive(Debug, Clone, Serialize)]
+pub struct CategoryResult {
+    /// Name of the category.
+    pub name: String,
+    /// Good pictures enrolled.
+    pub enrolled: usize,
+    /// Scores above it are rejected.
+    pub threshold: f32,
+    /// Area under the images' receiver operating characteristic.
+    pub image_auroc: Option<f64>,
+    /// Best F1 score of images: a threshold chosen with the answers known.
+    pub image_best_f1: Option<BestF1>,
+    /// False rejects and misses at the shipped threshold.
+    pub confusion: Confusion,
+    /// Pixel metrics.
+    pub pixels: Option<PixelMetrics>,
+    /// Milliseconds per frame.
+    pub times: StagePercentiles,
+    /// Every picture's score, in the order of the data set.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Inspects a category's test pictures and measures how good the results are.
+///
+/// `visit` sees every picture with its inspection and ground truth, for reports; it may fail to stop.
+///
+/// # Errors
+/// [`ErrorKind::Dataset`] when there is nothing to test; otherwise as [`Frame::open`], [`Sample::truth`] and
+/// [`Inspector::inspect`], with the file named. A data set is wanted whole: nothing is skipped.
+pub fn evaluate(
+    category: &Category,
+    inspector: &mut Inspector,
+    mut visit: impl FnMut(&Sample, &Frame, &Inspection, &Mask) -> Result<()>,
+) -> Result<CategoryResult> {
+    if category.test.is_empty() {
+        return Err(Error::new(ErrorKind::Dataset, format!("{} has no test pictures", category.name)));
+    }
+    let mut pixels = PixelScores::default();
+    let (mut outcomes, mut times) = (Vec::new(), Vec::new());
+    for sample in &category.test {
+        let frame = Frame::open(&sample.image)?;
+        let truth = sample.truth(&frame)?;
+        let inspection =
+            inspector.inspect(&frame).map_err(|e| e.within(&sample.image.display().to_string()))?;
+        let map = inspection.map.resized(frame.width() as usize, frame.height() as usize);
+        pixels.add(&map.values, &truth)?;
+        visit(sample, &frame, &inspection, &truth)?;
+        times.push(inspection.times);
+        outcomes.push(Outcome {
+            image: sample.image.clone(),
+            defect: sample.defect.clone(),
+            score: inspection.score,
+        });
+    }
+    let scores: Vec<f32> = outcomes.iter().map(|o| o.score).collect();
+    let labels: Vec<bool> = outcomes.iter().map(|o| o.defect.is_some()).collect();
+    Ok(CategoryResult {
+        name: category.name.clone(),
+        enrolled: category.train.len(),
+        threshold: inspector.threshold(),
+        image_auroc: metrics::auroc(&scores, &labels)?,
+        image_best_f1: metrics::best_f1(&scores, &labels)?,
+        confusion: metrics::confusion(&scores, &labels, inspector.threshold())?,
+        pixels: pixels.finish(),
+        times: StagePercentiles::of(&times),
+        outcomes,
+    })
+}
