@@ -91,6 +91,9 @@ pub struct CategoryResult {
     pub times: StagePercentiles,
     /// Every picture's score, in the order of the data set.
     pub outcomes: Vec<Outcome>,
+    /// Pictures that were left out because they are labeled defective but their mask is empty: neither good nor
+    /// defective.
+    pub left_out: Vec<PathBuf>,
 }
 
 /// Inspects a category's test pictures and measures how good the results are.
@@ -109,10 +112,14 @@ pub fn evaluate(
         return Err(Error::new(ErrorKind::Dataset, format!("{} has no test pictures", category.name)));
     }
     let mut pixels = PixelScores::default();
-    let (mut outcomes, mut times) = (Vec::new(), Vec::new());
+    let (mut outcomes, mut times, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for sample in &category.test {
         let frame = Frame::open(&sample.image)?;
         let truth = sample.truth(&frame)?;
+        if sample.defect.is_some() && truth.defective_pixels() == 0 {
+            left_out.push(sample.image.clone());
+            continue;
+        }
         let inspection =
             inspector.inspect(&frame).map_err(|e| e.within(&sample.image.display().to_string()))?;
         let map = inspection.map.resized(frame.width() as usize, frame.height() as usize);
@@ -137,5 +144,6 @@ pub fn evaluate(
         pixels: pixels.finish(),
         times: StagePercentiles::of(&times),
         outcomes,
+        left_out,
     })
 }
