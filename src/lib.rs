@@ -5,5 +5,6 @@ pub mod evaluate;
 pub mod imaging;
 pub mod inspector;
 pub mod posfar;
+pub mod report;
 
 pub use error::{Error, ErrorKind, Result};
