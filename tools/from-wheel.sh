@@ -22,7 +22,9 @@ for name, sha in (f.split(":")[1:] for f in files):
 PYTHON
 }
 
-if [ -z "$(missing "$@")" ]; then
+# Not within the test: a failing check must end the script, not look like nothing missing.
+lacking=$(missing "$@")
+if [ -z "$lacking" ]; then
     echo "$dest: $requirement, up to date"
     exit 0
 fi
