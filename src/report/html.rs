@@ -1,4 +1,4 @@
-//! A report in one HTML file that needs nothing else: no network, no script, no second file.
+//! A report in one HTML file that needs nothing else: no network, no second file, and complete without its script.
 
 use std::fmt;
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::overlay::{COLDEST, HOTTEST, heat, ratio};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::{Inspection, Region, StageTimes, Verdict};
 
-/// Longest side of an embedded picture. Two of them fill a wide screen; a thousand reports' worth still opens.
+/// Longest side of an embedded picture: two of them fill a wide screen, and a report of a thousand parts still opens.
 const LONGEST_SIDE: u32 = 480;
 const JPEG_QUALITY: u8 = 82;
 /// More boxes in words than this help nobody; the picture shows them all.
@@ -386,9 +386,13 @@ fn write_card(
     write!(out, "{}{}", if wrong.is_some() { " wrong" } else { "" }, if bare { " bare" } else { "" })?;
     writeln!(out, r#"">"#)?;
     if !bare {
-        // Long flat parts, such as boards, are shown one above the other: side by side they would be strips.
-        let wide = original.or(overlay).is_some_and(|p| p.width > p.height * 2);
-        writeln!(out, r#"<div class="pictures{}">"#, if wide { " wide" } else { "" })?;
+        // Side by side, long flat parts such as boards would be strips, and tall ones would fill a screen each.
+        let shape = match original.or(overlay) {
+            Some(p) if p.width > p.height * 2 => " wide",
+            Some(p) if p.height * 4 > p.width * 5 => " tall",
+            _ => "",
+        };
+        writeln!(out, r#"<div class="pictures{shape}">"#)?;
         if let Some(picture) = original {
             write_picture(out, picture, "Picture", entry.name)?;
         }

@@ -41,7 +41,7 @@ const INFERNO: [[u8; 3]; 13] = [
 pub struct OverlayOptions<'a> {
     /// White boxes around the inspection's regions.
     pub boxes: bool,
-    /// White lines along the edge of the area whose anomaly map is above the threshold.
+    /// White lines just outside the edge of the area whose anomaly map is above the threshold.
     pub contours: bool,
     /// The labeled defect, drawn as a cyan outline: rows from the top, one value per frame pixel. A mask that is
     /// not of the frame's size is not drawn.
@@ -172,6 +172,7 @@ struct Lines {
 
 const HALO: u8 = 1;
 const LINE: u8 = 2;
+const GAP: u8 = 3;
 
 impl Lines {
     fn new(picture: &RgbImage) -> Self {
@@ -180,23 +181,22 @@ impl Lines {
         Lines { width, marks: vec![0; width * height], pen }
     }
 
-    /// A line's worth of ink around the rectangle from one pixel to another (both included), cut at the borders.
+    /// Ink along the straight line from one pixel to another, cut at the borders.
     fn stroke(&mut self, from: (i64, i64), to: (i64, i64)) {
-        let halo = (self.pen + 1) / 2;
-        let before = (self.pen - 1) / 2;
-        let after = self.pen / 2;
-        self.mark(
-            (from.0 - before - halo, from.1 - before - halo),
-            (to.0 + after + halo, to.1 + after + halo),
-            HALO,
-        );
-        self.mark((from.0 - before, from.1 - before), (to.0 + after, to.1 + after), LINE);
+        let (before, after, halo) = ((self.pen - 1) / 2, self.pen / 2, self.halo());
+        self.mark(from, to, before + halo, after + halo, HALO);
+        self.mark(from, to, before, after, LINE);
     }
 
-    fn mark(&mut self, from: (i64, i64), to: (i64, i64), mark: u8) {
+    fn halo(&self) -> i64 {
+        (self.pen + 1) / 2
+    }
+
+    /// Marks the rectangle between two pixels, widened to the top left by `before` and to the bottom right by `after`.
+    fn mark(&mut self, from: (i64, i64), to: (i64, i64), before: i64, after: i64, mark: u8) {
         let (width, height) = (self.width as i64, (self.marks.len() / self.width) as i64);
-        let (left, right) = (from.0.clamp(0, width), (to.0 + 1).clamp(0, width));
-        let (top, bottom) = (from.1.clamp(0, height), (to.1 + 1).clamp(0, height));
+        let (left, right) = ((from.0 - before).clamp(0, width), (to.0 + after + 1).clamp(0, width));
+        let (top, bottom) = ((from.1 - before).clamp(0, height), (to.1 + after + 1).clamp(0, height));
         for y in top..bottom {
             for m in &mut self.marks[y as usize * self.width..][left as usize..right.max(left) as usize] {
                 *m = mark.max(*m);
@@ -204,24 +204,29 @@ impl Lines {
         }
     }
 
-    /// Along the inner edge of the `true` area.
+    /// Around the `true` area, a line's width outside it: a thin defect must not vanish under its own outline.
     fn outline(&mut self, area: &[bool]) {
+        let mut around = Lines { width: self.width, marks: vec![0; self.marks.len()], pen: self.pen };
         let width = self.width;
         let height = area.len() / width;
-        for y in 0..height {
-            for x in 0..width {
-                let at = y * width + x;
-                let enclosed = x > 0
-                    && x + 1 < width
-                    && y > 0
-                    && y + 1 < height
-                    && area[at - 1]
-                    && area[at + 1]
-                    && area[at - width]
-                    && area[at + width];
-                if area[at] && !enclosed {
-                    self.stroke((x as i64, y as i64), (x as i64, y as i64));
-                }
+        for at in (0..area.len()).filter(|at| area[*at]) {
+            let (x, y) = (at % width, at / width);
+            let enclosed = (x == 0 || area[at - 1])
+                && (x + 1 == width || area[at + 1])
+                && (y == 0 || area[at - width])
+                && (y + 1 == height || area[at + width]);
+            if !enclosed {
+                let pixel = (x as i64, y as i64);
+                let (gap, line) = (self.pen, 2 * self.pen);
+                let halo = line + self.halo();
+                around.mark(pixel, pixel, halo, halo, HALO);
+                around.mark(pixel, pixel, line, line, LINE);
+                around.mark(pixel, pixel, gap, gap, GAP);
+            }
+        }
+        for ((mark, new), inside) in self.marks.iter_mut().zip(around.marks).zip(area) {
+            if !inside && new != GAP {
+                *mark = new.max(*mark);
             }
         }
     }
@@ -384,8 +389,12 @@ mod tests {
             (0..2500).map(|i| (10..20).contains(&(i % 50)) && (10..20).contains(&(i / 50))).collect();
         let options = OverlayOptions { truth: Some(&mask), ..Default::default() };
         let painted = overlay(&f, &inspection(AnomalyMap::default(), vec![]), &options);
-        assert_eq!(*painted.get_pixel(10, 15), TRUTH);
-        assert_eq!(painted.get_pixel(15, 15), f.to_rgb().get_pixel(15, 15));
+        for (x, y, pixel) in painted.enumerate_pixels() {
+            let inside = (9..21).contains(&x) && (9..21).contains(&y);
+            let on_line = !inside && (8..22).contains(&x) && (8..22).contains(&y);
+            assert_eq!(*pixel == TRUTH, on_line, "at {x},{y}");
+            assert!(!inside || pixel == f.to_rgb().get_pixel(x, y), "the defect is covered at {x},{y}");
+        }
 
         let of_another_size = OverlayOptions { truth: Some(&mask[1..]), ..Default::default() };
         assert_eq!(
