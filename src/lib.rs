@@ -9,6 +9,7 @@ pub mod inspector;
 pub mod onnx;
 pub mod package;
 pub mod posfar;
+pub mod report;
 
 pub use error::{Error, ErrorKind, Result};
 pub use imaging::{Color, Frame};

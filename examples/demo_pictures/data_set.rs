@@ -1,0 +1,349 @@
+//! The data set: which pictures there are, where on the photographs they come from, and how they are written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use image::{GrayImage, Luma};
+
+use crate::defects::{self, Kind};
+use crate::plane::{Plane, Random};
+
+const PHOTOGRAPHS: [&str; 3] = ["brick", "grass", "gravel"];
+/// The photographs' size; larger ones work as well.
+const SIDE: usize = 512;
+/// A picture's side in pixels.
+const TILE: usize = 192;
+/// What a picture may turn and stretch beyond its own side.
+const SLACK: usize = 4;
+/// Pictures to learn from are cut from this share of a photograph, from its left edge; the others from the rest. No
+/// pixel is used on both sides.
+const TRAIN_SHARE: f32 = 0.6;
+const TRAIN_COLUMNS: usize = 3;
+const TRAIN_ROWS: usize = 6;
+const GOOD: usize = 10;
+const PER_KIND: usize = 4;
+
+/// Begins `README.txt`, and so tells a folder that this program may replace from one that it must not touch.
+const SIGNATURE: &str = "Demo pictures: photographed surfaces with painted defects";
+
+/// Writes the data set.
+///
+/// The folder appears under its name only when it is complete. A folder of that name is replaced if this program
+/// wrote it, and refused otherwise.
+pub fn write(source: &Path, output: &Path) -> Result<(), String> {
+    let mut photographs = Vec::new();
+    for name in PHOTOGRAPHS {
+        photographs.push((name, photograph(&source.join(format!("{name}.png")))?));
+    }
+    let old = match fs::read_to_string(output.join("README.txt")) {
+        Ok(readme) if readme.starts_with(SIGNATURE) => true,
+        _ if !output.exists() => false,
+        _ => return Err(format!("{} exists and is not a set of demo pictures", output.display())),
+    };
+
+    let partial = beside(output, ".partial")?;
+    remove(&partial)?;
+    for (i, (name, photograph)) in photographs.iter().enumerate() {
+        let others: Vec<&Plane> =
+            (1..photographs.len()).map(|step| &photographs[(i + step) % photographs.len()].1).collect();
+        surface(&partial.join(name), name, photograph, &others)?;
+    }
+    let readme = partial.join("README.txt");
+    fs::write(&readme, readme_text()).map_err(|e| failed("write", &readme, e))?;
+
+    let replaced = beside(output, ".replaced")?;
+    remove(&replaced)?;
+    if old {
+        fs::rename(output, &replaced).map_err(|e| failed("move", output, e))?;
+    }
+    fs::rename(&partial, output).map_err(|e| failed("write", output, e))?;
+    remove(&replaced)
+}
+
+fn failed(doing: &str, path: &Path, error: impl std::fmt::Display) -> String {
+    format!("cannot {doing} {}: {error}", path.display())
+}
+
+fn beside(path: &Path, suffix: &str) -> Result<PathBuf, String> {
+    let name = path.file_name().ok_or_else(|| format!("{} is not a name for a folder", path.display()))?;
+    let mut name = name.to_os_string();
+    name.push(suffix);
+    Ok(path.with_file_name(name))
+}
+
+fn remove(folder: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", folder, e)),
+        _ => Ok(()),
+    }
+}
+
+fn photograph(path: &Path) -> Result<Plane, String> {
+    let picture = image::open(path)
+        .map_err(|e| failed("read", path, e) + " (tools/fetch-photographs.sh gets the photographs)")?
+        .into_luma8();
+    if (picture.width() as usize) < SIDE || (picture.height() as usize) < SIDE {
+        return Err(format!("{} must have at least {SIDE}×{SIDE} pixels", path.display()));
+    }
+    Ok(Plane::from_image(&picture))
+}
+
+/// Writes the folder of one photograph.
+fn surface(folder: &Path, name: &str, photograph: &Plane, others: &[&Plane]) -> Result<(), String> {
+    let boundary = (photograph.width as f32 * TRAIN_SHARE) as usize;
+    let train = photograph.columns(0, boundary);
+    let test = photograph.columns(boundary, photograph.width);
+    // Mirrored left to right, all three surfaces are what could be seen elsewhere on them. Upside down they are not:
+    // the light comes from above, and the bricks recede upward.
+    for mirrored in [false, true] {
+        for row in 0..TRAIN_ROWS {
+            for column in 0..TRAIN_COLUMNS {
+                let number = (usize::from(mirrored) * TRAIN_ROWS + row) * TRAIN_COLUMNS + column;
+                let place = format!("train/good/{number:03}.png");
+                let mut random = Random::named(&format!("{name}/{place}"));
+                let at = (column as f32 / (TRAIN_COLUMNS - 1) as f32, row as f32 / (TRAIN_ROWS - 1) as f32);
+                let tile = cut(&train, at, mirrored, &mut random);
+                save(&folder.join(&place), &photographed(&tile, &mut random))?;
+            }
+        }
+    }
+    for number in 0..GOOD {
+        let place = format!("test/good/{number:03}.png");
+        let mut random = Random::named(&format!("{name}/{place}"));
+        let at = (random.between(0.0, 1.0), number as f32 / (GOOD - 1) as f32);
+        let tile = cut(&test, at, number % 2 == 1, &mut random);
+        save(&folder.join(&place), &photographed(&tile, &mut random))?;
+    }
+    // Among blades of grass a light line is one more blade, which nobody would call a scratch.
+    let light_lines = name != "grass";
+    for kind in Kind::ALL {
+        for number in 0..PER_KIND {
+            let place = format!("test/{}/{number:03}.png", kind.name());
+            let mut random = Random::named(&format!("{name}/{place}"));
+            let at = (random.between(0.0, 1.0), random.between(0.0, 1.0));
+            let tile = cut(&test, at, random.coin(), &mut random);
+            let painted =
+                defects::paint(kind, &tile, others[number % others.len()], light_lines, &mut random)
+                    .ok_or_else(|| format!("no {} can be seen on {name}", kind.name()))?;
+            let mask = GrayImage::from_fn(TILE as u32, TILE as u32, |x, y| {
+                Luma([if painted.mask[y as usize * TILE + x as usize] { 255 } else { 0 }])
+            });
+            save(&folder.join(&place), &photographed(&painted.surface, &mut random))?;
+            save(&folder.join(format!("ground_truth/{}/{number:03}_mask.png", kind.name())), &mask)?;
+        }
+    }
+    Ok(())
+}
+
+fn save(path: &Path, picture: &GrayImage) -> Result<(), String> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|e| failed("make", folder, e))?;
+    }
+    picture.save(path).map_err(|e| failed("write", path, e))
+}
+
+/// Cuts a picture out of an area: `at` goes from 0, 0 at its top left to 1, 1 at its bottom right. As parts under a
+/// camera do, it lies a little turned (up to 1°) and a little nearer or farther (up to 1 %).
+fn cut(area: &Plane, at: (f32, f32), mirrored: bool, random: &mut Random) -> Plane {
+    let room = |side: usize| (side - TILE - 2 * SLACK) as f32;
+    let middle = (TILE as f32 - 1.0) / 2.0;
+    let center =
+        (SLACK as f32 + middle + at.0 * room(area.width), SLACK as f32 + middle + at.1 * room(area.height));
+    // The tangent of half the angle gives its sine and cosine without a sine.
+    let half = random.between(-0.0087, 0.0087);
+    let scale = random.between(0.99, 1.01) / (1.0 + half * half);
+    let (cosine, sine) = (scale * (1.0 - half * half), scale * 2.0 * half);
+    Plane::from_fn(TILE, TILE, |x, y| {
+        let (dx, dy) = (if mirrored { middle - x } else { x - middle }, y - middle);
+        area.at(center.0 + cosine * dx - sine * dy, center.1 + sine * dx + cosine * dy)
+    })
+}
+
+/// What a camera makes of a surface: exposure and light vary a little from part to part, and there is noise.
+fn photographed(surface: &Plane, random: &mut Random) -> GrayImage {
+    let exposure = random.between(0.97, 1.03);
+    let (light_x, light_y) = (random.between(-0.02, 0.02), random.between(-0.02, 0.02));
+    let middle = TILE as f32 / 2.0;
+    Plane::from_fn(surface.width, surface.height, |x, y| {
+        let light = exposure + light_x * (x / middle - 1.0) + light_y * (y / middle - 1.0);
+        surface.values[y as usize * surface.width + x as usize] * light + 1.2 * random.bell()
+    })
+    .to_image()
+}
+
+fn readme_text() -> String {
+    format!(
+        "{SIGNATURE}\n\n\
+         The surfaces are photographs. The defects are not: a program painted them (examples/demo_pictures in the\n\
+         source of weakrest). They show how the inspector is used; numbers measured on them say nothing of real parts.\n\n\
+         Layout: SURFACE/train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png\n\
+         Surfaces: brick, grass, gravel\n\
+         Defects: scratch, stain, foreign (matter from another surface), smear\n\
+         Masks: 255 where the painted defect covers the surface by at least one half, 0 elsewhere\n\
+         Pictures to learn from are cut from the left {train:.0} % of each photograph, overlapping and also mirrored;\n\
+         all others are cut from the remaining {test:.0} %. Each is turned, scaled, lit and exposed a little differently.\n\n\
+         Sources: the sample pictures brick, grass and gravel of scikit-image 0.25.2 (512x512, gray). Its documentation\n\
+         (skimage/data/_fetchers.py) states for each that the original was licensed under the Creative Commons CC0\n\
+         License: Bricks25 and Gravel04 of CC0Textures, Grass-01 of DeviantArt. These pictures are under CC0 as well.\n",
+        train = TRAIN_SHARE * 100.0,
+        test = (1.0 - TRAIN_SHARE) * 100.0,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::plane::Noise;
+
+    /// A folder of its own for each test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(test: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("demo_pictures-{}-{test}", std::process::id()));
+            remove(&path).unwrap();
+            fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+
+        /// With stand-ins for the photographs: noise of three grain sizes.
+        fn with_photographs(test: &str) -> Self {
+            let folder = Folder::new(test);
+            for (name, grain) in PHOTOGRAPHS.into_iter().zip([4.0, 7.0, 12.0]) {
+                let noise = Noise::new(&mut Random::named(name));
+                let plane =
+                    Plane::from_fn(SIDE, SIDE, |x, y| 120.0 + 90.0 * noise.rough(x / grain, y / grain));
+                plane.to_image().save(folder.0.join(format!("{name}.png"))).unwrap();
+            }
+            folder
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+        fn walk(folder: &Path, top: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, top, found);
+                } else {
+                    let name = path.strip_prefix(top).unwrap().to_string_lossy().replace('\\', "/");
+                    found.insert(name, fs::read(&path).unwrap());
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk(folder, folder, &mut found);
+        found
+    }
+
+    #[test]
+    fn the_set_is_complete_labeled_and_the_same_every_time() {
+        let folder = Folder::with_photographs("complete");
+        let output = folder.0.join("out");
+        write(&folder.0, &output).unwrap();
+        let written = files(&output);
+        fs::write(output.join("stray.txt"), "from an older version").unwrap();
+        write(&folder.0, &output).unwrap();
+        assert!(written == files(&output), "a second run must replace the first one's files with equal ones");
+        assert_eq!(
+            fs::read_dir(&folder.0).unwrap().count(),
+            PHOTOGRAPHS.len() + 1,
+            "something was left beside"
+        );
+
+        let good = 2 * TRAIN_ROWS * TRAIN_COLUMNS + GOOD;
+        let defective = Kind::ALL.len() * PER_KIND;
+        assert_eq!(written.len(), 1 + PHOTOGRAPHS.len() * (good + 2 * defective));
+        assert!(written["README.txt"].starts_with(SIGNATURE.as_bytes()));
+        for name in PHOTOGRAPHS {
+            for kind in Kind::ALL {
+                for number in 0..PER_KIND {
+                    let kind = kind.name();
+                    let open =
+                        |place: String| image::load_from_memory(&written[&place]).unwrap().into_luma8();
+                    let picture = open(format!("{name}/test/{kind}/{number:03}.png"));
+                    let mask = open(format!("{name}/ground_truth/{kind}/{number:03}_mask.png"));
+                    assert_eq!(picture.dimensions(), (TILE as u32, TILE as u32));
+                    assert_eq!(mask.dimensions(), picture.dimensions());
+                    assert!(mask.pixels().all(|p| p[0] == 0 || p[0] == 255));
+                    let covered = mask.pixels().filter(|p| p[0] == 255).count();
+                    assert!(
+                        (40..TILE * TILE / 5).contains(&covered),
+                        "{name} {kind} {number}: {covered} pixels"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_pixel_is_both_learned_from_and_tested_on() {
+        let photograph = Plane::from_fn(SIDE, SIDE, |x, _| if x < 307.0 { 50.0 } else { 200.0 });
+        let boundary = (SIDE as f32 * TRAIN_SHARE) as usize;
+        for (area, value) in
+            [(photograph.columns(0, boundary), 50.0), (photograph.columns(boundary, SIDE), 200.0)]
+        {
+            for at in [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)] {
+                for turn in 0..20 {
+                    let tile = cut(&area, at, turn % 2 == 0, &mut Random::named(&turn.to_string()));
+                    assert!(tile.values.iter().all(|v| *v == value));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn defects_change_only_what_is_near_their_mask() {
+        let surface =
+            Plane::from_fn(TILE, TILE, |x, y| 90.0 + 40.0 * ((x as i32 / 6 + y as i32 / 9) % 3) as f32);
+        let other = Plane::from_fn(SIDE, SIDE, |x, _| if (x as i32 / 4) % 2 == 0 { 30.0 } else { 210.0 });
+        for kind in Kind::ALL {
+            for seed in 0..10 {
+                let mut random = Random::named(&seed.to_string());
+                let painted = defects::paint(kind, &surface, &other, true, &mut random).unwrap();
+                let near = |x: usize, y: usize| {
+                    (y.saturating_sub(12)..(y + 13).min(TILE)).any(|v| {
+                        (x.saturating_sub(12)..(x + 13).min(TILE)).any(|u| painted.mask[v * TILE + u])
+                    })
+                };
+                for (i, (before, after)) in surface.values.iter().zip(&painted.surface.values).enumerate() {
+                    assert!(after.is_finite());
+                    if (before - after).abs() > 12.0 {
+                        assert!(near(i % TILE, i / TILE), "{kind:?} {seed} at {},{}", i % TILE, i / TILE);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_of_someone_else_is_left_alone() {
+        let folder = Folder::with_photographs("someone");
+        let output = folder.0.join("mine");
+        fs::create_dir(&output).unwrap();
+        fs::write(output.join("precious.txt"), "keep me").unwrap();
+        assert!(write(&folder.0, &output).unwrap_err().contains("exists"));
+        assert_eq!(files(&output).len(), 1);
+    }
+
+    #[test]
+    fn missing_or_small_photographs_are_named() {
+        let folder = Folder::with_photographs("missing");
+        let output = folder.0.join("out");
+        let grass = folder.0.join("grass.png");
+        GrayImage::new(20, 20).save(&grass).unwrap();
+        assert!(write(&folder.0, &output).unwrap_err().contains("512×512"));
+        fs::remove_file(&grass).unwrap();
+        let message = write(&folder.0, &output).unwrap_err();
+        assert!(message.contains("grass.png") && message.contains("fetch-photographs"), "{message}");
+        assert!(!output.exists());
+    }
+}
