@@ -22,7 +22,10 @@ impl MapParameters {
     /// [`ErrorKind::Usage`] naming the value that does not.
     pub fn validate(&self) -> Result<()> {
         if !(self.sigma.is_finite() && (0.0..=256.0).contains(&self.sigma)) {
-            return Err(Error::new(ErrorKind::Usage, format!("sigma must be 0 to 256 pixels, not {}", self.sigma)));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("sigma must be 0 to 256 pixels, not {}", self.sigma),
+            ));
         }
         if self.window == 0 {
             return Err(Error::new(ErrorKind::Usage, "the score's window must be at least 1 pixel"));
@@ -306,7 +309,8 @@ mod tests {
         let parameters = MapParameters { sigma: 2.0, window: 4 };
         let (mut scratch, mut map) = (MapScratch::default(), AnomalyMap::default());
         map_from_tokens(&tokens, &place, &parameters, &mut scratch, &mut map);
-        let peak = map.values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i).unwrap_or(0);
+        let peak =
+            map.values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i).unwrap_or(0);
         let (x, y) = (peak % 64, peak / 64);
         assert!((40..48).contains(&x) && (16..24).contains(&y), "{x} {y}");
 

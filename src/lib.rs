@@ -4,6 +4,7 @@ pub mod anomaly;
 pub mod enroll;
 pub mod error;
 pub mod evaluate;
+mod files;
 pub mod imaging;
 pub mod inspector;
 pub mod onnx;

@@ -1,4 +1,71 @@
-use weakrest::Result;
-#[derive(Debug, clap::Args)]
-pub struct Bench {}
-impl Bench { pub fn run(self) -> Result<super::Outcome> { Ok(super::Outcome::Pass) } }
+//! `weakrest bench`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use weakrest::enroll::find_pictures;
+use weakrest::evaluate::{Percentiles, StagePercentiles};
+use weakrest::inspector::Inspector;
+use weakrest::{Error, ErrorKind, Frame, Package, Result};
+
+use super::{Outcome, RuntimeArguments};
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The package
+    package: PathBuf,
+    /// Pictures to inspect, over and over
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Frames to time
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    frames: u32,
+    /// Frames before the timing starts
+    #[arg(long, default_value_t = 20)]
+    warmup: u32,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+/// Pictures that are kept in memory: enough to keep caches honest, and few enough for a small board.
+const IN_MEMORY: usize = 32;
+
+impl Bench {
+    pub fn run(self) -> Result<Outcome> {
+        let frames: Vec<Frame> =
+            find_pictures(&self.images)?.iter().take(IN_MEMORY).map(Frame::open).collect::<Result<_>>()?;
+        let package = Package::open(&self.package)?;
+        let bank = format!("{} tokens, {} dimensions", package.bank.len(), package.bank.dims());
+        let (side, similar) = (package.manifest.geometry.longest_side, package.manifest.posfar.images);
+        let options = self.runtime.options();
+        let mut inspector = Inspector::with_options(package, &options)?;
+        let mut times = Vec::with_capacity(self.frames as usize);
+        for i in 0..self.warmup + self.frames {
+            let frame = frames
+                .get(i as usize % frames.len())
+                .ok_or_else(|| Error::new(ErrorKind::Usage, "there are no pictures"))?;
+            let inspection = inspector.inspect(frame)?;
+            if i >= self.warmup {
+                times.push(inspection.times);
+            }
+        }
+        let stages = StagePercentiles::of(&times);
+        if self.json {
+            println!("{}", serde_json::json!({ "frames": self.frames, "milliseconds": stages }));
+            return Ok(Outcome::Pass);
+        }
+        let threads = options.threads.map_or("all".to_owned(), |n| n.to_string());
+        println!("{} frames at {side} px, {threads} threads, K = {similar}, bank of {bank}", self.frames);
+        println!("{:12} {:>10} {:>10}", "stage", "median ms", "95 % ms");
+        let row = |name: &str, p: Percentiles| println!("{name:12} {:>10.2} {:>10.2}", p.median, p.p95);
+        row("features", stages.features);
+        row("residuals", stages.residuals);
+        row("classify", stages.classify);
+        row("total", stages.total);
+        Ok(Outcome::Pass)
+    }
+}

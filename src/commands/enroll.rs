@@ -176,7 +176,9 @@ fn tell(done: &Enrollment, output: &str, seconds: f64) {
     println!("  {}", promise(threshold));
     let mut strangest: Vec<_> = done.scores.iter().collect();
     strangest.sort_by(|a, b| b.1.total_cmp(&a.1));
-    println!("  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:");
+    println!(
+        "  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:"
+    );
     for (path, score) in strangest.iter().take(3) {
         println!("    {score:.3}  {}", path.display());
     }

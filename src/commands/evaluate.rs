@@ -1,5 +1,6 @@
 //! `weakrest evaluate`
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,9 +9,12 @@ use weakrest::enroll::enroll;
 use weakrest::evaluate::datasets::{Category, Format, read};
 use weakrest::evaluate::{CategoryResult, evaluate};
 use weakrest::inspector::Inspector;
+use weakrest::report::{Entry, Order, OverlayOptions, Report, ReportWriter, Table, Truth, overlay};
 use weakrest::{Error, ErrorKind, Package, Result};
 
 use super::enroll::SettingsArguments;
+use super::inspect::distinct_names;
+use super::package::facts;
 use super::terminal::{EnrollBar, picture_bar};
 use super::{Outcome, RuntimeArguments};
 
@@ -33,6 +37,9 @@ pub struct Evaluate {
     settings: SettingsArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
+    /// Write an HTML report, the worst misses first (several categories: one report each, FILE-CATEGORY.html)
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +71,7 @@ impl Evaluate {
             for note in &category.notes {
                 eprintln!("note: {}: {note}", category.name);
             }
-            all.push(self.category(category)?);
+            all.push(self.category(category, categories.len())?);
         }
         if self.json {
             println!("{}", serde_json::json!({ "categories": all }));
@@ -74,7 +81,7 @@ impl Evaluate {
         Ok(Outcome::Pass)
     }
 
-    fn category(&self, category: &Category) -> Result<Evaluated> {
+    fn category(&self, category: &Category, of: usize) -> Result<Evaluated> {
         let options = self.runtime.options();
         let (package, enroll_seconds) = match &self.package {
             Some(path) => (Package::open(path)?, None),
@@ -94,28 +101,70 @@ impl Evaluate {
             }
         };
         let bank_tokens = package.bank.len();
+        let facts = facts(&package);
         let mut inspector = Inspector::with_options(package, &options)?;
+        let path = self.report.as_ref().map(|path| match of {
+            1 => path.clone(),
+            _ => path.with_file_name(format!(
+                "{}-{}.html",
+                path.file_stem().unwrap_or_default().to_string_lossy(),
+                category.name
+            )),
+        });
+        let mut report = path.map(ReportWriter::create).transpose()?;
+        let images: Vec<PathBuf> = category.test.iter().map(|s| s.image.clone()).collect();
+        let names: HashMap<&PathBuf, String> = images.iter().zip(distinct_names(&images)).collect();
         let bar = picture_bar(category.test.len(), "inspecting");
-        let result = evaluate(category, &mut inspector, |_, _, _, _| {
+        let result = evaluate(category, &mut inspector, |sample, frame, inspection, truth| {
             bar.inc(1);
-            Ok(())
+            let (Some(report), Some(name)) = (&mut report, names.get(&sample.image)) else { return Ok(()) };
+            let mask = sample.defect.is_some().then_some(truth.bits());
+            let picture = overlay(frame, inspection, &OverlayOptions { truth: mask, ..Default::default() });
+            report.add(&Entry {
+                original: Some(&frame.to_rgb()),
+                overlay: Some(&picture),
+                truth: Some(sample.defect.as_deref().map_or(Truth::Good, Truth::Defective)),
+                ..Entry::inspected(name, inspection)
+            })
         })?;
         bar.finish_and_clear();
-        Ok(Evaluated { result, enroll_seconds, bank_tokens })
+        for image in &result.left_out {
+            eprintln!("note: {}: labeled defective, but its mask is empty: left out", image.display());
+        }
+        let evaluated = Evaluated { result, enroll_seconds, bank_tokens };
+        if let Some(report) = report {
+            let columns: Vec<String> = COLUMNS.iter().map(|c| c.to_string()).collect();
+            report.finish(&Report {
+                title: format!("Evaluation of {}", category.name),
+                facts,
+                tables: vec![Table { title: "Results".into(), columns, rows: vec![evaluated.cells()] }],
+                order: Order::WorstFirst,
+                ..Report::default()
+            })?;
+        }
+        Ok(evaluated)
     }
 }
 
-fn table(all: &[Evaluated]) {
-    println!(
-        "{:16} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>9}",
-        "category", "I-AUROC", "P-AUROC", "AP", "PRO", "best F1", "rejects", "misses", "ms", "enroll s"
-    );
-    for e in all {
-        let r = &e.result;
+const COLUMNS: [&str; 10] = [
+    "category",
+    "image AUROC",
+    "pixel AUROC",
+    "pixel AP",
+    "PRO",
+    "best F1",
+    "false rejects",
+    "misses",
+    "ms/frame",
+    "enroll s",
+];
+
+impl Evaluated {
+    fn cells(&self) -> Vec<String> {
+        let r = &self.result;
         let share = |v: Option<f64>| v.map_or("–".into(), |v| format!("{v:.4}"));
-        println!(
-            "{:16} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8.1} {:>9}",
-            r.name,
+        vec![
+            r.name.clone(),
             share(r.image_auroc),
             share(r.pixels.map(|p| p.auroc)),
             share(r.pixels.map(|p| p.average_precision)),
@@ -123,8 +172,23 @@ fn table(all: &[Evaluated]) {
             share(r.image_best_f1.map(|f| f.f1)),
             format!("{}/{}", r.confusion.false_rejects, r.confusion.good),
             format!("{}/{}", r.confusion.misses, r.confusion.defective),
-            r.times.total.median,
-            e.enroll_seconds.map_or("–".into(), |s| format!("{s:.1}"))
-        );
+            format!("{:.1}", r.times.total.median),
+            self.enroll_seconds.map_or("–".into(), |s| format!("{s:.1}")),
+        ]
+    }
+}
+
+fn table(all: &[Evaluated]) {
+    let rows: Vec<Vec<String>> =
+        std::iter::once(COLUMNS.map(String::from).to_vec()).chain(all.iter().map(Evaluated::cells)).collect();
+    let widths: Vec<usize> = (0..COLUMNS.len())
+        .map(|column| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).enumerate();
+        let line: Vec<String> = cells
+            .map(|(i, (cell, &w))| if i == 0 { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
+            .collect();
+        println!("{}", line.join("  "));
     }
 }

@@ -18,7 +18,11 @@ use weakrest::inspector::Options;
 
 /// Finds defects it has never been shown: learns what good parts look like from pictures of them.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault.")]
+#[command(
+    version,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -1,4 +1,120 @@
-use weakrest::Result;
-#[derive(Debug, clap::Args)]
-pub struct Package {}
-impl Package { pub fn run(self) -> Result<super::Outcome> { Ok(super::Outcome::Pass) } }
+//! `weakrest package`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use weakrest::enroll::promise;
+use weakrest::inspector::Inspector;
+use weakrest::package::Package as Contents;
+use weakrest::posfar::Matching;
+use weakrest::{Result, package};
+
+use super::{Outcome, RuntimeArguments};
+
+/// Arguments of `package`.
+#[derive(Debug, Args)]
+pub struct Package {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show what a package holds (its files are checked)
+    Show {
+        /// The package
+        package: PathBuf,
+        /// Print the manifest as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every file, and that the golden images still get their scores on this machine
+    Verify {
+        /// The package
+        package: PathBuf,
+        #[command(flatten)]
+        runtime: RuntimeArguments,
+    },
+}
+
+impl Package {
+    pub fn run(self) -> Result<Outcome> {
+        match self.action {
+            Action::Show { package, json } => {
+                let contents = Contents::open(&package)?;
+                if json {
+                    println!(
+                        "{}",
+                        serde_json::json!({ "hash": contents.hash, "manifest": contents.manifest })
+                    );
+                } else {
+                    for (label, value) in facts(&contents) {
+                        println!("{label:15} {value}");
+                    }
+                }
+            }
+            Action::Verify { package, runtime } => {
+                let contents = Contents::open(&package)?;
+                let (files, golden) = (contents.manifest.files.len() + 1, contents.golden.len());
+                Inspector::with_options(contents, &runtime.options())?;
+                println!(
+                    "{}: {files} files unchanged, {golden} golden images get their scores",
+                    package.display()
+                );
+            }
+        }
+        Ok(Outcome::Pass)
+    }
+}
+
+/// What people want to know of a package, as label and value.
+pub fn facts(contents: &Contents) -> Vec<(String, String)> {
+    let manifest = &contents.manifest;
+    let bank = &contents.bank;
+    let threshold = &manifest.threshold;
+    let matching = match manifest.posfar.matching {
+        Matching::Soft { weight } => format!("soft, position weight {weight}"),
+        Matching::Window { reach } => format!("window of {reach} of the longer side"),
+    };
+    let rule = package::THRESHOLD_RULES
+        .iter()
+        .find(|(rule, _)| *rule == threshold.rule)
+        .map_or("", |(_, words)| words);
+    let taps: Vec<String> = manifest.backbone.taps.iter().map(u32::to_string).collect();
+    [
+        ("product", manifest.product.clone()),
+        ("package", contents.hash.clone()),
+        ("made by", manifest.made_by.clone()),
+        (
+            "enrolled",
+            format!("{} good pictures, {}, {}", manifest.images, manifest.input.color, manifest.input.size),
+        ),
+        (
+            "longest side",
+            format!(
+                "{} pixels, grid of {}-pixel blocks",
+                manifest.geometry.longest_side, manifest.geometry.stride
+            ),
+        ),
+        (
+            "backbone",
+            format!(
+                "{} (strides {}; {}; {})",
+                manifest.backbone.name,
+                taps.join(", "),
+                manifest.backbone.source,
+                manifest.backbone.license
+            ),
+        ),
+        (
+            "bank",
+            format!("{} tokens of {} channels, {} for distances", bank.len(), bank.channels(), bank.dims()),
+        ),
+        ("matching", format!("{matching}, {} most similar pictures", manifest.posfar.images)),
+        ("threshold", format!("{:.4} ({rule})", threshold.value)),
+        ("promise", promise(threshold)),
+        ("size", format!("{:.1} MB", contents.size() as f64 / 1e6)),
+    ]
+    .map(|(label, value)| (label.to_owned(), value))
+    .to_vec()
+}

@@ -52,8 +52,11 @@ fn bar(target: ProgressDrawTarget) -> ProgressBar {
 
 /// A bar that counts pictures.
 pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let bar = bar(target);
     bar.set_length(count as u64);
     bar.set_message(message);

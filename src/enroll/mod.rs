@@ -161,8 +161,13 @@ pub fn enroll(
     let network = Network::from_bytes(runtime, &backbone.onnx, options.network_threads())?;
 
     let survey = pictures::survey(pictures, settings)?;
-    let mut stage =
-        FeatureStage::new(network, geometry.clone(), survey.color, FrameSize::Any, backbone.manifest.channels);
+    let mut stage = FeatureStage::new(
+        network,
+        geometry.clone(),
+        survey.color,
+        FrameSize::Any,
+        backbone.manifest.channels,
+    );
     let mut features = Features::default();
     let mut store = TokenStore::default();
     let mut placements = Vec::new();
@@ -177,7 +182,8 @@ pub fn enroll(
         return Ok(None);
     };
 
-    let Some(bank) = posfar::fit(&store, &parameters, &mut |done, of| progress(Step::Coreset, done, of))? else {
+    let Some(bank) = posfar::fit(&store, &parameters, &mut |done, of| progress(Step::Coreset, done, of))?
+    else {
         return Ok(None);
     };
     let mut residual_stage = ResidualStage::new(std::sync::Arc::new(bank));

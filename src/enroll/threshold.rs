@@ -23,7 +23,10 @@ pub fn threshold_from_scores(scores: &[f32], rate: f64) -> Result<ThresholdInfo>
         return Err(Error::new(ErrorKind::Usage, "a threshold needs the scores of at least two good images"));
     }
     if !(rate > 0.0 && rate < 1.0) {
-        return Err(Error::new(ErrorKind::Usage, format!("the false-reject rate must be between 0 and 1, not {rate}")));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("the false-reject rate must be between 0 and 1, not {rate}"),
+        ));
     }
     let mut sorted = scores.to_vec();
     sorted.sort_unstable_by(f32::total_cmp);
@@ -48,7 +51,8 @@ pub fn threshold_from_scores(scores: &[f32], rate: f64) -> Result<ThresholdInfo>
 fn tail_limit(scores: &[f32], rate: f64) -> Result<f32> {
     let n = scores.len() as f64;
     // Identical pictures can score exactly zero, which has no logarithm.
-    let logs: Vec<f64> = scores.iter().map(|&s| f64::from(s).max(f64::from(f32::MIN_POSITIVE)).ln()).collect();
+    let logs: Vec<f64> =
+        scores.iter().map(|&s| f64::from(s).max(f64::from(f32::MIN_POSITIVE)).ln()).collect();
     let mean = logs.iter().sum::<f64>() / n;
     let variance = logs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let student = StudentsT::new(0.0, 1.0, n - 1.0)

@@ -90,7 +90,8 @@ impl Frame {
     pub fn header(path: impl AsRef<Path>) -> Result<(u32, u32, Color)> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let (decoder, orientation) = open_decoder(&bytes).map_err(|e| e.within(&path.display().to_string()))?;
+        let (decoder, orientation) =
+            open_decoder(&bytes).map_err(|e| e.within(&path.display().to_string()))?;
         let (width, height) = decoder.dimensions();
         let color = if decoder.color_type().has_color() { Color::Rgb } else { Color::Gray };
         let upright = !matches!(
@@ -160,9 +161,7 @@ fn open_decoder(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, Orientation)> {
     }
     let format = image::guess_format(bytes)
         .ok()
-        .filter(|f| {
-            matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)
-        })
+        .filter(|f| matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff))
         .ok_or_else(|| bad("not a PNG, JPEG, BMP or TIFF picture"))?;
     refuse_sequences(bytes, format)?;
 

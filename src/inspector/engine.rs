@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4};
 
 use super::inspection::{Inspection, StageTimes, Verdict};
-use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_tokens, regions_from_map, score_from_map};
+use crate::anomaly::{
+    AnomalyMap, MapParameters, MapScratch, map_from_tokens, regions_from_map, score_from_map,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement};
 use crate::onnx::{Network, Runtime, Threads};
@@ -116,8 +118,7 @@ fn tokens_from_output(
 ) -> Result<()> {
     let (rows, cols) = placement.grid;
     let stride = placement.stride as usize;
-    let (all_rows, all_cols) =
-        (placement.canvas.1 as usize / stride, placement.canvas.0 as usize / stride);
+    let (all_rows, all_cols) = (placement.canvas.1 as usize / stride, placement.canvas.0 as usize / stride);
     if output.dim() != (1, channels, all_rows, all_cols) {
         return Err(Error::new(
             ErrorKind::Model,

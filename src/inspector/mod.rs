@@ -4,10 +4,7 @@
 mod engine;
 mod inspection;
 
-pub use engine::{
-    ClassifyStage, FeatureStage, Features, FrameResiduals, Inspector, Options, ResidualStage,
-};
+pub use engine::{ClassifyStage, FeatureStage, Features, FrameResiduals, Inspector, Options, ResidualStage};
 pub use inspection::{Inspection, StageTimes, Verdict};
 
 pub use crate::anomaly::{AnomalyMap, Region};
-

@@ -34,7 +34,8 @@ impl Network {
     /// and outputs than one of rank 4 each.
     pub fn from_bytes(runtime: &Runtime, bytes: &[u8], threads: Threads) -> Result<Self> {
         refuse_external_data(bytes)?;
-        let refused = |e: ort::Error| Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e);
+        let refused =
+            |e: ort::Error| Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e);
         let mut builder = Session::builder(runtime.environment()).map_err(refused)?;
         if let Threads::Exactly(n) = threads {
             builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
@@ -49,9 +50,14 @@ impl Network {
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when ONNX Runtime cannot run it on an input of this size.
-    pub fn run<T>(&mut self, input: &Array4<f32>, read: impl FnOnce(ArrayView4<f32>) -> Result<T>) -> Result<T> {
+    pub fn run<T>(
+        &mut self,
+        input: &Array4<f32>,
+        read: impl FnOnce(ArrayView4<f32>) -> Result<T>,
+    ) -> Result<T> {
         let failed = |e: ort::Error| {
-            Error::new(ErrorKind::Model, format!("the network failed on an input of {:?}", input.dim())).with_source(e)
+            Error::new(ErrorKind::Model, format!("the network failed on an input of {:?}", input.dim()))
+                .with_source(e)
         };
         let tensor = TensorRef::from_array_view(input).map_err(failed)?;
         let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(failed)?;
@@ -72,7 +78,9 @@ fn only(outlets: &[ort::value::Outlet], what: &str, channels: Option<i64>) -> Re
     let wrong = |found: String| {
         Err(Error::new(
             ErrorKind::Model,
-            format!("the network must have {wanted}, but has {found}; export it with `weakrest-export backbone`"),
+            format!(
+                "the network must have {wanted}, but has {found}; export it with `weakrest-export backbone`"
+            ),
         ))
     };
     let [outlet] = outlets else { return wrong(format!("{} {what}s", outlets.len())) };

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::files;
+use super::verified;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 
 /// The manifest beside a network. See `models/README.md` for each key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -88,12 +89,12 @@ impl Backbone {
         let read = |p: &Path| std::fs::read(p).map_err(|e| Error::io("read", p, e));
         let text = String::from_utf8_lossy(&read(&manifest)?).into_owned();
         let onnx = read(&path.with_extension("onnx"))?;
-        let mut backbone =
-            Self::assemble(&text, onnx, String::new()).map_err(|e| e.within(&manifest.display().to_string()))?;
+        let mut backbone = Self::assemble(&text, onnx, String::new())
+            .map_err(|e| e.within(&manifest.display().to_string()))?;
         backbone.license = match &backbone.manifest.license_file {
             None => format!("{}: {}\n", backbone.manifest.source, backbone.manifest.license),
             Some(name) => {
-                let text = files::read(files::parent(path), name, None).map_err(|e| {
+                let text = verified::read(files::parent(path), name, None).map_err(|e| {
                     let message = format!("the license {name} of {} cannot be read", path.display());
                     Error::new(ErrorKind::Model, message).with_source(e)
                 })?;
@@ -115,17 +116,25 @@ impl Backbone {
         let manifest: BackboneManifest =
             toml::from_str(text).map_err(|e| model("not the manifest of a network".into()).with_source(e))?;
         if manifest.format != 1 {
-            return Err(model(format!("the manifest has format {}, and this program reads 1", manifest.format)));
+            return Err(model(format!(
+                "the manifest has format {}, and this program reads 1",
+                manifest.format
+            )));
         }
         if manifest.color != "rgb" {
             return Err(model(format!("color must be \"rgb\", not {:?}", manifest.color)));
         }
         let joined: usize = manifest.taps.iter().map(|t| t.channels).sum();
         if manifest.channels == 0 || joined < manifest.channels {
-            return Err(model(format!("taps of {joined} channels cannot make an output of {}", manifest.channels)));
+            return Err(model(format!(
+                "taps of {joined} channels cannot make an output of {}",
+                manifest.channels
+            )));
         }
         if files::sha256(&onnx) != manifest.sha256 {
-            return Err(model("the ONNX file is not the one the manifest was made for (its SHA-256 differs)".into()));
+            return Err(model(
+                "the ONNX file is not the one the manifest was made for (its SHA-256 differs)".into(),
+            ));
         }
         Ok(Backbone { manifest, onnx, license })
     }

@@ -6,9 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
+use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Geometry};
-use crate::anomaly::MapParameters;
 use crate::posfar::Parameters;
 
 /// The format that this version reads and writes.
@@ -201,15 +201,20 @@ impl Manifest {
         manifest.geometry.validate().map_err(wrong)?;
         manifest.posfar.validate().map_err(wrong)?;
         manifest.map.validate().map_err(wrong)?;
-        let finite = manifest.threshold.value.is_finite() && manifest.golden.iter().all(|g| g.score.is_finite());
+        let finite =
+            manifest.threshold.value.is_finite() && manifest.golden.iter().all(|g| g.score.is_finite());
         if !finite {
-            return Err(wrong(Error::new(ErrorKind::NotFinite, "a threshold or score is not a finite number")));
+            return Err(wrong(Error::new(
+                ErrorKind::NotFinite,
+                "a threshold or score is not a finite number",
+            )));
         }
         Ok(manifest)
     }
 
     pub(super) fn to_text(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| damaged("the manifest cannot be written as TOML".into()).with_source(e))
+        toml::to_string(self)
+            .map_err(|e| damaged("the manifest cannot be written as TOML".into()).with_source(e))
     }
 
     /// How far a golden image's score may be off.

@@ -14,14 +14,14 @@
 
 mod backbone;
 mod bank_file;
-mod files;
 mod manifest;
+mod verified;
 
 pub use backbone::{Backbone, BackboneManifest, Tap};
 pub use bank_file::{bank_from_bytes, bytes_from_bank};
 pub use manifest::{
-    BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, ThresholdInfo, THRESHOLD_RULES,
-    ThresholdRule,
+    BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, THRESHOLD_RULES,
+    ThresholdInfo, ThresholdRule,
 };
 
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use image::ImageEncoder;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::imaging::{Color, Frame};
 use crate::posfar::Bank;
 
@@ -105,12 +106,12 @@ impl Package {
             let what = if root.exists() { "is not a directory" } else { "does not exist" };
             return Err(damaged(format!("a package is a directory, and this {what}")));
         }
-        let text = files::read(root, MANIFEST, None)?;
+        let text = verified::read(root, MANIFEST, None)?;
         let hash = files::sha256(&text);
         let text = String::from_utf8(text).map_err(|_| damaged(format!("{MANIFEST} is not text")))?;
         // The version comes first: a newer format may well have another way of hashing.
         manifest::check_format(&text)?;
-        let recorded = files::read(root, MANIFEST_HASH, None)?;
+        let recorded = verified::read(root, MANIFEST_HASH, None)?;
         if !String::from_utf8_lossy(&recorded).starts_with(&hash) {
             return Err(damaged(format!(
                 "{MANIFEST} was changed after the package was made; a threshold is overridden with --threshold, \
@@ -120,7 +121,7 @@ impl Package {
         let manifest = Manifest::parse(&text)?;
         let mut contents: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
         for (name, info) in &manifest.files {
-            contents.insert(name, files::read(root, name, Some(info))?);
+            contents.insert(name, verified::read(root, name, Some(info))?);
         }
         let mut take = |name: &str| {
             contents.remove(name).ok_or_else(|| damaged(format!("{MANIFEST} does not list {name}")))

@@ -115,7 +115,10 @@ impl Bank {
                 parts.descriptors.dim()
             ));
         }
-        if parts.pca.mean.len() != channels || parts.pca.components.nrows() != channels || parts.pca.dims() == 0 {
+        if parts.pca.mean.len() != channels
+            || parts.pca.components.nrows() != channels
+            || parts.pca.dims() == 0
+        {
             return bad(format!(
                 "a PCA of {} channels does not fit tokens of {channels}",
                 parts.pca.mean.len()
@@ -125,7 +128,10 @@ impl Bank {
             return Err(Error::new(ErrorKind::NotFinite, "the features' scale is not a finite number"));
         }
         if parts.tokens.iter().any(|v| !v.is_finite()) {
-            return Err(Error::new(ErrorKind::NotFinite, "the bank holds a value that is not a finite number"));
+            return Err(Error::new(
+                ErrorKind::NotFinite,
+                "the bank holds a value that is not a finite number",
+            ));
         }
         for pca in [&parts.pca, &parts.retrieval_pca] {
             check_finite("the bank's PCA", pca.mean.iter().chain(&pca.components))?;
@@ -212,7 +218,10 @@ impl Bank {
             ));
         }
         if !(1..=3).contains(&neighbors) {
-            return Err(Error::new(ErrorKind::Usage, format!("1 to 3 neighbors can be had, not {neighbors}")));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("1 to 3 neighbors can be had, not {neighbors}"),
+            ));
         }
         check_finite("the image's features", features)?;
 
@@ -225,7 +234,10 @@ impl Bank {
             |image| Some(image) != exclude && !self.ranges[image].is_empty(),
         );
         if out.images.is_empty() {
-            return Err(Error::new(ErrorKind::Usage, "leave-one-out needs the tokens of at least two images"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "leave-one-out needs the tokens of at least two images",
+            ));
         }
         scratch.ranges.clear();
         for &image in &out.images {

@@ -85,12 +85,14 @@ pub fn greedy_k_center(
         }
         next = loop {
             let fresh = kept.len();
-            let best = blocks.iter().filter(|b| b.seen == fresh).map(|b| b.bound).fold(f32::NEG_INFINITY, f32::max);
+            let best =
+                blocks.iter().filter(|b| b.seen == fresh).map(|b| b.bound).fold(f32::NEG_INFINITY, f32::max);
             // An equal bound may hide a token of lower index, so equality is looked into as well.
             let mut stale: Vec<&mut Block> =
                 blocks.iter_mut().filter(|b| b.seen < fresh && b.bound >= best).collect();
             if stale.is_empty() {
-                let farthest = blocks.iter().filter(|b| b.seen == fresh && b.bound == best).map(|b| b.farthest).min();
+                let farthest =
+                    blocks.iter().filter(|b| b.seen == fresh && b.bound == best).map(|b| b.farthest).min();
                 break farthest.unwrap_or(0);
             }
             if stale.len() > SIDE_BY_SIDE {
@@ -107,7 +109,13 @@ pub fn greedy_k_center(
 }
 
 /// Brings a block's distances up to date with every kept token.
-fn catch_up(block: &mut Block, rows: ArrayView2<f32>, norms: &[f32], kept: ArrayView2<f32>, kept_norms: &[f32]) {
+fn catch_up(
+    block: &mut Block,
+    rows: ArrayView2<f32>,
+    norms: &[f32],
+    kept: ArrayView2<f32>,
+    kept_norms: &[f32],
+) {
     let size = block.distances.len();
     let tokens = rows.slice(s![block.first..block.first + size, ..]);
     let fresh = kept.nrows();

@@ -7,7 +7,9 @@ use rayon::prelude::*;
 
 use super::bank::{scale_of, to_f32};
 use super::pca::{Keep, Pca};
-use super::{Bank, BankParts, Grid, Matching, Parameters, TokenPlace, check_finite, coreset, position, retrieval};
+use super::{
+    Bank, BankParts, Grid, Matching, Parameters, TokenPlace, check_finite, coreset, position, retrieval,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Features of the good images, in half precision: what a bank is fitted on and leave-one-out goes over.
@@ -56,7 +58,10 @@ impl TokenStore {
             }
         }
         if narrow.iter().any(|v| !v.is_finite()) {
-            return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large for half precision"));
+            return Err(Error::new(
+                ErrorKind::NotFinite,
+                "the image's features are too large for half precision",
+            ));
         }
         if self.images.is_empty() {
             self.channels = channels;
@@ -150,7 +155,8 @@ pub fn fit(store: &TokenStore, parameters: &Parameters, progress: Progress) -> R
             .into_par_iter()
             .enumerate()
             .for_each(|(image, mut slot)| slot.assign(&placed(image).dot(&projection)));
-        match coreset::greedy_k_center(projected.view(), keep, parameters.seed, |done| progress(done, keep))? {
+        match coreset::greedy_k_center(projected.view(), keep, parameters.seed, |done| progress(done, keep))?
+        {
             Some(mut kept) => {
                 kept.sort_unstable();
                 kept
@@ -189,8 +195,9 @@ pub fn fit(store: &TokenStore, parameters: &Parameters, progress: Progress) -> R
     let step = store.len().div_ceil(256);
     let sample: Vec<Array2<f32>> = (0..store.len()).step_by(step).map(early).collect();
     let views: Vec<ArrayView2<f32>> = sample.iter().map(|features| features.view()).collect();
-    let sample = ndarray::concatenate(Axis(0), &views)
-        .map_err(|e| Error::new(ErrorKind::Model, "the images' features do not fit together").with_source(e))?;
+    let sample = ndarray::concatenate(Axis(0), &views).map_err(|e| {
+        Error::new(ErrorKind::Model, "the images' features do not fit together").with_source(e)
+    })?;
     let retrieval_pca = Pca::fit(sample.view(), Keep::Components(parameters.retrieval_components))?;
     drop(sample);
     let descriptors: Vec<Array2<f32>> = (0..store.len())

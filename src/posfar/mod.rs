@@ -86,7 +86,10 @@ impl Parameters {
             _ => {}
         }
         if !(self.coreset_share > 0.0 && self.coreset_share <= 1.0) {
-            return bad(format!("the coreset share must be above 0 and at most 1, not {}", self.coreset_share));
+            return bad(format!(
+                "the coreset share must be above 0 and at most 1, not {}",
+                self.coreset_share
+            ));
         }
         if !(self.variance > 0.0 && self.variance <= 1.0) {
             return bad(format!("the kept variance must be above 0 and at most 1, not {}", self.variance));

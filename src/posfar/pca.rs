@@ -133,7 +133,13 @@ impl Pca {
                 for mut row in target.rows_mut() {
                     row.assign(&offset);
                 }
-                ndarray::linalg::general_mat_mul(1.0, &chunk, &self.components, -1.0, &mut target.slice_mut(s![.., ..]));
+                ndarray::linalg::general_mat_mul(
+                    1.0,
+                    &chunk,
+                    &self.components,
+                    -1.0,
+                    &mut target.slice_mut(s![.., ..]),
+                );
             });
     }
 }

@@ -11,8 +11,7 @@ use super::Grid;
 /// embedding of a cell does not depend on the size of the grid.
 pub fn embedding(grid: Grid, channels: usize) -> Array2<f32> {
     let quarter = channels / 4;
-    let frequency =
-        |k: usize| -> f64 { 1.0 / 10_000f64.powf(k as f64 / quarter.max(1) as f64) };
+    let frequency = |k: usize| -> f64 { 1.0 / 10_000f64.powf(k as f64 / quarter.max(1) as f64) };
     Array2::from_shape_fn((grid.0 * grid.1, channels), |(token, channel)| {
         let (row, col) = (token / grid.1, token % grid.1);
         let (place, k) = match channel.checked_div(quarter) {

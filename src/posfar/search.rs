@@ -77,7 +77,8 @@ pub fn nearest(
                     let mut products = products.slice_mut(s![..queries.nrows(), ..end - start]);
                     let candidates = bank.slice(s![start..end, ..]);
                     general_mat_mul(-2.0, &queries, &candidates.t(), 0.0, &mut products);
-                    for (q, (line, best)) in products.rows().into_iter().zip(out.chunks_exact_mut(k)).enumerate()
+                    for (q, (line, best)) in
+                        products.rows().into_iter().zip(out.chunks_exact_mut(k)).enumerate()
                     {
                         for ((offset, product), norm) in line.iter().enumerate().zip(&norms[start..end]) {
                             let distance = product + norm;

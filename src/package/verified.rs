@@ -1,0 +1,45 @@
+//! Reading what a manifest promised, and nothing else.
+
+use std::fs;
+use std::path::{Component, Path};
+
+use super::damaged;
+use super::manifest::FileInfo;
+use crate::error::{Error, Result};
+use crate::files::sha256;
+
+/// Larger files are not read: no part of a package comes near it.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Reads a file of the package, checked against the manifest where it says what to expect.
+pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Result<Vec<u8>> {
+    let relative = Path::new(name);
+    if name.is_empty() || !relative.components().all(|c| matches!(c, Component::Normal(_))) {
+        return Err(damaged(format!("the manifest names {name:?}, which is not a file inside the package")));
+    }
+    // A link anywhere below the root could lead outside, so every step is looked at.
+    let mut path = root.to_path_buf();
+    for component in relative.components() {
+        path.push(component);
+        let meta = match fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damaged(format!("{name} is missing; copy the package again, or enroll again")));
+            }
+            other => other.map_err(|e| Error::io("read", &path, e))?,
+        };
+        if meta.file_type().is_symlink() {
+            return Err(damaged(format!("{name} is a symbolic link; a package must hold its own files")));
+        }
+    }
+    let length = fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?.len();
+    let changed =
+        || damaged(format!("{name} was changed or is incomplete; copy the package again, or enroll again"));
+    if length > MAX_BYTES || expected.is_some_and(|e| e.bytes != length) {
+        return Err(changed());
+    }
+    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+    if expected.is_some_and(|e| e.sha256 != sha256(&bytes)) {
+        return Err(changed());
+    }
+    Ok(bytes)
+}
