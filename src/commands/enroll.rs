@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use weakrest::enroll::{Enrollment, Settings, enroll, find_pictures, promise};
 use weakrest::package::{Backbone, check_target};
-use weakrest::posfar::Matching;
+use weakrest::posfar::{CoresetScope, Matching};
 use weakrest::{Error, ErrorKind, Result};
 
 use super::terminal::EnrollBar;
@@ -45,6 +45,15 @@ pub enum Rule {
     Window,
 }
 
+/// What the coreset is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// Each picture by itself
+    Image,
+    /// All pictures together, for searching all of them (with a large K)
+    Bank,
+}
+
 /// What `enroll` and `evaluate` share.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArguments {
@@ -72,6 +81,9 @@ pub struct SettingsArguments {
     /// Reach of the window as a share of the longer side (window matching)
     #[arg(long, value_name = "SHARE", default_value_t = 0.15)]
     window_reach: f32,
+    /// What the tokens are thinned within
+    #[arg(long, value_enum, default_value_t = Scope::Image)]
+    coreset: Scope,
     /// Share of the good parts' tokens to keep
     #[arg(long, value_name = "SHARE", default_value_t = Settings::default().coreset_share)]
     coreset_share: f32,
@@ -108,6 +120,10 @@ impl SettingsArguments {
             matching: match self.matching {
                 Rule::Soft => Matching::Soft { weight: self.position_weight },
                 Rule::Window => Matching::Window { reach: self.window_reach },
+            },
+            coreset: match self.coreset {
+                Scope::Image => CoresetScope::Image,
+                Scope::Bank => CoresetScope::Bank,
             },
             coreset_share: self.coreset_share,
             coreset_floor: self.coreset_floor,

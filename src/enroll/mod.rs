@@ -17,7 +17,7 @@ use crate::onnx::{Network, Runtime};
 use crate::package::{
     Backbone, BackboneInfo, FORMAT, FrameSize, Golden, GoldenInfo, InputInfo, Manifest, Package, golden_file,
 };
-use crate::posfar::{self, Matching, Parameters, TokenStore};
+use crate::posfar::{self, CoresetScope, Matching, Parameters, TokenStore};
 
 /// How to enroll. The defaults are those that the tables in the documentation led to.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub longest_side: u32,
     /// Role of position in matching.
     pub matching: Matching,
+    /// What the tokens are thinned within.
+    pub coreset: CoresetScope,
     /// Share of the tokens that is kept.
     pub coreset_share: f32,
     /// Tokens that are kept in any case.
@@ -54,8 +56,9 @@ impl Default for Settings {
             product: "part".into(),
             longest_side: 256,
             matching: Matching::Soft { weight: 0.1 },
+            coreset: CoresetScope::Image,
             coreset_share: 0.1,
-            coreset_floor: 20_000,
+            coreset_floor: 5_000,
             images: 32,
             sigma: 4.0,
             window: 16.0,
@@ -89,6 +92,7 @@ impl Settings {
     fn posfar(&self, backbone: &Backbone) -> Parameters {
         Parameters {
             matching: self.matching,
+            coreset: self.coreset,
             coreset_share: self.coreset_share,
             coreset_floor: self.coreset_floor,
             projection: 64,

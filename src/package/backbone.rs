@@ -52,6 +52,8 @@ pub struct Tap {
     pub stride: u32,
     /// Its channels.
     pub channels: usize,
+    /// What it is multiplied with in the graph: how much it counts in distances.
+    pub scale: f32,
 }
 
 /// A verified network, ready to be put into a package.

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::bank::{scale_of, to_f32};
 use super::pca::{Keep, Pca};
 use super::{
-    Bank, BankParts, Grid, Matching, Parameters, TokenPlace, check_finite, coreset, position, retrieval,
+    Bank, BankParts, CoresetScope, Grid, Matching, Parameters, TokenPlace, check_finite, coreset, position,
+    retrieval,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -138,32 +139,58 @@ pub fn fit(store: &TokenStore, parameters: &Parameters, progress: Progress) -> R
 
     let wanted = (store.tokens as f64 * f64::from(parameters.coreset_share)).ceil() as usize;
     let keep = wanted.max(parameters.coreset_floor).min(store.tokens);
-    let kept: Vec<usize> = if keep == store.tokens {
-        (0..keep).collect()
-    } else {
-        let dims = parameters.projection.min(channels);
-        let projection = coreset::random_projection(channels, dims, parameters.seed);
-        let mut projected = Array2::<f32>::zeros((store.tokens, dims));
-        let mut slots: Vec<_> = Vec::with_capacity(store.len());
-        let mut rest = projected.view_mut();
-        for (grid, _) in &store.images {
-            let (slot, tail) = rest.split_at(Axis(0), grid.0 * grid.1);
-            slots.push(slot);
-            rest = tail;
-        }
-        slots
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(image, mut slot)| slot.assign(&placed(image).dot(&projection)));
-        match coreset::greedy_k_center(projected.view(), keep, parameters.seed, |done| progress(done, keep))?
-        {
-            Some(mut kept) => {
-                kept.sort_unstable();
-                kept
+    let dims = parameters.projection.min(channels);
+    let projection = coreset::random_projection(channels, dims, parameters.seed);
+    let project = |image: usize| placed(image).dot(&projection);
+    let kept: Vec<usize> = match parameters.coreset {
+        _ if keep == store.tokens => (0..keep).collect(),
+        CoresetScope::Image => {
+            let share = keep as f64 / store.tokens as f64;
+            let mut kept = Vec::with_capacity(keep);
+            // A group at a time, so that stopping does not wait for all images.
+            let images: Vec<usize> = (0..store.len()).collect();
+            for group in images.chunks(64) {
+                let chosen: Vec<Vec<usize>> = group
+                    .par_iter()
+                    .map(|&image| {
+                        let tokens = project(image);
+                        let keep = (tokens.nrows() as f64 * share).ceil() as usize;
+                        let mut chosen =
+                            coreset::greedy_k_center(tokens.view(), keep, parameters.seed, |_| true)?
+                                .unwrap_or_default();
+                        chosen.sort_unstable();
+                        Ok(chosen.into_iter().map(|token| firsts[image] + token).collect())
+                    })
+                    .collect::<Result<_>>()?;
+                kept.extend(chosen.into_iter().flatten());
+                if !progress(kept.len().min(keep), keep) {
+                    return Ok(None);
+                }
             }
-            None => return Ok(None),
+            kept
+        }
+        CoresetScope::Bank => {
+            let mut projected = Array2::<f32>::zeros((store.tokens, dims));
+            let mut slots: Vec<_> = Vec::with_capacity(store.len());
+            let mut rest = projected.view_mut();
+            for (grid, _) in &store.images {
+                let (slot, tail) = rest.split_at(Axis(0), grid.0 * grid.1);
+                slots.push(slot);
+                rest = tail;
+            }
+            slots.into_par_iter().enumerate().for_each(|(image, mut slot)| slot.assign(&project(image)));
+            match coreset::greedy_k_center(projected.view(), keep, parameters.seed, |done| {
+                progress(done, keep)
+            })? {
+                Some(mut kept) => {
+                    kept.sort_unstable();
+                    kept
+                }
+                None => return Ok(None),
+            }
         }
     };
+    let keep = kept.len();
 
     let mut tokens = Array2::from_elem((keep, channels), f16::ZERO);
     let mut places = Vec::with_capacity(keep);

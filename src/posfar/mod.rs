@@ -45,15 +45,29 @@ pub enum Matching {
     },
 }
 
+/// What a coreset is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CoresetScope {
+    /// Of each image's tokens by themselves. Whatever images are retrieved, their own tokens stand for all of them, so
+    /// that searching K images costs no accuracy; and it takes time and memory in proportion to the images.
+    Image,
+    /// Of all images' tokens together, as in PatchCore. A token stands for similar ones of *other* images, which are
+    /// not searched when those are not retrieved: meant for searching all images.
+    Bank,
+}
+
 /// What a bank is made with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// The role of position.
     pub matching: Matching,
-    /// Share of all tokens that the coreset keeps, in (0, 1].
+    /// What a coreset is taken of.
+    pub coreset: CoresetScope,
+    /// Share of the tokens that the coreset keeps, in (0, 1].
     pub coreset_share: f32,
-    /// The coreset never goes below this many tokens (as far as there are so many).
+    /// The coreset keeps at least this many tokens of all images together (as far as there are so many).
     pub coreset_floor: usize,
     /// Dimensions of the random projection in which the coreset measures distances.
     pub projection: usize,

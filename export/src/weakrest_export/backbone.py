@@ -36,6 +36,7 @@ def export(
     taps: Sequence[int] = (4, 8, 16),
     grid: int = 8,
     channels: int | None = None,
+    scales: Sequence[float] | None = None,
     weights: str = PRETRAINED,
     name: str | None = None,
 ) -> Backbone:
@@ -46,6 +47,7 @@ def export(
         taps: strides of the feature maps, in pixels.
         grid: stride of the output, in pixels; a power of two.
         channels: to which the concatenation is averaged; None keeps all.
+        scales: factor of each tap, in the order of ascending strides; None leaves them as they are.
         weights: see `networks.load`.
         name: of the backbone; by default the network's, with `-` for `:`.
 
@@ -56,7 +58,7 @@ def export(
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")
     loaded = load(network, taps, weights)
-    features = FeatureGrid(loaded, grid, channels).eval()
+    features = FeatureGrid(loaded, grid, channels, scales).eval()
     model = onnx_bytes(features, title)
     side = features.multiple
     difference = check_parity(features, model, [(1, 4 * side, 4 * side), (2, 2 * side, 5 * side)])
@@ -80,6 +82,7 @@ def _manifest(name: str, network: Network, features: FeatureGrid, grid: int, mod
         multiple=features.multiple,
         channels=features.channels,
         taps=network.tapped.taps,
+        scales=features.scales,
     )
 
 

@@ -32,6 +32,7 @@ def _backbone(options: argparse.Namespace) -> None:
         taps=options.taps,
         grid=options.grid,
         channels=options.channels,
+        scales=options.scales,
         weights=options.weights,
         name=options.name,
     )
@@ -77,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="average neighboring channels down to N (default: keep all)",
+    )
+    backbone.add_argument(
+        "--scales",
+        type=float,
+        nargs="+",
+        metavar="SCALE",
+        help="factor of each tap, by ascending stride: how much it counts in distances (default: 1 each)",
     )
     backbone.add_argument(
         "--weights",

@@ -1,5 +1,6 @@
 """Feature maps of several strides on one grid, as a graph of constant shape arithmetic."""
 
+import math
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -31,22 +32,33 @@ class FeatureGrid(nn.Module):
 
     Each map is averaged over 3×3 cells (at the border over the cells that exist), then resized to the
     grid: finer maps by the mean of the cells that fall into one grid cell, coarser ones bilinearly
-    between cell centers. Optionally the concatenated channels are averaged in groups to fewer.
+    between cell centers, and multiplied with the tap's scale, which says how much it counts in distances.
+    Optionally the concatenated channels are averaged in groups to fewer.
 
     Input `[N, 3, H, W]`, normalized RGB, H and W multiples of `multiple`.
     Output `[N, channels, H / grid, W / grid]`.
 
     Raises:
-        ExportError: if the grid is not a power of two, or `channels` is more than the taps have.
+        ExportError: if the grid is not a power of two, `channels` is more than the taps have, or there is
+            not one positive scale per tap.
     """
 
-    def __init__(self, network: Network, grid: int, channels: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        grid: int,
+        channels: int | None = None,
+        scales: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         if grid < 1 or grid & (grid - 1):
             raise ExportError(f"grid {grid}: must be a power of two, such as 4, 8 or 16")
         taps = network.tapped.taps
         self.body = network.tapped.body
         self.factors = [_factor(tap.stride, grid) for tap in taps]
+        self.scales = [1.0] * len(taps) if scales is None else [float(scale) for scale in scales]
+        if len(self.scales) != len(taps) or not all(0 < scale < math.inf for scale in self.scales):
+            raise ExportError(f"scales {self.scales}: give one positive number for each of {len(taps)} taps")
         self.multiple = max(grid, *(tap.stride for tap in taps))
         available = sum(tap.channels for tap in taps)
         self.channels = available if channels is None else channels
@@ -58,8 +70,8 @@ class FeatureGrid(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         cells = [
-            _resize(F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False), factor)
-            for cells, factor in zip(self.body(image), self.factors, strict=True)
+            _scale(_resize(F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False), factor), scale)
+            for cells, factor, scale in zip(self.body(image), self.factors, self.scales, strict=True)
         ]
         features = torch.cat(cells, 1)
         return features if self.pool is None else F.conv2d(features, self.pool)
@@ -78,6 +90,11 @@ def _resize(cells: Tensor, factor: float) -> Tensor:
     if factor > 1:
         return F.interpolate(cells, scale_factor=factor, mode="bilinear", align_corners=False)
     return cells
+
+
+def _scale(cells: Tensor, scale: float) -> Tensor:
+    # A multiplication by one would be a node that does nothing.
+    return cells if scale == 1 else cells * scale
 
 
 def group_means(available: int, channels: int) -> Tensor:

@@ -29,6 +29,7 @@ class Manifest:
         multiple: the input's sides must be multiples of this.
         channels: features per grid cell.
         taps: in the order of concatenation.
+        scales: what each tap is multiplied with in the graph.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Manifest:
     multiple: int
     channels: int
     taps: Sequence[Tap]
+    scales: Sequence[float]
 
     def to_toml(self) -> str:
         """The manifest as TOML, ending in a newline."""
@@ -55,8 +57,9 @@ class Manifest:
                 lines.append(f"{key} = {_string(value)}")
         lines += [f"{key} = {_floats(getattr(self, key))}" for key in ("mean", "std")]
         lines += [f"{key} = {getattr(self, key)}" for key in ("stride", "multiple", "channels")]
-        for tap in self.taps:
+        for tap, scale in zip(self.taps, self.scales, strict=True):
             lines += ["", "[[taps]]", f"stride = {tap.stride}", f"channels = {tap.channels}"]
+            lines.append(f"scale = {float(scale)!r}")
         return "\n".join(lines) + "\n"
 
 
