@@ -175,7 +175,8 @@ fn smooth(map: &mut AnomalyMap, sigma: f32, plane: &mut Vec<f32>) {
     }
 }
 
-/// The highest mean of the map over a `window` × `window` square (or the whole side where the map is smaller).
+/// The highest mean of the map over a `window` × `window` square (or the whole side where the map is smaller). Not a
+/// finite number when the map holds a value that is none.
 pub fn score_from_map(map: &AnomalyMap, window: u32, scratch: &mut MapScratch) -> f32 {
     let (wide, high) = ((window as usize).min(map.width), (window as usize).min(map.height));
     if wide == 0 || high == 0 {
@@ -202,6 +203,10 @@ pub fn score_from_map(map: &AnomalyMap, window: u32, scratch: &mut MapScratch) -
                 best = best.max(sum);
             }
         }
+    }
+    // `max` passes over NaN; what is in a column's sum once never leaves it, as infinity minus infinity is NaN.
+    if columns.iter().any(|c| !c.is_finite()) {
+        return f32::NAN;
     }
     (best / (wide * high) as f64) as f32
 }
@@ -253,6 +258,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_value_that_is_no_number_spoils_the_score_wherever_it_is() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..30 {
+                let mut map = AnomalyMap { width: 6, height: 5, values: vec![1.0; 30] };
+                map.values[at] = bad;
+                for window in [1, 2, 5, 100] {
+                    let score = score_from_map(&map, window, &mut MapScratch::default());
+                    assert!(!score.is_finite(), "{bad} at {at}, window {window}: {score}");
+                }
+            }
+        }
+    }
 
     fn placement(content: (u32, u32), stride: u32) -> Placement {
         Placement {

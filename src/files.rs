@@ -45,10 +45,16 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
         let old = temporary.path().join("old");
         fs::rename(path, &old).map_err(doing)?;
         if let Err(e) = fs::rename(&fresh, path) {
-            fs::rename(&old, path).map_err(|again| {
-                Error::new(ErrorKind::Io, format!("cannot put {} back in its place", path.display()))
-                    .with_source(again)
-            })?;
+            if let Err(again) = fs::rename(&old, path) {
+                // What is temporary is removed in the end, and the old directory must not be.
+                let kept = temporary.keep().join("old");
+                let message = format!(
+                    "cannot put {} back in its place; it is kept in {}",
+                    path.display(),
+                    kept.display()
+                );
+                return Err(Error::new(ErrorKind::Io, message).with_source(again));
+            }
             return Err(doing(e));
         }
     } else {

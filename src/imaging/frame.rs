@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
-use image::codecs::png::PngDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
@@ -164,10 +163,18 @@ fn open_decoder(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, Orientation)> {
         .filter(|f| matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff))
         .ok_or_else(|| bad("not a PNG, JPEG, BMP or TIFF picture"))?;
     refuse_sequences(bytes, format)?;
+    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
+        return Err(bad(CUT_SHORT));
+    }
 
     let mut reader = ImageReader::with_format(BufReader::new(Cursor::new(bytes)), format);
+    // Of a PNG only what it holds beside its pixels is counted: a few bytes unpack to a huge color profile.
+    let beside = 64 << 20;
     let mut limits = Limits::default();
-    limits.max_alloc = Some(Frame::MAX_PIXELS * 8 + (64 << 20));
+    limits.max_alloc = Some(match format {
+        ImageFormat::Png => beside,
+        _ => Frame::MAX_PIXELS * 8 + beside,
+    });
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
@@ -192,10 +199,12 @@ fn check_size(width: u32, height: u32) -> Result<()> {
     Ok(())
 }
 
+const CUT_SHORT: &str = "the picture is damaged or cut short";
+
 fn undecodable(e: ImageError) -> Error {
     let message = match &e {
         ImageError::Limits(_) => "the picture is too large to decode",
-        _ => "the picture is damaged or cut short",
+        _ => CUT_SHORT,
     };
     Error::new(ErrorKind::Image, message).with_source(e)
 }
@@ -203,9 +212,7 @@ fn undecodable(e: ImageError) -> Error {
 /// A part has one picture. Taking the first of several silently would inspect something the user did not mean.
 fn refuse_sequences(bytes: &[u8], format: ImageFormat) -> Result<()> {
     let several = match format {
-        ImageFormat::Png => {
-            PngDecoder::new(Cursor::new(bytes)).and_then(|d| d.is_apng()).map_err(undecodable)?
-        }
+        ImageFormat::Png => png_is_animated(bytes),
         ImageFormat::Tiff => tiff_has_more_pages(Cursor::new(bytes)),
         _ => false,
     };
@@ -216,6 +223,43 @@ fn refuse_sequences(bytes: &[u8], format: ImageFormat) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Whether a PNG announces an animation, which it has to do before its first pixels.
+fn png_is_animated(bytes: &[u8]) -> bool {
+    const SIGNATURE: usize = 8;
+    const CHECKSUM: usize = 4;
+    let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
+    while let Some((&[a, b, c, d, ref kind @ ..], chunk)) = rest.split_first_chunk::<8>() {
+        match kind {
+            b"acTL" => return true,
+            b"IDAT" => return false,
+            _ => {}
+        }
+        let length = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(CHECKSUM);
+        rest = chunk.get(length..).unwrap_or_default();
+    }
+    false
+}
+
+/// Whether a JPEG goes on to its end marker. The decoder fills what is missing with gray and does not tell.
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xff)) {
+        at += found + 1;
+        match bytes.get(at) {
+            Some(0xd9) => return true,
+            // Fill bytes, and what stands within compressed data: stuffed bytes and restart markers.
+            Some(0xff | 0x00 | 0x01 | 0xd0..=0xd8) => {}
+            // Every other segment tells its length, so that a preview inside it is not looked into.
+            Some(_) => {
+                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
+                at += 1 + usize::from(u16::from_be_bytes([high, low]));
+            }
+            None => return false,
+        }
+    }
+    false
 }
 
 /// Whether the first image file directory of a TIFF links to a second one. A malformed file answers `false`: the

@@ -13,6 +13,7 @@ mod field {
     pub const GRAPH_INITIALIZER: u64 = 5;
     pub const GRAPH_SPARSE_INITIALIZER: u64 = 15;
     pub const FUNCTION_NODE: u64 = 7;
+    pub const FUNCTION_ATTRIBUTE: u64 = 11;
     pub const NODE_ATTRIBUTE: u64 = 5;
     pub const ATTRIBUTE_TENSOR: u64 = 5;
     pub const ATTRIBUTE_GRAPH: u64 = 6;
@@ -61,8 +62,9 @@ fn has_external_data(mut bytes: &[u8], message: Message, depth: usize) -> Option
         return None;
     }
     while !bytes.is_empty() {
-        let key = varint(&mut bytes)?;
-        let (number, wire_type) = (key >> 3, key & 7);
+        // Other readers cut a longer key down to 32 bits, and would see another field than is looked at here.
+        let key = u32::try_from(varint(&mut bytes)?).ok()?;
+        let (number, wire_type) = (u64::from(key >> 3), key & 7);
         let value: &[u8] = match wire_type {
             0 => {
                 let value = varint(&mut bytes)?;
@@ -91,7 +93,9 @@ fn has_external_data(mut bytes: &[u8], message: Message, depth: usize) -> Option
             (Message::Graph, field::GRAPH_NODE) | (Message::Function, field::FUNCTION_NODE) => Message::Node,
             (Message::Graph, field::GRAPH_INITIALIZER) => Message::Tensor,
             (Message::Graph, field::GRAPH_SPARSE_INITIALIZER) => Message::SparseTensor,
-            (Message::Node, field::NODE_ATTRIBUTE) => Message::Attribute,
+            (Message::Node, field::NODE_ATTRIBUTE) | (Message::Function, field::FUNCTION_ATTRIBUTE) => {
+                Message::Attribute
+            }
             (Message::Attribute, field::ATTRIBUTE_TENSOR | field::ATTRIBUTE_TENSORS) => Message::Tensor,
             (Message::Attribute, field::ATTRIBUTE_GRAPH | field::ATTRIBUTE_GRAPHS) => Message::Graph,
             (Message::Attribute, field::ATTRIBUTE_SPARSE_TENSOR | field::ATTRIBUTE_SPARSE_TENSORS) => {

@@ -201,13 +201,16 @@ impl Manifest {
         manifest.geometry.validate().map_err(wrong)?;
         manifest.posfar.validate().map_err(wrong)?;
         manifest.map.validate().map_err(wrong)?;
-        let finite =
-            manifest.threshold.value.is_finite() && manifest.golden.iter().all(|g| g.score.is_finite());
-        if !finite {
+        let threshold = &manifest.threshold;
+        let mut scores = threshold.scores.iter().chain(manifest.golden.iter().map(|g| &g.score));
+        if !threshold.value.is_finite() || scores.any(|score| !score.is_finite()) {
             return Err(wrong(Error::new(
                 ErrorKind::NotFinite,
                 "a threshold or score is not a finite number",
             )));
+        }
+        if [threshold.false_reject_rate, threshold.promised_rate].iter().any(|r| !(0.0..=1.0).contains(r)) {
+            return Err(wrong(Error::new(ErrorKind::Usage, "a share of rejected parts must be 0 to 1")));
         }
         Ok(manifest)
     }

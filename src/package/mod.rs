@@ -112,7 +112,7 @@ impl Package {
         // The version comes first: a newer format may well have another way of hashing.
         manifest::check_format(&text)?;
         let recorded = verified::read(root, MANIFEST_HASH, None)?;
-        if !String::from_utf8_lossy(&recorded).starts_with(&hash) {
+        if recorded != hash_line(&hash).into_bytes() {
             return Err(damaged(format!(
                 "{MANIFEST} was changed after the package was made; a threshold is overridden with --threshold, \
                  everything else by enrolling again"
@@ -174,7 +174,7 @@ impl Package {
         self.manifest.golden = self.golden.iter().map(|g| g.info.clone()).collect();
         let text = self.manifest.to_text()?;
         self.hash = files::sha256(text.as_bytes());
-        contents.insert(MANIFEST_HASH.into(), format!("{}  {MANIFEST}\n", self.hash).into_bytes());
+        contents.insert(MANIFEST_HASH.into(), hash_line(&self.hash).into_bytes());
         contents.insert(MANIFEST.into(), text.into_bytes());
         files::write_directory(path, &contents)
     }
@@ -213,6 +213,11 @@ pub fn check_target(path: &Path, overwrite: bool) -> Result<()> {
 /// Name of a golden image's file within a package.
 pub fn golden_file(name: &str) -> String {
     PathBuf::from(GOLDEN).join(format!("{name}.png")).to_string_lossy().into_owned()
+}
+
+/// Content of the file with the manifest's hash, as `sha256sum` writes it.
+fn hash_line(hash: &str) -> String {
+    format!("{hash}  {MANIFEST}\n")
 }
 
 fn png(frame: &Frame) -> Result<Vec<u8>> {

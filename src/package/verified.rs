@@ -31,7 +31,12 @@ pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Resu
             return Err(damaged(format!("{name} is a symbolic link; a package must hold its own files")));
         }
     }
-    let length = fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?.len();
+    let meta = fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?;
+    if !meta.is_file() {
+        // Reading a pipe or a device could take forever.
+        return Err(damaged(format!("{name} is not a file; copy the package again, or enroll again")));
+    }
+    let length = meta.len();
     let changed =
         || damaged(format!("{name} was changed or is incomplete; copy the package again, or enroll again"));
     if length > MAX_BYTES || expected.is_some_and(|e| e.bytes != length) {

@@ -107,6 +107,7 @@ impl Bank {
         let (early, components) = (parts.retrieval_pca.mean.len(), parts.retrieval_pca.dims());
         if early == 0
             || early > channels
+            || components == 0
             || parts.retrieval_pca.components.nrows() != early
             || parts.descriptors.dim() != (images, retrieval::WINDOWS, components)
         {
@@ -140,6 +141,7 @@ impl Bank {
 
         let reduced = reduce(&parts.tokens, &parts.pca);
         let norms = squared_norms(reduced.view());
+        check_finite("the bank's tokens in PCA space", &norms)?;
         let ranges = (0..images as u32)
             .map(|image| {
                 let start = parts.places.partition_point(|p| p.image < image);
@@ -193,7 +195,7 @@ impl Bank {
     /// With [`Matching::Window`] a token that has no bank token within its window matches without the limit.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] when a feature is NaN or infinite; [`ErrorKind::Model`] when `features` has another
+    /// [`ErrorKind::NotFinite`] when a feature is NaN, infinite or too large to measure; [`ErrorKind::Model`] when `features` has another
     /// shape than the bank needs; [`ErrorKind::Usage`] for another number of neighbors, or when nothing is left after
     /// `exclude`.
     pub fn residuals(
@@ -301,7 +303,11 @@ impl Bank {
         }
         out.norms.clear();
         out.norms.extend(out.values.index_axis(Axis(0), 0).rows().into_iter().map(|r| r.dot(&r).sqrt()));
-        Ok(())
+        // Distances that overflow find no neighbor, and nothing left over would pass for nothing wrong.
+        if out.neighbors.iter().step_by(neighbors).any(|n| !n.is_some()) {
+            return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large to measure"));
+        }
+        check_finite("the image's residuals", &out.norms)
     }
 
     fn search(

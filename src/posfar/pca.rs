@@ -35,7 +35,8 @@ impl Pca {
     /// variances are equal. At least one component is kept.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] on NaN or infinity, [`ErrorKind::Usage`] without rows or channels.
+    /// [`ErrorKind::NotFinite`] on NaN, infinity or values whose squares are infinite, [`ErrorKind::Usage`] without rows
+    /// or channels.
     pub fn fit(rows: ArrayView2<f32>, keep: Keep) -> Result<Self> {
         let (count, channels) = rows.dim();
         if count == 0 || channels == 0 {
@@ -76,6 +77,9 @@ impl Pca {
             }
         }
         covariance /= count as f64;
+        if covariance.iter().any(|v| !v.is_finite()) {
+            return Err(Error::new(ErrorKind::NotFinite, "the data for PCA is too large to be squared"));
+        }
 
         let eigen = SymmetricEigen::new(DMatrix::from_fn(channels, channels, |i, j| covariance[[i, j]]));
         let mut order: Vec<usize> = (0..channels).collect();
@@ -125,6 +129,7 @@ impl Pca {
     /// # Panics
     /// If a shape is wrong.
     pub fn transform_into(&self, rows: ArrayView2<f32>, out: &mut Array2<f32>) {
+        assert_eq!(out.dim(), (rows.nrows(), self.dims()), "one row and one column per component");
         let offset = self.mean.dot(&self.components);
         out.axis_chunks_iter_mut(Axis(0), CHUNK / 16)
             .into_par_iter()

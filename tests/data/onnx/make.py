@@ -1,0 +1,96 @@
+"""Writes the small networks beside this file, with which `tests/networks.rs` tries what is taken and what is refused.
+
+python make.py     (needs `onnx`; the exporter's environment has it)
+"""
+
+import pathlib
+
+import numpy as np
+from onnx import TensorProto, checker, helper, numpy_helper
+
+HERE = pathlib.Path(__file__).parent
+FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
+
+
+def value(name, *shape, kind=FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def save(name, nodes, inputs, outputs, weights=()):
+    graph = helper.make_graph(nodes, name, inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    if name != "rank-5-when-run":  # which lacks a shape on purpose
+        checker.check_model(model, full_check=True)
+    (HERE / f"{name}.onnx").write_bytes(model.SerializeToString())
+
+
+def cells(channels, out=4):
+    """A network that averages cells of 8 × 8 pixels, in four different mixtures."""
+    mixture = np.linspace(0.5, 1.5, out * channels, dtype=np.float32).reshape(out, channels, 1, 1)
+    weight = np.broadcast_to(mixture / 64, (out, channels, 8, 8))
+    return (
+        [helper.make_node("Conv", ["image", "weight"], ["features"], strides=[8, 8])],
+        [value("image", "n", channels, "h", "w")],
+        [value("features", "n", out, "rows", "cols")],
+        [numpy_helper.from_array(np.ascontiguousarray(weight), "weight")],
+    )
+
+
+save("cells", *cells(3))
+save("gray-input", *cells(1))
+save(
+    "double-precision",
+    [helper.make_node("Relu", ["image"], ["features"])],
+    [value("image", "n", 3, "h", "w", kind=DOUBLE)],
+    [value("features", "n", 3, "h", "w", kind=DOUBLE)],
+)
+
+nodes, inputs, outputs, weights = cells(3)
+save(
+    "two-outputs",
+    [*nodes, helper.make_node("Relu", ["features"], ["more"])],
+    inputs,
+    [*outputs, value("more", "n", 4, "rows", "cols")],
+    weights,
+)
+save(
+    "two-inputs",
+    [*nodes[:1], helper.make_node("Add", ["features", "offset"], ["sum"])],
+    [*inputs, value("offset", 1)],
+    [value("sum", "n", 4, "rows", "cols")],
+    weights,
+)
+save(
+    "rank-3-output",
+    [*nodes, helper.make_node("ReduceMean", ["features"], ["mean"], axes=[3], keepdims=0)],
+    inputs,
+    [value("mean", "n", 4, "rows")],
+    weights,
+)
+save(
+    "rank-3-input",
+    [helper.make_node("ReduceMean", ["image"], ["mean"], axes=[0], keepdims=1)],
+    [value("image", 3, "h", "w")],
+    [value("mean", 1, "h", "w")],
+)
+# Black pixels have a logarithm of minus infinity; minus one's is not a number.
+save(
+    "not-finite",
+    [nodes[0], helper.make_node("Log", ["features"], ["logs"])],
+    inputs,
+    [value("logs", "n", 4, "rows", "cols")],
+    weights,
+)
+# The shape is unknown until it runs, and then it has five dimensions.
+save(
+    "rank-5-when-run",
+    [
+        nodes[0],
+        helper.make_node("Shape", ["features"], ["shape"]),
+        helper.make_node("Concat", ["one", "shape"], ["longer"], axis=0),
+        helper.make_node("Reshape", ["features", "longer"], ["result"]),
+    ],
+    inputs,
+    [helper.make_tensor_value_info("result", FLOAT, None)],
+    [*weights, numpy_helper.from_array(np.array([1], np.int64), "one")],
+)

@@ -1,0 +1,6 @@
+//! Reading pictures, and the way from pixels to model input.
+
+mod by_hand;
+mod frame;
+mod geometry;
+mod refused;

@@ -1,0 +1,274 @@
+//! Networks that are taken, and those that are refused: see `tests/data/onnx/make.py`.
+
+use ndarray::Array4;
+use weakrest::enroll::{Settings, enroll};
+use weakrest::inspector::Options;
+use weakrest::onnx::{Network, Runtime, Threads, refuse_external_data};
+use weakrest::package::Backbone;
+use weakrest::{Error, ErrorKind};
+
+macro_rules! network {
+    ($name:literal) => {
+        include_bytes!(concat!("data/onnx/", $name, ".onnx")).as_slice()
+    };
+}
+
+fn load(bytes: &[u8]) -> Result<Network, Error> {
+    Network::from_bytes(Runtime::load(None).unwrap(), bytes, Threads::Exactly(1.try_into().unwrap()))
+}
+
+fn refused(what: &str, bytes: &[u8]) -> Error {
+    let error = load(bytes).err().unwrap_or_else(|| panic!("{what} must be refused"));
+    assert_eq!(error.kind(), ErrorKind::Model, "{what}: {error}");
+    error
+}
+
+#[test]
+fn a_network_from_a_picture_to_a_grid_runs() {
+    let mut network = load(network!("cells")).unwrap();
+    let input = Array4::from_elem((1, 3, 16, 24), 1.0);
+    let shape = network.run(&input, |output| {
+        assert!(output.iter().all(|v| v.is_finite()));
+        Ok(output.dim())
+    });
+    assert_eq!(shape.unwrap(), (1, 4, 2, 3));
+}
+
+#[test]
+fn networks_with_other_inputs_or_outputs_are_refused_with_advice() {
+    for (what, bytes) in [
+        ("one channel", network!("gray-input")),
+        ("double precision", network!("double-precision")),
+        ("two inputs", network!("two-inputs")),
+        ("two outputs", network!("two-outputs")),
+        ("an input of rank 3", network!("rank-3-input")),
+        ("an output of rank 3", network!("rank-3-output")),
+    ] {
+        let error = refused(what, bytes);
+        assert!(error.to_string().contains("the network must have one"), "{what}: {error}");
+        assert!(error.to_string().contains("weakrest-export"), "{what}: {error}");
+    }
+}
+
+#[test]
+fn an_output_whose_rank_shows_only_when_it_runs_is_refused() {
+    if let Ok(mut network) = load(network!("rank-5-when-run")) {
+        let error = network.run(&Array4::zeros((1, 3, 16, 16)), |_| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Model);
+    }
+}
+
+#[test]
+fn an_input_that_the_network_cannot_take_is_an_error() {
+    let mut network = load(network!("cells")).unwrap();
+    let error = network.run(&Array4::zeros((1, 3, 4, 4)), |_| Ok(())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Model);
+}
+
+#[test]
+fn what_is_no_network_is_refused() {
+    let whole = network!("cells");
+    for (what, bytes) in [
+        ("nothing", b"".as_slice()),
+        ("text", b"This is not a network."),
+        ("a picture", b"\x89PNG\r\n\x1a\n"),
+        ("zeros", &[0; 100]),
+        ("a graph of nothing", &field(7, b"")),
+        ("a version and no graph", &[8, 9]),
+    ] {
+        refused(what, bytes);
+    }
+    for cut in 1..whole.len() {
+        assert!(cut % 97 != 0 || load(&whole[..cut]).is_err(), "cut at {cut}");
+        // ONNX Runtime need not be asked about most of them.
+        let _ = refuse_external_data(&whole[..cut]);
+    }
+}
+
+/// A varint.
+fn number(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// A field of a protocol buffer that holds a message or a text.
+fn field(tag: u64, content: &[u8]) -> Vec<u8> {
+    [number(tag << 3 | 2), number(content.len() as u64), content.to_vec()].concat()
+}
+
+/// A field that holds a number.
+fn value(tag: u64, content: u64) -> Vec<u8> {
+    [number(tag << 3), number(content)].concat()
+}
+
+/// A tensor whose numbers are in the file `weights`.
+fn external_tensor() -> Vec<u8> {
+    let entry = [field(1, b"location"), field(2, b"weights")].concat();
+    [value(1, 1), value(2, 1), field(8, b"w"), field(13, &entry), value(14, 1)].concat()
+}
+
+fn outside(what: &str, bytes: &[u8]) {
+    let error = refuse_external_data(bytes).expect_err(what);
+    assert_eq!(error.kind(), ErrorKind::Model);
+    assert!(error.to_string().contains("another file"), "{what}: {error}");
+}
+
+#[test]
+fn the_networks_here_keep_everything_to_themselves() {
+    refuse_external_data(network!("cells")).unwrap();
+    refuse_external_data(network!("rank-5-when-run")).unwrap();
+    refuse_external_data(&Backbone::built_in().unwrap().onnx).unwrap();
+}
+
+#[test]
+fn weights_in_other_files_are_found_wherever_a_network_may_keep_weights() {
+    let tensor = external_tensor();
+    let sparse = [field(1, &tensor), field(2, &tensor)].concat();
+    // A tensor, sparse or in a list, as an attribute; and a graph as an attribute, which holds it in turn.
+    let graph = field(5, &tensor);
+    let attributes = [
+        field(5, &tensor),
+        field(10, &tensor),
+        field(22, &sparse),
+        field(23, &field(2, &tensor)),
+        field(6, &graph),
+        field(11, &graph),
+    ];
+    for attribute in &attributes {
+        let attribute = [field(1, b"value"), attribute.clone()].concat();
+        let node = field(5, &attribute);
+        outside("an attribute of a node", &field(7, &field(1, &node)));
+        outside("an attribute of a function's node", &field(25, &field(7, &node)));
+        // What the attribute is when the caller gives none.
+        outside("an attribute of a function", &field(25, &field(11, &attribute)));
+    }
+    outside("an initializer", &field(7, &graph));
+    outside("the values of a sparse initializer", &field(7, &field(15, &field(1, &tensor))));
+    outside("the places of a sparse initializer", &field(7, &field(15, &field(2, &tensor))));
+    outside("the second graph, which is merged with the first", &[field(7, b""), field(7, &graph)].concat());
+    outside(
+        "after other fields",
+        &[value(1, 9), field(2, b"someone"), field(7, &graph), value(5, 1)].concat(),
+    );
+
+    let mut nested = graph;
+    for _ in 0..10 {
+        nested = field(1, &field(5, &field(6, &nested)));
+    }
+    outside("graphs within graphs", &field(7, &nested));
+    for _ in 0..40 {
+        nested = field(1, &field(5, &field(6, &nested)));
+    }
+    assert!(refuse_external_data(&field(7, &nested)).is_err(), "deeper than can be looked into");
+}
+
+#[test]
+fn either_sign_of_weights_elsewhere_is_enough() {
+    let entry = [field(1, b"location"), field(2, b"weights")].concat();
+    for tensor in [field(13, &entry), field(13, b""), value(14, 1), value(14, 7)] {
+        outside("one of two signs", &field(7, &field(5, &tensor)));
+    }
+    refuse_external_data(&field(7, &field(5, &value(14, 0)))).unwrap();
+}
+
+/// ONNX Runtime cuts a field's key down to 32 bits, and finds the graph where a reader of 64 bits sees an unknown field.
+#[test]
+fn a_key_that_readers_understand_differently_is_refused() {
+    let graph = field(5, &external_tensor());
+    let long_key = [0x3a | 0x80, 0x80, 0x80, 0x80, 0x10].to_vec();
+    let hidden = [value(1, 9), long_key, number(graph.len() as u64), graph.clone()].concat();
+    assert!(refuse_external_data(&hidden).is_err());
+    // The same key, just written at length, is the graph's for everyone.
+    let long_key = [0x3a | 0x80, 0x80, 0x80, 0x80, 0x00].to_vec();
+    outside("a long key", &[long_key, number(graph.len() as u64), graph].concat());
+}
+
+#[test]
+fn malformed_bytes_are_refused() {
+    for bytes in [
+        [0x3a].as_slice(),
+        &[0x3a, 5, 1],
+        &[0x3a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
+        &[0x3b],
+        &[0x3c],
+        &[0x3e],
+        &[0x09, 1, 2, 3],
+        &[0x0d, 1, 2, 3],
+        &[0x80; 20],
+    ] {
+        assert_eq!(refuse_external_data(bytes).unwrap_err().kind(), ErrorKind::Model, "{bytes:?}");
+    }
+}
+
+/// A network beside pictures, taken for a backbone.
+fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures: Vec<_> = (0..2u8)
+        .map(|n| {
+            let path = folder.path().join(format!("{n}.png"));
+            image::GrayImage::from_fn(48, 32, |x, y| image::Luma([(x * 3 + y) as u8 / (n + 1)]))
+                .save(&path)
+                .unwrap();
+            path
+        })
+        .collect();
+    let mut backbone = Backbone::built_in().unwrap();
+    backbone.onnx = onnx.to_vec();
+    backbone.manifest.channels = 4;
+    let settings = Settings { longest_side: 48, ..Settings::default() };
+    enroll(&pictures, &backbone, &settings, &Options::default(), &mut |_, _, _| true).map(|_| ())
+}
+
+#[test]
+fn a_network_that_gives_no_numbers_cannot_be_enrolled_with() {
+    enrolled_with(network!("cells")).unwrap();
+    let error = enrolled_with(network!("not-finite")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite, "{error}");
+}
+
+#[test]
+fn a_network_that_does_not_fit_its_manifest_cannot_be_enrolled_with() {
+    let error = enrolled_with(&Backbone::built_in().unwrap().onnx).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Model);
+    assert!(error.to_string().contains("its manifest does not fit it"), "{error}");
+}
+
+#[test]
+fn a_backbone_is_opened_with_its_manifest_and_its_license() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for name in ["efficientnet-lite1.onnx", "efficientnet-lite1.toml", "LICENSE-efficientnet-lite"] {
+        std::fs::copy(models.join(name), folder.path().join(name)).unwrap();
+    }
+    let file = |name: &str| folder.path().join(name);
+    let built_in = Backbone::built_in().unwrap();
+    for name in ["efficientnet-lite1.onnx", "efficientnet-lite1.toml"] {
+        let opened = Backbone::open(file(name)).unwrap();
+        assert_eq!(opened.manifest, built_in.manifest);
+        assert!(opened.onnx == built_in.onnx && opened.license == built_in.license);
+    }
+
+    let manifest = std::fs::read_to_string(file("efficientnet-lite1.toml")).unwrap();
+    for (from, to) in [
+        ("format = 1", "format = 2"),
+        ("color = \"rgb\"", "color = \"bgr\""),
+        ("channels = 176", "channels = 177"),
+        ("channels = 176", "channels = 0"),
+        ("stride = 8\n", "stride = 8\nsurprise = 1\n"),
+        ("LICENSE-efficientnet-lite", "../LICENSE"),
+        ("LICENSE-efficientnet-lite", "missing"),
+        ("sha256 = \"1", "sha256 = \"2"),
+    ] {
+        assert!(manifest.contains(from));
+        std::fs::write(file("efficientnet-lite1.toml"), manifest.replacen(from, to, 1)).unwrap();
+        let error = Backbone::open(file("efficientnet-lite1.onnx")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Model, "{to}: {error}");
+    }
+    std::fs::remove_file(file("efficientnet-lite1.onnx")).unwrap();
+    assert_eq!(Backbone::open(file("efficientnet-lite1.toml")).unwrap_err().kind(), ErrorKind::Io);
+}
