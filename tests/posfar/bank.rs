@@ -8,7 +8,8 @@ use weakrest::posfar::coreset::{greedy_k_center, random_projection};
 use weakrest::posfar::pca::{Keep, Pca};
 use weakrest::posfar::search::Neighbor;
 use weakrest::posfar::{
-    Bank, BankParts, Grid, Matching, Parameters, Residuals, Scratch, TokenPlace, TokenStore, fit,
+    Bank, BankParts, CoresetScope, Grid, Matching, Parameters, Residuals, Scratch, TokenPlace, TokenStore,
+    fit,
 };
 use weakrest::{Error, ErrorKind};
 
@@ -27,6 +28,7 @@ const GRIDS: [Grid; 6] = [(6, 9), (9, 6), (8, 8), (3, 5), (12, 4), (1, 7)];
 fn parameters() -> Parameters {
     Parameters {
         matching: Matching::Soft { weight: 0.3 },
+        coreset: CoresetScope::Bank,
         coreset_share: 0.4,
         coreset_floor: 1,
         projection: 6,
@@ -193,6 +195,10 @@ fn check(bank: &Bank, features: ArrayView2<f32>, grid: Grid, exclude: Option<usi
     }
 }
 
+fn scopes() -> impl Strategy<Value = CoresetScope> {
+    prop_oneof![Just(CoresetScope::Image), Just(CoresetScope::Bank)]
+}
+
 fn rules() -> impl Strategy<Value = Matching> {
     prop_oneof![
         (0.0f32..1.0).prop_map(|weight| Matching::Soft { weight }),
@@ -205,12 +211,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
     fn residuals_are_those_of_the_slow_implementation(
-        matching in rules(), coreset_share in 0.02f32..1.0, k in 1usize..8, neighbors in 1usize..4,
+        matching in rules(), coreset in scopes(), coreset_share in 0.02f32..1.0, k in 1usize..8, neighbors in 1usize..4,
         variance in 0.3f64..1.0, left_out: bool, seed: u64,
     ) {
         let images = images(seed);
         let parameters =
-            Parameters { matching, coreset_share, images: k, variance, seed, coreset_floor: 6, ..parameters() };
+            Parameters { matching, coreset, coreset_share, images: k, variance, seed, coreset_floor: 6, ..parameters() };
         let bank = bank(&store(&images), &parameters);
         for (image, (features, grid)) in images.iter().enumerate() {
             let others = (0..images.len()).any(|i| i != image && !candidates(bank.parts(), &[i]).is_empty());
@@ -293,6 +299,32 @@ fn the_kept_tokens_are_the_coreset() {
     let mut kept = greedy_k_center(projected.view(), bank.len(), parameters.seed, |_| true).unwrap().unwrap();
     kept.sort_unstable();
     assert_eq!(parts.places, kept.iter().map(|&t| places[t]).collect::<Vec<_>>());
+}
+
+/// With the coreset taken of each image, every image keeps its own share, chosen among its own tokens alone.
+#[test]
+fn each_image_keeps_a_coreset_of_its_own() {
+    let images = images(4);
+    let parameters = Parameters { coreset: CoresetScope::Image, coreset_share: 0.25, ..parameters() };
+    let bank = bank(&store(&images), &parameters);
+    let parts = bank.parts();
+    let all: usize = images.iter().map(|(_, grid)| grid.0 * grid.1).sum();
+    let share = (all as f64 * 0.25).ceil() / all as f64;
+    let projection = random_projection(CHANNELS, parameters.projection, parameters.seed);
+    let mut places = Vec::new();
+    for (image, (features, grid)) in images.iter().enumerate() {
+        let stored = features.mapv(|v| f16::from_f32(v).to_f32());
+        let projected = placed(stored.view(), *grid, parts).mapv(|v| v as f32).dot(&projection);
+        let keep = (projected.nrows() as f64 * share).ceil() as usize;
+        let mut kept = greedy_k_center(projected.view(), keep, parameters.seed, |_| true).unwrap().unwrap();
+        kept.sort_unstable();
+        places.extend(kept.into_iter().map(|cell| TokenPlace {
+            image: image as u32,
+            row: (cell / grid.1) as u16,
+            col: (cell % grid.1) as u16,
+        }));
+    }
+    assert_eq!(parts.places, places);
 }
 
 #[test]
