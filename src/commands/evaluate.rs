@@ -7,15 +7,15 @@ use clap::Args;
 use serde::Serialize;
 use weakrest::enroll::enroll;
 use weakrest::evaluate::datasets::{Category, Format, read};
-use weakrest::evaluate::{CategoryResult, evaluate};
-use weakrest::inspector::Inspector;
+use weakrest::evaluate::{CategoryResult, KindCount, evaluate};
+use weakrest::inspector::{Inspector, Options};
 use weakrest::report::{Entry, Order, OverlayOptions, Report, ReportWriter, Table, Truth, overlay};
 use weakrest::{Error, ErrorKind, Package, Result};
 
 use super::enroll::SettingsArguments;
 use super::inspect::distinct_names;
 use super::package::facts;
-use super::terminal::{EnrollBar, picture_bar};
+use super::terminal::{EnrollBar, picture_bar, print_table};
 use super::{Outcome, RuntimeArguments};
 
 /// Arguments of `evaluate`.
@@ -33,15 +33,21 @@ pub struct Evaluate {
     /// Evaluate this package instead of enrolling the training pictures
     #[arg(long, value_name = "PACKAGE")]
     package: Option<PathBuf>,
+    /// Evaluate the packages DIR/CATEGORY.weakrest instead of enrolling the training pictures
+    #[arg(long, value_name = "DIR", conflicts_with = "package")]
+    packages: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingsArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
-    /// Write an HTML report, the worst misses first (several categories: one report each, FILE-CATEGORY.html)
+    /// Write an HTML report, the worst misses first
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Print everything as JSON
+    /// Also tell how many parts of each kind were rejected
     #[arg(long)]
+    verdicts: bool,
+    /// Print everything as JSON
+    #[arg(long, conflicts_with = "verdicts")]
     json: bool,
 }
 
@@ -51,6 +57,9 @@ struct Evaluated {
     result: CategoryResult,
     enroll_seconds: Option<f64>,
     bank_tokens: usize,
+    /// What the report says of the package.
+    #[serde(skip)]
+    facts: Vec<(String, String)>,
 }
 
 impl Evaluate {
@@ -66,52 +75,72 @@ impl Evaluate {
                 ));
             }
         }
+        let mut report = self.report.as_ref().map(ReportWriter::create).transpose()?;
         let mut all = Vec::new();
         for category in &categories {
             for note in &category.notes {
                 eprintln!("note: {}: {note}", category.name);
             }
-            all.push(self.category(category, categories.len())?);
+            let prefix = if categories.len() > 1 { format!("{}/", category.name) } else { String::new() };
+            all.push(self.category(category, &prefix, report.as_mut())?);
+        }
+        if let Some(report) = report {
+            report.finish(&Report {
+                title: title(&all),
+                facts: shared_facts(&all),
+                tables: vec![results(&all), verdicts(&all)],
+                order: Order::WorstFirst,
+                ..Report::default()
+            })?;
         }
         if self.json {
             println!("{}", serde_json::json!({ "categories": all }));
-        } else {
-            table(&all);
+            return Ok(Outcome::Pass);
         }
+        if self.verdicts {
+            print_table(&verdicts(&all), 2);
+            println!();
+        }
+        print_table(&results(&all), 1);
         Ok(Outcome::Pass)
     }
 
-    fn category(&self, category: &Category, of: usize) -> Result<Evaluated> {
-        let options = self.runtime.options();
-        let (package, enroll_seconds) = match &self.package {
-            Some(path) => (Package::open(path)?, None),
-            None => {
-                let mut bar = EnrollBar::new();
-                let start = std::time::Instant::now();
-                let enrolled = enroll(
-                    &category.train,
-                    &self.settings.backbone()?,
-                    &self.settings.settings(category.name.clone()),
-                    &options,
-                    &mut |step, n, of| bar.show(step, n, of),
-                )?;
-                bar.finish();
-                let enrolled = enrolled.ok_or_else(|| Error::new(ErrorKind::Usage, "stopped"))?;
-                (enrolled.package, Some(start.elapsed().as_secs_f64()))
-            }
+    /// The package to evaluate a category with, and how long enrolling it took.
+    fn package(&self, category: &Category, options: &Options) -> Result<(Package, Option<f64>)> {
+        let stored = match (&self.package, &self.packages) {
+            (Some(path), _) => Some(path.clone()),
+            (None, Some(folder)) => Some(folder.join(format!("{}.weakrest", category.name))),
+            (None, None) => None,
         };
+        if let Some(path) = stored {
+            return Ok((Package::open(&path)?, None));
+        }
+        let mut bar = EnrollBar::new();
+        let start = std::time::Instant::now();
+        let enrolled = enroll(
+            &category.train,
+            &self.settings.backbone()?,
+            &self.settings.settings(category.name.clone()),
+            options,
+            &mut |step, n, of| bar.show(step, n, of),
+        )?;
+        bar.finish();
+        let enrolled = enrolled.ok_or_else(|| Error::new(ErrorKind::Usage, "stopped"))?;
+        Ok((enrolled.package, Some(start.elapsed().as_secs_f64())))
+    }
+
+    /// Evaluates one category; its pictures' names in the report begin with `prefix`.
+    fn category(
+        &self,
+        category: &Category,
+        prefix: &str,
+        mut report: Option<&mut ReportWriter>,
+    ) -> Result<Evaluated> {
+        let options = self.runtime.options();
+        let (package, enroll_seconds) = self.package(category, &options)?;
         let bank_tokens = package.bank.len();
         let facts = facts(&package);
         let mut inspector = Inspector::with_options(package, &options)?;
-        let path = self.report.as_ref().map(|path| match of {
-            1 => path.clone(),
-            _ => path.with_file_name(format!(
-                "{}-{}.html",
-                path.file_stem().unwrap_or_default().to_string_lossy(),
-                category.name
-            )),
-        });
-        let mut report = path.map(ReportWriter::create).transpose()?;
         let images: Vec<PathBuf> = category.test.iter().map(|s| s.image.clone()).collect();
         let names: HashMap<&PathBuf, String> = images.iter().zip(distinct_names(&images)).collect();
         let bar = picture_bar(category.test.len(), "inspecting");
@@ -124,45 +153,69 @@ impl Evaluate {
                 original: Some(&frame.to_rgb()),
                 overlay: Some(&picture),
                 truth: Some(sample.defect.as_deref().map_or(Truth::Good, Truth::Defective)),
-                ..Entry::inspected(name, inspection)
+                ..Entry::inspected(&format!("{prefix}{name}"), inspection)
             })
         })?;
         bar.finish_and_clear();
         for image in &result.left_out {
             eprintln!("note: {}: labeled defective, but its mask is empty: left out", image.display());
         }
-        let evaluated = Evaluated { result, enroll_seconds, bank_tokens };
-        if let Some(report) = report {
-            let columns: Vec<String> = COLUMNS.iter().map(|c| c.to_string()).collect();
-            report.finish(&Report {
-                title: format!("Evaluation of {}", category.name),
-                facts,
-                tables: vec![Table { title: "Results".into(), columns, rows: vec![evaluated.cells()] }],
-                order: Order::WorstFirst,
-                ..Report::default()
-            })?;
-        }
-        Ok(evaluated)
+        Ok(Evaluated { result, enroll_seconds, bank_tokens, facts })
     }
 }
 
-const COLUMNS: [&str; 10] = [
-    "category",
-    "image AUROC",
-    "pixel AUROC",
-    "pixel AP",
-    "PRO",
-    "best F1",
-    "false rejects",
-    "misses",
-    "ms/frame",
-    "enroll s",
-];
+/// Names in a title; more are counted.
+const NAMED: usize = 5;
 
-impl Evaluated {
-    fn cells(&self) -> Vec<String> {
-        let r = &self.result;
-        let share = |v: Option<f64>| v.map_or("–".into(), |v| format!("{v:.4}"));
+fn title(all: &[Evaluated]) -> String {
+    let names: Vec<&str> = all.iter().map(|e| e.result.name.as_str()).collect();
+    match names.len() {
+        0..=NAMED => format!("Evaluation of {}", names.join(", ")),
+        many => format!("Evaluation of {many} categories"),
+    }
+}
+
+/// What is true of every package once, then what each category has of its own in one line.
+fn shared_facts(all: &[Evaluated]) -> Vec<(String, String)> {
+    let Some((first, others)) = all.split_first() else { return Vec::new() };
+    let shared = |fact| others.iter().all(|o| o.facts.contains(fact));
+    let mut facts: Vec<_> = first.facts.iter().filter(|f| shared(f)).cloned().collect();
+    if others.is_empty() {
+        return facts;
+    }
+    for evaluated in all {
+        let own: Vec<String> = evaluated
+            .facts
+            .iter()
+            .filter(|f| !shared(f) && f.1 != evaluated.result.name)
+            .map(|(label, value)| format!("{label} {value}"))
+            .collect();
+        facts.push((evaluated.result.name.clone(), own.join(" · ")));
+    }
+    facts
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|w| w.to_string()).collect()
+}
+
+/// How good the inspections of each category are.
+fn results(all: &[Evaluated]) -> Table {
+    let columns = [
+        "category",
+        "image AUROC",
+        "pixel AUROC",
+        "pixel AP",
+        "PRO",
+        "best F1",
+        "false rejects",
+        "misses",
+        "ms/frame",
+        "enroll s",
+    ];
+    let share = |v: Option<f64>| v.map_or("–".into(), |v| format!("{v:.4}"));
+    let row = |evaluated: &Evaluated| {
+        let r = &evaluated.result;
         vec![
             r.name.clone(),
             share(r.image_auroc),
@@ -173,22 +226,34 @@ impl Evaluated {
             format!("{}/{}", r.confusion.false_rejects, r.confusion.good),
             format!("{}/{}", r.confusion.misses, r.confusion.defective),
             format!("{:.1}", r.times.total.median),
-            self.enroll_seconds.map_or("–".into(), |s| format!("{s:.1}")),
+            evaluated.enroll_seconds.map_or("–".into(), |s| format!("{s:.1}")),
         ]
-    }
+    };
+    Table { title: "Results".into(), columns: strings(&columns), rows: all.iter().map(row).collect() }
 }
 
-fn table(all: &[Evaluated]) {
-    let rows: Vec<Vec<String>> =
-        std::iter::once(COLUMNS.map(String::from).to_vec()).chain(all.iter().map(Evaluated::cells)).collect();
-    let widths: Vec<usize> = (0..COLUMNS.len())
-        .map(|column| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).enumerate();
-        let line: Vec<String> = cells
-            .map(|(i, (cell, &w))| if i == 0 { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
-            .collect();
-        println!("{}", line.join("  "));
+/// What became of each kind of part.
+fn verdicts(all: &[Evaluated]) -> Table {
+    let kinds = all.iter().flat_map(|e| e.result.kinds.iter().map(|kind| (&e.result.name, kind)));
+    let row = |(category, kind): (&String, &KindCount)| {
+        let passed = kind.pictures - kind.rejected;
+        let mistakes = match &kind.defect {
+            None if kind.rejected > 0 => format!("{} falsely rejected", kind.rejected),
+            Some(_) if passed > 0 => format!("{passed} missed"),
+            _ => "none".into(),
+        };
+        vec![
+            category.clone(),
+            kind.defect.clone().unwrap_or_else(|| "good".into()),
+            kind.pictures.to_string(),
+            passed.to_string(),
+            kind.rejected.to_string(),
+            mistakes,
+        ]
+    };
+    Table {
+        title: "Verdicts".into(),
+        columns: strings(&["category", "parts", "pictures", "passed", "rejected", "mistakes"]),
+        rows: kinds.map(row).collect(),
     }
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use weakrest::enroll::Step;
+use weakrest::report::Table;
 
 /// A progress bar for the steps of enrolling. Silent when nobody looks.
 pub struct EnrollBar {
@@ -61,6 +62,21 @@ pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
     bar.set_length(count as u64);
     bar.set_message(message);
     bar
+}
+
+/// Prints a table without its title: the first `names` columns to the left, as words are, the others to the right.
+pub fn print_table(table: &Table, names: usize) {
+    let rows = || std::iter::once(&table.columns).chain(&table.rows);
+    let widths: Vec<usize> = (0..table.columns.len())
+        .map(|column| rows().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in rows() {
+        let cells = row.iter().zip(&widths).enumerate();
+        let line: Vec<String> = cells
+            .map(|(i, (cell, &w))| if i < names { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
+            .collect();
+        println!("{}", line.join("  ").trim_end());
+    }
 }
 
 /// A duration in milliseconds.

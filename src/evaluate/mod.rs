@@ -4,4 +4,4 @@ pub mod datasets;
 pub mod metrics;
 mod run;
 
-pub use run::{CategoryResult, Outcome, Percentiles, StagePercentiles, evaluate};
+pub use run::{CategoryResult, KindCount, Outcome, Percentiles, StagePercentiles, evaluate};

@@ -1,5 +1,6 @@
 //! Inspecting a labeled category and summing up.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,35 @@ pub struct Outcome {
     pub defect: Option<String>,
     /// Image score.
     pub score: f32,
+}
+
+/// What became of the parts of one kind: the good ones, or those with one kind of defect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KindCount {
+    /// The kind of defect; `None` for good parts.
+    pub defect: Option<String>,
+    /// Pictures inspected.
+    pub pictures: usize,
+    /// Pictures rejected at the shipped threshold.
+    pub rejected: usize,
+}
+
+impl KindCount {
+    /// Of outcomes: good parts first, then the defects by name.
+    fn of(outcomes: &[Outcome], threshold: f32) -> Vec<KindCount> {
+        let mut counts: BTreeMap<&Option<String>, (usize, usize)> = BTreeMap::new();
+        for outcome in outcomes {
+            let (pictures, rejected) = counts.entry(&outcome.defect).or_default();
+            *pictures += 1;
+            *rejected += usize::from(outcome.score > threshold);
+        }
+        let count = |(defect, (pictures, rejected)): (&Option<String>, _)| KindCount {
+            defect: defect.clone(),
+            pictures,
+            rejected,
+        };
+        counts.into_iter().map(count).collect()
+    }
 }
 
 /// Milliseconds below which half and 95 % of the frames stayed.
@@ -85,6 +115,8 @@ pub struct CategoryResult {
     pub image_best_f1: Option<BestF1>,
     /// False rejects and misses at the shipped threshold.
     pub confusion: Confusion,
+    /// The same, by kind of part.
+    pub kinds: Vec<KindCount>,
     /// Pixel metrics.
     pub pixels: Option<PixelMetrics>,
     /// Milliseconds per frame.
@@ -141,9 +173,36 @@ pub fn evaluate(
         image_auroc: metrics::auroc(&scores, &labels)?,
         image_best_f1: metrics::best_f1(&scores, &labels)?,
         confusion: metrics::confusion(&scores, &labels, inspector.threshold())?,
+        kinds: KindCount::of(&outcomes, inspector.threshold()),
         pixels: pixels.finish(),
         times: StagePercentiles::of(&times),
         outcomes,
         left_out,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_counted_good_parts_first() {
+        let outcome = |defect: Option<&str>, score| Outcome {
+            image: PathBuf::new(),
+            defect: defect.map(str::to_owned),
+            score,
+        };
+        let outcomes = [
+            outcome(Some("stain"), 3.0),
+            outcome(None, 2.0),
+            outcome(Some("crack"), 1.0),
+            outcome(Some("stain"), 2.0),
+            outcome(None, 2.5),
+        ];
+        let counts: Vec<_> = KindCount::of(&outcomes, 2.0)
+            .into_iter()
+            .map(|k| (k.defect.unwrap_or_default(), k.pictures, k.rejected))
+            .collect();
+        assert_eq!(counts, [("".into(), 2, 1), ("crack".into(), 1, 0), ("stain".into(), 2, 1)]);
+    }
 }

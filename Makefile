@@ -1,0 +1,84 @@
+# The two commands: `make demo` and `make test`. They need Rust, Python 3 with pip, and make.
+
+CARGO ?= cargo
+PYTHON ?= python3
+RUNTIME := target/onnxruntime/libonnxruntime.so
+BINARY := target/release/weakrest
+VENV := target/venv
+PICTURES := target/demo/pictures
+# Pictures that tests measure on; without them those tests say that they skip.
+export WEAKREST_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data))
+# Arguments of `make demo DATA=DIR`, such as ARGS="--any-size --size 512".
+ARGS ?=
+SECONDS ?= 20
+
+.PHONY: help demo test runtime build python lint format deny fuzz tables clean
+
+help:
+	@echo "make demo              enroll, inspect and report on photographs with painted defects"
+	@echo "make demo DATA=DIR     the same on your folder in MVTec layout (ARGS=... for weakrest enroll)"
+	@echo "make test              everything that must hold: Rust, Python, formatting, lints"
+	@echo "make runtime           get ONNX Runtime"
+	@echo "make build             the release binary: $(BINARY)"
+	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
+	@echo "make deny              check the dependencies' licenses"
+	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
+	@echo "make format            format Rust and Python"
+
+runtime: $(RUNTIME)
+
+$(RUNTIME): tools/fetch-onnxruntime.sh tools/from-wheel.sh
+	@tools/fetch-onnxruntime.sh $(@D)
+	@touch $@
+
+build: $(RUNTIME)
+	$(CARGO) build --release --locked
+
+demo: build
+ifdef DATA
+	@tools/demo.sh "$(DATA)" target/demo-own $(ARGS)
+else
+	@tools/fetch-photographs.sh target/photographs
+	@$(CARGO) run --quiet --release --locked --example demo_pictures -- target/photographs $(PICTURES)
+	@tools/demo.sh $(PICTURES) target/demo $(ARGS)
+endif
+
+test: lint python
+	@mkdir -p target && : > target/skipped.txt
+	$(CARGO) test --locked --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+	@if [ -s target/skipped.txt ]; then echo; echo "Skipped:"; sort -u target/skipped.txt; fi
+	@echo "make test: all passed"
+
+lint: $(RUNTIME)
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
+
+python: $(VENV)/installed
+	cd export && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check .
+	cd export && ../$(VENV)/bin/mypy --strict src
+	cd export && ../$(VENV)/bin/python -m pytest -q
+
+$(VENV)/installed: export/requirements.lock export/pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r export/requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e export || \
+		$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e export
+	@touch $@
+
+format: $(VENV)/installed
+	$(CARGO) fmt
+	cd export && ../$(VENV)/bin/ruff format .
+
+tables: build
+	tools/tables.sh
+
+deny:
+	$(CARGO) deny --locked check licenses bans sources
+
+fuzz:
+	fuzz/run.sh $(SECONDS)
+
+clean:
+	rm -rf target/demo target/demo-own target/photographs
+	$(CARGO) clean
