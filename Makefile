@@ -70,8 +70,8 @@ format: $(VENV)/installed
 	$(CARGO) fmt
 	cd export && ../$(VENV)/bin/ruff format .
 
-tables: build
-	tools/tables.sh
+tables: build $(VENV)/installed
+	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/tables.py $(TABLES)
 
 deny:
 	$(CARGO) deny --locked check licenses bans sources

@@ -18,10 +18,10 @@ const SLACK: usize = 4;
 /// Pictures to learn from are cut from this share of a photograph, from its left edge; the others from the rest. No
 /// pixel is used on both sides.
 const TRAIN_SHARE: f32 = 0.6;
-const TRAIN_COLUMNS: usize = 3;
-const TRAIN_ROWS: usize = 6;
+const TRAIN_COLUMNS: usize = 2;
+const TRAIN_ROWS: usize = 5;
 const GOOD: usize = 10;
-const PER_KIND: usize = 4;
+const PER_KIND: usize = 5;
 
 /// Begins `README.txt`, and so tells a folder that this program may replace from one that it must not touch.
 const SIGNATURE: &str = "Demo pictures: photographed surfaces with painted defects";
@@ -114,17 +114,15 @@ fn surface(folder: &Path, name: &str, photograph: &Plane, others: &[&Plane]) -> 
         let tile = cut(&test, at, number % 2 == 1, &mut random);
         save(&folder.join(&place), &photographed(&tile, &mut random))?;
     }
-    // Among blades of grass a light line is one more blade, which nobody would call a scratch.
-    let light_lines = name != "grass";
+    let rough = name != "brick";
     for kind in Kind::ALL {
         for number in 0..PER_KIND {
             let place = format!("test/{}/{number:03}.png", kind.name());
             let mut random = Random::named(&format!("{name}/{place}"));
             let at = (random.between(0.0, 1.0), random.between(0.0, 1.0));
             let tile = cut(&test, at, random.coin(), &mut random);
-            let painted =
-                defects::paint(kind, &tile, others[number % others.len()], light_lines, &mut random)
-                    .ok_or_else(|| format!("no {} can be seen on {name}", kind.name()))?;
+            let painted = defects::paint(kind, &tile, others[number % others.len()], rough, &mut random)
+                .ok_or_else(|| format!("no {} can be seen on {name}", kind.name()))?;
             let mask = GrayImage::from_fn(TILE as u32, TILE as u32, |x, y| {
                 Luma([if painted.mask[y as usize * TILE + x as usize] { 255 } else { 0 }])
             });
@@ -178,7 +176,7 @@ fn readme_text() -> String {
          source of weakrest). They show how the inspector is used; numbers measured on them say nothing of real parts.\n\n\
          Layout: SURFACE/train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png\n\
          Surfaces: brick, grass, gravel\n\
-         Defects: scratch, stain, foreign (matter from another surface), smear\n\
+         Defects: scratch (grass and gravel: a white cord), stain (white paint), foreign (matter from another surface)\n\
          Masks: 255 where the painted defect covers the surface by at least one half, 0 elsewhere\n\
          Pictures to learn from are cut from the left {train:.0} % of each photograph, overlapping and also mirrored;\n\
          all others are cut from the remaining {test:.0} %. Each is turned, scaled, lit and exposed a little differently.\n\n\

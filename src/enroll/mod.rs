@@ -266,7 +266,7 @@ fn golden_frames(scores: &[(PathBuf, f32)], geometry: &Geometry) -> Result<Vec<(
     Ok(vec![("ordinary", ordinary), ("strangest", strangest), ("painted", painted)])
 }
 
-/// A square of an eighth of the longest side in the middle, of inverted brightness.
+/// A square of an eighth of the longest side in the middle, black on a light part and white on a dark one.
 fn paint_square(frame: &Frame) -> Result<Frame> {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let channels = frame.color().channels();
@@ -274,10 +274,11 @@ fn paint_square(frame: &Frame) -> Result<Frame> {
     let (wide, high) = (side.min(width), side.min(height));
     let (left, top) = ((width - wide) / 2, (height - high) / 2);
     let mut pixels = frame.pixels().to_vec();
+    let row = |y: usize| (y * width + left) * channels..(y * width + left + wide) * channels;
+    let brightness: u64 = (top..top + high).flat_map(|y| &pixels[row(y)]).map(|&v| u64::from(v)).sum();
+    let light = brightness > 127 * (wide * high * channels) as u64;
     for y in top..top + high {
-        for value in &mut pixels[(y * width + left) * channels..][..wide * channels] {
-            *value = !*value;
-        }
+        pixels[row(y)].fill(if light { 0 } else { 255 });
     }
     Frame::new(frame.width(), frame.height(), frame.color(), pixels)
 }
