@@ -55,17 +55,17 @@ impl Bench {
         }
         let stages = StagePercentiles::of(&times);
         if self.json {
-            println!("{}", serde_json::json!({ "frames": self.frames, "milliseconds": stages }));
+            say!("{}", serde_json::json!({ "frames": self.frames, "milliseconds": stages }))?;
             return Ok(Outcome::Pass);
         }
         let threads = options.threads.map_or("all".to_owned(), |n| n.to_string());
-        println!("{} frames at {side} px, {threads} threads, K = {similar}, bank of {bank}", self.frames);
-        println!("{:12} {:>10} {:>10}", "stage", "median ms", "95 % ms");
-        let row = |name: &str, p: Percentiles| println!("{name:12} {:>10.2} {:>10.2}", p.median, p.p95);
-        row("features", stages.features);
-        row("residuals", stages.residuals);
-        row("classify", stages.classify);
-        row("total", stages.total);
+        say!("{} frames at {side} px, {threads} threads, K = {similar}, bank of {bank}", self.frames)?;
+        say!("{:12} {:>10} {:>10}", "stage", "median ms", "95 % ms")?;
+        let row = |name: &str, p: Percentiles| say!("{name:12} {:>10.2} {:>10.2}", p.median, p.p95);
+        row("features", stages.features)?;
+        row("residuals", stages.residuals)?;
+        row("classify", stages.classify)?;
+        row("total", stages.total)?;
         Ok(Outcome::Pass)
     }
 }

@@ -148,46 +148,48 @@ impl Enroll {
         let mut done = done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))?;
         done.package.write(&self.output, self.overwrite)?;
         for picture in &done.skipped {
-            eprintln!("left out: {}: {}", picture.path.display(), picture.reason);
+            remark!("left out: {}: {}", picture.path.display(), picture.reason);
         }
         if self.json {
-            println!("{}", summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64()));
+            say!("{}", summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64()))?;
         } else {
-            tell(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64());
+            summarize(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64())?;
         }
         Ok(Outcome::Pass)
     }
 }
 
-fn tell(done: &Enrollment, output: &str, seconds: f64) {
+fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     let manifest = &done.package.manifest;
     let threshold = &manifest.threshold;
-    println!("{output}: {} good pictures enrolled in {seconds:.1} s", manifest.images);
-    println!(
+    say!("{output}: {} good pictures enrolled in {seconds:.1} s", manifest.images)?;
+    say!(
         "  bank       {} of {} tokens, {:.1} MB in all",
         done.package.bank.len(),
         done.tokens,
         done.package.size() as f64 / 1e6
-    );
-    println!(
+    )?;
+    say!(
         "  threshold  {:.3} (good pictures score {:.3} to {:.3}, half of them below {:.3})",
-        threshold.value, threshold.scores[0], threshold.scores[2], threshold.scores[1]
-    );
-    println!("  {}", promise(threshold));
+        threshold.value,
+        threshold.scores[0],
+        threshold.scores[2],
+        threshold.scores[1]
+    )?;
+    say!("  {}", promise(threshold))?;
     let mut strangest: Vec<_> = done.scores.iter().collect();
     strangest.sort_by(|a, b| b.1.total_cmp(&a.1));
-    println!(
-        "  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:"
-    );
+    say!("  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:")?;
     for (path, score) in strangest.iter().take(3) {
-        println!("    {score:.3}  {}", path.display());
+        say!("    {score:.3}  {}", path.display())?;
     }
     if !done.sees_painted_square {
-        eprintln!(
+        remark!(
             "warning: a square painted on a good part would pass. The pictures vary too much, or there are too few: check \
              that all show good parts from the same place in the same light."
         );
     }
+    Ok(())
 }
 
 fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {

@@ -69,14 +69,14 @@ impl Evaluate {
         let mut all = Vec::new();
         for category in &categories {
             for note in &category.notes {
-                eprintln!("note: {}: {note}", category.name);
+                remark!("note: {}: {note}", category.name);
             }
             all.push(self.category(category, categories.len())?);
         }
         if self.json {
-            println!("{}", serde_json::json!({ "categories": all }));
+            say!("{}", serde_json::json!({ "categories": all }))?;
         } else {
-            table(&all);
+            table(&all)?;
         }
         Ok(Outcome::Pass)
     }
@@ -129,7 +129,7 @@ impl Evaluate {
         })?;
         bar.finish_and_clear();
         for image in &result.left_out {
-            eprintln!("note: {}: labeled defective, but its mask is empty: left out", image.display());
+            remark!("note: {}: labeled defective, but its mask is empty: left out", image.display());
         }
         let evaluated = Evaluated { result, enroll_seconds, bank_tokens };
         if let Some(report) = report {
@@ -178,7 +178,7 @@ impl Evaluated {
     }
 }
 
-fn table(all: &[Evaluated]) {
+fn table(all: &[Evaluated]) -> Result<()> {
     let rows: Vec<Vec<String>> =
         std::iter::once(COLUMNS.map(String::from).to_vec()).chain(all.iter().map(Evaluated::cells)).collect();
     let widths: Vec<usize> = (0..COLUMNS.len())
@@ -189,6 +189,7 @@ fn table(all: &[Evaluated]) {
         let line: Vec<String> = cells
             .map(|(i, (cell, &w))| if i == 0 { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
             .collect();
-        println!("{}", line.join("  "));
+        say!("{}", line.join("  "))?;
     }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use weakrest::report::{Entry, OverlayOptions, Report, ReportWriter, overlay, sav
 use weakrest::{Error, Frame, Package, Region, Result, Verdict};
 
 use super::package::facts;
-use super::terminal::ms;
+use super::terminal::{ms, reader_is_gone};
 use super::{Outcome, RuntimeArguments};
 
 /// Arguments of `inspect`.
@@ -96,6 +96,21 @@ impl Inspect {
 
         let names = distinct_names(&images);
         let mut outcome = Outcome::Pass;
+        let wants_files = self.overlays.is_some() || report.is_some();
+        let mut heard = true;
+        let mut print = |path: &Path, verdict: &Verdict, inspection: Option<&Inspection>| {
+            if !heard {
+                return Ok(());
+            }
+            match self.print(path, verdict, inspection) {
+                // Who only looks at the first lines still wants all of the report.
+                Err(e) if wants_files && reader_is_gone(&e) => {
+                    heard = false;
+                    Ok(())
+                }
+                other => other,
+            }
+        };
         for (path, name) in images.iter().zip(&names) {
             // One bad file must not keep the others from being judged, so it becomes this part's verdict.
             let judged = Frame::open(path).and_then(|frame| {
@@ -107,9 +122,9 @@ impl Inspect {
                     if inspection.verdict == Verdict::Reject && outcome == Outcome::Pass {
                         outcome = Outcome::Reject;
                     }
-                    self.print(path, &inspection.verdict, Some(&inspection));
-                    let picture = (self.overlays.is_some() || report.is_some())
-                        .then(|| overlay(&frame, &inspection, &OverlayOptions::default()));
+                    print(path, &inspection.verdict, Some(&inspection))?;
+                    let picture =
+                        wants_files.then(|| overlay(&frame, &inspection, &OverlayOptions::default()));
                     if let (Some(folder), Some(picture)) = (&self.overlays, &picture) {
                         save_picture(&folder.join(format!("{name}.png")), picture)?;
                     }
@@ -124,7 +139,7 @@ impl Inspect {
                 Err(error) => {
                     outcome = Outcome::Fault;
                     let verdict = Verdict::Fault(error.chain());
-                    self.print(path, &verdict, None);
+                    print(path, &verdict, None)?;
                     if let Some(report) = &mut report {
                         report.add(&Entry::not_inspected(name, &verdict))?;
                     }
@@ -137,7 +152,7 @@ impl Inspect {
         Ok(outcome)
     }
 
-    fn print(&self, image: &Path, verdict: &Verdict, inspection: Option<&Inspection>) {
+    fn print(&self, image: &Path, verdict: &Verdict, inspection: Option<&Inspection>) -> Result<()> {
         if self.json {
             let result = inspection.map(|i| Judged {
                 score: i.score,
@@ -146,12 +161,13 @@ impl Inspect {
                 milliseconds: i.times.into(),
             });
             let line = serde_json::to_string(&Line { image, verdict, result });
-            println!("{}", line.unwrap_or_else(|e| format!("{{\"verdict\":\"fault\",\"reason\":\"{e}\"}}")));
-            return;
+            return say!(
+                "{}",
+                line.unwrap_or_else(|e| format!("{{\"verdict\":\"fault\",\"reason\":\"{e}\"}}"))
+            );
         }
         let Some(inspection) = inspection else {
-            println!("{:7}{:>29}  {}", "fault", "", verdict_reason(verdict));
-            return;
+            return say!("{:7}{:>29}  {}", "fault", "", verdict_reason(verdict));
         };
         let worst: Vec<String> = inspection
             .regions
@@ -163,14 +179,14 @@ impl Inspect {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        println!(
+        say!(
             "{:7}{:>8.3} (threshold {:.3})  {}  {}{more}",
             inspection.verdict.to_string(),
             inspection.score,
             inspection.threshold,
             image.display(),
             worst.join(", ")
-        );
+        )
     }
 }
 

@@ -1,12 +1,13 @@
 //! One file per sub-command. They know arguments, progress bars and exit codes, and no maths.
 
+#[macro_use]
+mod terminal;
 mod bench;
 mod check;
 mod enroll;
 mod evaluate;
 mod inspect;
 mod package;
-mod terminal;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -65,9 +66,21 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Carries out a command.
-pub fn run(arguments: Arguments) -> Result<Outcome> {
-    match arguments.command {
+/// Carries out a command, and says what went wrong. The exit code says what became of it.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match carry_out(arguments.command) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            if !terminal::reader_is_gone(&error) {
+                remark!("error: {}", error.chain());
+            }
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<Outcome> {
+    match command {
         Command::Enroll(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Evaluate(command) => command.run(),

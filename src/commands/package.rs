@@ -43,13 +43,10 @@ impl Package {
             Action::Show { package, json } => {
                 let contents = Contents::open(&package)?;
                 if json {
-                    println!(
-                        "{}",
-                        serde_json::json!({ "hash": contents.hash, "manifest": contents.manifest })
-                    );
+                    say!("{}", serde_json::json!({ "hash": contents.hash, "manifest": contents.manifest }))?;
                 } else {
                     for (label, value) in facts(&contents) {
-                        println!("{label:15} {value}");
+                        say!("{label:15} {value}")?;
                     }
                 }
             }
@@ -57,10 +54,10 @@ impl Package {
                 let contents = Contents::open(&package)?;
                 let (files, golden) = (contents.manifest.files.len() + 1, contents.golden.len());
                 Inspector::with_options(contents, &runtime.options())?;
-                println!(
+                say!(
                     "{}: {files} files unchanged, {golden} golden images get their scores",
                     package.display()
-                );
+                )?;
             }
         }
         Ok(Outcome::Pass)

@@ -1,9 +1,39 @@
 //! What commands show on the terminal.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use weakrest::enroll::Step;
+use weakrest::{Error, Result};
+
+/// Prints a line, as `println!` does, which panics when the disk is full or the reader is gone (`weakrest … | head -1`).
+macro_rules! say {
+    ($($text:tt)*) => { $crate::commands::terminal::print(format_args!($($text)*)) };
+}
+
+/// Tells people on standard error what is no result. When that fails nobody is left to be told.
+macro_rules! remark {
+    ($($text:tt)*) => { $crate::commands::terminal::tell(format_args!($($text)*)) };
+}
+
+/// What [`say`] does.
+pub fn print(line: impl Display) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}")
+        .map_err(|e| Error::io("write to", Path::new("standard output"), e))
+}
+
+/// What [`remark`] does.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Whether printing failed because the reader has seen enough: nothing to complain about.
+pub fn reader_is_gone(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
 
 /// A progress bar for the steps of enrolling. Silent when nobody looks.
 pub struct EnrollBar {

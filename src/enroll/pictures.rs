@@ -62,7 +62,7 @@ pub(super) struct Survey {
 
 /// Looks at every picture's header: most of them decide what color and size the product has.
 pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey> {
-    let headers: Vec<Result<(u32, u32, Color)>> = pictures.par_iter().map(|p| Frame::header(p)).collect();
+    let headers: Vec<Result<(u32, u32, Color)>> = pictures.par_iter().map(Frame::header).collect();
     let mut kinds: BTreeMap<(u32, u32, bool), usize> = BTreeMap::new();
     for (width, height, color) in headers.iter().flatten() {
         let (width, height) = if settings.any_size { (0, 0) } else { (*width, *height) };
