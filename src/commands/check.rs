@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use weakrest::inspector::Inspector;
 use weakrest::onnx::{MINIMUM_VERSION, Network, Runtime};
 use weakrest::package::Backbone;
 use weakrest::{Package, Result};
 
-use super::{Outcome, RuntimeArguments};
+use super::{Outcome, RuntimeArguments, inspector};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -36,7 +35,7 @@ impl Check {
         if let Some(path) = &self.package {
             let package = Package::open(path)?;
             let product = package.manifest.product.clone();
-            Inspector::with_options(package, &options)?;
+            inspector(path, package, &options)?;
             say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
         }
         say!("all is well")?;

@@ -16,7 +16,7 @@ use super::enroll::SettingsArguments;
 use super::inspect::distinct_names;
 use super::package::facts;
 use super::terminal::{EnrollBar, picture_bar};
-use super::{Outcome, RuntimeArguments};
+use super::{Outcome, RuntimeArguments, check_report, inspector};
 
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub struct Evaluate {
     #[arg(long, value_name = "NAME")]
     category: Option<String>,
     /// Evaluate this package instead of enrolling the training pictures
-    #[arg(long, value_name = "PACKAGE")]
+    #[arg(long, value_name = "PACKAGE", conflicts_with = "SettingsArguments")]
     package: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingsArguments,
@@ -55,6 +55,9 @@ struct Evaluated {
 
 impl Evaluate {
     pub fn run(self) -> Result<Outcome> {
+        if let Some(report) = &self.report {
+            check_report(report)?;
+        }
         let mut categories = read(&self.dataset, self.format)?;
         if let Some(name) = &self.category {
             let names: Vec<String> = categories.iter().map(|c| c.name.clone()).collect();
@@ -97,12 +100,19 @@ impl Evaluate {
                 )?;
                 bar.finish();
                 let enrolled = enrolled.ok_or_else(|| Error::new(ErrorKind::Usage, "stopped"))?;
+                for picture in &enrolled.skipped {
+                    remark!("note: {}: left out: {picture}", category.name);
+                }
                 (enrolled.package, Some(start.elapsed().as_secs_f64()))
             }
         };
         let bank_tokens = package.bank.len();
         let facts = facts(&package);
-        let mut inspector = Inspector::with_options(package, &options)?;
+        let enrolled = package.manifest.images;
+        let mut inspector = match &self.package {
+            Some(path) => inspector(path, package, &options)?,
+            None => Inspector::with_options(package, &options)?,
+        };
         let path = self.report.as_ref().map(|path| match of {
             1 => path.clone(),
             _ => path.with_file_name(format!(
@@ -115,7 +125,7 @@ impl Evaluate {
         let images: Vec<PathBuf> = category.test.iter().map(|s| s.image.clone()).collect();
         let names: HashMap<&PathBuf, String> = images.iter().zip(distinct_names(&images)).collect();
         let bar = picture_bar(category.test.len(), "inspecting");
-        let result = evaluate(category, &mut inspector, |sample, frame, inspection, truth| {
+        let mut result = evaluate(category, &mut inspector, |sample, frame, inspection, truth| {
             bar.inc(1);
             let (Some(report), Some(name)) = (&mut report, names.get(&sample.image)) else { return Ok(()) };
             let mask = sample.defect.is_some().then_some(truth.bits());
@@ -128,6 +138,7 @@ impl Evaluate {
             })
         })?;
         bar.finish_and_clear();
+        result.enrolled = enrolled;
         for image in &result.left_out {
             remark!("note: {}: labeled defective, but its mask is empty: left out", image.display());
         }

@@ -93,7 +93,7 @@ pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
     bar
 }
 
-/// A duration in milliseconds.
+/// A duration in milliseconds, to the microsecond.
 pub fn ms(duration: std::time::Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+    duration.as_micros() as f64 / 1e3
 }
