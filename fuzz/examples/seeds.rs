@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let parameters = Parameters {
         matching: Matching::Soft { weight: 0.1 },
+        coreset: weakrest::posfar::CoresetScope::Image,
         coreset_share: 0.5,
         coreset_floor: 0,
         projection: 4,
@@ -105,6 +106,7 @@ channels = 4
 taps = [4, 8]
 
 [posfar]
+coreset = "image"
 coreset_share = 0.1
 coreset_floor = 100
 projection = 64

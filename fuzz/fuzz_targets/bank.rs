@@ -10,6 +10,7 @@ use weakrest::posfar::{Matching, Parameters};
 fuzz_target!(|bytes: &[u8]| {
     let parameters = Parameters {
         matching: Matching::Window { reach: 0.3 },
+        coreset: weakrest::posfar::CoresetScope::Image,
         coreset_share: 1.0,
         coreset_floor: 0,
         projection: 4,
