@@ -62,8 +62,7 @@ python: $(VENV)/installed
 $(VENV)/installed: export/requirements.lock export/pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r export/requirements.lock
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e export || \
-		$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e export
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e export
 	@touch $@
 
 format: $(VENV)/installed
