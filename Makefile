@@ -12,7 +12,7 @@ export WEAKREST_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data
 ARGS ?=
 SECONDS ?= 20
 
-.PHONY: help demo test runtime build python lint format deny fuzz tables clean
+.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -21,7 +21,7 @@ help:
 	@echo "make runtime           get ONNX Runtime"
 	@echo "make build             the release binary: $(BINARY)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
-	@echo "make deny              check the dependencies' licenses"
+	@echo "make licenses          check the dependencies' licenses"
 	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
 	@echo "make format            format Rust and Python"
 
@@ -43,7 +43,7 @@ else
 	@tools/demo.sh $(PICTURES) target/demo $(ARGS)
 endif
 
-test: lint python
+test: lint licenses python
 	@mkdir -p target && : > target/skipped.txt
 	$(CARGO) test --locked --quiet
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
@@ -70,11 +70,17 @@ format: $(VENV)/installed
 	$(CARGO) fmt
 	cd export && ../$(VENV)/bin/ruff format .
 
-tables: build
-	tools/tables.sh
+# After `make demo`.
+readme-picture: build
+	$(CARGO) run --quiet --release --locked --example contact_sheet -- docs/demo.png target/demo/brick.weakrest \
+		$(PICTURES)/brick/test/foreign/000.png $(PICTURES)/brick/test/scratch/000.png \
+		$(PICTURES)/brick/test/stain/000.png $(PICTURES)/brick/test/good/001.png
 
-deny:
-	$(CARGO) deny --locked check licenses bans sources
+tables: build $(VENV)/installed
+	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/tables.py $(TABLES)
+
+licenses:
+	$(PYTHON) tools/check-licenses.py
 
 fuzz:
 	fuzz/run.sh $(SECONDS)

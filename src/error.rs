@@ -40,10 +40,12 @@ impl ErrorKind {
     }
 }
 
-/// A failure: a kind, a message that says what to do, and the cause if there is one.
+/// A failure: a kind, where it happened if that is known, a message that says what to do, and the cause if there is
+/// one.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
+    place: Option<String>,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -54,7 +56,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error without an underlying cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, place: None, message: message.into(), source: None }
     }
 
     /// The same error with what caused it.
@@ -75,9 +77,12 @@ impl Error {
         Error::new(kind, format!("cannot {doing} {}{advice}", path.display())).with_source(source)
     }
 
-    /// The same error with `place` (a file, a key) in front of its message.
-    pub fn within(mut self, place: &str) -> Self {
-        self.message = format!("{place}: {}", self.message);
+    /// The same error with `place` (a file, a key) in front of its message, and of the place that it has already.
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.place = Some(match self.place {
+            Some(inner) => format!("{place}: {inner}"),
+            None => place.to_string(),
+        });
         self
     }
 
@@ -86,13 +91,22 @@ impl Error {
         self.kind
     }
 
-    /// The message followed by every cause, joined by `: `.
+    /// The place, the message and every cause, joined by `: `.
     pub fn chain(&self) -> String {
+        match &self.place {
+            Some(place) => format!("{place}: {}", self.reason()),
+            None => self.reason(),
+        }
+    }
+
+    /// As [`Error::chain`] without the place, for those who have named it.
+    pub fn reason(&self) -> String {
         let mut text = self.message.clone();
         let mut cause = std::error::Error::source(self);
         while let Some(c) = cause {
             text.push_str(": ");
-            text.push_str(&c.to_string());
+            // Those of TOML end with a new line.
+            text.push_str(c.to_string().trim_end());
             cause = c.source();
         }
         text
@@ -101,6 +115,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
         f.write_str(&self.message)
     }
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -70,8 +71,20 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
 /// Writes one file, whole or not at all.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let doing = |e: std::io::Error| Error::io("write", path, e);
-    let mut file = tempfile::Builder::new().prefix(".weakrest-").tempfile_in(parent(path)).map_err(doing)?;
+    let mut file = new_file(parent(path)).map_err(doing)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(doing)?;
     file.persist(path).map_err(|e| doing(e.error))?;
     Ok(())
+}
+
+/// A temporary file that, once it has its name, others may read as they may any other file: temporary files are
+/// private by default.
+pub(crate) fn new_file(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.prefix(".weakrest-").tempfile_in(folder)
 }

@@ -1,5 +1,8 @@
 //! The `weakrest` command.
 
+// They panic when standard output or standard error is gone; `say!` and `remark!` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 
 use std::process::ExitCode;
@@ -11,12 +14,5 @@ fn main() -> ExitCode {
         .format_target(false)
         .format_timestamp(None)
         .init();
-    let arguments = commands::Arguments::parse();
-    match commands::run(arguments) {
-        Ok(code) => code.into(),
-        Err(error) => {
-            eprintln!("error: {}", error.chain());
-            ExitCode::from(error.kind().exit_code())
-        }
-    }
+    commands::run(commands::Arguments::parse())
 }

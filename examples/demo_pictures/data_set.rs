@@ -17,7 +17,7 @@ const TILE: usize = 256;
 const PLAY: f32 = 5.0;
 const TRAIN: usize = 36;
 const GOOD: usize = 20;
-const PER_KIND: usize = 4;
+const PER_KIND: usize = 5;
 
 /// Begins `README.txt`, and so tells a folder that this program may replace from one that it must not touch.
 const SIGNATURE: &str = "Demo pictures: photographed surfaces with painted defects";
@@ -94,16 +94,14 @@ fn surface(folder: &Path, name: &str, photograph: &Plane, others: &[&Plane]) -> 
             save(&folder.join(&place), &photographed(&panel, &mut random))?;
         }
     }
-    // Among blades of grass a light line is one more blade, which nobody would call a scratch.
-    let light_lines = name != "grass";
+    let rough = name != "brick";
     for kind in Kind::ALL {
         for number in 0..PER_KIND {
             let place = format!("test/{}/{number:03}.png", kind.name());
             let mut random = Random::named(&format!("{name}/{place}"));
             let panel = placed(photograph, &mut random);
-            let painted =
-                defects::paint(kind, &panel, others[number % others.len()], light_lines, &mut random)
-                    .ok_or_else(|| format!("no {} can be seen on {name}", kind.name()))?;
+            let painted = defects::paint(kind, &panel, others[number % others.len()], rough, &mut random)
+                .ok_or_else(|| format!("no {} can be seen on {name}", kind.name()))?;
             let mask = GrayImage::from_fn(TILE as u32, TILE as u32, |x, y| {
                 Luma([if painted.mask[y as usize * TILE + x as usize] { 255 } else { 0 }])
             });
@@ -157,7 +155,7 @@ fn readme_text() -> String {
          how the inspector is used; numbers measured on them say nothing of real parts.\n\n\
          Layout: SURFACE/train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png\n\
          Surfaces: brick, grass, gravel\n\
-         Defects: scratch, stain, foreign (matter from another surface), smear\n\
+         Defects: scratch (grass and gravel: a white cord), stain (white paint), foreign (matter from another surface)\n\
          Masks: 255 where the painted defect covers the surface by at least one half, 0 elsewhere\n\n\
          Sources: the sample pictures brick, grass and gravel of scikit-image 0.25.2 (512x512, gray). Its documentation\n\
          (skimage/data/_fetchers.py) states for each that the original was licensed under the Creative Commons CC0\n\

@@ -9,25 +9,24 @@ use crate::plane::{Noise, Plane, Random, mix, ramp};
 /// What is painted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A thin, slightly curved groove of varying width, light or dark, the dark ones with a bright lip.
+    /// A thin, slightly curved groove of varying width, light or dark, the dark ones with a bright lip. On a rough
+    /// surface, which hides such lines, a white cord.
     Scratch,
-    /// A ragged spot that darkens the surface, darker toward its rim as dried liquids are.
+    /// A ragged spot that darkens the surface, darker toward its rim as dried liquids are. On a rough surface, which has
+    /// dark spots of its own, a splash of white paint.
     Stain,
-    /// A piece of another photograph with a ragged outline and a shadow.
+    /// A piece of another photograph with a ragged outline and a shadow; on a rough surface a bleached one.
     Foreign,
-    /// An elongated spot where the surface is wiped along one direction.
-    Smear,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Scratch, Kind::Stain, Kind::Foreign, Kind::Smear];
+    pub const ALL: [Kind; 3] = [Kind::Scratch, Kind::Stain, Kind::Foreign];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Scratch => "scratch",
             Kind::Stain => "stain",
             Kind::Foreign => "foreign",
-            Kind::Smear => "smear",
         }
     }
 }
@@ -45,20 +44,19 @@ const SMALLEST: usize = 40;
 const TRIES: usize = 50;
 
 /// Paints a visible defect, or gives up with `None` on a surface that hides everything. `other` is where foreign matter
-/// comes from; `light_lines` allows light scratches.
+/// comes from; a `rough` surface gets defects that stand out from its own disorder.
 pub fn paint(
     kind: Kind,
     surface: &Plane,
     other: &Plane,
-    light_lines: bool,
+    rough: bool,
     random: &mut Random,
 ) -> Option<Painted> {
     (0..TRIES).find_map(|_| {
         let painted = match kind {
-            Kind::Scratch => scratch(surface, light_lines, random),
-            Kind::Stain => stain(surface, random),
-            Kind::Foreign => foreign(surface, other, random),
-            Kind::Smear => smear(surface, random),
+            Kind::Scratch => scratch(surface, rough, random),
+            Kind::Stain => stain(surface, rough, random),
+            Kind::Foreign => foreign(surface, other, rough, random),
         };
         let covered = painted.mask.iter().filter(|m| **m).count();
         let change: f32 = painted
@@ -118,7 +116,7 @@ impl Blob {
     }
 }
 
-fn stain(surface: &Plane, random: &mut Random) -> Painted {
+fn stain(surface: &Plane, rough: bool, random: &mut Random) -> Painted {
     let blob = Blob::within(surface, [(0.09, 0.17), (0.07, 0.12)], random.between(4.0, 8.0), random);
     let strength = random.between(0.38, 0.58);
     let clouds = Noise::new(random);
@@ -127,13 +125,16 @@ fn stain(surface: &Plane, random: &mut Random) -> Painted {
         let i = y as usize * surface.width + x as usize;
         let rim = ramp(0.45, 0.05, blob.depth(x, y));
         let cloud = clouds.rough(x / 24.0, y / 24.0);
-        let dark = strength * (0.8 + 0.3 * rim + 0.25 * cloud) * coverage.values[i];
-        surface.values[i] * (1.0 - dark)
+        let strength = (strength * (0.8 + 0.3 * rim + 0.25 * cloud)).min(1.0);
+        if rough {
+            return mix(surface.values[i], 235.0 + 15.0 * cloud, 0.95 * coverage.values[i]);
+        }
+        surface.values[i] * (1.0 - strength * coverage.values[i])
     });
     Painted { surface: stained, mask: mask_of(&coverage) }
 }
 
-fn foreign(surface: &Plane, other: &Plane, random: &mut Random) -> Painted {
+fn foreign(surface: &Plane, other: &Plane, rough: bool, random: &mut Random) -> Painted {
     let blob = Blob::within(surface, [(0.08, 0.14), (0.06, 0.1)], 2.5, random);
     let coverage = blob.coverage(surface);
     let from = (
@@ -144,30 +145,10 @@ fn foreign(surface: &Plane, other: &Plane, random: &mut Random) -> Painted {
         let i = y as usize * surface.width + x as usize;
         let shadow = ramp(-0.25, 0.2, blob.depth(x - 2.0, y - 3.0));
         let ground = surface.values[i] * (1.0 - 0.45 * shadow);
-        mix(ground, other.at(x + from.0, y + from.1), coverage.values[i])
+        let matter = other.at(x + from.0, y + from.1);
+        mix(ground, if rough { 150.0 + 0.6 * matter } else { matter }, coverage.values[i])
     });
     Painted { surface: covered, mask: mask_of(&coverage) }
-}
-
-fn smear(surface: &Plane, random: &mut Random) -> Painted {
-    let blob = Blob::within(surface, [(0.14, 0.22), (0.06, 0.09)], 6.0, random);
-    let reach = random.between(9.0, 14.0) as i32;
-    let coverage = blob.coverage(surface);
-    let (dx, dy) = blob.direction;
-    let smeared = Plane::from_fn(surface.width, surface.height, |x, y| {
-        let i = y as usize * surface.width + x as usize;
-        if coverage.values[i] == 0.0 {
-            return surface.values[i];
-        }
-        let (mut sum, mut weights) = (0.0, 0.0);
-        for step in -reach..=reach {
-            let weight = (reach + 1 - step.abs()) as f32;
-            sum += weight * surface.at(x + dx * step as f32, y + dy * step as f32);
-            weights += weight;
-        }
-        mix(surface.values[i], sum / weights, coverage.values[i])
-    });
-    Painted { surface: smeared, mask: mask_of(&coverage) }
 }
 
 /// One step along a scratch.
@@ -179,7 +160,7 @@ struct Step {
     depth: f32,
 }
 
-fn scratch(surface: &Plane, light_lines: bool, random: &mut Random) -> Painted {
+fn scratch(surface: &Plane, rough: bool, random: &mut Random) -> Painted {
     const STEPS: usize = 160;
     let (width, height) = (surface.width as f32, surface.height as f32);
     let (dx, dy) = random.direction();
@@ -190,10 +171,10 @@ fn scratch(surface: &Plane, light_lines: bool, random: &mut Random) -> Painted {
         (dx * length / 2.0 + dy.abs() * bend.abs(), dy * length / 2.0 + dx.abs() * bend.abs());
     let ((left, right), (top, bottom)) = (room(half_x, width), room(half_y, height));
     let center = (random.between(left, right), random.between(top, bottom));
-    let widest = random.between(0.9, 1.6);
+    let widest = if rough { random.between(3.0, 4.2) } else { random.between(0.9, 1.6) };
     let noise = Noise::new(random);
-    let light = light_lines && random.coin();
-    let strength = random.between(0.7, 0.9);
+    let light = rough || random.coin();
+    let strength = if rough { 0.97 } else { random.between(0.7, 0.9) };
 
     let path: Vec<Step> = (0..=STEPS)
         .map(|i| {
@@ -206,8 +187,8 @@ fn scratch(surface: &Plane, light_lines: bool, random: &mut Random) -> Painted {
                 x: center.0 + dx * along - dy * aside,
                 y: center.1 + dy * along + dx * aside,
                 half_width: (widest * (0.5 + 0.5 * taper) * (1.0 + 0.4 * noise.at(t * 11.0, 9.5))).max(0.5),
-                // It skips where the tool jumped.
-                depth: (0.75 + 0.6 * noise.at(t * 17.0, 20.5)).clamp(0.15, 1.0),
+                // It skips where the tool jumped; a cord does not.
+                depth: if rough { 1.0 } else { (0.75 + 0.6 * noise.at(t * 17.0, 20.5)).clamp(0.15, 1.0) },
             }
         })
         .collect();

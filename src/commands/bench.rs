@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use weakrest::enroll::find_pictures;
 use weakrest::evaluate::{Percentiles, StagePercentiles};
-use weakrest::inspector::Inspector;
-use weakrest::{Error, ErrorKind, Frame, Package, Result};
+use weakrest::{Frame, Package, Result};
 
-use super::{Outcome, RuntimeArguments};
+use super::{Outcome, RuntimeArguments, inspector};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -19,10 +18,12 @@ pub struct Bench {
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
     /// Frames to time
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 200, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
     frames: u32,
     /// Frames before the timing starts
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(..=MOST_FRAMES))]
     warmup: u32,
     /// Print the result as JSON
     #[arg(long)]
@@ -31,41 +32,43 @@ pub struct Bench {
     runtime: RuntimeArguments,
 }
 
+/// Their times are kept in memory.
+const MOST_FRAMES: i64 = 1_000_000;
 /// Pictures that are kept in memory: enough to keep caches honest, and few enough for a small board.
 const IN_MEMORY: usize = 32;
 
 impl Bench {
     pub fn run(self) -> Result<Outcome> {
-        let frames: Vec<Frame> =
-            find_pictures(&self.images)?.iter().take(IN_MEMORY).map(Frame::open).collect::<Result<_>>()?;
+        let mut pictures = find_pictures(&self.images)?;
+        pictures.truncate(IN_MEMORY);
+        let frames: Vec<Frame> = pictures.iter().map(Frame::open).collect::<Result<_>>()?;
         let package = Package::open(&self.package)?;
         let bank = format!("{} tokens, {} dimensions", package.bank.len(), package.bank.dims());
         let (side, similar) = (package.manifest.geometry.longest_side, package.manifest.posfar.images);
         let options = self.runtime.options();
-        let mut inspector = Inspector::with_options(package, &options)?;
+        let mut inspector = inspector(&self.package, package, &options)?;
         let mut times = Vec::with_capacity(self.frames as usize);
         for i in 0..self.warmup + self.frames {
-            let frame = frames
-                .get(i as usize % frames.len())
-                .ok_or_else(|| Error::new(ErrorKind::Usage, "there are no pictures"))?;
-            let inspection = inspector.inspect(frame)?;
+            let picture = i as usize % frames.len();
+            let inspected = inspector.inspect(&frames[picture]);
+            let inspection = inspected.map_err(|e| e.within(pictures[picture].display()))?;
             if i >= self.warmup {
                 times.push(inspection.times);
             }
         }
         let stages = StagePercentiles::of(&times);
         if self.json {
-            println!("{}", serde_json::json!({ "frames": self.frames, "milliseconds": stages }));
+            say!("{}", serde_json::json!({ "frames": self.frames, "milliseconds": stages }))?;
             return Ok(Outcome::Pass);
         }
         let threads = options.threads.map_or("all".to_owned(), |n| n.to_string());
-        println!("{} frames at {side} px, {threads} threads, K = {similar}, bank of {bank}", self.frames);
-        println!("{:12} {:>10} {:>10}", "stage", "median ms", "95 % ms");
-        let row = |name: &str, p: Percentiles| println!("{name:12} {:>10.2} {:>10.2}", p.median, p.p95);
-        row("features", stages.features);
-        row("residuals", stages.residuals);
-        row("classify", stages.classify);
-        row("total", stages.total);
+        say!("{} frames at {side} px, {threads} threads, K = {similar}, bank of {bank}", self.frames)?;
+        say!("{:12} {:>10} {:>10}", "stage", "median ms", "95 % ms")?;
+        let row = |name: &str, p: Percentiles| say!("{name:12} {:>10.2} {:>10.2}", p.median, p.p95);
+        row("features", stages.features)?;
+        row("residuals", stages.residuals)?;
+        row("classify", stages.classify)?;
+        row("total", stages.total)?;
         Ok(Outcome::Pass)
     }
 }

@@ -1,5 +1,6 @@
 //! `weakrest enroll`
 
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use weakrest::posfar::{CoresetScope, Matching};
 use weakrest::{Error, ErrorKind, Result};
 
 use super::terminal::EnrollBar;
-use super::{Outcome, RuntimeArguments};
+use super::{Outcome, RuntimeArguments, number};
 
 /// Arguments of `enroll`.
 #[derive(Debug, Args)]
@@ -58,10 +59,12 @@ pub enum Scope {
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArguments {
     /// Length that a picture's longest side is scaled to, in pixels: larger finds smaller defects and takes longer
-    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().longest_side)]
+    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().longest_side,
+        allow_negative_numbers = true)]
     size: u32,
     /// Share of good parts that may be rejected, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate,
+        allow_negative_numbers = true, value_parser = number::<f64>(Excluded(0.0), Excluded(100.0)))]
     false_reject_rate: f64,
     /// Leave out pictures that cannot be used, instead of stopping
     #[arg(long)]
@@ -76,31 +79,38 @@ pub struct SettingsArguments {
     #[arg(long, value_enum, default_value_t = Rule::Soft)]
     matching: Rule,
     /// Weight of the position embedding (soft matching)
-    #[arg(long, value_name = "WEIGHT", default_value_t = default_weight())]
+    #[arg(long, value_name = "WEIGHT", default_value_t = default_weight(),
+        allow_negative_numbers = true, value_parser = number::<f32>(Included(0.0), Included(100.0)))]
     position_weight: f32,
     /// Reach of the window as a share of the longer side (window matching)
-    #[arg(long, value_name = "SHARE", default_value_t = 0.15)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.15,
+        allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(1.0)))]
     window_reach: f32,
     /// What the tokens are thinned within
     #[arg(long, value_enum, default_value_t = Scope::Image)]
     coreset: Scope,
     /// Share of the good parts' tokens to keep
-    #[arg(long, value_name = "SHARE", default_value_t = Settings::default().coreset_share)]
+    #[arg(long, value_name = "SHARE", default_value_t = Settings::default().coreset_share,
+        allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(1.0)))]
     coreset_share: f32,
     /// Tokens to keep in any case
-    #[arg(long, value_name = "TOKENS", default_value_t = Settings::default().coreset_floor)]
+    #[arg(long, value_name = "TOKENS", default_value_t = Settings::default().coreset_floor,
+        allow_negative_numbers = true)]
     coreset_floor: usize,
     /// How many similar good pictures each picture is compared with
-    #[arg(long, short = 'k', value_name = "K", default_value_t = Settings::default().images)]
-    similar: usize,
+    #[arg(long, short = 'k', value_name = "K", default_value_t = Settings::default().images as u32,
+        allow_negative_numbers = true, value_parser = number::<u32>(Included(1.0), Unbounded))]
+    similar: u32,
     /// Smoothing of the anomaly map, in pixels at a longest side of 512
-    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().sigma)]
+    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().sigma,
+        allow_negative_numbers = true, value_parser = number::<f32>(Included(0.0), Included(256.0)))]
     sigma: f32,
     /// Side of the square whose mean is the score, in pixels at a longest side of 512
-    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().window)]
+    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().window,
+        allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(4096.0)))]
     score_window: f32,
     /// Seed of everything random
-    #[arg(long, default_value_t = Settings::default().seed)]
+    #[arg(long, default_value_t = Settings::default().seed, allow_negative_numbers = true)]
     seed: u64,
 }
 
@@ -127,7 +137,7 @@ impl SettingsArguments {
             },
             coreset_share: self.coreset_share,
             coreset_floor: self.coreset_floor,
-            images: self.similar,
+            images: self.similar as usize,
             sigma: self.sigma,
             window: self.score_window,
             false_reject_rate: self.false_reject_rate / 100.0,
@@ -164,62 +174,65 @@ impl Enroll {
         let mut done = done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))?;
         done.package.write(&self.output, self.overwrite)?;
         for picture in &done.skipped {
-            eprintln!("left out: {}: {}", picture.path.display(), picture.reason);
+            remark!("left out: {picture}");
         }
         if self.json {
-            println!("{}", summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64()));
+            say!("{}", summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64()))?;
         } else {
-            tell(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64());
+            summarize(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64())?;
         }
         Ok(Outcome::Pass)
     }
 }
 
-fn tell(done: &Enrollment, output: &str, seconds: f64) {
+fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     let manifest = &done.package.manifest;
     let threshold = &manifest.threshold;
-    println!("{output}: {} good pictures enrolled in {seconds:.1} s", manifest.images);
-    println!(
+    say!("{output}: {} good pictures enrolled in {seconds:.1} s", manifest.images)?;
+    say!(
         "  bank       {} of {} tokens, {:.1} MB in all",
         done.package.bank.len(),
         done.tokens,
         done.package.size() as f64 / 1e6
-    );
-    println!(
+    )?;
+    say!(
         "  threshold  {:.3} (good pictures score {:.3} to {:.3}, half of them below {:.3})",
-        threshold.value, threshold.scores[0], threshold.scores[2], threshold.scores[1]
-    );
-    println!("  {}", promise(threshold));
+        threshold.value,
+        threshold.scores[0],
+        threshold.scores[2],
+        threshold.scores[1]
+    )?;
+    say!("  {}", promise(threshold))?;
     let mut strangest: Vec<_> = done.scores.iter().collect();
     strangest.sort_by(|a, b| b.1.total_cmp(&a.1));
-    println!(
-        "  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:"
-    );
+    say!("  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:")?;
     for (path, score) in strangest.iter().take(3) {
-        println!("    {score:.3}  {}", path.display());
+        say!("    {score:.3}  {}", path.display())?;
     }
     if !done.sees_painted_square {
-        eprintln!(
+        remark!(
             "warning: a square painted on a good part would pass. The pictures vary too much, or there are too few: check \
              that all show good parts from the same place in the same light."
         );
     }
+    Ok(())
 }
 
+/// Paths as text: not every file name can be written as JSON.
 fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
     let manifest = &done.package.manifest;
     serde_json::json!({
         "package": output,
         "hash": done.package.hash,
         "images": manifest.images,
-        "skipped": done.skipped.iter().map(|b| serde_json::json!({ "path": b.path, "reason": b.reason })).collect::<Vec<_>>(),
+        "skipped": done.skipped.iter().map(|b| serde_json::json!({ "path": b.path.display().to_string(), "reason": b.reason })).collect::<Vec<_>>(),
         "tokens": done.tokens,
         "bank_tokens": done.package.bank.len(),
         "bytes": done.package.size(),
         "threshold": manifest.threshold,
         "promise": promise(&manifest.threshold),
         "sees_painted_square": done.sees_painted_square,
-        "scores": done.scores.iter().map(|(p, s)| serde_json::json!({ "path": p, "score": s })).collect::<Vec<_>>(),
+        "scores": done.scores.iter().map(|(p, s)| serde_json::json!({ "path": p.display().to_string(), "score": s })).collect::<Vec<_>>(),
         "seconds": seconds,
     })
 }

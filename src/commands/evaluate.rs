@@ -16,7 +16,7 @@ use super::enroll::SettingsArguments;
 use super::inspect::distinct_names;
 use super::package::facts;
 use super::terminal::{EnrollBar, picture_bar, print_table};
-use super::{Outcome, RuntimeArguments};
+use super::{Outcome, RuntimeArguments, check_report, inspector};
 
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub struct Evaluate {
     #[arg(long, value_name = "NAME")]
     category: Option<String>,
     /// Evaluate this package instead of enrolling the training pictures
-    #[arg(long, value_name = "PACKAGE")]
+    #[arg(long, value_name = "PACKAGE", conflicts_with = "SettingsArguments")]
     package: Option<PathBuf>,
     /// Evaluate the packages DIR/CATEGORY.weakrest instead of enrolling the training pictures
     #[arg(long, value_name = "DIR", conflicts_with = "package")]
@@ -64,6 +64,9 @@ struct Evaluated {
 
 impl Evaluate {
     pub fn run(self) -> Result<Outcome> {
+        if let Some(report) = &self.report {
+            check_report(report)?;
+        }
         let mut categories = read(&self.dataset, self.format)?;
         if let Some(name) = &self.category {
             let names: Vec<String> = categories.iter().map(|c| c.name.clone()).collect();
@@ -79,7 +82,7 @@ impl Evaluate {
         let mut all = Vec::new();
         for category in &categories {
             for note in &category.notes {
-                eprintln!("note: {}: {note}", category.name);
+                remark!("note: {}: {note}", category.name);
             }
             let prefix = if categories.len() > 1 { format!("{}/", category.name) } else { String::new() };
             all.push(self.category(category, &prefix, report.as_mut())?);
@@ -94,29 +97,25 @@ impl Evaluate {
             })?;
         }
         if self.json {
-            println!("{}", serde_json::json!({ "categories": all }));
+            say!("{}", serde_json::json!({ "categories": all }))?;
             return Ok(Outcome::Pass);
         }
         if self.verdicts {
-            print_table(&verdicts(&all), 2);
-            println!();
+            print_table(&verdicts(&all), 2)?;
+            say!("")?;
         }
-        print_table(&results(&all), 1);
+        print_table(&results(&all), 1)?;
         Ok(Outcome::Pass)
     }
 
-    /// The package to evaluate a category with, and how long enrolling it took.
-    fn package(&self, category: &Category, options: &Options) -> Result<(Package, Option<f64>)> {
-        let stored = match (&self.package, &self.packages) {
-            (Some(path), _) => Some(path.clone()),
-            (None, Some(folder)) => Some(folder.join(format!("{}.weakrest", category.name))),
-            (None, None) => None,
-        };
-        if let Some(path) = stored {
-            return Ok((Package::open(&path)?, None));
-        }
+    /// Where the package to evaluate a category with is, unless its training pictures are to be enrolled.
+    fn stored(&self, category: &Category) -> Option<PathBuf> {
+        let beside = |folder: &PathBuf| folder.join(format!("{}.weakrest", category.name));
+        self.package.clone().or_else(|| self.packages.as_ref().map(beside))
+    }
+
+    fn enroll(&self, category: &Category, options: &Options) -> Result<Package> {
         let mut bar = EnrollBar::new();
-        let start = std::time::Instant::now();
         let enrolled = enroll(
             &category.train,
             &self.settings.backbone()?,
@@ -126,7 +125,10 @@ impl Evaluate {
         )?;
         bar.finish();
         let enrolled = enrolled.ok_or_else(|| Error::new(ErrorKind::Usage, "stopped"))?;
-        Ok((enrolled.package, Some(start.elapsed().as_secs_f64())))
+        for picture in &enrolled.skipped {
+            remark!("note: {}: left out: {picture}", category.name);
+        }
+        Ok(enrolled.package)
     }
 
     /// Evaluates one category; its pictures' names in the report begin with `prefix`.
@@ -137,14 +139,24 @@ impl Evaluate {
         mut report: Option<&mut ReportWriter>,
     ) -> Result<Evaluated> {
         let options = self.runtime.options();
-        let (package, enroll_seconds) = self.package(category, &options)?;
+        let stored = self.stored(category);
+        let start = std::time::Instant::now();
+        let package = match &stored {
+            Some(path) => Package::open(path)?,
+            None => self.enroll(category, &options)?,
+        };
+        let enroll_seconds = stored.is_none().then(|| start.elapsed().as_secs_f64());
         let bank_tokens = package.bank.len();
         let facts = facts(&package);
-        let mut inspector = Inspector::with_options(package, &options)?;
+        let enrolled = package.manifest.images;
+        let mut inspector = match &stored {
+            Some(path) => inspector(path, package, &options)?,
+            None => Inspector::with_options(package, &options)?,
+        };
         let images: Vec<PathBuf> = category.test.iter().map(|s| s.image.clone()).collect();
         let names: HashMap<&PathBuf, String> = images.iter().zip(distinct_names(&images)).collect();
         let bar = picture_bar(category.test.len(), "inspecting");
-        let result = evaluate(category, &mut inspector, |sample, frame, inspection, truth| {
+        let mut result = evaluate(category, &mut inspector, |sample, frame, inspection, truth| {
             bar.inc(1);
             let (Some(report), Some(name)) = (&mut report, names.get(&sample.image)) else { return Ok(()) };
             let mask = sample.defect.is_some().then_some(truth.bits());
@@ -157,8 +169,9 @@ impl Evaluate {
             })
         })?;
         bar.finish_and_clear();
+        result.enrolled = enrolled;
         for image in &result.left_out {
-            eprintln!("note: {}: labeled defective, but its mask is empty: left out", image.display());
+            remark!("note: {}: labeled defective, but its mask is empty: left out", image.display());
         }
         Ok(Evaluated { result, enroll_seconds, bank_tokens, facts })
     }

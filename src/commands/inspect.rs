@@ -1,17 +1,19 @@
 //! `weakrest inspect`
 
+use std::collections::BTreeSet;
+use std::ops::Bound::{Included, Unbounded};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use weakrest::enroll::find_pictures;
-use weakrest::inspector::{Inspection, Inspector, StageTimes};
+use weakrest::inspector::{Inspection, StageTimes};
 use weakrest::report::{Entry, OverlayOptions, Report, ReportWriter, overlay, save_picture};
-use weakrest::{Error, Frame, Package, Region, Result, Verdict};
+use weakrest::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 
 use super::package::facts;
-use super::terminal::ms;
-use super::{Outcome, RuntimeArguments};
+use super::terminal::{ms, reader_is_gone};
+use super::{Outcome, RuntimeArguments, check_report, inspector, number, parent};
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
@@ -22,7 +24,8 @@ pub struct Inspect {
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// Score above which a part is rejected, instead of the package's
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true,
+        value_parser = number::<f32>(Included(0.0), Unbounded))]
     threshold: Option<f32>,
     /// Print a JSON object per picture and line
     #[arg(long)]
@@ -37,12 +40,111 @@ pub struct Inspect {
     runtime: RuntimeArguments,
 }
 
+impl Inspect {
+    pub fn run(self) -> Result<Outcome> {
+        let package = Package::open(&self.package)?;
+        let images = self.pictures()?;
+        self.check_outputs(&images)?;
+        let facts = facts(&package);
+        let title = format!("Inspection of {}", package.manifest.product);
+        let options = weakrest::inspector::Options { threshold: self.threshold, ..self.runtime.options() };
+        let mut inspector = inspector(&self.package, package, &options)?;
+        let mut report = self.report.as_ref().map(ReportWriter::create).transpose()?;
+        if let Some(folder) = &self.overlays {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
+        }
+        let wants_files = report.is_some() || self.overlays.is_some();
+        let mut lines = Lines {
+            json: self.json,
+            threshold: inspector.threshold(),
+            needed: !wants_files,
+            reader_is_gone: false,
+        };
+
+        let names = distinct_names(&images);
+        let mut outcome = Outcome::Pass;
+        for (path, name) in images.iter().zip(&names) {
+            // One bad file must not keep the others from being judged, so it becomes this part's verdict.
+            let judged = Frame::open(path).and_then(|frame| {
+                let inspection = inspector.inspect(&frame)?;
+                Ok((frame, inspection))
+            });
+            match judged {
+                Ok((frame, inspection)) => {
+                    if inspection.verdict == Verdict::Reject && outcome == Outcome::Pass {
+                        outcome = Outcome::Reject;
+                    }
+                    lines.judged(path, &inspection)?;
+                    let picture =
+                        wants_files.then(|| overlay(&frame, &inspection, &OverlayOptions::default()));
+                    if let (Some(folder), Some(picture)) = (&self.overlays, &picture) {
+                        save_picture(&folder.join(format!("{name}.png")), picture)?;
+                    }
+                    if let Some(report) = &mut report {
+                        report.add(&Entry {
+                            original: Some(&frame.to_rgb()),
+                            overlay: picture.as_ref(),
+                            ..Entry::inspected(name, &inspection)
+                        })?;
+                    }
+                }
+                Err(error) => {
+                    outcome = Outcome::Fault;
+                    let reason = error.reason();
+                    lines.fault(path, &reason)?;
+                    if let Some(report) = &mut report {
+                        report.add(&Entry::not_inspected(name, &Verdict::Fault(reason)))?;
+                    }
+                }
+            }
+        }
+        if let Some(report) = report {
+            report.finish(&Report { title, facts, ..Report::default() })?;
+        }
+        Ok(outcome)
+    }
+
+    fn pictures(&self) -> Result<Vec<PathBuf>> {
+        let mut pictures = Vec::new();
+        for path in &self.images {
+            if path.is_dir() {
+                pictures.extend(find_pictures(path)?);
+            } else {
+                pictures.push(path.clone());
+            }
+        }
+        Ok(pictures)
+    }
+
+    /// Says what is wrong with where results are to go, before anything is written.
+    fn check_outputs(&self, images: &[PathBuf]) -> Result<()> {
+        if let Some(report) = &self.report {
+            check_report(report)?;
+        }
+        let Some(folder) = &self.overlays else { return Ok(()) };
+        let usage = |what: &str| Error::new(ErrorKind::Usage, what).within(folder.display());
+        if folder.exists() && !folder.is_dir() {
+            return Err(usage("not a folder; name one for the overlays"));
+        }
+        let place = |folder: &Path| folder.canonicalize().ok();
+        let parents: BTreeSet<&Path> = images.iter().map(|image| parent(image)).collect();
+        if let Some(own) = place(folder)
+            && parents.into_iter().any(|other| place(other).as_ref() == Some(&own))
+        {
+            return Err(usage(
+                "the pictures lie here, and overlays would take their place; name another folder",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Regions told on a line; a report has them all.
 const WORST: usize = 3;
 
 #[derive(Serialize)]
 struct Line<'a> {
-    image: &'a Path,
+    image: String,
     #[serde(flatten)]
     verdict: &'a Verdict,
     #[serde(flatten)]
@@ -74,85 +176,26 @@ impl From<StageTimes> for Milliseconds {
     }
 }
 
-impl Inspect {
-    pub fn run(self) -> Result<Outcome> {
-        let mut images = Vec::new();
-        for path in &self.images {
-            if path.is_dir() {
-                images.extend(find_pictures(path)?);
-            } else {
-                images.push(path.clone());
-            }
-        }
-        let package = Package::open(&self.package)?;
-        let facts = facts(&package);
-        let title = format!("Inspection of {}", package.manifest.product);
-        let options = weakrest::inspector::Options { threshold: self.threshold, ..self.runtime.options() };
-        let mut inspector = Inspector::with_options(package, &options)?;
-        if let Some(folder) = &self.overlays {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
-        }
-        let mut report = self.report.as_ref().map(ReportWriter::create).transpose()?;
+/// Prints one line per picture.
+struct Lines {
+    json: bool,
+    threshold: f32,
+    /// Who only looks at the first lines still wants all of a report: without a reader the work goes on then.
+    needed: bool,
+    reader_is_gone: bool,
+}
 
-        let names = distinct_names(&images);
-        let mut outcome = Outcome::Pass;
-        for (path, name) in images.iter().zip(&names) {
-            // One bad file must not keep the others from being judged, so it becomes this part's verdict.
-            let judged = Frame::open(path).and_then(|frame| {
-                let inspection = inspector.inspect(&frame)?;
-                Ok((frame, inspection))
-            });
-            match judged {
-                Ok((frame, inspection)) => {
-                    if inspection.verdict == Verdict::Reject && outcome == Outcome::Pass {
-                        outcome = Outcome::Reject;
-                    }
-                    self.print(path, &inspection.verdict, Some(&inspection));
-                    let picture = (self.overlays.is_some() || report.is_some())
-                        .then(|| overlay(&frame, &inspection, &OverlayOptions::default()));
-                    if let (Some(folder), Some(picture)) = (&self.overlays, &picture) {
-                        save_picture(&folder.join(format!("{name}.png")), picture)?;
-                    }
-                    if let Some(report) = &mut report {
-                        report.add(&Entry {
-                            original: Some(&frame.to_rgb()),
-                            overlay: picture.as_ref(),
-                            ..Entry::inspected(name, &inspection)
-                        })?;
-                    }
-                }
-                Err(error) => {
-                    outcome = Outcome::Fault;
-                    let verdict = Verdict::Fault(error.chain());
-                    self.print(path, &verdict, None);
-                    if let Some(report) = &mut report {
-                        report.add(&Entry::not_inspected(name, &verdict))?;
-                    }
-                }
-            }
-        }
-        if let Some(report) = report {
-            report.finish(&Report { title, facts, ..Report::default() })?;
-        }
-        Ok(outcome)
-    }
-
-    fn print(&self, image: &Path, verdict: &Verdict, inspection: Option<&Inspection>) {
+impl Lines {
+    fn judged(&mut self, image: &Path, inspection: &Inspection) -> Result<()> {
         if self.json {
-            let result = inspection.map(|i| Judged {
-                score: i.score,
-                threshold: i.threshold,
-                regions: &i.regions,
-                milliseconds: i.times.into(),
-            });
-            let line = serde_json::to_string(&Line { image, verdict, result });
-            println!("{}", line.unwrap_or_else(|e| format!("{{\"verdict\":\"fault\",\"reason\":\"{e}\"}}")));
-            return;
+            let result = Judged {
+                score: inspection.score,
+                threshold: inspection.threshold,
+                regions: &inspection.regions,
+                milliseconds: inspection.times.into(),
+            };
+            return self.json(image, &inspection.verdict, Some(result));
         }
-        let Some(inspection) = inspection else {
-            println!("{:7}{:>29}  {}", "fault", "", verdict_reason(verdict));
-            return;
-        };
         let worst: Vec<String> = inspection
             .regions
             .iter()
@@ -163,21 +206,48 @@ impl Inspect {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        println!(
-            "{:7}{:>8.3} (threshold {:.3})  {}  {}{more}",
-            inspection.verdict.to_string(),
+        let (verdict, held_against) = (inspection.verdict.to_string(), self.held_against());
+        let line = format!(
+            "{verdict:7}{:>8.3}{held_against}  {}  {}{more}",
             inspection.score,
-            inspection.threshold,
             image.display(),
             worst.join(", ")
         );
+        self.print(line.trim_end())
     }
-}
 
-fn verdict_reason(verdict: &Verdict) -> &str {
-    match verdict {
-        Verdict::Fault(reason) => reason,
-        _ => "",
+    fn fault(&mut self, image: &Path, reason: &str) -> Result<()> {
+        if self.json {
+            return self.json(image, &Verdict::Fault(reason.to_owned()), None);
+        }
+        let blank = 8 + self.held_against().len();
+        self.print(&format!("{:7}{:blank$}  {}: {reason}", "fault", "", image.display()))
+    }
+
+    fn held_against(&self) -> String {
+        format!(" (threshold {:.3})", self.threshold)
+    }
+
+    fn json(&mut self, image: &Path, verdict: &Verdict, result: Option<Judged>) -> Result<()> {
+        // Not every file name can be written as JSON.
+        let line = Line { image: image.display().to_string(), verdict, result };
+        let line = serde_json::to_string(&line)
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot be written as JSON").with_source(e))
+            .map_err(|e| e.within(image.display()))?;
+        self.print(&line)
+    }
+
+    fn print(&mut self, line: &str) -> Result<()> {
+        if self.reader_is_gone {
+            return Ok(());
+        }
+        match say!("{line}") {
+            Err(e) if !self.needed && reader_is_gone(&e) => {
+                self.reader_is_gone = true;
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 

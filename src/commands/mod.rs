@@ -1,20 +1,23 @@
 //! One file per sub-command. They know arguments, progress bars and exit codes, and no maths.
 
+#[macro_use]
+mod terminal;
 mod bench;
 mod check;
 mod enroll;
 mod evaluate;
 mod inspect;
 mod package;
-mod terminal;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use weakrest::Result;
-use weakrest::inspector::Options;
+use weakrest::inspector::{Inspector, Options};
+use weakrest::{Error, ErrorKind, Package, Result};
 
 /// Finds defects it has never been shown: learns what good parts look like from pictures of them.
 #[derive(Debug, Parser)]
@@ -37,7 +40,7 @@ enum Command {
     /// Measure how good inspections are on a labeled data set
     Evaluate(evaluate::Evaluate),
     /// Look into a package, or verify it
-    Package(package::Package),
+    Package(package::Arguments),
     /// Say whether this machine can run inspections, and a package
     Check(check::Check),
     /// Measure the time of each stage on this machine
@@ -65,9 +68,21 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Carries out a command.
-pub fn run(arguments: Arguments) -> Result<Outcome> {
-    match arguments.command {
+/// Carries out a command, and says what went wrong. The exit code says what became of it.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match carry_out(arguments.command) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            if !terminal::reader_is_gone(&error) {
+                remark!("error: {}", error.chain());
+            }
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<Outcome> {
+    match command {
         Command::Enroll(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Evaluate(command) => command.run(),
@@ -80,11 +95,11 @@ pub fn run(arguments: Arguments) -> Result<Outcome> {
 /// What every command that runs networks takes.
 #[derive(Debug, Clone, Args)]
 struct RuntimeArguments {
-    /// ONNX Runtime's library (default: looked for beside the program and on the system)
-    #[arg(long, value_name = "FILE", env = "ORT_DYLIB_PATH")]
+    /// ONNX Runtime's library (default: the one in ORT_DYLIB_PATH, beside the program, or of the system)
+    #[arg(long, value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
     /// Threads to compute with (default: one per core)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<NonZeroUsize>,
 }
 
@@ -97,4 +112,63 @@ impl RuntimeArguments {
         }
         Options { onnxruntime: self.onnxruntime.clone(), threads: self.threads, threshold: None }
     }
+}
+
+/// The engine for the package at `path`, which errors name where it is at fault.
+fn inspector(path: &Path, package: Package, options: &Options) -> Result<Inspector> {
+    Inspector::with_options(package, options).map_err(|e| match e.kind() {
+        ErrorKind::Runtime | ErrorKind::Usage => e,
+        _ => e.within(path.display()),
+    })
+}
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    // Thousands are a slip of the finger, and make a machine unusable for minutes.
+    const MOST: usize = 1024;
+    text.parse().ok().filter(|n: &NonZeroUsize| n.get() <= MOST).ok_or(format!("must be 1 to {MOST}"))
+}
+
+/// Reads a finite number within bounds.
+fn number<T>(low: Bound<f64>, high: Bound<f64>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + Copy + Into<f64>,
+{
+    move |text| {
+        let fits = |v: &T| (*v).into().is_finite() && (low, high).contains(&(*v).into());
+        text.parse().ok().filter(fits).ok_or_else(|| {
+            let low = match low {
+                Bound::Included(v) => Some(format!("of at least {v}")),
+                Bound::Excluded(v) => Some(format!("above {v}")),
+                Bound::Unbounded => None,
+            };
+            let high = match high {
+                Bound::Included(v) => Some(format!("at most {v}")),
+                Bound::Excluded(v) => Some(format!("below {v}")),
+                Bound::Unbounded => None,
+            };
+            let bounds: Vec<String> = low.into_iter().chain(high).collect();
+            format!("must be a number {}", bounds.join(" and "))
+        })
+    }
+}
+
+/// The folder that a file lies in.
+fn parent(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether a report can be written to `path`, as far as that is seen now, before long work. Forgetting to name the
+/// report, as in `--report part-1.png part-2.png`, must not cost a picture.
+fn check_report(path: &Path) -> Result<()> {
+    let usage = |what: String| Err(Error::new(ErrorKind::Usage, what).within(path.display()));
+    if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html") || e.eq_ignore_ascii_case("htm")) {
+        return usage("the name of a report must end in .html".into());
+    }
+    if path.is_dir() {
+        return usage("a folder of this name is in the report's place".into());
+    }
+    if !parent(path).is_dir() {
+        return usage(format!("the folder {} does not exist; create it first", parent(path).display()));
+    }
+    Ok(())
 }

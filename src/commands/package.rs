@@ -4,16 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use weakrest::enroll::promise;
-use weakrest::inspector::Inspector;
-use weakrest::package::Package as Contents;
 use weakrest::posfar::Matching;
-use weakrest::{Result, package};
+use weakrest::{Package, Result, package};
 
-use super::{Outcome, RuntimeArguments};
+use super::{Outcome, RuntimeArguments, inspector};
 
 /// Arguments of `package`.
 #[derive(Debug, Args)]
-pub struct Package {
+pub struct Arguments {
     #[command(subcommand)]
     action: Action,
 }
@@ -37,30 +35,27 @@ enum Action {
     },
 }
 
-impl Package {
+impl Arguments {
     pub fn run(self) -> Result<Outcome> {
         match self.action {
             Action::Show { package, json } => {
-                let contents = Contents::open(&package)?;
+                let contents = Package::open(&package)?;
                 if json {
-                    println!(
-                        "{}",
-                        serde_json::json!({ "hash": contents.hash, "manifest": contents.manifest })
-                    );
+                    say!("{}", serde_json::json!({ "hash": contents.hash, "manifest": contents.manifest }))?;
                 } else {
                     for (label, value) in facts(&contents) {
-                        println!("{label:15} {value}");
+                        say!("{label:15} {value}")?;
                     }
                 }
             }
             Action::Verify { package, runtime } => {
-                let contents = Contents::open(&package)?;
+                let contents = Package::open(&package)?;
                 let (files, golden) = (contents.manifest.files.len() + 1, contents.golden.len());
-                Inspector::with_options(contents, &runtime.options())?;
-                println!(
+                inspector(&package, contents, &runtime.options())?;
+                say!(
                     "{}: {files} files unchanged, {golden} golden images get their scores",
                     package.display()
-                );
+                )?;
             }
         }
         Ok(Outcome::Pass)
@@ -68,7 +63,7 @@ impl Package {
 }
 
 /// What people want to know of a package, as label and value.
-pub fn facts(contents: &Contents) -> Vec<(String, String)> {
+pub fn facts(contents: &Package) -> Vec<(String, String)> {
     let manifest = &contents.manifest;
     let bank = &contents.bank;
     let threshold = &manifest.threshold;

@@ -1,10 +1,40 @@
 //! What commands show on the terminal.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use weakrest::enroll::Step;
 use weakrest::report::Table;
+use weakrest::{Error, Result};
+
+/// Prints a line, as `println!` does, which panics when the disk is full or the reader is gone (`weakrest … | head -1`).
+macro_rules! say {
+    ($($text:tt)*) => { $crate::commands::terminal::print(format_args!($($text)*)) };
+}
+
+/// Tells people on standard error what is no result. When that fails nobody is left to be told.
+macro_rules! remark {
+    ($($text:tt)*) => { $crate::commands::terminal::tell(format_args!($($text)*)) };
+}
+
+/// What [`say`] does.
+pub fn print(line: impl Display) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}")
+        .map_err(|e| Error::io("write to", Path::new("standard output"), e))
+}
+
+/// What [`remark`] does.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Whether printing failed because the reader has seen enough: nothing to complain about.
+pub fn reader_is_gone(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
 
 /// A progress bar for the steps of enrolling. Silent when nobody looks.
 pub struct EnrollBar {
@@ -65,7 +95,7 @@ pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
 }
 
 /// Prints a table without its title: the first `names` columns to the left, as words are, the others to the right.
-pub fn print_table(table: &Table, names: usize) {
+pub fn print_table(table: &Table, names: usize) -> Result<()> {
     let rows = || std::iter::once(&table.columns).chain(&table.rows);
     let widths: Vec<usize> = (0..table.columns.len())
         .map(|column| rows().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0))
@@ -75,11 +105,12 @@ pub fn print_table(table: &Table, names: usize) {
         let line: Vec<String> = cells
             .map(|(i, (cell, &w))| if i < names { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
             .collect();
-        println!("{}", line.join("  ").trim_end());
+        print(line.join("  ").trim_end())?;
     }
+    Ok(())
 }
 
-/// A duration in milliseconds.
+/// A duration in milliseconds, to the microsecond.
 pub fn ms(duration: std::time::Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+    duration.as_micros() as f64 / 1e3
 }

@@ -59,7 +59,7 @@ impl Default for Settings {
             coreset: CoresetScope::Image,
             coreset_share: 0.1,
             coreset_floor: 5_000,
-            images: 32,
+            images: 16,
             sigma: 4.0,
             window: 16.0,
             false_reject_rate: 0.01,
@@ -138,9 +138,9 @@ pub struct Enrollment {
 /// The same pictures in the same order with the same seed give the same package. `None` when `progress` stopped it.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for impossible settings or fewer than two usable pictures; [`ErrorKind::Image`] naming every
-/// picture that cannot be used, unless they are to be skipped; [`ErrorKind::Runtime`] and [`ErrorKind::Model`] when the
-/// backbone does not run.
+/// [`ErrorKind::Usage`] for impossible settings or fewer than two pictures; [`ErrorKind::Image`] naming the pictures
+/// that cannot be used, unless they are to be skipped and two are left; [`ErrorKind::Runtime`] and [`ErrorKind::Model`]
+/// when the backbone does not run.
 pub fn enroll(
     pictures: &[PathBuf],
     backbone: &Backbone,
@@ -162,7 +162,9 @@ pub fn enroll(
     };
     geometry.validate()?;
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
-    let network = Network::from_bytes(runtime, &backbone.onnx, options.network_threads())?;
+    let name = &backbone.manifest.name;
+    let network = Network::from_bytes(runtime, &backbone.onnx, options.network_threads())
+        .map_err(|e| e.within(name))?;
 
     let survey = pictures::survey(pictures, settings)?;
     let mut stage = FeatureStage::new(
@@ -177,8 +179,8 @@ pub fn enroll(
     let mut placements = Vec::new();
     let total = survey.usable.len();
     let Some((used, skipped)) = pictures::read(&survey, &geometry, settings, |content| {
-        stage.run(content, &mut features)?;
-        store.push(features.tokens.view(), features.placement.grid)?;
+        stage.run(content, &mut features).map_err(|e| e.within(name))?;
+        store.push(features.tokens.view(), features.placement.grid).map_err(|e| e.within(name))?;
         placements.push(features.placement);
         Ok(progress(Step::Features, store.len(), total))
     })?
@@ -266,7 +268,7 @@ fn golden_frames(scores: &[(PathBuf, f32)], geometry: &Geometry) -> Result<Vec<(
     Ok(vec![("ordinary", ordinary), ("strangest", strangest), ("painted", painted)])
 }
 
-/// A square of an eighth of the longest side in the middle, of inverted brightness.
+/// A square of an eighth of the longest side in the middle, black on a light part and white on a dark one.
 fn paint_square(frame: &Frame) -> Result<Frame> {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let channels = frame.color().channels();
@@ -274,10 +276,11 @@ fn paint_square(frame: &Frame) -> Result<Frame> {
     let (wide, high) = (side.min(width), side.min(height));
     let (left, top) = ((width - wide) / 2, (height - high) / 2);
     let mut pixels = frame.pixels().to_vec();
+    let row = |y: usize| (y * width + left) * channels..(y * width + left + wide) * channels;
+    let brightness: u64 = (top..top + high).flat_map(|y| &pixels[row(y)]).map(|&v| u64::from(v)).sum();
+    let light = brightness > 127 * (wide * high * channels) as u64;
     for y in top..top + high {
-        for value in &mut pixels[(y * width + left) * channels..][..wide * channels] {
-            *value = !*value;
-        }
+        pixels[row(y)].fill(if light { 0 } else { 255 });
     }
     Frame::new(frame.width(), frame.height(), frame.color(), pixels)
 }

@@ -1,6 +1,7 @@
 //! Which pictures of a folder can be enrolled together.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -18,6 +19,12 @@ pub struct BadPicture {
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,
+}
+
+impl fmt::Display for BadPicture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
 }
 
 /// Endings of picture files, also of kinds that cannot be read: leaving those out silently would surprise.
@@ -52,6 +59,8 @@ pub fn find_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
+const OTHER_SIZE: &str = "pixels instead of";
+
 /// What the files' headers tell.
 pub(super) struct Survey {
     pub color: Color,
@@ -75,10 +84,10 @@ pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey
     let (mut usable, mut bad) = (Vec::new(), Vec::new());
     for (path, header) in pictures.iter().zip(headers) {
         let reason = match header {
-            Err(e) => Some(e.chain()),
-            Ok((_, _, c)) if c != color => Some(format!("is {c}, but most pictures are {color}")),
+            Err(e) => Some(e.reason()),
+            Ok((_, _, c)) if c != color => Some(format!("{c} instead of {color}")),
             Ok((w, h, _)) if !settings.any_size && (w, h) != (width, height) => {
-                Some(format!("is {w}×{h} pixels, but most pictures are {width}×{height}"))
+                Some(format!("{w}×{h} {OTHER_SIZE} {width}×{height}"))
             }
             Ok(_) => None,
         };
@@ -116,13 +125,13 @@ pub(super) fn read(
             .collect();
         for (path, frame) in group.iter().zip(frames) {
             match frame {
-                Err(e) => bad.push(BadPicture { path: path.clone(), reason: e.chain() }),
+                Err(e) => bad.push(BadPicture { path: path.clone(), reason: e.reason() }),
                 Ok((frame, digest)) => {
                     // Leave-one-out on a picture that is there twice would find the other one: a score of zero.
                     if let Some(first) = seen.get(&digest) {
                         bad.push(BadPicture {
                             path: path.clone(),
-                            reason: format!("is the same picture as {}", first.display()),
+                            reason: format!("the same picture as {}", first.display()),
                         });
                         continue;
                     }
@@ -146,45 +155,42 @@ pub(super) fn read(
 }
 
 fn refuse(bad: &[BadPicture]) -> Result<()> {
-    const SHOWN: usize = 10;
-    if bad.is_empty() {
-        return Ok(());
-    }
-    let mut message = match bad.len() {
+    let message = match bad.len() {
+        0 => return Ok(()),
         1 => "a picture cannot be enrolled; fix or remove it, or add --skip-bad:".to_owned(),
         n => format!("{n} pictures cannot be enrolled; fix or remove them, or add --skip-bad:"),
     };
-    for picture in &bad[..bad.len().min(SHOWN)] {
-        // Errors from reading a file name it already.
-        let name = picture.path.display().to_string();
-        if picture.reason.contains(&name) {
-            message.push_str(&format!("\n  {}", picture.reason));
-        } else {
-            message.push_str(&format!("\n  {name} {}", picture.reason));
+    Err(Error::new(ErrorKind::Image, with_list(message, bad)))
+}
+
+fn enough(count: usize, bad: &[BadPicture]) -> Result<()> {
+    const NEED: &str = "take at least 2, better 20 or more";
+    match (count, bad.len()) {
+        (2.., _) => Ok(()),
+        (0, 0) => Err(Error::new(ErrorKind::Usage, format!("there are no pictures; {NEED}"))),
+        (_, 0) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("one picture cannot tell what varies between good parts; {NEED}"),
+        )),
+        (_, n) => {
+            let usable = if count == 0 { "none" } else { "only one" };
+            let message = format!("{usable} of {} pictures can be enrolled; {NEED}:", count + n);
+            Err(Error::new(ErrorKind::Image, with_list(message, bad)))
         }
+    }
+}
+
+/// A message with the first bad pictures below it, each on its own line.
+fn with_list(mut message: String, bad: &[BadPicture]) -> String {
+    const SHOWN: usize = 10;
+    for picture in bad.iter().take(SHOWN) {
+        message.push_str(&format!("\n  {picture}"));
     }
     if bad.len() > SHOWN {
         message.push_str(&format!("\n  … and {} more", bad.len() - SHOWN));
     }
-    if bad.iter().any(|b| b.reason.contains("most pictures are")) {
+    if bad.iter().any(|b| b.reason.contains(OTHER_SIZE)) {
         message.push_str("\nPictures of different sizes on purpose? Add --any-size.");
     }
-    Err(Error::new(ErrorKind::Image, message))
-}
-
-fn enough(count: usize, bad: &[BadPicture]) -> Result<()> {
-    match count {
-        0 if !bad.is_empty() => Err(Error::new(
-            ErrorKind::Image,
-            format!("none of {} pictures can be enrolled; the first: {}", bad.len(), bad[0].reason),
-        )),
-        0 | 1 => Err(Error::new(
-            ErrorKind::Usage,
-            format!(
-                "{count} usable picture{} cannot tell what varies between good parts; take at least 2, better 20 or more",
-                if count == 1 { "" } else { "s" }
-            ),
-        )),
-        _ => Ok(()),
-    }
+    message
 }

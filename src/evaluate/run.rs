@@ -152,8 +152,7 @@ pub fn evaluate(
             left_out.push(sample.image.clone());
             continue;
         }
-        let inspection =
-            inspector.inspect(&frame).map_err(|e| e.within(&sample.image.display().to_string()))?;
+        let inspection = inspector.inspect(&frame).map_err(|e| e.within(sample.image.display()))?;
         let map = inspection.map.resized(frame.width() as usize, frame.height() as usize);
         pixels.add(&map.values, &truth)?;
         visit(sample, &frame, &inspection, &truth)?;

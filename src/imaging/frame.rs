@@ -1,6 +1,7 @@
 //! Decoded pictures.
 
-use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -78,8 +79,7 @@ impl Frame {
     /// damaged, is animated or has several pages, or is larger than [`Frame::MAX_PIXELS`]. Messages name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        Self::decode(&bytes).map_err(|e| e.within(&path.display().to_string()))
+        read(path).and_then(|bytes| Self::decode(&bytes)).map_err(|e| e.within(path.display()))
     }
 
     /// Width, height and color of a picture as [`Frame::open`] would give them, from its header alone.
@@ -88,9 +88,8 @@ impl Frame {
     /// As [`Frame::open`], as far as the header tells.
     pub fn header(path: impl AsRef<Path>) -> Result<(u32, u32, Color)> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let (decoder, orientation) =
-            open_decoder(&bytes).map_err(|e| e.within(&path.display().to_string()))?;
+        let bytes = read(path).map_err(|e| e.within(path.display()))?;
+        let (decoder, orientation) = open_decoder(&bytes).map_err(|e| e.within(path.display()))?;
         let (width, height) = decoder.dimensions();
         let color = if decoder.color_type().has_color() { Color::Rgb } else { Color::Gray };
         let upright = !matches!(
@@ -150,6 +149,20 @@ impl Frame {
         // The size invariant of `new` makes the buffer exactly large enough.
         image::RgbImage::from_raw(self.width, self.height, rgb).unwrap_or_default()
     }
+}
+
+/// The bytes of a file, but no more than a picture of [`Frame::MAX_PIXELS`] can have: a wrong name, such as that of a
+/// disk, must not take all memory.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    const MOST: u64 = Frame::MAX_PIXELS * 8 + (64 << 20);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes))
+        .map_err(|e| Error::new(ErrorKind::Io, "cannot be read").with_source(e))?;
+    if bytes.len() as u64 > MOST {
+        return Err(Error::new(ErrorKind::Image, "the file is too large for a picture"));
+    }
+    Ok(bytes)
 }
 
 /// A decoder for bytes that a [`Frame`] may come from, its header checked.

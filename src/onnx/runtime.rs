@@ -1,5 +1,7 @@
 //! The ONNX Runtime library, loaded once per process.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -67,7 +69,12 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
     let path = match named {
         Some(path) => {
             if !path.exists() {
-                return Err(missing(&format!("there is no file {}", path.display())));
+                return Err(unusable(&format!("there is no file {}", path.display())));
+            }
+            // The loader looks up a relative path in other places than the current folder.
+            let path = std::path::absolute(&path).map_err(|e| Error::io("find", &path, e))?;
+            if is_cut_short(&path) {
+                return Err(unusable(&format!("{} is cut short", path.display())));
             }
             path
         }
@@ -85,7 +92,13 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
             ErrorKind::Runtime,
             format!("{} is a library, but not ONNX Runtime; {ADVICE}", path.display()),
         ),
-        other => missing(&format!("{} cannot be loaded", path.display())).with_source(other),
+        ort::LoadDynamicError::Dlopen { error, path } => {
+            // The system's loader has the file and what is wrong with it in its own words.
+            let cause = std::error::Error::source(&error)
+                .map_or_else(|| format!("{}: {error}", path.display()), |e| e.to_string());
+            unusable(&cause)
+        }
+        other => unusable(&format!("{}: {other}", path.display())),
     })?;
     let environment = builder
         .with_name("weakrest")
@@ -99,14 +112,33 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
 
 const ADVICE: &str = "run `make runtime`, or give its path with --onnxruntime FILE or in ORT_DYLIB_PATH";
 
-fn missing(what: &str) -> Error {
-    Error::new(ErrorKind::Runtime, format!("ONNX Runtime was not found: {what}; {ADVICE}"))
+fn unusable(what: &str) -> Error {
+    Error::new(ErrorKind::Runtime, format!("ONNX Runtime cannot be loaded: {what}; {ADVICE}"))
+}
+
+/// Whether a library ends before the table that its header puts last, as after an interrupted copy. The system's loader
+/// does not look, and ends the process by a signal. What is no 64-bit library is left to the loader.
+fn is_cut_short(path: &Path) -> bool {
+    const ELF_64_BIT_LITTLE_ENDIAN: &[u8] = b"\x7fELF\x02\x01";
+    let look = || -> std::io::Result<bool> {
+        let mut file = File::open(path)?;
+        let mut header = [0u8; 64];
+        file.read_exact(&mut header)?;
+        if !header.starts_with(ELF_64_BIT_LITTLE_ENDIAN) {
+            return Ok(false);
+        }
+        let number =
+            |at: usize, bytes: usize| header[at..at + bytes].iter().rfold(0, |n, &b| n << 8 | u64::from(b));
+        let (start, size, count) = (number(40, 8), number(58, 2), number(60, 2));
+        Ok(start.saturating_add(size * count) > file.metadata()?.len())
+    };
+    look().unwrap_or(false)
 }
 
 fn beside_executable() -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
     let folder = executable.parent()?;
-    [".", "../lib", "../lib/weakrest", "../onnxruntime"]
+    ["", "../lib", "../lib/weakrest", "../onnxruntime"]
         .iter()
         .map(|relative| folder.join(relative).join(LIBRARY))
         .find(|file| file.exists())

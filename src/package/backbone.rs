@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::verified;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::imaging::Geometry;
 
 /// The manifest beside a network. See `models/README.md` for each key.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -87,18 +87,33 @@ impl Backbone {
     /// hash is not the manifest's, or the format is unknown.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let manifest = path.with_extension("toml");
-        let read = |p: &Path| std::fs::read(p).map_err(|e| Error::io("read", p, e));
+        let (manifest, network) = (path.with_extension("toml"), path.with_extension("onnx"));
+        let read = |file: &Path| {
+            std::fs::read(file).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => Error::new(
+                    ErrorKind::Model,
+                    format!(
+                        "there is no {}; a network is two files, {} and {}",
+                        file.display(),
+                        network.display(),
+                        manifest.display()
+                    ),
+                ),
+                _ => Error::io("read", file, e),
+            })
+        };
+        let onnx = read(&network)?;
         let text = String::from_utf8_lossy(&read(&manifest)?).into_owned();
-        let onnx = read(&path.with_extension("onnx"))?;
-        let mut backbone = Self::assemble(&text, onnx, String::new())
-            .map_err(|e| e.within(&manifest.display().to_string()))?;
+        let mut backbone =
+            Self::assemble(&text, onnx, String::new()).map_err(|e| e.within(manifest.display()))?;
         backbone.license = match &backbone.manifest.license_file {
             None => format!("{}: {}\n", backbone.manifest.source, backbone.manifest.license),
             Some(name) => {
-                let text = verified::read(files::parent(path), name, None).map_err(|e| {
-                    let message = format!("the license {name} of {} cannot be read", path.display());
-                    Error::new(ErrorKind::Model, message).with_source(e)
+                let only_a_name = Path::new(name).file_name() == Some(name.as_ref());
+                let text = std::fs::read(files::parent(path).join(name)).ok().filter(|_| only_a_name);
+                let text = text.ok_or_else(|| {
+                    let wrong = format!("license_file is {name:?}; there is no such file beside the network");
+                    Error::new(ErrorKind::Model, wrong).within(manifest.display())
                 })?;
                 String::from_utf8_lossy(&text).into_owned()
             }
@@ -133,6 +148,14 @@ impl Backbone {
                 manifest.channels
             )));
         }
+        let geometry = Geometry {
+            longest_side: manifest.multiple.min(Geometry::MAX_LONGEST_SIDE),
+            multiple: manifest.multiple,
+            stride: manifest.stride,
+            mean: manifest.mean,
+            std: manifest.std,
+        };
+        geometry.validate().map_err(|e| model(e.reason()))?;
         if files::sha256(&onnx) != manifest.sha256 {
             return Err(model(
                 "the ONNX file is not the one the manifest was made for (its SHA-256 differs)".into(),

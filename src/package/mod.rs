@@ -98,13 +98,17 @@ impl Package {
     /// bank holds NaN. Messages name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let root = path.as_ref();
-        Self::read(root).map_err(|e| e.within(&root.display().to_string()))
+        Self::read(root).map_err(|e| e.within(root.display()))
     }
 
     fn read(root: &Path) -> Result<Self> {
         if !root.is_dir() {
-            let what = if root.exists() { "is not a directory" } else { "does not exist" };
-            return Err(damaged(format!("a package is a directory, and this {what}")));
+            let what =
+                if root.exists() { "a package is a folder, not a file" } else { "there is no such package" };
+            return Err(damaged(what.into()));
+        }
+        if root.join(MANIFEST).symlink_metadata().is_err() {
+            return Err(damaged(format!("{MANIFEST} is missing, so this is no package, or not all of it")));
         }
         let text = verified::read(root, MANIFEST, None)?;
         let hash = files::sha256(&text);

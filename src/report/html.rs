@@ -3,17 +3,17 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
-use tempfile::NamedTempFile;
 
 use super::chart::{self, Lane};
 use super::overlay::{COLDEST, HOTTEST, heat, ratio};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::inspector::{Inspection, Region, StageTimes, Verdict};
 
 /// Longest side of an embedded picture: two of them fill a wide screen, and a report of a thousand parts still opens.
@@ -239,7 +239,7 @@ impl ReportWriter {
         if path.is_dir() {
             return Err(Error::io("write", &path, io::ErrorKind::IsADirectory.into()));
         }
-        let spool = tempfile::tempfile_in(folder_of(&path)).map_err(|e| Error::io("write", &path, e))?;
+        let spool = tempfile::tempfile_in(files::parent(&path)).map_err(|e| Error::io("write", &path, e))?;
         Ok(ReportWriter { path, spool: BufWriter::new(spool), end: 0, cards: Vec::new() })
     }
 
@@ -282,7 +282,7 @@ impl ReportWriter {
         }
         let write = || -> io::Result<()> {
             let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
-            let mut out = BufWriter::new(new_file(folder_of(&path))?);
+            let mut out = BufWriter::new(files::new_file(files::parent(&path))?);
             write_head(&mut out, report, &cards)?;
             for card in &cards {
                 spool.seek(SeekFrom::Start(card.start))?;
@@ -296,22 +296,6 @@ impl ReportWriter {
         };
         write().map_err(|e| Error::io("write", &path, e))
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A temporary file that, once it has its name, others may read as they may any other file: temporary files are
-/// private by default.
-fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.prefix(".report-").suffix(".part").tempfile_in(folder)
 }
 
 /// Text that can stand anywhere in the page, attribute values included.
@@ -641,6 +625,8 @@ fn milliseconds(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::inspector::AnomalyMap;
 

@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use weakrest::ErrorKind;
 use weakrest::package::{bank_from_bytes, bytes_from_bank};
-use weakrest::posfar::{Bank, Matching, Parameters, TokenStore, fit};
+use weakrest::posfar::{Bank, CoresetScope, Matching, Parameters, TokenStore, fit};
 
 use crate::support::Copy;
 
@@ -18,6 +18,7 @@ type Arrays = HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 fn parameters() -> Parameters {
     Parameters {
         matching: Matching::Soft { weight: 0.1 },
+        coreset: CoresetScope::Image,
         coreset_share: 1.0,
         coreset_floor: 0,
         projection: 4,

@@ -1,0 +1,142 @@
+//! Writes the files that fuzzing starts with:
+//!
+//! ```text
+//! cargo run --manifest-path fuzz/Cargo.toml --example seeds
+//! ```
+
+use std::error::Error;
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{DynamicImage, ImageFormat};
+use ndarray::Array2;
+use weakrest::package::bytes_from_bank;
+use weakrest::posfar::{Matching, Parameters, TokenStore, fit};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let write = |name: &str, bytes: &[u8]| -> std::io::Result<()> {
+        let file = seeds.join(name);
+        fs::create_dir_all(file.parent().unwrap_or(&seeds))?;
+        fs::write(file, bytes)
+    };
+
+    let gray = DynamicImage::new_luma8(5, 4);
+    let kinds = [
+        ("gray8", gray.clone()),
+        ("gray16", DynamicImage::new_luma16(5, 4)),
+        ("rgb8", DynamicImage::new_rgb8(5, 4)),
+        ("rgba8", DynamicImage::new_rgba8(5, 4)),
+        ("rgb16", DynamicImage::new_rgb16(5, 4)),
+    ];
+    let formats = [
+        (ImageFormat::Png, "png"),
+        (ImageFormat::Jpeg, "jpg"),
+        (ImageFormat::Bmp, "bmp"),
+        (ImageFormat::Tiff, "tif"),
+    ];
+    for (kind, picture) in &kinds {
+        for (format, ending) in formats {
+            let mut bytes = Cursor::new(Vec::new());
+            // Not every format holds every kind.
+            if picture.write_to(&mut bytes, format).is_ok() {
+                write(&format!("picture/{kind}.{ending}"), bytes.get_ref())?;
+            }
+        }
+    }
+
+    let parameters = Parameters {
+        matching: Matching::Soft { weight: 0.1 },
+        coreset: weakrest::posfar::CoresetScope::Image,
+        coreset_share: 0.5,
+        coreset_floor: 0,
+        projection: 4,
+        variance: 0.9,
+        retrieval_channels: 3,
+        retrieval_components: 1,
+        images: 2,
+        seed: 0,
+    };
+    let mut store = TokenStore::default();
+    for image in 0..2 {
+        let features = Array2::from_shape_fn((6, 4), |(i, j)| ((i * 7 + j * 5 + image * 3) % 11) as f32);
+        store.push(features.view(), (2, 3))?;
+    }
+    if let Some(bank) = fit(&store, &parameters, &mut |_, _| true)? {
+        write("bank/small.safetensors", &bytes_from_bank(&bank)?)?;
+    }
+
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/onnx");
+    for name in ["rank-3-input.onnx", "gray-input.onnx"] {
+        write(&format!("onnx/{name}"), &fs::read(tests.join(name))?)?;
+    }
+    // An initializer whose numbers are in a file called "weights", and the same as a function's default attribute.
+    let tensor = b"\x08\x01\x10\x01B\x01wj\x13\n\x08location\x12\x07weightsp\x01";
+    let wrap = |tag: u8, content: &[u8]| [&[tag << 3 | 2, content.len() as u8], content].concat();
+    write("onnx/initializer", &wrap(7, &wrap(5, tensor)))?;
+    let function = wrap(11, &[b"\n\x01a".as_slice(), &wrap(5, tensor)].concat());
+    write("onnx/function", &[&[0xca, 0x01, function.len() as u8], function.as_slice()].concat())?;
+
+    write("manifest/package.toml", MANIFEST.as_bytes())?;
+    Ok(())
+}
+
+const MANIFEST: &str = r#"format = 1
+product = "stripes"
+made_by = "weakrest 0.1.0"
+images = 8
+
+[input]
+color = "rgb"
+size = "96x64"
+
+[geometry]
+longest_side = 64
+multiple = 16
+stride = 8
+mean = [0.5, 0.5, 0.5]
+std = [0.5, 0.5, 0.5]
+
+[backbone]
+name = "net"
+source = "somewhere"
+license = "MIT"
+channels = 4
+taps = [4, 8]
+
+[posfar]
+coreset = "image"
+coreset_share = 0.1
+coreset_floor = 100
+projection = 64
+variance = 0.95
+retrieval_channels = 2
+retrieval_components = 2
+images = 32
+seed = 0
+
+[posfar.matching]
+rule = "soft"
+weight = 0.1
+
+[map]
+sigma = 0.5
+window = 2
+
+[threshold]
+value = 1.5
+false_reject_rate = 0.01
+rule = "tail"
+images = 8
+promised_rate = 0.11
+scores = [0.5, 0.7, 1.0]
+
+[[golden]]
+file = "golden/ordinary.png"
+score = 0.7
+
+[files."bank.safetensors"]
+sha256 = "00"
+bytes = 1
+"#;

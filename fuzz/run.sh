@@ -1,0 +1,17 @@
+#!/bin/sh
+# Fuzzes every target for some seconds, on a machine with stable Rust and gcc: ./fuzz/run.sh SECONDS [TARGET ...]
+#
+# Needs `cargo install cargo-fuzz --locked`. RUSTC_BOOTSTRAP lets the stable compiler count which branches were
+# taken; sanitizers would need a nightly one, and find little in a program without unsafe code of its own.
+set -eu
+cd "$(dirname "$0")/.."
+seconds=${1:?usage: $0 SECONDS [TARGET ...]}
+shift
+[ $# -gt 0 ] || set -- manifest bank onnx picture
+command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2; exit 2; }
+export RUSTC_BOOTSTRAP=1
+for target in "$@"; do
+    mkdir -p "fuzz/corpus/$target"
+    cargo fuzz run -s none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+        -max_total_time="$seconds" -max_len=16384 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1
+done
