@@ -1,14 +1,19 @@
-//! The whole of it: `cargo run --release --example inspect_one -- PACKAGE PICTURE`
+//! Judges one picture: `cargo run --example inspect_one -- PACKAGE PICTURE`.
 
-use weakrest::{Frame, Inspector};
+use std::path::Path;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(package), Some(picture)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: inspect_one PACKAGE PICTURE".into());
-    };
-    let inspection = Inspector::open(package)?.inspect(&Frame::open(picture)?)?;
-    println!("{}: score {:.3}, threshold {:.3}", inspection.verdict, inspection.score, inspection.threshold);
+use weakrest::{Frame, Inspection, Inspector, Result};
+
+/// All that it takes. Who judges many pictures keeps the inspector: opening it checks every file of the package.
+pub fn inspect_one(package: &Path, picture: &Path) -> Result<Inspection> {
+    Inspector::open(package)?.inspect(&Frame::open(picture)?)
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let [package, picture] = arguments.as_slice() else { panic!("usage: inspect_one PACKAGE PICTURE") };
+    let inspection = inspect_one(package.as_ref(), picture.as_ref())?;
+    println!("{} (score {:.2}, threshold {:.2})", inspection.verdict, inspection.score, inspection.threshold);
     for region in &inspection.regions {
         println!("  {}×{} at {},{}", region.width, region.height, region.x, region.y);
     }

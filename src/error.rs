@@ -42,7 +42,6 @@ impl ErrorKind {
 
 /// A failure: a kind, where it happened if that is known, a message that says what to do, and the cause if there is
 /// one.
-#[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     place: Option<String>,
@@ -119,6 +118,13 @@ impl fmt::Display for Error {
             write!(f, "{place}: ")?;
         }
         f.write_str(&self.message)
+    }
+}
+
+/// As a `main` that returns an error shows it, and `unwrap`: for people, too.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.chain(), self.kind)
     }
 }
 

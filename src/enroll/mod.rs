@@ -149,10 +149,6 @@ pub fn enroll(
     progress: Progress,
 ) -> Result<Option<Enrollment>> {
     settings.validate()?;
-    let parameters = settings.posfar(backbone);
-    parameters.validate()?;
-    let map = settings.map();
-    map.validate()?;
     let geometry = Geometry {
         longest_side: settings.longest_side,
         multiple: backbone.manifest.multiple,
@@ -161,6 +157,10 @@ pub fn enroll(
         std: backbone.manifest.std,
     };
     geometry.validate()?;
+    let parameters = settings.posfar(backbone);
+    parameters.validate()?;
+    let map = settings.map();
+    map.validate()?;
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
     let name = &backbone.manifest.name;
     let network = Network::from_bytes(runtime, &backbone.onnx, options.network_threads())

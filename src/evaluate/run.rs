@@ -1,7 +1,7 @@
 //! Inspecting a labeled category and summing up.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::inspector::{Inspection, Inspector, StageTimes};
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     /// The picture.
+    #[serde(serialize_with = "as_text")]
     pub image: PathBuf,
     /// The kind of defect; `None` for a good part.
     pub defect: Option<String>,
@@ -50,6 +51,15 @@ impl KindCount {
         };
         counts.into_iter().map(count).collect()
     }
+}
+
+/// Not every file name can be written as JSON.
+fn as_text<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
+}
+
+fn as_texts<S: serde::Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(paths.iter().map(|path| path.display().to_string()))
 }
 
 /// Milliseconds below which half and 95 % of the frames stayed.
@@ -125,6 +135,7 @@ pub struct CategoryResult {
     pub outcomes: Vec<Outcome>,
     /// Pictures that were left out because they are labeled defective but their mask is empty: neither good nor
     /// defective.
+    #[serde(serialize_with = "as_texts")]
     pub left_out: Vec<PathBuf>,
 }
 

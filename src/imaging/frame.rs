@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
+use image::codecs::bmp::BmpDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -91,7 +92,7 @@ impl Frame {
         let bytes = read(path).map_err(|e| e.within(path.display()))?;
         let (decoder, orientation) = open_decoder(&bytes).map_err(|e| e.within(path.display()))?;
         let (width, height) = decoder.dimensions();
-        let color = if decoder.color_type().has_color() { Color::Rgb } else { Color::Gray };
+        let color = color_of(&bytes, decoder.color_type());
         let upright = !matches!(
             orientation,
             Orientation::Rotate90
@@ -111,7 +112,7 @@ impl Frame {
         let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
         picture.apply_orientation(orientation);
 
-        let color = if picture.color().has_color() { Color::Rgb } else { Color::Gray };
+        let color = color_of(bytes, picture.color());
         let (width, height) = (picture.width(), picture.height());
         let pixels = match color {
             Color::Gray => picture.into_luma8().into_raw(),
@@ -163,6 +164,22 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::new(ErrorKind::Image, "the file is too large for a picture"));
     }
     Ok(bytes)
+}
+
+/// What a picture shows. `decoded` is what its decoder makes of it: that of BMP always makes color.
+fn color_of(bytes: &[u8], decoded: ColorType) -> Color {
+    match decoded.has_color() && !is_gray_bmp(bytes) {
+        true => Color::Rgb,
+        false => Color::Gray,
+    }
+}
+
+/// Whether a BMP has a palette of nothing but grays, the format's only way to be gray.
+fn is_gray_bmp(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"BM")
+        && BmpDecoder::new(Cursor::new(bytes)).is_ok_and(|bmp| {
+            bmp.get_palette().is_some_and(|colors| colors.iter().all(|[r, g, b]| r == g && g == b))
+        })
 }
 
 /// A decoder for bytes that a [`Frame`] may come from, its header checked.

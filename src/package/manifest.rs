@@ -170,22 +170,20 @@ pub struct FileInfo {
     pub bytes: u64,
 }
 
-/// Refuses a format that this version does not know, before anything else of the manifest is read.
+/// Refuses a format that this version does not know. Text without any format is left to [`Manifest::parse`].
 pub(super) fn check_format(text: &str) -> Result<()> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
-    let version: Version = toml::from_str(text)
-        .map_err(|e| damaged("package.toml is not a package's manifest".into()).with_source(e))?;
-    if version.format != FORMAT {
-        return Err(damaged(format!(
+    match toml::from_str::<Version>(text) {
+        Ok(version) if version.format != FORMAT => Err(damaged(format!(
             "the package has format {}, and this program reads format {FORMAT}; use the program's version that made it, \
              or enroll again",
             version.format
-        )));
+        ))),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl Manifest {

@@ -1,0 +1,593 @@
+//! `weakrest enroll` as a user runs it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use image::{DynamicImage, ImageFormat};
+
+use crate::common::*;
+
+#[test]
+fn twelve_good_parts_become_a_package() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 12);
+    let package = folder.path("disc.weakrest");
+    let ran = enroll(&good, &package, &[]).exits(0).prints(&[
+        "disc.weakrest: 12 good pictures enrolled in",
+        "bank       672 of 672 tokens",
+        "threshold",
+        "12 good images alone can promise no less than 7.69 %",
+        "99 images would promise it",
+        "Look at the strangest ones",
+    ]);
+    assert_eq!(ran.err, "");
+    let strangest: Vec<&str> = ran.out.lines().filter(|l| l.ends_with(".png")).collect();
+    assert_eq!(strangest.len(), 3, "{ran}");
+    assert!(strangest.is_sorted_by(|a, b| a >= b), "the strangest comes first\n{ran}");
+    let names = [
+        "backbone-license.txt",
+        "backbone.onnx",
+        "bank.safetensors",
+        "golden/ordinary.png",
+        "golden/painted.png",
+        "golden/strangest.png",
+        "package.sha256",
+        "package.toml",
+    ];
+    assert_eq!(files(&package), names.map(Path::new));
+    let around: Vec<_> = folder.contents().into_keys().filter(|p| p.components().count() == 1).collect();
+    assert_eq!(around, ["disc.weakrest", "good"].map(Path::new), "something else was left behind");
+    weakrest!("package", "show", package).exits(0).prints(&["product         disc\n"]);
+}
+
+#[test]
+fn the_summary_is_json_for_machines() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 6);
+    folder.file("good/empty.png", b"");
+    let package = folder.path("p");
+    let ran = enroll(&good, &package, &["--json", "--skip-bad", "--product", "Copper disc"]).exits(0);
+    let summary = ran.json();
+    let keys: Vec<&str> = summary.as_object().unwrap().keys().map(String::as_str).collect();
+    let documented = [
+        "bank_tokens",
+        "bytes",
+        "hash",
+        "images",
+        "package",
+        "promise",
+        "scores",
+        "seconds",
+        "sees_painted_square",
+        "skipped",
+        "threshold",
+        "tokens",
+    ];
+    assert_eq!(keys, documented);
+    assert_eq!(summary["images"], 6);
+    assert_eq!(summary["scores"].as_array().unwrap().len(), 6);
+    assert_eq!(summary["sees_painted_square"], true);
+    assert_eq!(summary["skipped"][0]["reason"], "the file is empty");
+    assert!(summary["skipped"][0]["path"].as_str().unwrap().ends_with("good/empty.png"));
+    assert_eq!(summary["threshold"]["false_reject_rate"], 0.01);
+    let shown = weakrest!("package", "show", package, "--json").exits(0).json();
+    assert_eq!(shown["hash"], summary["hash"]);
+    assert_eq!(shown["manifest"]["product"], "Copper disc");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_for_any_number_of_threads() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 12);
+    // So few tokens would all be kept, and nothing random be left.
+    let thin = ["--coreset-floor", "50", "--coreset-share", "0.2", "--product", "disc"];
+    let with = |name: &str, more: &[&str]| {
+        let package = folder.path(name);
+        Ran::of(enroll_command(&good, &package).args(thin).args(more)).exits(0);
+        contents(&package)
+    };
+    let one = with("one", &["--threads", "1"]);
+    assert_eq!(one, with("two", &["--threads", "2"]));
+    assert_eq!(one, with("seven", &["--threads", "7", "--seed", "0"]));
+    assert_ne!(one, with("other", &["--threads", "2", "--seed", "1"]));
+}
+
+#[test]
+fn gray_and_color_of_8_and_16_bits_come_in_every_format() {
+    let folder = Folder::new();
+    type Convert = fn(DynamicImage) -> DynamicImage;
+    let kinds: [(&str, &str, Convert); 4] = [
+        ("gray8", "gray", |p| DynamicImage::ImageLuma8(p.into_luma8())),
+        ("gray16", "gray", |p| DynamicImage::ImageLuma16(p.into_luma16())),
+        ("color8", "color", |p| DynamicImage::ImageRgb8(p.into_rgb8())),
+        ("color16", "color", |p| DynamicImage::ImageRgb16(p.into_rgb16())),
+    ];
+    for (kind, color, converted) in kinds {
+        let formats: &[&str] =
+            if kind.ends_with("16") { &["png", "tiff"] } else { &["png", "tiff", "bmp", "jpg"] };
+        for format in formats {
+            let name = format!("{kind}-{format}");
+            for seed in 0..4 {
+                folder.picture(format!("{name}/{seed}.{format}"), &converted(part(seed)));
+            }
+            let package = folder.path(format!("{name}.weakrest"));
+            enroll(&folder.path(&name), &package, &[]).exits(0);
+            weakrest!("package", "show", package)
+                .exits(0)
+                .prints(&[&format!("4 good pictures, {color}, 96x80")]);
+            let unseen = folder.picture(format!("unseen/{name}.{format}"), &converted(part(50)));
+            let dented = folder.picture(format!("dented/{name}.{format}"), &converted(dented_part(50)));
+            weakrest!("inspect", package, unseen).exits(0);
+            // Four pictures leave the threshold wide, so the two are only compared.
+            let lines = weakrest!("inspect", package, unseen, dented, "--json").json_lines();
+            let scores: Vec<f64> = lines.iter().map(|l| l["score"].as_f64().unwrap()).collect();
+            assert!(scores[1] > 2.0 * scores[0], "{name}: {scores:?}");
+        }
+    }
+}
+
+#[test]
+fn formats_may_be_mixed_and_their_endings_are_not_believed() {
+    let folder = Folder::new();
+    for (i, format) in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff].into_iter().enumerate() {
+        folder.file(format!("good/{i}.JPEG"), &encoded(&part(i as u64), format));
+    }
+    folder.file("good/notes.txt", b"not counted");
+    folder.file("good/.hidden.png", b"not counted either");
+    folder.folder("good/folder.png");
+    enroll(&folder.path("good"), &folder.path("p"), &[]).exits(0).prints(&["3 good pictures enrolled"]);
+}
+
+#[test]
+fn file_names_need_not_be_unicode() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let name = |bytes: &[u8]| Path::new("good parts").join(OsStr::from_bytes(bytes));
+    for (seed, bytes) in
+        [b"caf\xe9.png".as_slice(), b"caf\xea.png", "Schr\u{e4}g \u{2603}.png".as_bytes()].iter().enumerate()
+    {
+        folder.file(name(bytes), &encoded(&part(seed as u64), ImageFormat::Png));
+    }
+    folder.file(name(b"caf\xeb.png"), b"");
+    let (images, package) = (folder.path("good parts"), folder.path(OsStr::from_bytes(b"d\xefsc")));
+    enroll(&images, &package, &[]).exits(3).says(&["caf\u{fffd}.png: the file is empty"]);
+    let ran = enroll(&images, &package, &["--skip-bad", "--json"]).exits(0);
+    assert_eq!(ran.json()["images"], 3);
+    let lines = weakrest!("inspect", package, images, "--json").exits(3).json_lines();
+    let verdicts: Vec<&str> = lines.iter().map(|l| l["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["pass", "pass", "pass", "fault"]);
+    let overlays = folder.path("overlays");
+    weakrest!("inspect", package, images, "--overlays", overlays, "--report", folder.path("r.html")).exits(3);
+    assert_eq!(files(&overlays).len(), 3, "each picture has its own overlay");
+}
+
+#[test]
+fn a_package_is_replaced_only_when_told_to() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 20, 4);
+    let package = folder.package("disc.weakrest");
+    let before = folder.contents();
+    enroll(&good, &package, &[]).exits(2).says(&["disc.weakrest exists; add --overwrite to replace it"]);
+    assert_eq!(folder.contents(), before);
+    enroll(&good, &package, &["--overwrite"]).exits(0).prints(&["4 good pictures enrolled"]);
+    weakrest!("package", "show", package).exits(0).prints(&["4 good pictures"]);
+    let names = |all: &std::collections::BTreeMap<_, _>| all.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&folder.contents()), names(&before), "something of the old package was left");
+}
+
+#[test]
+fn what_is_no_package_is_never_replaced() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 3);
+    folder.file("file", b"mine");
+    folder.file("notes/notes.txt", b"mine");
+    let before = folder.contents();
+    for (output, says) in [
+        ("file", "file exists and is not a package; choose another name"),
+        ("notes", "notes exists and is not a package; choose another name"),
+        ("no/such/disc", "no/such does not exist; create it first"),
+        ("file/disc", "file does not exist; create it first"),
+        ("..", "cannot be the name of a package"),
+    ] {
+        for more in [&[][..], &["--overwrite"]] {
+            enroll(&good, &folder.path(output), more).exits(2).says(&["error: ", says]);
+            assert_eq!(folder.contents(), before, "{output}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_without_enough_pictures_is_a_usage_error() {
+    let folder = Folder::new();
+    folder.folder("empty");
+    folder.file("other/readme.txt", b"");
+    folder.good_parts("one", 0, 1);
+    folder.good_parts("bottle/train/good", 0, 2);
+    let before = folder.contents();
+    for (images, says) in [
+        ("empty", "there are no pictures in"),
+        ("other", "there are no pictures in"),
+        ("missing", "there is no folder"),
+        ("one/00.png", "there is no folder"),
+        ("one", "one picture cannot tell what varies between good parts; take at least 2, better 20 or more"),
+        ("bottle", "bottle/train/good?"),
+    ] {
+        let ran =
+            enroll(&folder.path(images), &folder.path("package"), &[]).exits(2).says(&["error: ", says]);
+        assert!(images == "one" || ran.err.contains(folder.path(images).to_str().unwrap()), "{ran}");
+        assert_eq!(ran.out, "");
+    }
+    assert_eq!(folder.contents(), before);
+}
+
+#[test]
+fn pictures_that_cannot_be_used_are_listed() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    let bad = bad_pictures();
+    let (told_by_header, told_by_decoding) = bad.split_at(bad.len() - 2);
+    for pictures in [told_by_header, told_by_decoding] {
+        for (name, bytes, _) in pictures {
+            folder.file(format!("good/{name}"), bytes);
+        }
+        let before = folder.contents();
+        let ran = enroll(&good, &folder.path("package"), &[]).exits(3).says(&[&format!(
+            "error: {} pictures cannot be enrolled; fix or remove them, or add --skip-bad:\n",
+            pictures.len()
+        )]);
+        let lines: Vec<&str> = ran.err.lines().skip(1).collect();
+        assert_eq!(lines.len(), pictures.len(), "{ran}");
+        for (name, _, says) in pictures {
+            let path = folder.path(format!("good/{name}"));
+            let line = lines.iter().find(|l| l.starts_with(&format!("  {}: ", path.display()))).unwrap();
+            assert!(line.contains(says), "{line}");
+            assert_eq!(line.matches(name).count(), 1, "{line}");
+        }
+        assert_eq!(folder.contents(), before);
+        for (name, _, _) in pictures {
+            std::fs::remove_file(folder.path(format!("good/{name}"))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn pictures_that_cannot_be_used_are_skipped_when_asked_to() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    for (name, bytes, _) in bad_pictures() {
+        folder.file(format!("good/{name}"), &bytes);
+    }
+    let gray = DynamicImage::ImageLuma8(part(9).into_luma8());
+    folder.picture("good/gray.png", &gray);
+    folder.picture("good/small.png", &part_of_size(9, 48, 40));
+    std::fs::copy(good.join("02.png"), good.join("twice.png")).unwrap();
+    let ran =
+        enroll(&good, &folder.path("p"), &["--skip-bad"]).exits(0).prints(&["4 good pictures enrolled"]);
+    let expected = bad_pictures().into_iter().map(|(name, _, says)| (name, says)).chain([
+        ("gray.png", "gray instead of color"),
+        ("small.png", "48×40 pixels instead of 96×80"),
+        ("twice.png", "the same picture as"),
+    ]);
+    let mut count = 0;
+    for (name, says) in expected {
+        let start = format!("left out: {}: ", good.join(name).display());
+        let line = ran.err.lines().find(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("{name}\n{ran}"));
+        assert!(line.contains(says), "{line}");
+        count += 1;
+    }
+    assert_eq!(ran.err.lines().count(), count, "{ran}");
+}
+
+#[test]
+fn too_few_usable_pictures_come_with_the_list_of_the_others() {
+    let folder = Folder::new();
+    folder.file("bad/0.png", b"");
+    folder.file("bad/1.png", b"");
+    let enrolled = || enroll(&folder.path("bad"), &folder.path("p"), &["--skip-bad"]).exits(3);
+    enrolled().says(&["none of 2 pictures can be enrolled", "bad/0.png: the file is empty", "bad/1.png"]);
+    folder.picture("bad/2.png", &part(0));
+    enrolled()
+        .says(&["only one of 3 pictures can be enrolled; take at least 2", "bad/1.png: the file is empty"]);
+    assert!(!folder.path("p").exists());
+}
+
+#[test]
+fn a_long_list_is_cut() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 2);
+    for i in 0..14 {
+        folder.file(format!("good/bad{i:02}.png"), b"");
+    }
+    let ran = enroll(&good, &folder.path("p"), &[]).exits(3).says(&[
+        "14 pictures cannot be enrolled",
+        "bad09.png",
+        "… and 4 more",
+    ]);
+    assert!(!ran.err.contains("bad10.png"), "{ran}");
+}
+
+#[test]
+fn pictures_must_be_of_one_color_and_size() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    folder.picture("good/gray.png", &DynamicImage::ImageLuma8(part(9).into_luma8()));
+    enroll(&good, &folder.path("p"), &[]).exits(3).says(&[
+        "error: a picture cannot be enrolled; fix or remove it, or add --skip-bad:\n",
+        "good/gray.png: gray instead of color\n",
+    ]);
+    // Of any size does not mean of any color.
+    let ran = enroll(&good, &folder.path("p"), &["--any-size"]).exits(3).says(&["gray instead of color"]);
+    assert!(!ran.err.contains("Add --any-size"), "{ran}");
+    std::fs::remove_file(good.join("gray.png")).unwrap();
+
+    folder.picture("good/wide.png", &part_of_size(9, 120, 80));
+    let sizes = ["good/wide.png: 120×80 pixels instead of 96×80\n", "sizes on purpose? Add --any-size."];
+    enroll(&good, &folder.path("p"), &[]).exits(3).says(&sizes);
+    assert!(!folder.path("p").exists());
+    enroll(&good, &folder.path("p"), &["--any-size"]).exits(0).prints(&["5 good pictures enrolled"]);
+    weakrest!("package", "show", folder.path("p")).exits(0).prints(&["5 good pictures, color, any"]);
+}
+
+#[test]
+fn the_same_picture_twice_is_told() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 3);
+    // Equal pixels in another format.
+    folder.picture("good/copy.bmp", &part(1));
+    let first = good.join("01.png");
+    enroll(&good, &folder.path("p"), &[]).exits(3).says(&[
+        "good/copy.bmp",
+        "the same picture as",
+        "good/01.png",
+        first.to_str().unwrap(),
+    ]);
+}
+
+#[test]
+fn impossible_settings_are_usage_errors_that_name_them() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 3);
+    let before = folder.contents();
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("--false-reject-rate", &["0", "100", "-1", "500", "nan", "inf", "one"], "above 0 and below 100"),
+        ("--coreset-share", &["0", "2", "-0.1", "nan", "inf"], "above 0 and at most 1"),
+        ("--coreset-floor", &["-1", "0.5", "many"], "invalid value"),
+        ("--size", &["1", "15", "4097", "100000"], "must be 16 to 4096 pixels, not"),
+        ("--size", &["-1", "big", "99999999999"], "invalid value"),
+        ("--similar", &["0", "-1", "nan"], "of at least 1"),
+        ("--threads", &["0", "-1", "1000000", "two"], "must be 1 to 1024"),
+        ("--sigma", &["-1", "nan", "inf", "1e9"], "of at least 0 and at most 256"),
+        ("--score-window", &["0", "-1", "nan", "inf", "1e30"], "above 0 and at most 4096"),
+        ("--position-weight", &["-1", "nan", "inf", "1e30"], "of at least 0 and at most 100"),
+        ("--window-reach", &["0", "-1", "nan", "inf"], "above 0 and at most 1"),
+        ("--seed", &["-1", "x"], "invalid value"),
+        ("--matching", &["hard"], "[possible values: soft, window]"),
+    ];
+    for (option, values, says) in cases {
+        for value in *values {
+            let mut command = Command::new(PROGRAM);
+            let paths = [good.as_os_str(), folder.path("p").as_os_str()].map(ToOwned::to_owned);
+            command.arg("enroll").arg("--images").arg(&paths[0]).arg("--output").arg(&paths[1]);
+            let ran = Ran::of(command.args([option, value])).exits(2).says(&["error: ", says, value]);
+            // The size's limits come from the network, which knows no options.
+            assert!(*option == "--size" || ran.err.contains(option), "{ran}");
+        }
+    }
+    weakrest!("enroll", "--images", good).exits(2).says(&["--output <PACKAGE>"]);
+    weakrest!("enroll", "--output", folder.path("p")).exits(2).says(&["--images <DIR>"]);
+    weakrest!("enroll", "--imagse", good).exits(2).says(&["--imagse", "--images"]);
+    assert_eq!(folder.contents(), before);
+}
+
+#[test]
+fn settings_at_their_limits_work() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    let cases: [&[&str]; 8] = [
+        &["--size", "16"],
+        &["--size", "64", "-k", "4294967295", "--coreset-floor", "0", "--coreset-share", "1"],
+        &["--size", "64", "--false-reject-rate", "99.9"],
+        &["--size", "64", "--false-reject-rate", "0.0001"],
+        &["--size", "64", "--sigma", "0", "--score-window", "4096"],
+        &["--size", "64", "--sigma", "256", "--score-window", "0.1"],
+        &["--size", "64", "--position-weight", "0", "-k", "1"],
+        &["--size", "64", "--matching", "window", "--window-reach", "0.001"],
+    ];
+    for (i, settings) in cases.iter().enumerate() {
+        let package = folder.path(format!("p{i}"));
+        let mut command = Command::new(PROGRAM);
+        command.arg("enroll").arg("--images").arg(&good).arg("--output").arg(&package);
+        let ran = Ran::of(command.args(*settings)).exits(0);
+        weakrest!("package", "verify", package).exits(0);
+        assert!(!ran.out.contains("NaN") && !ran.out.contains("inf"), "{ran}");
+    }
+    // Hardly any tokens leave nothing to compare a picture with.
+    enroll(
+        &good,
+        &folder.path("p"),
+        &["--coreset", "bank", "--coreset-floor", "0", "--coreset-share", "0.000001"],
+    )
+    .exits(2)
+    .says(&["leave-one-out needs the tokens of at least two images"]);
+}
+
+/// The built-in network as two files and a license, with a changed manifest.
+fn network(folder: &Folder, change: impl Fn(String) -> String) {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for (from, to) in [
+        ("efficientnet-lite1.onnx", "nets/net.onnx"),
+        ("LICENSE-efficientnet-lite", "nets/LICENSE-efficientnet-lite"),
+    ] {
+        folder.file(to, &std::fs::read(models.join(from)).unwrap());
+    }
+    let manifest = std::fs::read_to_string(models.join("efficientnet-lite1.toml")).unwrap();
+    folder.file("nets/net.toml", change(manifest).as_bytes());
+}
+
+#[test]
+fn another_network_can_be_enrolled_with() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    network(&folder, |manifest| manifest.replace("name = \"efficientnet-lite1\"", "name = \"mine\""));
+    for (name, file) in [("by-network", "nets/net.onnx"), ("by-manifest", "nets/net.toml")] {
+        let package = folder.path(name);
+        enroll(&good, &package, &["--backbone", folder.path(file).to_str().unwrap()]).exits(0);
+        weakrest!("package", "show", package).exits(0).prints(&["backbone        mine ("]);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_network_is_told() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 2);
+    let path = folder.path("nets/net.onnx");
+    let refused = |says: &[&str]| {
+        enroll(&good, &folder.path("p"), &["--backbone", path.to_str().unwrap()]).exits(3).says(says);
+        assert!(!folder.path("p").exists());
+    };
+    refused(&["there is no ", "nets/net.onnx; a network is two files", "nets/net.toml"]);
+    network(&folder, |manifest| manifest);
+    std::fs::remove_file(folder.path("nets/net.toml")).unwrap();
+    refused(&["there is no ", "nets/net.toml; a network is two files"]);
+
+    let cases: [(&str, &str, &[&str]); 9] = [
+        ("sha256 = \"", "sha256 = \"0", &["net.toml: ", "its SHA-256 differs"]),
+        ("channels = 176", "channels = 170", &["efficientnet-lite1: ", "its manifest does not fit it"]),
+        (
+            "\nstride = 8\nmultiple",
+            "\nstride = 4\nmultiple",
+            &["efficientnet-lite1: ", "its manifest does not fit it"],
+        ),
+        ("multiple = 16", "multiple = 0", &["net.toml: ", "must be a multiple of"]),
+        ("std = [0.5", "std = [0.0, 0.5, 0.5]\nnot = [0.5", &["net.toml: ", "unknown field `not`"]),
+        ("std = [0.5", "std = [-0.5", &["net.toml: ", "standard deviation positive"]),
+        ("format = 1", "format = 2", &["net.toml: ", "the manifest has format 2, and this program reads 1"]),
+        (
+            "LICENSE-efficientnet-lite",
+            "missing",
+            &["net.toml: ", "license_file is \"missing\"; there is no such file"],
+        ),
+        (
+            "LICENSE-efficientnet-lite",
+            "../good/00.png",
+            &["net.toml: ", "there is no such file beside the network"],
+        ),
+    ];
+    for (from, to, says) in cases {
+        network(&folder, |manifest| {
+            let changed = manifest.replacen(from, to, 1);
+            assert_ne!(changed, manifest, "{from}");
+            changed
+        });
+        refused(says);
+    }
+
+    for (onnx, says) in [
+        (external_data(), "keeps its weights in another file; save it as a single ONNX file"),
+        (vector_network(), "the network must have one input of 32-bit floats [N, 3, height, width], but has"),
+        (b"not a network".to_vec(), "not an ONNX file, or a damaged one"),
+        (Vec::new(), "not an ONNX file, or a damaged one"),
+    ] {
+        network(&folder, |manifest| {
+            let line = manifest.lines().find(|l| l.starts_with("sha256")).unwrap();
+            manifest.replace(line, &format!("sha256 = \"{}\"", sha256(&onnx)))
+        });
+        folder.file("nets/net.onnx", &onnx);
+        refused(&["efficientnet-lite1: ", says]);
+    }
+}
+
+#[test]
+fn nothing_is_left_behind_when_a_file_cannot_be_written() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 3);
+    folder.package("old");
+    let before = folder.contents();
+    // Larger files cannot be written: one that is full, as far as the program can tell. Without the trap the system
+    // would end the program instead of refusing the write.
+    let limited = "trap '' XFSZ; ulimit -f 2000; exec \"$@\"";
+    for (output, more) in [("new", None), ("old", Some("--overwrite"))] {
+        let mut command = Command::new("sh");
+        command.args(["-c", limited, "sh", PROGRAM, "enroll", "--size", "64", "--images"]);
+        command.arg(&good).arg("--output").arg(folder.path(output)).args(more);
+        Ran::of(&mut command).exits(3).says(&["error: cannot write ", output]);
+        assert_eq!(folder.contents(), before, "{output}");
+    }
+}
+
+#[test]
+fn nothing_is_left_behind_when_the_disk_is_full() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 3);
+    let (package, disk) = (folder.package("old"), folder.folder("disk"));
+    // A disk of its own, seen by nobody else, with room for one package and no second one.
+    let script = r#"
+        program=$1 good=$2 package=$3 disk=$4
+        mount -t tmpfs -o size=6m none "$disk" || exit 77
+        cp -r "$package" "$disk/old"
+        sums() { find "$disk" | sort; find "$disk" -type f -exec sha256sum {} + | sort; }
+        before=$(sums)
+        for arguments in "--output $disk/old --overwrite" "--output $disk/new"; do
+            "$program" enroll --size 64 --images "$good" $arguments
+            echo "exit code $?"
+            [ "$(sums)" = "$before" ] && echo unchanged || sums
+        done
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", PROGRAM]);
+    let ran = command.args([&good, &package, &disk]).stdin(Stdio::null()).output().map(Ran::from);
+    match ran {
+        Ok(ran) if ran.code == Some(0) => {
+            assert_eq!(ran.out, "exit code 3\nunchanged\nexit code 3\nunchanged\n", "{ran}");
+            ran.says(&["disk/old: the disk is full; free some space and try again: No space left on device"]);
+        }
+        _ => skip("a small disk cannot be mounted here"),
+    }
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 40);
+    folder.package("old");
+    let before = folder.contents();
+    for (output, more) in [("new", None), ("old", Some("--overwrite"))] {
+        // Large enough to take many times as long as it is let run.
+        let mut command = Command::new(PROGRAM);
+        command.args(["enroll", "--size", "1024", "--threads", "1", "--images"]).arg(&good);
+        command.arg("--output").arg(folder.path(output)).args(more);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
+        // Not SIGINT: what a shell starts in the background ignores it, and so would this test's child.
+        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        use std::os::unix::process::ExitStatusExt;
+        let ended = child.wait_with_output().unwrap();
+        const SIGTERM: i32 = 15;
+        assert_eq!(ended.status.signal(), Some(SIGTERM));
+        assert_eq!(folder.contents(), before, "{output}");
+    }
+}
+
+#[test]
+fn progress_is_shown_on_terminals_only() {
+    // That no other test of the command line sees any is checked where they run it.
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 12);
+    let quoted = |path: &Path| format!("'{}'", path.display());
+    let (images, package) = (quoted(&good), quoted(&folder.path("p")));
+    let line =
+        format!("{} enroll --images {images} --output {package} > /dev/null", quoted(Path::new(PROGRAM)));
+    let shown = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    match shown {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains("reading pictures") && text.contains("scoring good parts"), "{text:?}");
+            assert!(folder.path("p").exists());
+        }
+        _ => skip("there is no `script` that plays a terminal"),
+    }
+}

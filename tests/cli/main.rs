@@ -1,0 +1,11 @@
+//! The program as a user runs it: the real binary, on made-up parts.
+
+#[macro_use]
+mod common;
+mod bench;
+mod enroll;
+mod evaluate;
+mod inspect;
+mod package;
+mod runtime;
+mod usage;

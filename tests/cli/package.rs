@@ -1,0 +1,242 @@
+//! Packages: what is shown of them, and what becomes of one that is damaged or forged.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::common::*;
+
+#[test]
+fn a_package_can_be_shown() {
+    weakrest!("package", "show", ready_package()).exits(0).prints(&[
+        "product         disc\n",
+        "enrolled        12 good pictures, color, 96x80\n",
+        "longest side    64 pixels, grid of 8-pixel blocks\n",
+        "backbone        efficientnet-lite1 (strides 4, 8, 16;",
+        "Apache-2.0",
+        "bank            672 tokens of 176 channels",
+        "threshold       ",
+        "promise         12 good images alone can promise",
+        " MB\n",
+    ]);
+    let shown = weakrest!("package", "show", ready_package(), "--json").exits(0).json();
+    let manifest = std::fs::read(ready_package().join("package.toml")).unwrap();
+    assert_eq!(shown["hash"], sha256(&manifest));
+    assert_eq!(shown["manifest"]["images"], 12);
+    assert_eq!(shown["manifest"]["geometry"]["longest_side"], 64);
+    assert_eq!(shown["manifest"]["input"]["size"], "96x80");
+    assert_eq!(shown["manifest"]["files"].as_object().unwrap().len(), 6);
+}
+
+#[test]
+fn a_whole_package_is_verified() {
+    let says = "disc.weakrest: 7 files unchanged, 3 golden images get their scores\n";
+    weakrest!("package", "verify", ready_package()).exits(0).prints(&[says]);
+    // With another number of threads scores may differ in their last bits, and no more.
+    weakrest!("package", "verify", ready_package(), "--threads", "1").exits(0);
+    weakrest!("package").exits(2).says(&["show", "verify"]);
+    weakrest!("package", "verify").exits(2).says(&["<PACKAGE>"]);
+}
+
+#[test]
+fn what_is_no_package_is_told() {
+    let folder = Folder::new();
+    let image = folder.picture("good/00.png", &part(0));
+    for (package, says) in [
+        ("missing", "missing: there is no such package"),
+        ("good", "good: package.toml is missing, so this is no package, or not all of it"),
+        ("good/00.png", "good/00.png: a package is a folder, not a file"),
+    ] {
+        let package = folder.path(package);
+        for command in ["show", "verify"] {
+            weakrest!("package", command, package).exits(3).says(&["error: ", says]);
+        }
+        weakrest!("inspect", package, image).exits(3).says(&["error: ", says]);
+        weakrest!("check", package).exits(3).says(&["error: ", says]);
+        weakrest!("bench", package, "--images", folder.path("good")).exits(3).says(&["error: ", says]);
+    }
+}
+
+/// Checks that no command works with the package, that each says why, and that none touches it.
+fn refused(package: &Path, says: &[&str]) {
+    let folder = Folder::new();
+    let image = folder.picture("good/00.png", &part(0));
+    let before = contents(package);
+    let mut all = vec![package.to_str().unwrap()];
+    all.extend(says);
+    let inspected = weakrest!("inspect", package, image).exits(3).says(&all);
+    assert_eq!(inspected.out, "", "something was judged\n{inspected}");
+    weakrest!("package", "verify", package).exits(3).says(&all);
+    weakrest!("check", package).exits(3).says(&all);
+    weakrest!("bench", package, "--images", folder.path("good")).exits(3).says(&all);
+    assert_eq!(contents(package), before);
+}
+
+#[test]
+fn a_changed_byte_anywhere_is_noticed() {
+    let folder = Folder::new();
+    let package = folder.package("p");
+    for file in files(&package) {
+        let path = package.join(&file);
+        let whole = std::fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        std::fs::write(&path, &changed).unwrap();
+        let name = file.to_str().unwrap();
+        let (name, says) = match name {
+            "package.toml" | "package.sha256" => ("package.toml", "was changed after the package was made"),
+            _ => (name, "was changed or is incomplete; copy the package again, or enroll again"),
+        };
+        let ran =
+            weakrest!("inspect", package, package.join("golden/ordinary.png")).exits(3).says(&[name, says]);
+        assert_eq!(ran.out, "");
+        weakrest!("package", "show", package).exits(3).says(&[name, says]);
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        weakrest!("package", "show", package).exits(3).says(&[name, says]);
+        std::fs::write(&path, &whole).unwrap();
+    }
+    weakrest!("package", "verify", package).exits(0);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let folder = Folder::new();
+    let package = folder.package("p");
+    for file in files(&package) {
+        let path = package.join(&file);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let says = format!("{} is missing", file.display());
+        weakrest!("package", "show", package).exits(3).says(&["error: ", &says]);
+        std::fs::write(&path, &whole).unwrap();
+    }
+    std::fs::remove_file(package.join("backbone.onnx")).unwrap();
+    refused(&package, &["backbone.onnx is missing; copy the package again, or enroll again"]);
+}
+
+#[test]
+fn a_path_out_of_the_package_is_refused() {
+    let folder = Folder::new();
+    let secret = folder.file("secret.onnx", &std::fs::read(ready_package().join("backbone.onnx")).unwrap());
+    for (i, path) in
+        ["../secret.onnx", secret.to_str().unwrap(), "golden/../../secret.onnx"].iter().enumerate()
+    {
+        let package = folder.package(&format!("p{i}"));
+        forge(&package, |text| text.replace("[files.\"backbone.onnx\"]", &format!("[files.{path:?}]")));
+        refused(&package, &["the manifest names", path, "which is not a file inside the package"]);
+    }
+    let package = folder.package("linked");
+    std::fs::remove_file(package.join("backbone.onnx")).unwrap();
+    std::os::unix::fs::symlink(&secret, package.join("backbone.onnx")).unwrap();
+    refused(&package, &["backbone.onnx is a symbolic link; a package must hold its own files"]);
+}
+
+#[test]
+fn an_unknown_format_is_told() {
+    let folder = Folder::new();
+    let package = folder.package("p");
+    forge(&package, |text| text.replacen("format = 1", "format = 99", 1));
+    refused(
+        &package,
+        &["the package has format 99, and this program reads format 1; use the program's version"],
+    );
+}
+
+#[test]
+fn impossible_values_in_a_manifest_are_named() {
+    let folder = Folder::new();
+    for (i, (from, to, says)) in [
+        ("longest_side = 64", "longest_side = 1", "the longest side must be 16 to 4096 pixels, not 1"),
+        (
+            "longest_side = 64",
+            "longest_side = 640000",
+            "the longest side must be 16 to 4096 pixels, not 640000",
+        ),
+        (
+            "coreset_share = 0.1",
+            "coreset_share = nan",
+            "the coreset share must be above 0 and at most 1, not NaN",
+        ),
+        ("color = \"rgb\"", "color = \"pink\"", "unknown variant `pink`"),
+        ("size = \"96x80\"", "size = \"96x0\"", "a size is \"any\" or WIDTHxHEIGHT, not \"96x0\""),
+        ("made_by = ", "maid_by = ", "unknown field `maid_by`"),
+        ("stride = 8", "stride = 0", "must be a multiple of the grid stride (0)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let package = folder.package(&format!("p{i}"));
+        forge(&package, |text| text.replacen(from, to, 1));
+        weakrest!("package", "show", package).exits(3).says(&["error: ", "package.toml", says]);
+    }
+}
+
+#[test]
+fn a_network_that_reaches_outside_or_does_not_fit_is_refused() {
+    let folder = Folder::new();
+    for (i, (onnx, says)) in [
+        (external_data(), "the network keeps its weights in another file"),
+        (vector_network(), "the network must have one input of 32-bit floats [N, 3, height, width], but has"),
+        (b"not a network".to_vec(), "not an ONNX file, or a damaged one"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let package = folder.package(&format!("p{i}"));
+        forge_file(&package, "backbone.onnx", &onnx);
+        refused(&package, &[says]);
+        // Showing runs no network.
+        weakrest!("package", "show", package).exits(0);
+    }
+}
+
+/// A safetensors file with the first number of one of its arrays changed.
+fn with_number(file: &[u8], array: &str, number: &[u8]) -> Vec<u8> {
+    let (length, rest) = file.split_first_chunk::<8>().unwrap();
+    let header = u64::from_le_bytes(*length) as usize;
+    let json: Value = serde_json::from_slice(&rest[..header]).unwrap();
+    let start = json[array]["data_offsets"][0].as_u64().unwrap() as usize + 8 + header;
+    let mut changed = file.to_vec();
+    changed[start..start + number.len()].copy_from_slice(number);
+    changed
+}
+
+#[test]
+fn a_bank_that_holds_no_numbers_is_refused() {
+    let folder = Folder::new();
+    let bank = std::fs::read(ready_package().join("bank.safetensors")).unwrap();
+    for (array, number) in [
+        ("tokens", 0x7e00u16.to_le_bytes().as_slice()),
+        ("tokens", &0x7c00u16.to_le_bytes()),
+        ("descriptors", &0x7e00u16.to_le_bytes()),
+        ("pca.mean", &f32::NAN.to_le_bytes()),
+        ("pca.components", &f32::INFINITY.to_le_bytes()),
+        ("feature_scale", &f32::NAN.to_le_bytes()),
+    ] {
+        let package = folder.package(&format!("{array}-{}", number.len()));
+        forge_file(&package, "bank.safetensors", &with_number(&bank, array, number));
+        refused(&package, &["bank.safetensors", "not a finite number"]);
+        std::fs::remove_dir_all(&package).unwrap();
+    }
+    let package = folder.package("cut");
+    forge_file(&package, "bank.safetensors", &bank[..bank.len() / 2]);
+    refused(&package, &["bank.safetensors", "not a safetensors file, or a damaged one"]);
+}
+
+#[test]
+fn golden_images_must_get_their_scores() {
+    let folder = Folder::new();
+    let package = folder.package("p");
+    let manifest = std::fs::read_to_string(package.join("package.toml")).unwrap();
+    let score = manifest.lines().find(|l| l.starts_with("score = ")).unwrap().to_owned();
+    forge(&package, |text| text.replacen(&score, "score = 3.25", 1));
+    refused(
+        &package,
+        &[
+            "golden image golden/ordinary.png scores",
+            "but must score 3.2500",
+            "this machine does not compute what the package was made with; enroll here again",
+        ],
+    );
+}
