@@ -270,5 +270,5 @@ fn a_backbone_is_opened_with_its_manifest_and_its_license() {
         assert_eq!(error.kind(), ErrorKind::Model, "{to}: {error}");
     }
     std::fs::remove_file(file("efficientnet-lite1.onnx")).unwrap();
-    assert_eq!(Backbone::open(file("efficientnet-lite1.toml")).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(Backbone::open(file("efficientnet-lite1.toml")).unwrap_err().kind(), ErrorKind::Model);
 }

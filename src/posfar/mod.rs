@@ -35,7 +35,7 @@ pub enum Matching {
     /// PosFAR: a sin-cos embedding of the position is added to every token, so that distance in space costs distance
     /// in features (arXiv 2306.03492 v4, PosFAR).
     Soft {
-        /// Amplitude of the embedding in units of the features' standard deviation ([`Bank::feature_scale`]).
+        /// Amplitude of the embedding in units of the features' standard deviation ([`BankParts::feature_scale`]).
         weight: f32,
     },
     /// SemiREST: no embedding; a neighbor may be at most this far away in row and in column (arXiv 2306.03492 v1).

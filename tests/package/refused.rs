@@ -189,12 +189,14 @@ fn what_is_no_file_is_refused() {
 #[test]
 fn only_a_folder_is_a_package() {
     let copy = Copy::new();
-    for (path, what) in
-        [("missing", "does not exist"), ("file", "is not a directory"), ("empty", "package.toml is missing")]
-    {
+    for (path, what) in [
+        ("missing", "there is no such package"),
+        ("file", "not a file"),
+        ("empty", "package.toml is missing"),
+    ] {
         let path = copy.outside(path);
         match what {
-            "is not a directory" => fs::write(&path, "x").unwrap(),
+            "not a file" => fs::write(&path, "x").unwrap(),
             "package.toml is missing" => fs::create_dir(&path).unwrap(),
             _ => {}
         }
