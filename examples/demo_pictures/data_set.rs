@@ -12,15 +12,11 @@ const PHOTOGRAPHS: [&str; 3] = ["brick", "grass", "gravel"];
 /// The photographs' size; larger ones work as well.
 const SIDE: usize = 512;
 /// A picture's side in pixels.
-const TILE: usize = 192;
-/// What a picture may turn and stretch beyond its own side.
-const SLACK: usize = 4;
-/// Pictures to learn from are cut from this share of a photograph, from its left edge; the others from the rest. No
-/// pixel is used on both sides.
-const TRAIN_SHARE: f32 = 0.6;
-const TRAIN_COLUMNS: usize = 2;
-const TRAIN_ROWS: usize = 5;
-const GOOD: usize = 10;
+const TILE: usize = 256;
+/// How far a panel may lie from its place under the camera, in pixels.
+const PLAY: f32 = 5.0;
+const TRAIN: usize = 36;
+const GOOD: usize = 20;
 const PER_KIND: usize = 5;
 
 /// Begins `README.txt`, and so tells a folder that this program may replace from one that it must not touch.
@@ -90,38 +86,21 @@ fn photograph(path: &Path) -> Result<Plane, String> {
 
 /// Writes the folder of one photograph.
 fn surface(folder: &Path, name: &str, photograph: &Plane, others: &[&Plane]) -> Result<(), String> {
-    let boundary = (photograph.width as f32 * TRAIN_SHARE) as usize;
-    let train = photograph.columns(0, boundary);
-    let test = photograph.columns(boundary, photograph.width);
-    // Mirrored left to right, all three surfaces are what could be seen elsewhere on them. Upside down they are not:
-    // the light comes from above, and the bricks recede upward.
-    for mirrored in [false, true] {
-        for row in 0..TRAIN_ROWS {
-            for column in 0..TRAIN_COLUMNS {
-                let number = (usize::from(mirrored) * TRAIN_ROWS + row) * TRAIN_COLUMNS + column;
-                let place = format!("train/good/{number:03}.png");
-                let mut random = Random::named(&format!("{name}/{place}"));
-                let at = (column as f32 / (TRAIN_COLUMNS - 1) as f32, row as f32 / (TRAIN_ROWS - 1) as f32);
-                let tile = cut(&train, at, mirrored, &mut random);
-                save(&folder.join(&place), &photographed(&tile, &mut random))?;
-            }
+    for (part, count) in [("train", TRAIN), ("test", GOOD)] {
+        for number in 0..count {
+            let place = format!("{part}/good/{number:03}.png");
+            let mut random = Random::named(&format!("{name}/{place}"));
+            let panel = placed(photograph, &mut random);
+            save(&folder.join(&place), &photographed(&panel, &mut random))?;
         }
-    }
-    for number in 0..GOOD {
-        let place = format!("test/good/{number:03}.png");
-        let mut random = Random::named(&format!("{name}/{place}"));
-        let at = (random.between(0.0, 1.0), number as f32 / (GOOD - 1) as f32);
-        let tile = cut(&test, at, number % 2 == 1, &mut random);
-        save(&folder.join(&place), &photographed(&tile, &mut random))?;
     }
     let rough = name != "brick";
     for kind in Kind::ALL {
         for number in 0..PER_KIND {
             let place = format!("test/{}/{number:03}.png", kind.name());
             let mut random = Random::named(&format!("{name}/{place}"));
-            let at = (random.between(0.0, 1.0), random.between(0.0, 1.0));
-            let tile = cut(&test, at, random.coin(), &mut random);
-            let painted = defects::paint(kind, &tile, others[number % others.len()], rough, &mut random)
+            let panel = placed(photograph, &mut random);
+            let painted = defects::paint(kind, &panel, others[number % others.len()], rough, &mut random)
                 .ok_or_else(|| format!("no {} can be seen on {name}", kind.name()))?;
             let mask = GrayImage::from_fn(TILE as u32, TILE as u32, |x, y| {
                 Luma([if painted.mask[y as usize * TILE + x as usize] { 255 } else { 0 }])
@@ -140,20 +119,18 @@ fn save(path: &Path, picture: &GrayImage) -> Result<(), String> {
     picture.save(path).map_err(|e| failed("write", path, e))
 }
 
-/// Cuts a picture out of an area: `at` goes from 0, 0 at its top left to 1, 1 at its bottom right. As parts under a
-/// camera do, it lies a little turned (up to 1°) and a little nearer or farther (up to 1 %).
-fn cut(area: &Plane, at: (f32, f32), mirrored: bool, random: &mut Random) -> Plane {
-    let room = |side: usize| (side - TILE - 2 * SLACK) as f32;
+/// A panel as it comes to lie under the camera: a little moved, turned (up to 1°), and nearer or farther (up to 1 %).
+fn placed(photograph: &Plane, random: &mut Random) -> Plane {
     let middle = (TILE as f32 - 1.0) / 2.0;
-    let center =
-        (SLACK as f32 + middle + at.0 * room(area.width), SLACK as f32 + middle + at.1 * room(area.height));
+    let mut place = |side: usize| (side as f32 - 1.0) / 2.0 + random.between(-PLAY, PLAY);
+    let center = (place(photograph.width), place(photograph.height));
     // The tangent of half the angle gives its sine and cosine without a sine.
     let half = random.between(-0.0087, 0.0087);
     let scale = random.between(0.99, 1.01) / (1.0 + half * half);
     let (cosine, sine) = (scale * (1.0 - half * half), scale * 2.0 * half);
     Plane::from_fn(TILE, TILE, |x, y| {
-        let (dx, dy) = (if mirrored { middle - x } else { x - middle }, y - middle);
-        area.at(center.0 + cosine * dx - sine * dy, center.1 + sine * dx + cosine * dy)
+        let (dx, dy) = (x - middle, y - middle);
+        photograph.at(center.0 + cosine * dx - sine * dy, center.1 + sine * dx + cosine * dy)
     })
 }
 
@@ -172,19 +149,17 @@ fn photographed(surface: &Plane, random: &mut Random) -> GrayImage {
 fn readme_text() -> String {
     format!(
         "{SIGNATURE}\n\n\
-         The surfaces are photographs. The defects are not: a program painted them (examples/demo_pictures in the\n\
-         source of weakrest). They show how the inspector is used; numbers measured on them say nothing of real parts.\n\n\
+         Each photograph stands for a pattern that is printed on panels, one picture per panel: moved by up to\n\
+         {PLAY} pixels, turned, scaled, lit and exposed a little differently. No picture is used twice. The defects are\n\
+         not photographed: a program painted them (examples/demo_pictures in the source of weakrest). The pictures show\n\
+         how the inspector is used; numbers measured on them say nothing of real parts.\n\n\
          Layout: SURFACE/train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png\n\
          Surfaces: brick, grass, gravel\n\
          Defects: scratch (grass and gravel: a white cord), stain (white paint), foreign (matter from another surface)\n\
-         Masks: 255 where the painted defect covers the surface by at least one half, 0 elsewhere\n\
-         Pictures to learn from are cut from the left {train:.0} % of each photograph, overlapping and also mirrored;\n\
-         all others are cut from the remaining {test:.0} %. Each is turned, scaled, lit and exposed a little differently.\n\n\
+         Masks: 255 where the painted defect covers the surface by at least one half, 0 elsewhere\n\n\
          Sources: the sample pictures brick, grass and gravel of scikit-image 0.25.2 (512x512, gray). Its documentation\n\
          (skimage/data/_fetchers.py) states for each that the original was licensed under the Creative Commons CC0\n\
-         License: Bricks25 and Gravel04 of CC0Textures, Grass-01 of DeviantArt. These pictures are under CC0 as well.\n",
-        train = TRAIN_SHARE * 100.0,
-        test = (1.0 - TRAIN_SHARE) * 100.0,
+         License: Bricks25 and Gravel04 of CC0Textures, Grass-01 of DeviantArt. These pictures are under CC0 as well.\n"
     )
 }
 
@@ -257,7 +232,7 @@ mod tests {
             "something was left beside"
         );
 
-        let good = 2 * TRAIN_ROWS * TRAIN_COLUMNS + GOOD;
+        let good = TRAIN + GOOD;
         let defective = Kind::ALL.len() * PER_KIND;
         assert_eq!(written.len(), 1 + PHOTOGRAPHS.len() * (good + 2 * defective));
         assert!(written["README.txt"].starts_with(SIGNATURE.as_bytes()));
@@ -283,19 +258,27 @@ mod tests {
     }
 
     #[test]
-    fn no_pixel_is_both_learned_from_and_tested_on() {
-        let photograph = Plane::from_fn(SIDE, SIDE, |x, _| if x < 307.0 { 50.0 } else { 200.0 });
-        let boundary = (SIDE as f32 * TRAIN_SHARE) as usize;
-        for (area, value) in
-            [(photograph.columns(0, boundary), 50.0), (photograph.columns(boundary, SIDE), 200.0)]
-        {
-            for at in [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)] {
-                for turn in 0..20 {
-                    let tile = cut(&area, at, turn % 2 == 0, &mut Random::named(&turn.to_string()));
-                    assert!(tile.values.iter().all(|v| *v == value));
-                }
+    fn panels_lie_differently_but_within_their_play() {
+        // Each pixel tells where it comes from.
+        let across = Plane::from_fn(SIDE, SIDE, |x, _| x);
+        let down = Plane::from_fn(SIDE, SIDE, |_, y| y);
+        // A degree and a percent at the farthest corner, beside the play.
+        let most = PLAY + TILE as f32 / 2.0 * (0.0175 + 0.011);
+        let start = (SIDE - TILE) as f32 / 2.0;
+        let mut corners = Vec::new();
+        for number in 0..50 {
+            let name = number.to_string();
+            let (xs, ys) =
+                (placed(&across, &mut Random::named(&name)), placed(&down, &mut Random::named(&name)));
+            for i in 0..TILE * TILE {
+                let (x, y) = (start + (i % TILE) as f32, start + (i / TILE) as f32);
+                assert!((xs.values[i] - x).abs() <= most && (ys.values[i] - y).abs() <= most);
             }
+            corners.push(xs.values[0]);
         }
+        corners.sort_by(f32::total_cmp);
+        assert!(corners[49] - corners[0] > PLAY);
+        assert!(corners.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
     #[test]

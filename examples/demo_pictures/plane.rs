@@ -29,13 +29,6 @@ impl Plane {
         GrayImage::from_fn(self.width as u32, self.height as u32, |x, y| image::Luma([byte(x, y)]))
     }
 
-    /// The columns from `left` up to, not including, `right`.
-    pub fn columns(&self, left: usize, right: usize) -> Plane {
-        Plane::from_fn(right - left, self.height, |x, y| {
-            self.values[y as usize * self.width + left + x as usize]
-        })
-    }
-
     /// The value between pixels; beyond the borders the last row and column go on.
     pub fn at(&self, x: f32, y: f32) -> f32 {
         let (x, y) = (x.clamp(0.0, (self.width - 1) as f32), y.clamp(0.0, (self.height - 1) as f32));
