@@ -219,7 +219,10 @@ fn btad_is_read() {
     );
     assert_eq!(found[1].notes, ["There are no test pictures."]);
     assert_eq!(read(tree.path("01"), Format::Btad).unwrap(), found[..1]);
-    says(&tree.without("01/ground_truth").fails(Format::Btad), &["01/test/ko/0002.bmp", "no mask"]);
+    says(
+        &tree.without("01/ground_truth/ko/0002.png").fails(Format::Btad),
+        &["01/test/ko/0002.bmp", "no mask"],
+    );
 }
 
 fn ksdd2() -> Tree {
@@ -342,7 +345,7 @@ fn visa_is_read() {
     assert_eq!(tree.read(Format::Visa), found);
     // The class numbers are far below one half.
     let sample = &found[0].test[0];
-    let truth = sample.truth(&Frame::open(&sample.image).unwrap()).unwrap();
+    let truth = sample.truth(&Frame::open(&sample.image).unwrap()).unwrap().unwrap();
     assert_eq!(truth.defective_pixels(), 1);
 }
 
@@ -478,7 +481,15 @@ fn a_format_that_fits_is_suggested() {
 }
 
 #[test]
-fn a_category_needs_training_pictures_and_masks() {
+fn a_category_may_do_without_masks_altogether() {
+    let found = mvtec().without("bottle/ground_truth").read(Format::Mvtec);
+    assert_eq!(found[0].notes, ["There are no masks: whole pictures are judged, not pixels."]);
+    let defective: Vec<_> = found[0].test.iter().filter(|sample| sample.defect.is_some()).collect();
+    assert!(!defective.is_empty() && defective.iter().all(|sample| sample.mask.is_none()));
+}
+
+#[test]
+fn a_category_needs_training_pictures_and_all_masks_or_none() {
     let tree = mvtec().without("nut/train/good/7.PNG");
     says(&tree.fails(Format::Mvtec), &["category nut", "no good training pictures", "CATEGORY/train/good"]);
     let tree = mvtec().without("bottle/train");
@@ -555,10 +566,8 @@ fn a_mask_must_be_as_large_as_its_picture() {
     says(&error.to_string(), &["part_mask.png", "8×7", "part.png", "8×8"]);
 
     sample.mask = None;
-    let error = sample.truth(&frame).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Dataset);
-    says(&error.to_string(), &["part.png", "dent", "no mask"]);
+    assert_eq!(sample.truth(&frame).unwrap(), None);
 
     sample.defect = None;
-    assert_eq!(sample.truth(&frame).unwrap(), Mask::empty(8, 8));
+    assert_eq!(sample.truth(&frame).unwrap(), Some(Mask::empty(8, 8)));
 }

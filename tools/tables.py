@@ -154,6 +154,9 @@ TABLES = {
     ),
     "k": lambda: choices("K", {k: ["-k", k] for k in ("8", "16", "32", "64", "1000")}),
     "smoothing": lambda: choices("Sigma", {s: ["--sigma", s] for s in ("0", "4", "8")}, tuple(PRODUCTS)),
+    "window": lambda: choices(
+        "Score's window", {s: ["--score-window", s] for s in ("8", "16", "32", "64")}, tuple(PRODUCTS)
+    ),
 }
 
 

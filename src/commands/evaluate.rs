@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use weakrest::enroll::enroll;
-use weakrest::evaluate::datasets::{Category, Format, read};
+use weakrest::evaluate::datasets::{Category, Format, Mask, read};
 use weakrest::evaluate::{CategoryResult, KindCount, evaluate};
 use weakrest::inspector::{Inspector, Options};
 use weakrest::report::{Entry, Order, OverlayOptions, Report, ReportWriter, Table, Truth, overlay};
@@ -159,7 +159,7 @@ impl Evaluate {
         let mut result = evaluate(category, &mut inspector, |sample, frame, inspection, truth| {
             bar.inc(1);
             let (Some(report), Some(name)) = (&mut report, names.get(&sample.image)) else { return Ok(()) };
-            let mask = sample.defect.is_some().then_some(truth.bits());
+            let mask = truth.filter(|_| sample.defect.is_some()).map(Mask::bits);
             let picture = overlay(frame, inspection, &OverlayOptions { truth: mask, ..Default::default() });
             report.add(&Entry {
                 original: Some(&frame.to_rgb()),

@@ -61,7 +61,7 @@ impl Default for Settings {
             coreset_floor: 5_000,
             images: 16,
             sigma: 4.0,
-            window: 16.0,
+            window: 32.0,
             false_reject_rate: 0.01,
             skip_bad: false,
             any_size: false,

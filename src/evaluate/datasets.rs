@@ -54,7 +54,7 @@ pub struct Sample {
     pub image: PathBuf,
     /// The kind of defect, as the data set names it; `None` for a good part.
     pub defect: Option<String>,
-    /// Where the defects are; `None` for a good part.
+    /// Where the defects are; `None` for a good part, and where the data set has no masks.
     pub mask: Option<MaskSource>,
 }
 
@@ -143,20 +143,16 @@ impl Mask {
 }
 
 impl Sample {
-    /// The ground truth at the size of `frame`, which is this sample's picture as opened.
+    /// The ground truth at the size of `frame`, which is this sample's picture as opened. `None` for a defective
+    /// sample without a mask.
     ///
     /// # Errors
-    /// [`ErrorKind::Dataset`] naming both files when the mask's size is not the picture's, or when a defective sample
-    /// has no mask; as [`Frame::open`] for the mask file.
-    pub fn truth(&self, frame: &Frame) -> Result<Mask> {
+    /// [`ErrorKind::Dataset`] naming both files when the mask's size is not the picture's; as [`Frame::open`] for the
+    /// mask file.
+    pub fn truth(&self, frame: &Frame) -> Result<Option<Mask>> {
         let Some(source) = &self.mask else {
-            return match &self.defect {
-                None => Ok(Mask::empty(frame.width(), frame.height())),
-                Some(defect) => Err(Error::new(
-                    ErrorKind::Dataset,
-                    format!("{}: labeled {defect}, but has no mask", self.image.display()),
-                )),
-            };
+            let good = self.defect.is_none();
+            return Ok(good.then(|| Mask::empty(frame.width(), frame.height())));
         };
         let mask = Mask::open(&source.path, source.rule)?;
         if (mask.width, mask.height) != (frame.width(), frame.height()) {
@@ -173,7 +169,7 @@ impl Sample {
                 ),
             ));
         }
-        Ok(mask)
+        Ok(Some(mask))
     }
 }
 
@@ -280,6 +276,7 @@ impl FromStr for Format {
 ///
 /// What is particular to a format:
 /// - *mvtec*: a mask may also be called just `NAME.png`.
+/// - *mvtec*, *mvtec3d*, *btad*: a category may do without masks altogether; then there is no pixel truth.
 /// - *mvtec3d*: the validation pictures are ignored.
 /// - *ksdd2*: a picture is defective when its mask holds a pixel above 127; defective training pictures are left out.
 ///   Files not named by a number (the archive holds two stray copies, one of them a mask) are left out.
@@ -384,6 +381,7 @@ const BTAD: Tree = Tree {
 fn read_tree(dir: &Path, tree: &Tree, complain: Complain) -> Result<Category> {
     let mut category = Category::new(folder_name(dir));
     category.train = pictures(&dir.join(tree.train))?;
+    let (mut unmarked, mut has_masks) = (None, false);
     for folder in folders(&dir.join("test"))? {
         let kind = folder.file_name().unwrap_or_default();
         let images = pictures(&folder.join(tree.pictures))?;
@@ -392,17 +390,15 @@ fn read_tree(dir: &Path, tree: &Tree, complain: Complain) -> Result<Category> {
             continue;
         }
         let mask_folder = (tree.masks)(dir, kind);
+        has_masks |= mask_folder.is_dir();
         let mut masks = Masks::list(&mask_folder)?;
         for image in images {
             let mask = tree.suffixes.iter().find_map(|suffix| masks.take(&image, suffix));
-            let Some(mask) = mask else {
-                return Err(complain(format!(
-                    "the defective picture {} has no mask in {}",
-                    image.display(),
-                    mask_folder.display()
-                )));
-            };
-            category.test.push(Sample::defective(image, kind.to_string_lossy(), mask, MaskRule::AboveHalf));
+            let mask = mask.map(|path| MaskSource { path, rule: MaskRule::AboveHalf });
+            if mask.is_none() && unmarked.is_none() {
+                unmarked = Some((image.clone(), mask_folder.clone()));
+            }
+            category.test.push(Sample { image, defect: Some(kind.to_string_lossy().into_owned()), mask });
         }
         masks.report_rest(&mut category.notes);
     }
@@ -410,6 +406,17 @@ fn read_tree(dir: &Path, tree: &Tree, complain: Complain) -> Result<Category> {
         if !dir.join("test").join(folder.file_name().unwrap_or_default()).is_dir() {
             Masks::list(&folder)?.report_rest(&mut category.notes);
         }
+    }
+    if let Some((image, folder)) = unmarked {
+        // One forgotten mask would silently change the pixel metrics; none at all is a user's own folder.
+        if has_masks {
+            return Err(complain(format!(
+                "the defective picture {} has no mask in {}",
+                image.display(),
+                folder.display()
+            )));
+        }
+        category.notes.push("There are no masks: whole pictures are judged, not pixels.".to_owned());
     }
     Ok(category.finished())
 }

@@ -127,7 +127,7 @@ pub struct CategoryResult {
     pub confusion: Confusion,
     /// The same, by kind of part.
     pub kinds: Vec<KindCount>,
-    /// Pixel metrics.
+    /// Pixel metrics; `None` also when a defective picture has no mask.
     pub pixels: Option<PixelMetrics>,
     /// Milliseconds per frame.
     pub times: StagePercentiles,
@@ -149,24 +149,29 @@ pub struct CategoryResult {
 pub fn evaluate(
     category: &Category,
     inspector: &mut Inspector,
-    mut visit: impl FnMut(&Sample, &Frame, &Inspection, &Mask) -> Result<()>,
+    mut visit: impl FnMut(&Sample, &Frame, &Inspection, Option<&Mask>) -> Result<()>,
 ) -> Result<CategoryResult> {
     if category.test.is_empty() {
         return Err(Error::new(ErrorKind::Dataset, format!("{} has no test pictures", category.name)));
     }
-    let mut pixels = PixelScores::default();
+    let mut pixels = Some(PixelScores::default());
     let (mut outcomes, mut times, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for sample in &category.test {
         let frame = Frame::open(&sample.image)?;
         let truth = sample.truth(&frame)?;
-        if sample.defect.is_some() && truth.defective_pixels() == 0 {
+        if sample.defect.is_some() && truth.as_ref().is_some_and(|mask| mask.defective_pixels() == 0) {
             left_out.push(sample.image.clone());
             continue;
         }
         let inspection = inspector.inspect(&frame).map_err(|e| e.within(sample.image.display()))?;
-        let map = inspection.map.resized(frame.width() as usize, frame.height() as usize);
-        pixels.add(&map.values, &truth)?;
-        visit(sample, &frame, &inspection, &truth)?;
+        match (&truth, &mut pixels) {
+            (Some(truth), Some(pixels)) => {
+                let map = inspection.map.resized(frame.width() as usize, frame.height() as usize);
+                pixels.add(&map.values, truth)?;
+            }
+            _ => pixels = None,
+        }
+        visit(sample, &frame, &inspection, truth.as_ref())?;
         times.push(inspection.times);
         outcomes.push(Outcome {
             image: sample.image.clone(),
@@ -184,7 +189,7 @@ pub fn evaluate(
         image_best_f1: metrics::best_f1(&scores, &labels)?,
         confusion: metrics::confusion(&scores, &labels, inspector.threshold())?,
         kinds: KindCount::of(&outcomes, inspector.threshold()),
-        pixels: pixels.finish(),
+        pixels: pixels.and_then(PixelScores::finish),
         times: StagePercentiles::of(&times),
         outcomes,
         left_out,

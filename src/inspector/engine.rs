@@ -224,7 +224,12 @@ impl ClassifyStage {
         let mut map = AnomalyMap::default();
         let score = self.score(residuals, &mut map)?;
         let reject = score > self.threshold;
-        let regions = regions_from_map(&map, residuals.placement.frame, self.threshold, &mut self.scratch);
+        // A part that passes can have pixels above the threshold, but no window of them: nothing to show.
+        let regions = if reject {
+            regions_from_map(&map, residuals.placement.frame, self.threshold, &mut self.scratch)
+        } else {
+            Vec::new()
+        };
         let times = StageTimes { classify: start.elapsed(), ..residuals.times };
         Ok(Inspection {
             verdict: if reject { Verdict::Reject } else { Verdict::Pass },

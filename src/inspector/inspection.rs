@@ -48,7 +48,7 @@ pub struct Inspection {
     pub score: f32,
     /// Scores above it are rejected.
     pub threshold: f32,
-    /// Areas above the threshold, highest peak first. Never empty for a reject.
+    /// Areas of a rejected part above the threshold, highest peak first; at least one. Empty for a part that passes.
     pub regions: Vec<Region>,
     /// Where the frame is strange.
     pub map: AnomalyMap,

@@ -36,7 +36,11 @@ impl Network {
         refuse_external_data(bytes)?;
         let refused =
             |e: ort::Error| Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e);
-        let mut builder = Session::builder(runtime.environment()).map_err(refused)?;
+        // Without this key ONNX Runtime guesses the format, and one of those it knows may name other files.
+        let mut builder = Session::builder(runtime.environment())
+            .map_err(refused)?
+            .with_config_entry("session.load_model_format", "ONNX")
+            .map_err(|e| refused(e.into()))?;
         if let Threads::Exactly(n) = threads {
             builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
         }

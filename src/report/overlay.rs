@@ -41,7 +41,7 @@ const INFERNO: [[u8; 3]; 13] = [
 pub struct OverlayOptions<'a> {
     /// White boxes around the inspection's regions.
     pub boxes: bool,
-    /// White lines just outside the edge of the area whose anomaly map is above the threshold.
+    /// White lines just outside the edge of a rejected part's area whose anomaly map is above the threshold.
     pub contours: bool,
     /// The labeled defect, drawn as a cyan outline: rows from the top, one value per frame pixel. A mask that is
     /// not of the frame's size is not drawn.
@@ -83,7 +83,7 @@ pub fn overlay(frame: &Frame, inspection: &Inspection, options: &OverlayOptions)
     let mut found = Lines::new(&picture);
     if let Some(map) = map_of_size(&inspection.map, width, height) {
         tint(&mut picture, &map, inspection.threshold);
-        if options.contours {
+        if options.contours && !inspection.regions.is_empty() {
             let hot: Vec<bool> = map.iter().map(|&v| v > inspection.threshold).collect();
             found.outline(&hot);
         }

@@ -173,6 +173,9 @@ fn what_is_wrong_with_a_data_set_is_told() {
     evaluate(&["data"]).exits(3).says(&["01_mask.png has 10×10 pixels, but its picture", "has 96×80"]);
     std::fs::remove_file(data.join("disc/ground_truth/dent/01_mask.png")).unwrap();
     evaluate(&["data"]).exits(3).says(&["01.png", "mask"]);
+    // Without any, pictures can still be judged.
+    std::fs::remove_dir_all(data.join("disc/ground_truth")).unwrap();
+    evaluate(&["data"]).exits(0).says(&["no masks"]).prints(&["1.0000", "–"]);
 }
 
 #[test]
