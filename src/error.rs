@@ -26,6 +26,10 @@ pub enum ErrorKind {
     Io,
     /// The disk is full.
     StorageFull,
+    /// A camera is missing, does not answer, or gives what cannot be used.
+    Camera,
+    /// A digital line or another device does not work.
+    Device,
     /// A labeled data set does not have the layout it was said to have.
     Dataset,
 }

@@ -8,8 +8,10 @@ mod files;
 pub mod imaging;
 pub mod inspector;
 pub mod onnx;
+pub mod output;
 pub mod package;
 pub mod posfar;
+pub mod record;
 pub mod report;
 
 pub use error::{Error, ErrorKind, Result};

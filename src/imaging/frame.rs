@@ -49,6 +49,13 @@ pub struct Frame {
     pixels: Vec<u8>,
 }
 
+/// A buffer to [`Frame::refill`]: one black pixel.
+impl Default for Frame {
+    fn default() -> Self {
+        Frame { width: 1, height: 1, color: Color::Gray, pixels: vec![0] }
+    }
+}
+
 impl Frame {
     /// The most pixels that a picture may have. Above it a file is refused by its header, before memory is taken.
     pub const MAX_PIXELS: u64 = 100_000_000;
@@ -68,6 +75,24 @@ impl Frame {
             ));
         }
         Ok(Frame { width, height, color, pixels })
+    }
+
+    /// The same buffer for another picture: `fill` gets `width × height × channels` bytes to overwrite, whatever
+    /// they hold. Allocates only when the picture is larger than any before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Image`] as [`Frame::new`]; as `fill`, and then the frame's content is unspecified.
+    pub fn refill(
+        &mut self,
+        width: u32,
+        height: u32,
+        color: Color,
+        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        check_size(width, height)?;
+        self.pixels.resize(width as usize * height as usize * color.channels(), 0);
+        (self.width, self.height, self.color) = (width, height, color);
+        fill(&mut self.pixels)
     }
 
     /// Reads a PNG, JPEG, BMP or TIFF file of 8 or 16 bits per channel, gray or color.

@@ -55,3 +55,17 @@ pub struct Inspection {
     /// How long it took.
     pub times: StageTimes,
 }
+
+/// A buffer to judge into: as long as nothing is judged, not a pass.
+impl Default for Inspection {
+    fn default() -> Self {
+        Inspection {
+            verdict: Verdict::Fault("not inspected".into()),
+            score: f32::NAN,
+            threshold: f32::NAN,
+            regions: Vec::new(),
+            map: AnomalyMap::default(),
+            times: StageTimes::default(),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What is known of each part, and of the line as a whole: what a pipeline tells and outputs pass on. No threads, no
+//! devices.
+
+mod status;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+pub use status::{Counts, Histogram, OutputCounts, Problem, Severity, Snapshot, Stage, State, Status};
+
+use crate::imaging::Frame;
+use crate::inspector::{Inspection, Verdict};
+
+/// Why a part is a fault: one word for counters and machines. The verdict has the whole reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// The verdict came after the part's deadline, or never.
+    Late,
+    /// Parts came faster than they could be inspected.
+    Overflow,
+    /// The camera gave no picture.
+    Camera,
+    /// The same picture came again and again.
+    Frozen,
+    /// The picture is black.
+    Black,
+    /// The picture is over-exposed.
+    OverExposed,
+    /// The picture is out of focus.
+    Defocused,
+    /// The picture has not the color or size that was enrolled, or cannot be decoded.
+    WrongFormat,
+    /// A score or feature is not a finite number.
+    NotFinite,
+    /// The inspection failed in another way.
+    Inspection,
+    /// The line is halted.
+    Halted,
+    /// The service was stopped while the part was on its way.
+    Stopped,
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [FaultKind; 12] = [
+        FaultKind::Late,
+        FaultKind::Overflow,
+        FaultKind::Camera,
+        FaultKind::Frozen,
+        FaultKind::Black,
+        FaultKind::OverExposed,
+        FaultKind::Defocused,
+        FaultKind::WrongFormat,
+        FaultKind::NotFinite,
+        FaultKind::Inspection,
+        FaultKind::Halted,
+        FaultKind::Stopped,
+    ];
+
+    /// The word for counters and machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Late => "late",
+            FaultKind::Overflow => "overflow",
+            FaultKind::Camera => "camera",
+            FaultKind::Frozen => "frozen",
+            FaultKind::Black => "black",
+            FaultKind::OverExposed => "over-exposed",
+            FaultKind::Defocused => "defocused",
+            FaultKind::WrongFormat => "wrong-format",
+            FaultKind::NotFinite => "not-finite",
+            FaultKind::Inspection => "inspection",
+            FaultKind::Halted => "halted",
+            FaultKind::Stopped => "stopped",
+        }
+    }
+}
+
+impl std::fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What parts are inspected with.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Engine {
+    /// Name of the product.
+    pub product: String,
+    /// SHA-256 of the package's manifest, in hexadecimal: names the package.
+    pub package: String,
+    /// What the networks really run on.
+    pub provider: String,
+    /// Scores above it are rejected.
+    pub threshold: f32,
+}
+
+/// All that is known of one part. There is exactly one per part.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Number of the part, counted from 1 since the service started.
+    pub part: u64,
+    /// When the part was triggered, by the wall clock.
+    pub triggered: SystemTime,
+    /// From the trigger to the verdict.
+    pub latency: Duration,
+    /// What happens to the part.
+    pub verdict: Verdict,
+    /// Why it is a fault; `None` unless the verdict is one.
+    pub fault: Option<FaultKind>,
+    /// What it was inspected with.
+    pub engine: Arc<Engine>,
+    /// Whether `frame` is this part's picture.
+    pub has_frame: bool,
+    /// Whether `inspection` is this part's.
+    pub has_inspection: bool,
+    /// The buffer of [`Record::frame`].
+    pub frame_buffer: Frame,
+    /// The buffer of [`Record::inspection`].
+    pub inspection_buffer: Inspection,
+}
+
+impl Record {
+    /// A record of no part, whose buffers are still empty.
+    pub fn empty(engine: Arc<Engine>) -> Self {
+        Record {
+            part: 0,
+            triggered: SystemTime::UNIX_EPOCH,
+            latency: Duration::ZERO,
+            verdict: Verdict::Fault(String::new()),
+            fault: None,
+            engine,
+            has_frame: false,
+            has_inspection: false,
+            frame_buffer: Frame::default(),
+            inspection_buffer: Inspection::default(),
+        }
+    }
+
+    /// The part's picture; `None` when there was none in time.
+    pub fn frame(&self) -> Option<&Frame> {
+        self.has_frame.then_some(&self.frame_buffer)
+    }
+
+    /// The part's inspection; `None` when there was none in time.
+    pub fn inspection(&self) -> Option<&Inspection> {
+        self.has_inspection.then_some(&self.inspection_buffer)
+    }
+}

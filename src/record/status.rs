@@ -1,0 +1,363 @@
+//! The line as a whole: state, problems, counters, times. Shared by all threads; reading never blocks a part for long.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Engine, FaultKind, Record};
+use crate::inspector::Verdict;
+
+/// The state of the inspector, in the words of OPC 40100-1 (machine vision).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// Starting or stopping: no part is inspected.
+    Preoperational,
+    /// Stopped by a person, or by a fault where faults stop the line. Parts are faults until it is resumed.
+    Halted,
+    /// Something that inspection needs does not work: see [`Status::problems`]. It is being retried.
+    Error,
+    /// Parts are inspected.
+    Operational,
+}
+
+impl State {
+    /// The state's name, as OPC 40100-1 has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Preoperational => "Preoperational",
+            State::Halted => "Halted",
+            State::Error => "Error",
+            State::Operational => "Operational",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Parts cannot be inspected.
+    Error,
+    /// Parts are inspected, but something beside does not work, such as a full disk.
+    Warning,
+}
+
+/// What does not work at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Error or warning.
+    pub severity: Severity,
+    /// What is wrong, for people.
+    pub text: String,
+}
+
+/// A step on a part's way whose time is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Scaling, normalizing and the backbone.
+    Features,
+    /// Retrieval and search.
+    Residuals,
+    /// Map, score, regions.
+    Classify,
+    /// From the trigger to the verdict.
+    Latency,
+}
+
+impl Stage {
+    /// Every stage.
+    pub const ALL: [Stage; 4] = [Stage::Features, Stage::Residuals, Stage::Classify, Stage::Latency];
+
+    /// Name for people and machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Features => "features",
+            Stage::Residuals => "residuals",
+            Stage::Classify => "classify",
+            Stage::Latency => "latency",
+        }
+    }
+}
+
+/// How often a duration fell into each of a geometric series of buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; Histogram::BOUNDS.len() + 1],
+    sum_us: AtomicU64,
+    last_us: AtomicU64,
+    worst_us: AtomicU64,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets in microseconds; the last bucket has none.
+    pub const BOUNDS: [u64; 14] = [
+        500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_024_000,
+        2_048_000, 4_096_000,
+    ];
+
+    /// Counts a duration.
+    pub fn add(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let bucket = Self::BOUNDS.partition_point(|&bound| bound < us);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(us, Relaxed);
+        self.last_us.store(us, Relaxed);
+        self.worst_us.fetch_max(us, Relaxed);
+    }
+
+    /// How many fell into each bucket.
+    pub fn counts(&self) -> [u64; Self::BOUNDS.len() + 1] {
+        std::array::from_fn(|i| self.buckets[i].load(Relaxed))
+    }
+
+    /// Sum of all durations.
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.sum_us.load(Relaxed))
+    }
+
+    /// The latest duration.
+    pub fn last(&self) -> Duration {
+        Duration::from_micros(self.last_us.load(Relaxed))
+    }
+
+    /// The longest duration.
+    pub fn worst(&self) -> Duration {
+        Duration::from_micros(self.worst_us.load(Relaxed))
+    }
+}
+
+/// What an output could not pass on.
+#[derive(Debug, Default)]
+pub struct OutputCounts {
+    /// Parts dropped because the output was slower than the line.
+    pub dropped: AtomicU64,
+    /// Parts that it failed to pass on.
+    pub failed: AtomicU64,
+}
+
+/// Counters since the service started.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Parts that got a verdict.
+    pub parts: AtomicU64,
+    /// Verdict *pass*.
+    pub passes: AtomicU64,
+    /// Verdict *reject*.
+    pub rejects: AtomicU64,
+    /// Verdict *fault*, in the order of [`FaultKind::ALL`].
+    pub faults: [AtomicU64; FaultKind::ALL.len()],
+    /// Frames of a free-running camera that were dropped for newer ones.
+    pub dropped_frames: AtomicU64,
+    /// Frames missing in the camera's own numbering.
+    pub lost_frames: AtomicU64,
+    /// Times that the camera was lost.
+    pub camera_losses: AtomicU64,
+    /// Inspections that ended after their part's deadline; the part was a fault by then.
+    pub late_inspections: AtomicU64,
+    /// Pulses that could not be given at their time.
+    pub missed_pulses: AtomicU64,
+    /// Packages swapped in while running.
+    pub swaps: AtomicU64,
+}
+
+/// State, problems, counters and times of a running line.
+#[derive(Debug)]
+pub struct Status {
+    /// Counters.
+    pub counts: Counts,
+    times: [Histogram; Stage::ALL.len()],
+    loading: AtomicBool,
+    halted: AtomicBool,
+    problems: Mutex<BTreeMap<&'static str, Problem>>,
+    outputs: Mutex<BTreeMap<&'static str, Arc<OutputCounts>>>,
+    engine: RwLock<Arc<Engine>>,
+}
+
+impl Status {
+    /// The status of a line that is starting.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Status {
+            counts: Counts::default(),
+            times: Default::default(),
+            loading: AtomicBool::new(true),
+            halted: AtomicBool::new(false),
+            problems: Mutex::default(),
+            outputs: Mutex::default(),
+            engine: RwLock::new(engine),
+        }
+    }
+
+    /// The state as of now.
+    pub fn state(&self) -> State {
+        if self.loading.load(Relaxed) {
+            State::Preoperational
+        } else if self.halted.load(Relaxed) {
+            State::Halted
+        } else if self.lock_problems().values().any(|p| p.severity == Severity::Error) {
+            State::Error
+        } else {
+            State::Operational
+        }
+    }
+
+    /// Says whether the line is still starting, or stopping already.
+    pub fn set_loading(&self, loading: bool) {
+        self.loading.store(loading, Relaxed);
+    }
+
+    /// Whether the line is halted.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Relaxed)
+    }
+
+    /// Halts the line or resumes it.
+    pub fn set_halted(&self, halted: bool) {
+        self.halted.store(halted, Relaxed);
+    }
+
+    /// What does not work, by component (`camera`, `line`, `journal` …).
+    pub fn problems(&self) -> BTreeMap<&'static str, Problem> {
+        self.lock_problems().clone()
+    }
+
+    /// Notes that `component` does not work. Logged when it is new or its text changed.
+    pub fn raise(&self, component: &'static str, severity: Severity, text: impl Into<String>) {
+        let problem = Problem { severity, text: text.into() };
+        let mut problems = self.lock_problems();
+        if problems.get(component) != Some(&problem) {
+            match severity {
+                Severity::Error => log::error!("{component}: {}", problem.text),
+                Severity::Warning => log::warn!("{component}: {}", problem.text),
+            }
+            problems.insert(component, problem);
+        }
+    }
+
+    /// Notes that `component` works again.
+    pub fn clear(&self, component: &'static str) {
+        if self.lock_problems().remove(component).is_some() {
+            log::info!("{component}: works again");
+        }
+    }
+
+    /// Times of a stage.
+    pub fn times(&self, stage: Stage) -> &Histogram {
+        &self.times[stage as usize]
+    }
+
+    /// The counters of an output, made on the first call.
+    pub fn output(&self, name: &'static str) -> Arc<OutputCounts> {
+        Arc::clone(self.outputs.lock().unwrap_or_else(|e| e.into_inner()).entry(name).or_default())
+    }
+
+    /// What parts are inspected with.
+    pub fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine.read().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// Says what parts are inspected with from now on.
+    pub fn set_engine(&self, engine: Arc<Engine>) {
+        *self.engine.write().unwrap_or_else(|e| e.into_inner()) = engine;
+    }
+
+    /// Counts a part.
+    pub fn count(&self, record: &Record) {
+        let counts = &self.counts;
+        counts.parts.fetch_add(1, Relaxed);
+        match (&record.verdict, record.fault) {
+            (Verdict::Pass, _) => counts.passes.fetch_add(1, Relaxed),
+            (Verdict::Reject, _) => counts.rejects.fetch_add(1, Relaxed),
+            (Verdict::Fault(_), kind) => {
+                counts.faults[kind.unwrap_or(FaultKind::Inspection) as usize].fetch_add(1, Relaxed)
+            }
+        };
+        if let Some(inspection) = record.inspection() {
+            self.times(Stage::Features).add(inspection.times.features);
+            self.times(Stage::Residuals).add(inspection.times.residuals);
+            self.times(Stage::Classify).add(inspection.times.classify);
+        }
+        self.times(Stage::Latency).add(record.latency);
+    }
+
+    /// Everything as of now, for machines.
+    pub fn snapshot(&self) -> Snapshot {
+        let counts = &self.counts;
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        let faults: BTreeMap<_, _> =
+            FaultKind::ALL.iter().map(|kind| (kind.name(), of(&counts.faults[*kind as usize]))).collect();
+        let outputs = self.outputs.lock().unwrap_or_else(|e| e.into_inner());
+        Snapshot {
+            state: self.state(),
+            engine: Engine::clone(&self.engine()),
+            problems: self.problems(),
+            parts: of(&counts.parts),
+            passes: of(&counts.passes),
+            rejects: of(&counts.rejects),
+            faults,
+            dropped_frames: of(&counts.dropped_frames),
+            lost_frames: of(&counts.lost_frames),
+            camera_losses: of(&counts.camera_losses),
+            late_inspections: of(&counts.late_inspections),
+            missed_pulses: of(&counts.missed_pulses),
+            swaps: of(&counts.swaps),
+            outputs_dropped: outputs.iter().map(|(name, o)| (*name, of(&o.dropped))).collect(),
+            outputs_failed: outputs.iter().map(|(name, o)| (*name, of(&o.failed))).collect(),
+            milliseconds: Stage::ALL
+                .iter()
+                .map(|stage| (stage.name(), self.times(*stage).last().as_secs_f64() * 1e3))
+                .collect(),
+        }
+    }
+
+    fn lock_problems(&self) -> MutexGuard<'_, BTreeMap<&'static str, Problem>> {
+        // A poisoned map is still a map of texts.
+        self.problems.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// [`Status`] at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    /// The state.
+    pub state: State,
+    /// What parts are inspected with.
+    pub engine: Engine,
+    /// What does not work, by component.
+    pub problems: BTreeMap<&'static str, Problem>,
+    /// Parts that got a verdict.
+    pub parts: u64,
+    /// Verdict *pass*.
+    pub passes: u64,
+    /// Verdict *reject*.
+    pub rejects: u64,
+    /// Verdict *fault*, by [`FaultKind::name`].
+    pub faults: BTreeMap<&'static str, u64>,
+    /// See [`Counts::dropped_frames`].
+    pub dropped_frames: u64,
+    /// See [`Counts::lost_frames`].
+    pub lost_frames: u64,
+    /// See [`Counts::camera_losses`].
+    pub camera_losses: u64,
+    /// See [`Counts::late_inspections`].
+    pub late_inspections: u64,
+    /// See [`Counts::missed_pulses`].
+    pub missed_pulses: u64,
+    /// See [`Counts::swaps`].
+    pub swaps: u64,
+    /// Parts that each output dropped.
+    pub outputs_dropped: BTreeMap<&'static str, u64>,
+    /// Parts that each output failed to pass on.
+    pub outputs_failed: BTreeMap<&'static str, u64>,
+    /// The latest part's time in each stage.
+    pub milliseconds: BTreeMap<&'static str, f64>,
+}
