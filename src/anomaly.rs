@@ -211,13 +211,14 @@ pub fn score_from_map(map: &AnomalyMap, window: u32, scratch: &mut MapScratch) -
     (best / (wide * high) as f64) as f32
 }
 
-/// The areas of the map above `threshold`, highest peak first, as boxes in the frame.
+/// Replaces `regions` by the areas of the map above `threshold`, highest peak first, as boxes in the frame.
 pub fn regions_from_map(
     map: &AnomalyMap,
     frame: (u32, u32),
     threshold: f32,
     scratch: &mut MapScratch,
-) -> Vec<Region> {
+    regions: &mut Vec<Region>,
+) {
     let areas = &mut scratch.components;
     areas.label(map.width, map.height, |i| map.values[i] > threshold);
     scratch.peaks.clear();
@@ -230,27 +231,22 @@ pub fn regions_from_map(
     }
     let (sx, sy) =
         (f64::from(frame.0) / map.width.max(1) as f64, f64::from(frame.1) / map.height.max(1) as f64);
-    let mut regions: Vec<Region> = areas
-        .list()
-        .iter()
-        .zip(&scratch.peaks)
-        .map(|(area, &peak)| {
-            let left = ((area.x as f64 * sx).floor() as u32).min(frame.0.saturating_sub(1));
-            let top = ((area.y as f64 * sy).floor() as u32).min(frame.1.saturating_sub(1));
-            let right = (((area.x + area.width) as f64 * sx).ceil() as u32).min(frame.0);
-            let bottom = (((area.y + area.height) as f64 * sy).ceil() as u32).min(frame.1);
-            Region {
-                x: left,
-                y: top,
-                width: right.saturating_sub(left).max(1),
-                height: bottom.saturating_sub(top).max(1),
-                peak,
-                area: (area.pixels as f64 * sx * sy).round().max(1.0) as u32,
-            }
-        })
-        .collect();
-    regions.sort_by(|a, b| b.peak.total_cmp(&a.peak).then((a.y, a.x).cmp(&(b.y, b.x))));
-    regions
+    regions.clear();
+    regions.extend(areas.list().iter().zip(&scratch.peaks).map(|(area, &peak)| {
+        let left = ((area.x as f64 * sx).floor() as u32).min(frame.0.saturating_sub(1));
+        let top = ((area.y as f64 * sy).floor() as u32).min(frame.1.saturating_sub(1));
+        let right = (((area.x + area.width) as f64 * sx).ceil() as u32).min(frame.0);
+        let bottom = (((area.y + area.height) as f64 * sy).ceil() as u32).min(frame.1);
+        Region {
+            x: left,
+            y: top,
+            width: right.saturating_sub(left).max(1),
+            height: bottom.saturating_sub(top).max(1),
+            peak,
+            area: (area.pixels as f64 * sx * sy).round().max(1.0) as u32,
+        }
+    }));
+    regions.sort_unstable_by(|a, b| b.peak.total_cmp(&a.peak).then((a.y, a.x).cmp(&(b.y, b.x))));
 }
 
 #[cfg(test)]
@@ -333,7 +329,8 @@ mod tests {
         let (x, y) = (peak % 64, peak / 64);
         assert!((40..48).contains(&x) && (16..24).contains(&y), "{x} {y}");
 
-        let regions = regions_from_map(&map, place.frame, 4.0, &mut scratch);
+        let mut regions = Vec::new();
+        regions_from_map(&map, place.frame, 4.0, &mut scratch, &mut regions);
         assert_eq!(regions.len(), 1);
         let r = regions[0];
         assert!(r.x >= 72 && r.x + r.width <= 104 && r.y >= 24 && r.y + r.height <= 56, "{r:?}");

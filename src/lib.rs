@@ -1,6 +1,8 @@
 //! weakrest: an industrial visual inspector that learns from good parts.
 
 pub mod anomaly;
+pub mod camera;
+pub mod clock;
 pub mod enroll;
 pub mod error;
 pub mod evaluate;
@@ -10,6 +12,7 @@ pub mod inspector;
 pub mod onnx;
 pub mod output;
 pub mod package;
+pub mod pipeline;
 pub mod posfar;
 pub mod record;
 pub mod report;

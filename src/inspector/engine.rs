@@ -215,30 +215,24 @@ impl ClassifyStage {
         self.threshold
     }
 
-    /// Judges a frame.
+    /// Judges a frame. After an error `out` is unspecified.
     ///
     /// # Errors
     /// [`ErrorKind::NotFinite`] when the score is not a finite number.
-    pub fn run(&mut self, residuals: &FrameResiduals) -> Result<Inspection> {
+    pub fn run(&mut self, residuals: &FrameResiduals, out: &mut Inspection) -> Result<()> {
         let start = Instant::now();
-        let mut map = AnomalyMap::default();
-        let score = self.score(residuals, &mut map)?;
+        let score = self.score(residuals, &mut out.map)?;
         let reject = score > self.threshold;
         // A part that passes can have pixels above the threshold, but no window of them: nothing to show.
-        let regions = if reject {
-            regions_from_map(&map, residuals.placement.frame, self.threshold, &mut self.scratch)
-        } else {
-            Vec::new()
-        };
-        let times = StageTimes { classify: start.elapsed(), ..residuals.times };
-        Ok(Inspection {
-            verdict: if reject { Verdict::Reject } else { Verdict::Pass },
-            score,
-            threshold: self.threshold,
-            regions,
-            map,
-            times,
-        })
+        out.regions.clear();
+        if reject {
+            let frame = residuals.placement.frame;
+            regions_from_map(&out.map, frame, self.threshold, &mut self.scratch, &mut out.regions);
+        }
+        out.verdict = if reject { Verdict::Reject } else { Verdict::Pass };
+        (out.score, out.threshold) = (score, self.threshold);
+        out.times = StageTimes { classify: start.elapsed(), ..residuals.times };
+        Ok(())
     }
 
     /// The anomaly map and the image's score, without a verdict.
@@ -332,7 +326,9 @@ impl Inspector {
         let (features, residuals) = &mut self.buffers;
         self.features.run(frame, features)?;
         self.residuals.run(features, residuals)?;
-        self.classify.run(residuals)
+        let mut inspection = Inspection::default();
+        self.classify.run(residuals, &mut inspection)?;
+        Ok(inspection)
     }
 
     /// The three stages, to run on three threads.

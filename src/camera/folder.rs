@@ -1,0 +1,77 @@
+//! A folder of pictures as a camera.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::{Camera, Captured, OpenCamera};
+use crate::clock::Clock;
+use crate::enroll::find_pictures;
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Frame;
+
+/// Opens a folder as a camera.
+#[derive(Debug, Clone)]
+pub struct FolderOpener {
+    /// The folder.
+    pub path: PathBuf,
+    /// Frames per second.
+    pub rate: f64,
+    /// Whether to begin again after the last picture.
+    pub repeat: bool,
+    /// Time.
+    pub clock: Clock,
+}
+
+impl OpenCamera for FolderOpener {
+    fn open(&mut self) -> Result<Box<dyn Camera>> {
+        let gone =
+            |e: Error| Error::new(ErrorKind::Camera, "camera.path is no folder of pictures").with_source(e);
+        Ok(Box::new(FolderCamera {
+            pictures: find_pictures(&self.path).map_err(gone)?,
+            next: 0,
+            due: self.clock.now(),
+            period: Duration::from_secs_f64(1.0 / self.rate),
+            repeat: self.repeat,
+            clock: self.clock.clone(),
+        }))
+    }
+
+    fn describe(&self) -> String {
+        format!("the pictures in {}", self.path.display())
+    }
+}
+
+struct FolderCamera {
+    pictures: Vec<PathBuf>,
+    /// The picture after the one that was waited for last.
+    next: usize,
+    due: Instant,
+    period: Duration,
+    repeat: bool,
+    clock: Clock,
+}
+
+impl Camera for FolderCamera {
+    fn wait(&mut self, timeout: Duration) -> Result<Option<Captured>> {
+        let limit = self.clock.now() + timeout;
+        if self.next >= self.pictures.len() && !self.repeat {
+            self.clock.sleep_until(limit);
+            return Ok(None);
+        }
+        if self.due > limit {
+            self.clock.sleep_until(limit);
+            return Ok(None);
+        }
+        self.clock.sleep_until(self.due);
+        let at = self.due;
+        self.next = self.next % self.pictures.len() + 1;
+        // Who takes longer than a period for a frame gets the next one at once, but no pile of them.
+        self.due = (self.due + self.period).max(self.clock.now());
+        Ok(Some(Captured { at, lost: 0 }))
+    }
+
+    fn read(&mut self, frame: &mut Frame) -> Result<()> {
+        *frame = Frame::open(&self.pictures[self.next - 1])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Whether a frame can be trusted to show the part: not frozen, black, over-exposed or out of focus.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Frame;
+
+/// What frames must be like: `[health]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthSettings {
+    /// A frame whose mean brightness is below this, 0 to 255, is black. 0 switches the check off.
+    pub black: f32,
+    /// A frame of which more than this share is at the upper end (250 of 255 or more) is over-exposed. 1 switches the
+    /// check off.
+    pub over_exposed: f32,
+    /// So many frames in a row with the very same pixels are frozen: a sensor's noise never repeats. 0 switches the
+    /// check off.
+    pub frozen: u32,
+    /// A frame whose [`Health::sharpness`] is below this is out of focus. 0 switches the check off; `weakrest check`
+    /// tells the camera's present value.
+    pub sharpness: f32,
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        HealthSettings { black: 4.0, over_exposed: 0.9, frozen: 3, sharpness: 0.0 }
+    }
+}
+
+impl HealthSettings {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        let within = |key: &str, value: f32, most: f32| {
+            if (0.0..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::new(ErrorKind::Usage, format!("health.{key} must be 0 to {most}, not {value}")))
+        };
+        within("black", self.black, 255.0)?;
+        within("over_exposed", self.over_exposed, 1.0)?;
+        within("sharpness", self.sharpness, 255.0)?;
+        if self.frozen == 1 {
+            return Err(Error::new(ErrorKind::Usage, "health.frozen must be 0 (off) or at least 2"));
+        }
+        Ok(())
+    }
+}
+
+/// Why a frame cannot be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unhealthy {
+    /// The same pixels again and again.
+    Frozen,
+    /// Black.
+    Black,
+    /// Over-exposed.
+    OverExposed,
+    /// Out of focus.
+    Defocused,
+}
+
+impl std::fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Unhealthy::Frozen => "the camera gives the same picture again and again; it hangs",
+            Unhealthy::Black => "the picture is black: look for the light, the lens cap, the exposure",
+            Unhealthy::OverExposed => "the picture is over-exposed: look for the light and the exposure",
+            Unhealthy::Defocused => "the picture is out of focus: look for the lens, dirt and vibration",
+        })
+    }
+}
+
+/// Looks at one frame after the other.
+#[derive(Debug, Default)]
+pub struct Health {
+    settings: HealthSettings,
+    previous: Vec<u8>,
+    same: u32,
+}
+
+impl Health {
+    /// With these settings.
+    pub fn new(settings: HealthSettings) -> Self {
+        Health { settings, ..Health::default() }
+    }
+
+    /// What is wrong with the next frame, if anything.
+    pub fn check(&mut self, frame: &Frame) -> Option<Unhealthy> {
+        let settings = &self.settings;
+        if settings.frozen > 0 {
+            if frame.pixels() == self.previous {
+                self.same += 1;
+            } else {
+                self.same = 1;
+                self.previous.clear();
+                self.previous.extend_from_slice(frame.pixels());
+            }
+            if self.same >= settings.frozen {
+                return Some(Unhealthy::Frozen);
+            }
+        }
+        let (mean, bright) = exposure(frame);
+        if mean < settings.black {
+            Some(Unhealthy::Black)
+        } else if bright > settings.over_exposed {
+            Some(Unhealthy::OverExposed)
+        } else if settings.sharpness > 0.0 && Self::sharpness(frame) < settings.sharpness {
+            Some(Unhealthy::Defocused)
+        } else {
+            None
+        }
+    }
+
+    /// The mean difference between horizontal neighbors, of the tenth of the picture's lines that has most of it: edges
+    /// count, plain surfaces do not. In steps of 0 to 255.
+    pub fn sharpness(frame: &Frame) -> f32 {
+        let (width, channels) = (frame.width() as usize, frame.color().channels());
+        let green = channels / 2;
+        if width < 2 {
+            return 0.0;
+        }
+        // Every fourth line is as good as all of them.
+        let mut lines = [0u32; 256];
+        let mut total = 0u32;
+        for line in frame.pixels().chunks_exact(width * channels).step_by(4) {
+            let values = line.iter().skip(green).step_by(channels);
+            let next = line.iter().skip(green + channels).step_by(channels);
+            let sum: u64 = values.zip(next).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            // Quarters of a step, up to 64.
+            let strength = (sum * 4 / (width as u64 - 1)).min(255) as usize;
+            lines[strength] += 1;
+            total += 1;
+        }
+        let wanted = total.div_ceil(10).max(1);
+        let (mut taken, mut sum) = (0u32, 0f32);
+        for (strength, &count) in lines.iter().enumerate().rev() {
+            let take = count.min(wanted - taken);
+            taken += take;
+            sum += take as f32 * strength as f32 / 4.0;
+            if taken == wanted {
+                break;
+            }
+        }
+        sum / wanted as f32
+    }
+}
+
+/// Mean brightness, 0 to 255, and the share of values of 250 or more.
+fn exposure(frame: &Frame) -> (f32, f32) {
+    // A prime step, so that no column or channel is preferred.
+    const STEP: usize = 7;
+    let (mut sum, mut bright, mut count) = (0u64, 0u64, 0u64);
+    for &value in frame.pixels().iter().step_by(STEP) {
+        sum += u64::from(value);
+        bright += u64::from(value >= 250);
+        count += 1;
+    }
+    let count = count.max(1) as f32;
+    (sum as f32 / count, bright as f32 / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imaging::Color;
+
+    fn frame(value: impl Fn(usize, usize) -> u8) -> Frame {
+        let pixels = (0..64 * 64).map(|i| value(i % 64, i / 64)).collect();
+        Frame::new(64, 64, Color::Gray, pixels).unwrap()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_frame_is_told() {
+        let mut health = Health::new(HealthSettings { sharpness: 4.0, ..HealthSettings::default() });
+        let sharp = |x: usize, _: usize| if x.is_multiple_of(2) { 60 } else { 160 };
+        assert_eq!(health.check(&frame(sharp)), None);
+        assert_eq!(health.check(&frame(|_, _| 2)), Some(Unhealthy::Black));
+        assert_eq!(health.check(&frame(|_, _| 255)), Some(Unhealthy::OverExposed));
+        assert_eq!(health.check(&frame(|x, _| 60 + x as u8)), Some(Unhealthy::Defocused));
+        assert_eq!(health.check(&frame(sharp)), None);
+        assert_eq!(health.check(&frame(sharp)), None);
+        assert_eq!(health.check(&frame(sharp)), Some(Unhealthy::Frozen));
+        assert_eq!(health.check(&frame(|x, y| sharp(x + 1, y))), None);
+    }
+}

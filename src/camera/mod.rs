@@ -1,0 +1,182 @@
+//! Where frames come from. Each kind of camera is behind the same two small traits, and none knows of parts.
+
+mod folder;
+mod health;
+mod simulated;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+pub use folder::FolderOpener;
+pub use health::{Health, HealthSettings, Unhealthy};
+pub use simulated::{Scene, SimulatedCamera, SimulatedOpener};
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Frame;
+
+/// When a frame was taken, and what the camera says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Captured {
+    /// When its exposure ended, as far as the camera tells, or else when it arrived.
+    pub at: Instant,
+    /// Frames that the camera took and that never arrived, since the one before.
+    pub lost: u64,
+}
+
+/// An open camera that is taking frames. Dropping it closes it.
+pub trait Camera: Send {
+    /// Waits for the next frame, at most `timeout`. `None` when none came.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Camera`] when the camera is gone; it has to be opened again.
+    fn wait(&mut self, timeout: Duration) -> Result<Option<Captured>>;
+
+    /// Decodes the frame that [`Camera::wait`] told of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Image`] when it is damaged; [`ErrorKind::Camera`] when the camera is gone.
+    fn read(&mut self, frame: &mut Frame) -> Result<()>;
+}
+
+/// Opens a camera, again and again if need be.
+pub trait OpenCamera: Send {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Camera`] when it is not there or refuses its settings.
+    fn open(&mut self) -> Result<Box<dyn Camera>>;
+
+    /// What it is, for people.
+    fn describe(&self) -> String;
+}
+
+/// How frames are cut and turned before anything looks at them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Framing {
+    /// The region of interest in the camera's pixels: left, top, width, height. The whole frame without it.
+    pub region: Option<[u32; 4]>,
+    /// Clockwise rotation in degrees after cutting: 0, 90, 180 or 270.
+    #[serde(default)]
+    pub rotation: u32,
+}
+
+impl Framing {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        let usage = |m: &str| Err(Error::new(ErrorKind::Usage, m));
+        if !matches!(self.rotation, 0 | 90 | 180 | 270) {
+            return usage("camera.rotation must be 0, 90, 180 or 270");
+        }
+        if self.region.is_some_and(|[_, _, width, height]| width == 0 || height == 0) {
+            return usage("camera.region needs a width and a height of at least 1 pixel");
+        }
+        Ok(())
+    }
+
+    /// Cuts and turns `from` into `to`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Image`] when the region reaches beyond the frame.
+    pub fn apply(&self, from: &Frame, to: &mut Frame) -> Result<()> {
+        let [left, top, width, height] = self.region.unwrap_or([0, 0, from.width(), from.height()]);
+        let inside =
+            |start: u32, length: u32, all: u32| start.checked_add(length).is_some_and(|end| end <= all);
+        if !inside(left, width, from.width()) || !inside(top, height, from.height()) {
+            return Err(Error::new(
+                ErrorKind::Image,
+                format!(
+                    "camera.region {left}, {top}, {width}, {height} reaches beyond the frame of {}×{} pixels",
+                    from.width(),
+                    from.height()
+                ),
+            ));
+        }
+        let (out_width, out_height) =
+            if self.rotation.is_multiple_of(180) { (width, height) } else { (height, width) };
+        let channels = from.color().channels();
+        let line = from.width() as usize * channels;
+        let (w, h) = (width as usize, height as usize);
+        let corner = top as usize * line + left as usize * channels;
+        to.refill(out_width, out_height, from.color(), |pixels| {
+            if self.rotation == 0 {
+                for (target, y) in pixels.chunks_exact_mut(w * channels).zip(0..h) {
+                    target.copy_from_slice(&from.pixels()[corner + y * line..][..w * channels]);
+                }
+                return Ok(());
+            }
+            let columns = out_width as usize;
+            for (i, target) in pixels.chunks_exact_mut(channels).enumerate() {
+                let (x, y) = (i % columns, i / columns);
+                let (source_x, source_y) = match self.rotation {
+                    90 => (y, h - 1 - x),
+                    180 => (w - 1 - x, h - 1 - y),
+                    _ => (w - 1 - y, x),
+                };
+                target.copy_from_slice(
+                    &from.pixels()[corner + source_y * line + source_x * channels..][..channels],
+                );
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether frames stay as they are.
+    pub fn is_identity(&self) -> bool {
+        self.region.is_none() && self.rotation == 0
+    }
+}
+
+/// What kind of camera: `[camera]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Source {
+    /// Pictures of a folder in the order of their names: for trials and tests.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Frames per second.
+        rate: f64,
+        /// Whether to begin again after the last picture; otherwise the camera then gives nothing more.
+        #[serde(default = "yes")]
+        repeat: bool,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Source {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Source::Folder { rate, .. } if !(*rate > 0.0 && *rate <= 1000.0) => Err(Error::new(
+                ErrorKind::Usage,
+                "camera.rate must be above 0 and at most 1000 frames per second",
+            )),
+            Source::Folder { .. } => Ok(()),
+        }
+    }
+
+    /// What opens this camera.
+    pub fn opener(&self, clock: &Clock) -> Box<dyn OpenCamera> {
+        match self {
+            Source::Folder { path, rate, repeat } => Box::new(FolderOpener {
+                path: path.clone(),
+                rate: *rate,
+                repeat: *repeat,
+                clock: clock.clone(),
+            }),
+        }
+    }
+}

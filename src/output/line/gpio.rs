@@ -1,0 +1,112 @@
+//! Lines of a GPIO chip, through the kernel's character device.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gpiocdev::Request;
+use gpiocdev::line::{EdgeDetection, Value};
+
+use super::{Line, Lines};
+use crate::error::{Error, ErrorKind, Result};
+
+const CONSUMER: &str = "weakrest";
+
+/// Lines of a GPIO chip.
+pub struct GpioLines {
+    request: Request,
+    reject: Option<u32>,
+    healthy: Option<u32>,
+}
+
+impl GpioLines {
+    /// Takes hold of the lines; both are inactive then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the chip or a line is not there, taken, or may not be used.
+    pub fn open(chip: &Path, reject: Option<u32>, healthy: Option<u32>, active_low: bool) -> Result<Self> {
+        let offsets: Vec<u32> = reject.into_iter().chain(healthy).collect();
+        let mut builder = Request::builder();
+        builder.on_chip(chip).with_consumer(CONSUMER).with_lines(&offsets);
+        if active_low {
+            builder.as_active_low();
+        }
+        let request = builder.as_output(Value::Inactive).request().map_err(|e| refused(chip, &offsets, e))?;
+        Ok(GpioLines { request, reject, healthy })
+    }
+}
+
+fn refused(chip: &Path, offsets: &[u32], cause: gpiocdev::Error) -> Error {
+    let offsets: Vec<String> = offsets.iter().map(u32::to_string).collect();
+    Error::new(
+        ErrorKind::Device,
+        format!(
+            "cannot use line {} of {}: look whether they exist, are free, and this user may use them (`gpioinfo`)",
+            offsets.join(" and "),
+            chip.display()
+        ),
+    )
+    .with_source(cause)
+}
+
+impl Lines for GpioLines {
+    fn set(&mut self, line: Line, active: bool) -> Result<()> {
+        let offset = match line {
+            Line::Reject => self.reject,
+            Line::Healthy => self.healthy,
+        };
+        let Some(offset) = offset else { return Ok(()) };
+        let value = if active { Value::Active } else { Value::Inactive };
+        self.request
+            .set_value(offset, value)
+            .map(drop)
+            .map_err(|e| Error::new(ErrorKind::Device, format!("cannot drive line {offset}")).with_source(e))
+    }
+}
+
+impl Drop for GpioLines {
+    fn drop(&mut self) {
+        for line in [Line::Reject, Line::Healthy] {
+            if let Err(e) = self.set(line, false) {
+                log::error!("{}", e.chain());
+            }
+        }
+    }
+}
+
+/// A line whose edges trigger parts, such as a light barrier's.
+pub struct EdgeTrigger(Request);
+
+impl EdgeTrigger {
+    /// Takes hold of the line.
+    ///
+    /// # Errors
+    /// As [`GpioLines::open`].
+    pub fn open(chip: &Path, line: u32, falling: bool) -> Result<Self> {
+        let edge = if falling { EdgeDetection::FallingEdge } else { EdgeDetection::RisingEdge };
+        Request::builder()
+            .on_chip(chip)
+            .with_consumer(CONSUMER)
+            .with_line(line)
+            .with_edge_detection(edge)
+            .request()
+            .map(EdgeTrigger)
+            .map_err(|e| refused(chip, &[line], e))
+    }
+
+    /// When the next edge was, if there is one within `timeout`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the line is gone.
+    pub fn wait(&self, timeout: Duration) -> Result<Option<Instant>> {
+        let gone = |e| Error::new(ErrorKind::Device, "the trigger's line is gone").with_source(e);
+        if !self.0.wait_edge_event(timeout).map_err(gone)? {
+            return Ok(None);
+        }
+        let event = self.0.read_edge_event().map_err(gone)?;
+        // The kernel stamps edges by the clock that `Instant` counts on, but only differences can be told it.
+        let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now = Duration::new(clock.tv_sec.try_into().unwrap_or(0), clock.tv_nsec.try_into().unwrap_or(0));
+        let age = now.saturating_sub(Duration::from_nanos(event.timestamp_ns));
+        Ok(Instant::now().checked_sub(age))
+    }
+}

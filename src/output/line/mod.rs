@@ -1,0 +1,160 @@
+//! The digital lines beside the conveyor: the reject gate, and a line that tells whether all is well.
+
+mod gpio;
+mod schedule;
+mod simulated;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use gpio::{EdgeTrigger, GpioLines};
+pub use schedule::{Energize, Pulse, Schedule};
+pub use simulated::{Edge, SimulatedLines};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// One of the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// Drives the gate. What active means is [`Energize`].
+    Reject,
+    /// Toggles while all is well, so that both a dead process and a stuck line show.
+    Healthy,
+}
+
+/// Sets lines. Dropping it leaves both inactive, which is the safe level.
+pub trait Lines: Send {
+    /// Drives a line: active is energized.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the line cannot be driven.
+    fn set(&mut self, line: Line, active: bool) -> Result<()>;
+}
+
+/// No lines at all: for an inspector that only reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoLines;
+
+impl Lines for NoLines {
+    fn set(&mut self, _: Line, _: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a fault does to the line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFault {
+    /// The part is rejected.
+    #[default]
+    Reject,
+    /// The part is rejected, and the line halts until a person resumes it.
+    Stop,
+}
+
+/// Where the lines are and how the gate is driven: `[line]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The GPIO chip, such as `/dev/gpiochip0`. Without it no line is driven.
+    pub chip: Option<PathBuf>,
+    /// Number of the reject line on the chip.
+    pub reject: Option<u32>,
+    /// Number of the healthy line on the chip.
+    pub healthy: Option<u32>,
+    /// Whether the lines are low when active.
+    pub active_low: bool,
+    /// When the gate's line is energized.
+    pub energize: Energize,
+    /// What a fault does.
+    pub on_fault: OnFault,
+    /// From the trigger until the part is at the gate, in milliseconds.
+    pub travel_ms: f64,
+    /// How long the line is driven for a part, in milliseconds.
+    pub pulse_ms: f64,
+    /// From the trigger until there must be a verdict, in milliseconds; at most the travel time, which is the default.
+    pub deadline_ms: Option<f64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            chip: None,
+            reject: None,
+            healthy: None,
+            active_low: false,
+            energize: Energize::ToReject,
+            on_fault: OnFault::Reject,
+            travel_ms: 500.0,
+            pulse_ms: 50.0,
+            deadline_ms: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        // An hour is a slip of the unit.
+        const MOST: f64 = 3_600_000.0;
+        let usage = |m: String| Err(Error::new(ErrorKind::Usage, m));
+        let times = [
+            ("travel_ms", Some(self.travel_ms)),
+            ("pulse_ms", Some(self.pulse_ms)),
+            ("deadline_ms", self.deadline_ms),
+        ];
+        for (key, value) in times {
+            if value.is_some_and(|v| !(v > 0.0 && v <= MOST)) {
+                return usage(format!("line.{key} must be above 0 and at most {MOST}"));
+            }
+        }
+        if self.deadline() > self.travel() {
+            return usage(
+                "line.deadline_ms must be at most line.travel_ms: a later verdict would find the part gone"
+                    .into(),
+            );
+        }
+        if self.chip.is_none() && (self.reject.is_some() || self.healthy.is_some()) {
+            return usage("line.reject and line.healthy need line.chip, such as \"/dev/gpiochip0\"".into());
+        }
+        if self.chip.is_some() && self.reject.is_none() && self.healthy.is_none() {
+            return usage("line.chip needs line.reject, the number of the gate's line on it".into());
+        }
+        if self.reject.is_some() && self.reject == self.healthy {
+            return usage("line.reject and line.healthy must be two lines".into());
+        }
+        Ok(())
+    }
+
+    /// From the trigger until the part is at the gate.
+    pub fn travel(&self) -> Duration {
+        Duration::from_secs_f64(self.travel_ms / 1e3)
+    }
+
+    /// How long the line is driven for a part.
+    pub fn pulse(&self) -> Duration {
+        Duration::from_secs_f64(self.pulse_ms / 1e3)
+    }
+
+    /// From the trigger until there must be a verdict.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.deadline_ms.unwrap_or(self.travel_ms) / 1e3)
+    }
+
+    /// Takes hold of the lines; both are inactive then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the chip or a line is not there or taken.
+    pub fn open(&self) -> Result<Box<dyn Lines>> {
+        match &self.chip {
+            None => Ok(Box::new(NoLines)),
+            Some(chip) => Ok(Box::new(GpioLines::open(chip, self.reject, self.healthy, self.active_low)?)),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Lines for tests: every edge is noted with its time.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::{Line, Lines};
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A change of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// Which line.
+    pub line: Line,
+    /// Its level from then on.
+    pub active: bool,
+    /// When.
+    pub at: Instant,
+}
+
+/// Lines that note what happens to them. Clones are the same lines.
+#[derive(Debug, Clone)]
+pub struct SimulatedLines {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    edges: Vec<Edge>,
+    levels: [bool; 2],
+    broken: bool,
+}
+
+impl SimulatedLines {
+    /// Inactive lines.
+    pub fn new(clock: Clock) -> Self {
+        SimulatedLines { clock, state: Arc::default() }
+    }
+
+    /// The changes of a line so far.
+    pub fn edges(&self, line: Line) -> Vec<Edge> {
+        self.lock().edges.iter().filter(|e| e.line == line).copied().collect()
+    }
+
+    /// A line's present level.
+    pub fn level(&self, line: Line) -> bool {
+        self.lock().levels[line as usize]
+    }
+
+    /// Lets setting a line fail, or work again.
+    pub fn set_broken(&self, broken: bool) {
+        self.lock().broken = broken;
+    }
+
+    /// What the gate is to hold of these lines: dropping it leaves them inactive, as with real ones.
+    pub fn handle(&self) -> Box<dyn Lines> {
+        Box::new(Handle(self.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn set(&self, line: Line, active: bool) {
+        let at = self.clock.now();
+        let mut state = self.lock();
+        if state.levels[line as usize] != active {
+            state.levels[line as usize] = active;
+            state.edges.push(Edge { line, active, at });
+        }
+    }
+}
+
+struct Handle(SimulatedLines);
+
+impl Lines for Handle {
+    fn set(&mut self, line: Line, active: bool) -> Result<()> {
+        if self.0.lock().broken {
+            return Err(Error::new(ErrorKind::Device, "the simulated lines are broken"));
+        }
+        self.0.set(line, active);
+        Ok(())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.set(Line::Reject, false);
+        self.0.set(Line::Healthy, false);
+    }
+}

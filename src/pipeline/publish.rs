@@ -1,0 +1,132 @@
+//! From the gate to everyone who wants to know. Nobody here can delay the gate: a full queue loses its oldest record,
+//! counted.
+
+use std::ops::Deref;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+
+use super::{HEARTBEAT, Shared};
+use crate::output::Output;
+use crate::record::{OutputCounts, Record, Severity};
+
+/// Records that wait for the publisher, and for each output.
+pub(super) const QUEUE: usize = 64;
+
+/// Receives every part's record. Dropping it ends the subscription.
+pub struct Subscription {
+    records: Receiver<Arc<Record>>,
+    _alive: Arc<()>,
+}
+
+impl Deref for Subscription {
+    type Target = Receiver<Arc<Record>>;
+
+    fn deref(&self) -> &Receiver<Arc<Record>> {
+        &self.records
+    }
+}
+
+struct Subscriber {
+    to: Sender<Arc<Record>>,
+    /// The other end, to take the oldest out.
+    from: Receiver<Arc<Record>>,
+    /// Held by the subscription alone, besides here.
+    alive: Arc<()>,
+    counts: Option<Arc<OutputCounts>>,
+}
+
+/// Who wants to know.
+#[derive(Default)]
+pub(super) struct Publisher(Mutex<Vec<Subscriber>>);
+
+impl Publisher {
+    pub(super) fn subscribe(&self, capacity: usize, counts: Option<Arc<OutputCounts>>) -> Subscription {
+        let (to, from) = bounded(capacity);
+        let alive = Arc::new(());
+        let subscription = Subscription { records: from.clone(), _alive: Arc::clone(&alive) };
+        self.lock().push(Subscriber { to, from, alive, counts });
+        subscription
+    }
+
+    fn publish(&self, record: &Arc<Record>) {
+        let mut subscribers = self.lock();
+        subscribers.retain(|s| Arc::strong_count(&s.alive) > 1);
+        for subscriber in subscribers.iter() {
+            let mut record = Arc::clone(record);
+            while let Err(TrySendError::Full(back)) = subscriber.to.try_send(record) {
+                record = back;
+                if subscriber.from.try_recv().is_ok()
+                    && let Some(counts) = &subscriber.counts
+                {
+                    counts.dropped.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Subscriber>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Passes records on until the gate has ended, then ends every subscription.
+pub(super) fn run(
+    shared: Arc<Shared>,
+    publisher: Arc<Publisher>,
+    records: Receiver<Arc<Record>>,
+) -> impl FnOnce() + Send {
+    move || {
+        loop {
+            match shared.clock.recv(&records, shared.clock.now() + HEARTBEAT) {
+                Ok(record) => publisher.publish(&record),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        publisher.lock().clear();
+    }
+}
+
+/// Feeds an output until its subscription ends.
+pub(super) fn run_output(
+    shared: Arc<Shared>,
+    mut output: Box<dyn Output>,
+    subscription: Subscription,
+) -> impl FnOnce() + Send {
+    const TICK: Duration = Duration::from_secs(1);
+    move || {
+        let (name, status) = (output.name(), &shared.status);
+        let counts = status.output(name);
+        let mut next_tick = shared.clock.now() + TICK;
+        let mut failing = false;
+        loop {
+            let now = shared.clock.now();
+            if now >= next_tick {
+                next_tick = now + TICK;
+                match output.tick(shared.clock.wall(), status) {
+                    Ok(()) if failing => {}
+                    Ok(()) => status.clear(name),
+                    Err(e) => status.raise(name, Severity::Warning, e.chain()),
+                }
+            }
+            match shared.clock.recv(&subscription, next_tick) {
+                Ok(record) => {
+                    let result = output.publish(&record);
+                    failing = result.is_err();
+                    if let Err(e) = result {
+                        counts.failed.fetch_add(1, Relaxed);
+                        status.raise(name, Severity::Warning, e.chain());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if let Err(e) = output.finish() {
+            status.raise(name, Severity::Warning, e.chain());
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The inspector's three stages, each on a thread of its own.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{RecvTimeoutError, Sender};
+
+use super::watch::Thread;
+use super::{HEARTBEAT, Job, Jobs, Shared, Slot, ToGate};
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Frame;
+use crate::inspector::{Features, FrameResiduals, Inspection, Inspector};
+use crate::record::{Engine, FaultKind};
+
+type FeaturesStage = Box<dyn FnMut(&Frame, &mut Features) -> Result<()> + Send>;
+type ResidualsStage = Box<dyn FnMut(&Features, &mut FrameResiduals) -> Result<()> + Send>;
+type ClassifyStage = Box<dyn FnMut(&FrameResiduals, &mut Inspection) -> Result<()> + Send>;
+
+/// What parts are inspected with: an [`Inspector`] cut into its stages, or whatever a test puts in their place.
+pub struct Stages {
+    /// What it is.
+    pub engine: Arc<Engine>,
+    /// Frame → tokens.
+    pub features: FeaturesStage,
+    /// Tokens → residuals.
+    pub residuals: ResidualsStage,
+    /// Residuals → map, score, regions, verdict.
+    pub classify: ClassifyStage,
+}
+
+impl Stages {
+    /// The stages of an inspector.
+    pub fn new(inspector: Inspector, engine: Engine) -> Self {
+        let (mut features, mut residuals, mut classify) = inspector.into_stages();
+        Stages {
+            engine: Arc::new(engine),
+            features: Box::new(move |frame, out| features.run(frame, out)),
+            residuals: Box::new(move |tokens, out| residuals.run(tokens, out)),
+            classify: Box::new(move |tokens, out| classify.run(tokens, out)),
+        }
+    }
+}
+
+/// Stages on their way to their threads, in the order of the parts: each thread takes its own and passes the rest on.
+pub(super) struct Swap {
+    engine: Arc<Engine>,
+    features: Option<FeaturesStage>,
+    residuals: Option<ResidualsStage>,
+    classify: Option<ClassifyStage>,
+}
+
+impl From<Stages> for Swap {
+    fn from(stages: Stages) -> Self {
+        let Stages { engine, features, residuals, classify } = stages;
+        Swap { engine, features: Some(features), residuals: Some(residuals), classify: Some(classify) }
+    }
+}
+
+/// The kind of fault that an error of a stage is.
+fn kind_of(error: &Error) -> FaultKind {
+    match error.kind() {
+        ErrorKind::Image => FaultKind::WrongFormat,
+        ErrorKind::NotFinite => FaultKind::NotFinite,
+        _ => FaultKind::Inspection,
+    }
+}
+
+/// Takes jobs until nobody is left to send any.
+fn each(shared: &Shared, thread: Thread, jobs: &Jobs, mut work: impl FnMut(Job)) {
+    loop {
+        shared.beats.beat(thread, shared.clock.now());
+        match shared.clock.recv(jobs, shared.clock.now() + HEARTBEAT) {
+            Ok(job) => work(job),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Runs a stage on a part, unless the part has failed already.
+fn attempt(slot: &mut Slot, stage: impl FnOnce(&mut Slot) -> Result<()>) {
+    if slot.failed.is_none()
+        && let Err(e) = stage(slot)
+    {
+        slot.failed = Some((kind_of(&e), e.chain()));
+    }
+}
+
+pub(super) fn features(
+    shared: Arc<Shared>,
+    mut stage: FeaturesStage,
+    jobs: Jobs,
+    out: Sender<Job>,
+    free_running: bool,
+) -> impl FnOnce() + Send {
+    let mut engine = shared.status.engine();
+    move || {
+        each(&shared, Thread::Features, &jobs, |mut job| {
+            match &mut job {
+                Job::Swap(swap) => {
+                    engine = Arc::clone(&swap.engine);
+                    if let Some(new) = swap.features.take() {
+                        stage = new;
+                    }
+                }
+                Job::Part(slot) => {
+                    if free_running {
+                        // Only now is it sure that the frame is not dropped for a newer one.
+                        slot.part = shared.announce(slot.triggered, slot.wall);
+                    }
+                    let record = Arc::make_mut(&mut slot.record);
+                    record.engine = Arc::clone(&engine);
+                    attempt(slot, |slot| stage(&slot.record.frame_buffer, &mut slot.features));
+                }
+            }
+            let _ = shared.clock.send(&out, job);
+        });
+    }
+}
+
+pub(super) fn residuals(
+    shared: Arc<Shared>,
+    mut stage: ResidualsStage,
+    jobs: Jobs,
+    out: Sender<Job>,
+) -> impl FnOnce() + Send {
+    move || {
+        each(&shared, Thread::Residuals, &jobs, |mut job| {
+            match &mut job {
+                Job::Swap(swap) => {
+                    if let Some(new) = swap.residuals.take() {
+                        stage = new;
+                    }
+                }
+                Job::Part(slot) => attempt(slot, |slot| stage(&slot.features, &mut slot.residuals)),
+            }
+            let _ = shared.clock.send(&out, job);
+        });
+    }
+}
+
+pub(super) fn classify(shared: Arc<Shared>, mut stage: ClassifyStage, jobs: Jobs) -> impl FnOnce() + Send {
+    move || {
+        each(&shared, Thread::Classify, &jobs, |job| match job {
+            Job::Swap(mut swap) => {
+                if let Some(new) = swap.classify.take() {
+                    stage = new;
+                }
+                log::info!("package {} of {} is in use", swap.engine.package, swap.engine.product);
+                shared.status.set_engine(Arc::clone(&swap.engine));
+                shared.status.counts.swaps.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            Job::Part(mut slot) => {
+                attempt(&mut slot, |slot| {
+                    let record = Arc::make_mut(&mut slot.record);
+                    stage(&slot.residuals, &mut record.inspection_buffer)?;
+                    let score = record.inspection_buffer.score;
+                    if !score.is_finite() {
+                        return Err(Error::new(ErrorKind::NotFinite, "the score is not a finite number"));
+                    }
+                    record.has_inspection = true;
+                    Ok(())
+                });
+                let _ = shared.clock.send(&shared.gate, ToGate::Done(slot));
+            }
+        });
+    }
+}

@@ -1,0 +1,5 @@
+//! The pipeline in simulated time: what the line does, whatever happens.
+
+mod faults;
+mod flow;
+mod world;
