@@ -3,6 +3,7 @@
 pub mod anomaly;
 pub mod camera;
 pub mod clock;
+pub mod config;
 pub mod enroll;
 pub mod error;
 pub mod evaluate;

@@ -3,7 +3,7 @@
 use ndarray::Array4;
 use weakrest::enroll::{Settings, enroll};
 use weakrest::inspector::Options;
-use weakrest::onnx::{Network, Runtime, Threads, refuse_external_data};
+use weakrest::onnx::{Execution, Network, Runtime, refuse_external_data};
 use weakrest::package::Backbone;
 use weakrest::{Error, ErrorKind};
 
@@ -13,8 +13,12 @@ macro_rules! network {
     };
 }
 
+fn one_thread() -> Execution {
+    Execution { threads: std::num::NonZeroUsize::new(1), ..Execution::default() }
+}
+
 fn load(bytes: &[u8]) -> Result<Network, Error> {
-    Network::from_bytes(Runtime::load(None).unwrap(), bytes, Threads::Exactly(1.try_into().unwrap()))
+    Network::from_bytes(Runtime::load(None).unwrap(), bytes, &one_thread())
 }
 
 fn refused(what: &str, bytes: &[u8]) -> Error {

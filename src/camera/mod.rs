@@ -72,10 +72,10 @@ impl Framing {
     pub fn validate(&self) -> Result<()> {
         let usage = |m: &str| Err(Error::new(ErrorKind::Usage, m));
         if !matches!(self.rotation, 0 | 90 | 180 | 270) {
-            return usage("camera.rotation must be 0, 90, 180 or 270");
+            return usage("framing.rotation must be 0, 90, 180 or 270");
         }
         if self.region.is_some_and(|[_, _, width, height]| width == 0 || height == 0) {
-            return usage("camera.region needs a width and a height of at least 1 pixel");
+            return usage("framing.region needs a width and a height of at least 1 pixel");
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Framing {
             return Err(Error::new(
                 ErrorKind::Image,
                 format!(
-                    "camera.region {left}, {top}, {width}, {height} reaches beyond the frame of {}×{} pixels",
+                    "framing.region {left}, {top}, {width}, {height} reaches beyond the frame of {}×{} pixels",
                     from.width(),
                     from.height()
                 ),

@@ -61,7 +61,7 @@ impl Bench {
             say!("{}", serde_json::json!({ "frames": self.frames, "milliseconds": stages }))?;
             return Ok(Outcome::Pass);
         }
-        let threads = options.threads.map_or("all".to_owned(), |n| n.to_string());
+        let threads = options.execution.threads.map_or("all".to_owned(), |n| n.to_string());
         say!("{} frames at {side} px, {threads} threads, K = {similar}, bank of {bank}", self.frames)?;
         say!("{:12} {:>10} {:>10}", "stage", "median ms", "95 % ms")?;
         let row = |name: &str, p: Percentiles| say!("{name:12} {:>10.2} {:>10.2}", p.median, p.p95);

@@ -23,13 +23,13 @@ impl Check {
         let options = self.runtime.options();
         say!("weakrest       {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        say!("threads        {} of {cores}", options.threads.map_or(cores, |n| n.get()))?;
+        say!("threads        {} of {cores}", options.execution.threads.map_or(cores, |n| n.get()))?;
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
         say!("ONNX Runtime   {} ({MINIMUM_VERSION} or newer needed)", runtime.path().display())?;
         say!("               {}", runtime.build_info())?;
         let backbone = Backbone::built_in()?;
         let side = backbone.manifest.multiple as usize * 4;
-        let mut network = Network::from_bytes(runtime, &backbone.onnx, Default::default())?;
+        let mut network = Network::from_bytes(runtime, &backbone.onnx, &options.execution)?;
         let shape = network.run(&ndarray::Array4::zeros((1, 3, side, side)), |out| Ok(out.dim()))?;
         say!("backbone       {} runs ({} channels)", backbone.manifest.name, shape.1)?;
         if let Some(path) = &self.package {

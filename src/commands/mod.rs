@@ -8,6 +8,7 @@ mod enroll;
 mod evaluate;
 mod inspect;
 mod package;
+mod run;
 
 use std::num::NonZeroUsize;
 use std::ops::{Bound, RangeBounds};
@@ -17,6 +18,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use weakrest::inspector::{Inspector, Options};
+use weakrest::onnx::Execution;
 use weakrest::{Error, ErrorKind, Package, Result};
 
 /// Finds defects it has never been shown: learns what good parts look like from pictures of them.
@@ -41,6 +43,8 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Look into a package, or verify it
     Package(package::Arguments),
+    /// Run beside a camera, as a service
+    Run(run::Run),
     /// Say whether this machine can run inspections, and a package
     Check(check::Check),
     /// Measure the time of each stage on this machine
@@ -87,6 +91,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Inspect(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Package(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
     }
@@ -110,7 +115,8 @@ impl RuntimeArguments {
             // Fails only when the pool exists already, which then has the number of threads of the first call.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         }
-        Options { onnxruntime: self.onnxruntime.clone(), threads: self.threads, threshold: None }
+        let execution = Execution { threads: self.threads, ..Execution::default() };
+        Options { onnxruntime: self.onnxruntime.clone(), execution, threshold: None }
     }
 }
 

@@ -163,8 +163,8 @@ pub fn enroll(
     map.validate()?;
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
     let name = &backbone.manifest.name;
-    let network = Network::from_bytes(runtime, &backbone.onnx, options.network_threads())
-        .map_err(|e| e.within(name))?;
+    let network =
+        Network::from_bytes(runtime, &backbone.onnx, &options.execution).map_err(|e| e.within(name))?;
 
     let survey = pictures::survey(pictures, settings)?;
     let mut stage = FeatureStage::new(

@@ -1,6 +1,5 @@
 //! The three stages that every frame goes through.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use crate::anomaly::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement};
-use crate::onnx::{Network, Runtime, Threads};
+use crate::onnx::{Execution, Network, Provider, Runtime};
 use crate::package::{FrameSize, Package};
 use crate::posfar::{Bank, Residuals, Scratch};
 
@@ -22,16 +21,10 @@ use crate::posfar::{Bank, Residuals, Scratch};
 pub struct Options {
     /// The ONNX Runtime library. `None` looks for it: see [`Runtime::load`].
     pub onnxruntime: Option<PathBuf>,
-    /// Threads for the backbone. `None` uses one per core.
-    pub threads: Option<NonZeroUsize>,
+    /// What networks run on.
+    pub execution: Execution,
     /// Score above which a part is rejected. `None` takes the package's.
     pub threshold: Option<f32>,
-}
-
-impl Options {
-    pub(crate) fn network_threads(&self) -> Threads {
-        self.threads.map_or(Threads::All, Threads::Exactly)
-    }
 }
 
 /// A frame's tokens as the backbone sees them.
@@ -299,7 +292,7 @@ impl Inspector {
             return Err(Error::new(ErrorKind::Usage, "the threshold must be a finite number"));
         }
         let Package { manifest, backbone, bank, golden, .. } = package;
-        let network = Network::from_bytes(runtime, &backbone, options.network_threads())?;
+        let network = Network::from_bytes(runtime, &backbone, &options.execution)?;
         let mut inspector = Inspector {
             features: FeatureStage::new(
                 network,
@@ -339,6 +332,16 @@ impl Inspector {
     /// Scores above it are rejected.
     pub fn threshold(&self) -> f32 {
         self.classify.threshold()
+    }
+
+    /// What the backbone really runs on.
+    pub fn provider(&self) -> Provider {
+        self.features.network.provider()
+    }
+
+    /// What frames must be like.
+    pub fn color(&self) -> Color {
+        self.features.color
     }
 
     fn check_golden(&mut self, golden: &crate::package::Golden) -> Result<()> {

@@ -2,8 +2,10 @@
 
 mod external;
 mod network;
+mod providers;
 mod runtime;
 
 pub use external::refuse_external_data;
-pub use network::{Network, Threads};
+pub use network::Network;
+pub use providers::{Execution, Provider};
 pub use runtime::{MINIMUM_VERSION, Runtime};

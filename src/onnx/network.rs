@@ -1,29 +1,19 @@
 //! A network with one image input and one feature-map output.
 
-use std::num::NonZeroUsize;
-
 use ndarray::{Array4, ArrayView4, Ix4};
 use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
+use super::providers::{self, Execution, Provider};
 use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
-
-/// How many threads ONNX Runtime uses within one network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Threads {
-    /// One per core.
-    #[default]
-    All,
-    /// This many.
-    Exactly(NonZeroUsize),
-}
 
 /// A loaded network that maps `[N, 3, height, width]` to `[N, channels, rows, cols]`, both `f32`.
 pub struct Network {
     session: Session,
     input: String,
     output: String,
+    provider: Provider,
 }
 
 impl Network {
@@ -31,23 +21,18 @@ impl Network {
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when the bytes are not an ONNX network, keep weights in other files, or have other inputs
-    /// and outputs than one of rank 4 each.
-    pub fn from_bytes(runtime: &Runtime, bytes: &[u8], threads: Threads) -> Result<Self> {
+    /// and outputs than one of rank 4 each; [`ErrorKind::Runtime`] when the required provider cannot be used, or none.
+    pub fn from_bytes(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
         refuse_external_data(bytes)?;
-        let refused =
-            |e: ort::Error| Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e);
-        // Without this key ONNX Runtime guesses the format, and one of those it knows may name other files.
-        let mut builder = Session::builder(runtime.environment())
-            .map_err(refused)?
-            .with_config_entry("session.load_model_format", "ONNX")
-            .map_err(|e| refused(e.into()))?;
-        if let Threads::Exactly(n) = threads {
-            builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
-        }
-        let session = builder.commit_from_memory(bytes).map_err(refused)?;
+        let (session, provider) = providers::session(runtime, bytes, execution)?;
         let input = only(session.inputs(), "input", Some(3))?;
         let output = only(session.outputs(), "output", None)?;
-        Ok(Network { session, input, output })
+        Ok(Network { session, input, output, provider })
+    }
+
+    /// What it really runs on.
+    pub fn provider(&self) -> Provider {
+        self.provider
     }
 
     /// Runs the network and hands its output `[N, channels, rows, cols]` to `read`.

@@ -55,3 +55,50 @@ pub trait Control: Send + Sync {
     /// State, counters and times.
     fn status(&self) -> &Status;
 }
+
+/// An output that is opened when that becomes possible, and until then says why it is not: a broken disk or a taken
+/// port must not keep the line from running.
+pub struct Reopening<F> {
+    name: &'static str,
+    open: F,
+    output: Option<Box<dyn Output>>,
+}
+
+impl<F: FnMut() -> Result<Box<dyn Output>> + Send> Reopening<F> {
+    /// Tries to open it for the first time.
+    pub fn new(name: &'static str, mut open: F) -> Self {
+        let output = match open() {
+            Ok(output) => Some(output),
+            Err(e) => {
+                log::warn!("{name}: {}; will be tried again", e.chain());
+                None
+            }
+        };
+        Reopening { name, open, output }
+    }
+
+    fn opened(&mut self) -> Result<&mut Box<dyn Output>> {
+        match &mut self.output {
+            Some(output) => Ok(output),
+            none => Ok(none.insert((self.open)()?)),
+        }
+    }
+}
+
+impl<F: FnMut() -> Result<Box<dyn Output>> + Send> Output for Reopening<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn publish(&mut self, record: &Record) -> Result<()> {
+        self.opened()?.publish(record)
+    }
+
+    fn tick(&mut self, now: SystemTime, status: &Status) -> Result<()> {
+        self.opened()?.tick(now, status)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.output.as_mut().map_or(Ok(()), |output| output.finish())
+    }
+}

@@ -222,16 +222,12 @@ pub struct Pipeline {
 const DRAIN: Duration = Duration::from_millis(400);
 
 impl Pipeline {
-    /// Starts a line. `outputs` see every part; `alive` is called about ten times a second while no thread hangs.
+    /// Starts a line. `alive` is called about ten times a second while no thread hangs.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for impossible settings; [`ErrorKind::Device`] when the trigger's line cannot be used;
     /// [`ErrorKind::Io`] when a thread cannot be started.
-    pub fn start(
-        setup: Setup,
-        outputs: Vec<Box<dyn Output>>,
-        alive: impl FnMut(&Status) + Send + 'static,
-    ) -> Result<Self> {
+    pub fn start(setup: Setup, alive: impl FnMut(&Status) + Send + 'static) -> Result<Self> {
         let Setup { clock, stages, camera, framing, health, trigger, lines, line, settings } = setup;
         settings.validate()?;
         line.validate()?;
@@ -293,9 +289,6 @@ impl Pipeline {
         pipeline.gate = Some(spawn(&clock, "gate", move || gate.run(gate_rx))?);
         let publish = publish::run(Arc::clone(&shared), publisher, published);
         pipeline.after.push(("publisher", spawn(&clock, "publisher", publish)?));
-        for output in outputs {
-            pipeline.attach(output)?;
-        }
         let watch = watch::run(Arc::clone(&shared), Duration::from_millis(settings.stall_ms), alive);
         pipeline.after.push(("watchdog", spawn(&clock, "watchdog", watch)?));
 
@@ -329,7 +322,11 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    fn attach(&mut self, output: Box<dyn Output>) -> Result<()> {
+    /// Feeds an output with every part's record from now on, on a thread of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the thread cannot be started.
+    pub fn attach(&mut self, output: Box<dyn Output>) -> Result<()> {
         let name = output.name();
         let counts = self.shared.status.output(name);
         let subscription = self.publisher.subscribe(publish::QUEUE, Some(counts));

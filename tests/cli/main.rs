@@ -7,5 +7,6 @@ mod enroll;
 mod evaluate;
 mod inspect;
 mod package;
+mod run;
 mod runtime;
 mod usage;

@@ -152,10 +152,13 @@ impl World {
             settings: options.settings,
         };
         let count = Arc::clone(&alive);
-        let pipeline = Pipeline::start(setup, options.outputs, move |_: &Status| {
+        let pipeline = Pipeline::start(setup, move |_: &Status| {
             count.fetch_add(1, Relaxed);
         });
-        let pipeline = pipeline.unwrap();
+        let mut pipeline = pipeline.unwrap();
+        for output in options.outputs {
+            pipeline.attach(output).unwrap();
+        }
         let records = pipeline.subscribe(1000);
         let start = clock.now();
         let world = World {

@@ -1,0 +1,191 @@
+//! `weakrest run`: the service.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use weakrest::clock::Clock;
+use weakrest::config::Config;
+use weakrest::inspector::Inspector;
+use weakrest::output::Output;
+use weakrest::pipeline::{Pipeline, Setup, Stages};
+use weakrest::record::{Engine, Record, Severity};
+use weakrest::{Error, ErrorKind, Package, Result};
+
+use super::Outcome;
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print a JSON object per part and line
+    #[arg(long)]
+    json: bool,
+    /// Stop after so many seconds, for trials
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u32>,
+}
+
+/// How often signals are looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+impl Run {
+    pub fn run(self) -> Result<Outcome> {
+        let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
+        let mut config = Config::read(&self.config)?;
+        let start = |config: &Config, stages| start(config, stages, self.json);
+        let mut pipeline = start(&config, load(&config)?)?;
+        tell(&[NotifyState::Ready]);
+        log::info!("ready");
+
+        let until = self.seconds.map(|s| Instant::now() + Duration::from_secs(s.into()));
+        let mut loading: Option<JoinHandle<Result<(Config, Stages)>>> = None;
+        'running: loop {
+            let mut reload = pipeline.take_reload();
+            for signal in signals.pending() {
+                match signal {
+                    SIGHUP => reload = true,
+                    _ => break 'running,
+                }
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+            if reload && loading.is_none() {
+                // The line goes on meanwhile with what it has.
+                let path = self.config.clone();
+                loading = Some(std::thread::spawn(move || {
+                    let config = Config::read(&path)?;
+                    let stages = load(&config)?;
+                    Ok((config, stages))
+                }));
+            }
+            if loading.as_ref().is_some_and(JoinHandle::is_finished)
+                && let Some(thread) = loading.take()
+            {
+                match thread.join().unwrap_or_else(|_| Err(bug())) {
+                    Ok((new, stages)) => pipeline = change(pipeline, &mut config, new, stages, &start)?,
+                    Err(e) => {
+                        let text = format!("{}; what was in use before stays in use", e.chain());
+                        pipeline.status().raise("configuration", Severity::Warning, text);
+                    }
+                }
+            }
+            std::thread::sleep(POLL);
+        }
+        tell(&[NotifyState::Stopping]);
+        log::info!("stopping");
+        pipeline.stop();
+        Ok(Outcome::Pass)
+    }
+}
+
+fn bug() -> Error {
+    Error::new(ErrorKind::Usage, "reading the configuration ended by a bug")
+}
+
+/// Loads and verifies the package, its golden pictures included.
+fn load(config: &Config) -> Result<Stages> {
+    let settings = &config.inspection;
+    let package = Package::open(&settings.package)?;
+    let (product, hash) = (package.manifest.product.clone(), package.hash.clone());
+    let inspector = Inspector::with_options(package, &settings.options()).map_err(|e| match e.kind() {
+        ErrorKind::Runtime | ErrorKind::Usage => e,
+        _ => e.within(settings.package.display()),
+    })?;
+    let provider = inspector.provider().to_string();
+    log::info!("{product}: package {hash}, networks run on {provider}");
+    let threshold = inspector.threshold();
+    Ok(Stages::new(inspector, Engine { product, package: hash, provider, threshold }))
+}
+
+fn start(config: &Config, stages: Stages, json: bool) -> Result<Pipeline> {
+    let clock = Clock::system();
+    let setup = Setup {
+        stages,
+        camera: config.camera.opener(&clock),
+        framing: config.framing.clone(),
+        health: config.health.clone(),
+        trigger: config.trigger.clone(),
+        lines: config.line.open()?,
+        line: config.line.clone(),
+        settings: config.pipeline.clone(),
+        clock,
+    };
+    // Systemd wants to hear from the service at least twice in its interval, and ten times a second is no use.
+    let interval = sd_notify::watchdog_enabled().map(|interval| interval / 4);
+    let mut fed: Option<Instant> = None;
+    let mut pipeline = Pipeline::start(setup, move |status| {
+        if let Some(interval) = interval
+            && fed.is_none_or(|fed| fed.elapsed() >= interval)
+        {
+            fed = Some(Instant::now());
+            let state = format!("{}, {} parts", status.state(), status.snapshot().parts);
+            tell(&[NotifyState::Watchdog, NotifyState::Status(&state)]);
+        }
+    })?;
+    if json {
+        pipeline.attach(Box::new(Print))?;
+    }
+    Ok(pipeline)
+}
+
+/// Prints each part.
+struct Print;
+
+impl Output for Print {
+    fn name(&self) -> &'static str {
+        "print"
+    }
+
+    fn publish(&mut self, record: &Record) -> Result<()> {
+        let line = serde_json::to_string(&record.told())
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot be written as JSON").with_source(e))?;
+        say!("{line}")
+    }
+}
+
+/// Puts a new configuration into effect. Only where more than the inspection changed does the line stop for a moment.
+fn change(
+    old: Pipeline,
+    config: &mut Config,
+    new: Config,
+    stages: Stages,
+    start: &dyn Fn(&Config, Stages) -> Result<Pipeline>,
+) -> Result<Pipeline> {
+    let same_line = Config { inspection: config.inspection.clone(), ..new.clone() } == *config;
+    if same_line {
+        old.swap(stages);
+        old.status().clear("configuration");
+        *config = new;
+        return Ok(old);
+    }
+    log::info!("the line is set up anew");
+    old.stop();
+    match start(&new, stages) {
+        Ok(pipeline) => {
+            *config = new;
+            Ok(pipeline)
+        }
+        Err(e) => {
+            let pipeline = start(config, load(config)?)?;
+            let text = format!("{}; what was in use before stays in use", e.chain());
+            pipeline.status().raise("configuration", Severity::Warning, text);
+            Ok(pipeline)
+        }
+    }
+}
+
+/// Tells systemd, if it listens.
+fn tell(news: &[NotifyState]) {
+    if let Err(e) = sd_notify::notify(news) {
+        log::debug!("systemd: {e}");
+    }
+}

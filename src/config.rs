@@ -1,0 +1,181 @@
+//! The device's configuration: one TOML file. Each table belongs to a room of its own, which documents and checks its keys.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::camera::{Framing, HealthSettings, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::inspector::Options;
+use crate::onnx::{Execution, Provider};
+use crate::output::line;
+use crate::pipeline::{self, Trigger};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What parts are inspected with.
+    pub inspection: InspectionSettings,
+    /// Where frames come from.
+    pub camera: Source,
+    /// How frames are cut and turned.
+    #[serde(default)]
+    pub framing: Framing,
+    /// What frames must be like.
+    #[serde(default)]
+    pub health: HealthSettings,
+    /// What makes a frame a part.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// The reject line and its like.
+    #[serde(default)]
+    pub line: line::Settings,
+    /// Queues and patience.
+    #[serde(default)]
+    pub pipeline: pipeline::Settings,
+}
+
+/// What parts are inspected with: `[inspection]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InspectionSettings {
+    /// The package.
+    pub package: PathBuf,
+    /// Score above which a part is rejected, instead of the package's.
+    pub threshold: Option<f32>,
+    /// What the networks run on, the best first: `tensorrt`, `cuda`, `cpu`.
+    #[serde(default = "cpu")]
+    pub providers: Vec<Provider>,
+    /// Nothing but this provider will do: without it the service does not start.
+    pub require: Option<Provider>,
+    /// Threads of the networks on the CPU. One per core without it.
+    pub threads: Option<NonZeroUsize>,
+    /// ONNX Runtime's library. Looked for without it.
+    pub onnxruntime: Option<PathBuf>,
+    /// Folder for what TensorRT has built. The one that systemd gives (`CACHE_DIRECTORY`) without it.
+    pub cache: Option<PathBuf>,
+}
+
+fn cpu() -> Vec<Provider> {
+    vec![Provider::Cpu]
+}
+
+impl InspectionSettings {
+    /// The engine's options.
+    pub fn options(&self) -> Options {
+        let cache = self.cache.clone().or_else(|| std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from));
+        Options {
+            onnxruntime: self.onnxruntime.clone(),
+            execution: Execution {
+                threads: self.threads,
+                // The other stages need the cores while a network waits for its next frame.
+                spinning: false,
+                providers: self.providers.clone(),
+                require: self.require,
+                cache,
+            },
+            threshold: self.threshold,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the file cannot be read; [`ErrorKind::Usage`] naming the file, the key and its line when a
+    /// key is missing, unknown or has a value that cannot be.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        Self::parse(&text).map_err(|e| e.within(path.display()))
+    }
+
+    /// The same for text.
+    ///
+    /// # Errors
+    /// As [`Config::read`], without the file's name.
+    pub fn parse(text: &str) -> Result<Self> {
+        let config: Config = toml::from_str(text).map_err(|e| {
+            // TOML's own messages show the line and point at the place.
+            Error::new(ErrorKind::Usage, "the configuration cannot be used").with_source(e)
+        })?;
+        config.validate().map_err(|e| {
+            let message = e.chain();
+            match line_of(text, &message) {
+                Some(line) => e.within(format!("line {line}")),
+                None => e,
+            }
+        })?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        let inspection = &self.inspection;
+        if inspection.threshold.is_some_and(|t| !(t.is_finite() && t >= 0.0)) {
+            return Err(Error::new(ErrorKind::Usage, "inspection.threshold must be 0 or more"));
+        }
+        inspection.options().execution.validate()?;
+        self.camera.validate()?;
+        self.framing.validate()?;
+        self.health.validate()?;
+        self.line.validate()?;
+        self.pipeline.validate()
+    }
+}
+
+/// The line, counted from 1, of the key that a message begins with (`table.key …`), if it is in the text.
+fn line_of(text: &str, message: &str) -> Option<usize> {
+    let (table, key) = message.split_whitespace().next()?.split_once('.')?;
+    let mut current = "";
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.split_once(']')) {
+            current = name.0.trim();
+        } else if current == table && line.split('=').next().is_some_and(|k| k.trim() == key) {
+            return Some(number + 1);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str =
+        "[inspection]\npackage = \"p\"\n[camera]\nkind = \"folder\"\npath = \"d\"\nrate = 5\n";
+
+    #[test]
+    fn the_least_configuration_will_do() {
+        let config = Config::parse(LEAST).unwrap();
+        assert_eq!(config.trigger, Trigger::Free);
+        assert_eq!(config.inspection.providers, [Provider::Cpu]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_key_and_line() {
+        for (more, told) in [
+            (
+                "[line]\ntravel_ms = 100\ndeadline_ms = 200\n",
+                &["line 9", "line.deadline_ms", "line.travel_ms"][..],
+            ),
+            ("[lines]\ntravel_ms = 100\n", &["lines", "line 7"]),
+            ("[line]\ntravel = 100\n", &["travel", "line 8", "travel_ms"]),
+            ("[line]\nreject = 3\n", &["line 8", "line.reject", "line.chip"]),
+            ("[line]\npulse_ms = \"long\"\n", &["line 8", "pulse_ms"]),
+            ("[pipeline]\n\n# deep\nqueue = 1000\n", &["line 10", "pipeline.queue", "256"]),
+            ("[health]\nblack = -1\n", &["line 8", "health.black"]),
+            ("[framing]\nrotation = 45\n", &["line 8", "framing.rotation"]),
+            ("[trigger]\nsource = \"magic\"\n", &["line 7", "magic", "software"]),
+        ] {
+            let error = Config::parse(&format!("{LEAST}{more}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            let text = error.chain();
+            for word in told {
+                assert!(text.contains(word), "{word} is missing in\n{text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What networks run on: execution providers that were asked for, and the one that really does the work.
+//!
+//! ONNX Runtime goes on with the CPU when a provider cannot be loaded, or takes only some of a network's nodes, and tells
+//! nobody. Here each provider is tried by itself with that fall-back forbidden, so that the one that loads is the one that
+//! runs, and whoever requires a provider gets it or an error.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ort::ep::{CUDA, ExecutionProvider, TensorRT};
+use ort::session::Session;
+use ort::session::builder::SessionBuilder;
+use serde::{Deserialize, Serialize};
+
+use super::Runtime;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a network can run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// NVIDIA TensorRT, half precision; what it does not take runs on CUDA.
+    TensorRt,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// The CPU.
+    Cpu,
+}
+
+impl Provider {
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::TensorRt => "tensorrt",
+            Provider::Cuda => "cuda",
+            Provider::Cpu => "cpu",
+        }
+    }
+}
+
+impl std::fmt::Display for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How a network is to be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Execution {
+    /// Threads within the network, on the CPU. `None` takes one per core.
+    pub threads: Option<NonZeroUsize>,
+    /// Whether threads without work wait actively: faster when a network has the machine for itself, and in the way of
+    /// other threads otherwise.
+    pub spinning: bool,
+    /// What to run on, the best first.
+    pub providers: Vec<Provider>,
+    /// Nothing but this will do.
+    pub require: Option<Provider>,
+    /// Folder in which TensorRT keeps what it has built; building takes minutes. Without it, every start builds again.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for Execution {
+    fn default() -> Self {
+        Execution {
+            threads: None,
+            spinning: true,
+            providers: vec![Provider::Cpu],
+            require: None,
+            cache: None,
+        }
+    }
+}
+
+impl Execution {
+    /// Checks that what is required is also asked for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        let usage = |m: String| Err(Error::new(ErrorKind::Usage, m));
+        if self.providers.is_empty() {
+            return usage("inspection.providers needs at least one of tensorrt, cuda and cpu".into());
+        }
+        match self.require {
+            Some(required) if !self.providers.contains(&required) => {
+                usage(format!("inspection.require is {required}, which inspection.providers does not name"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A session on the first provider that takes all of the network, and which one that is.
+pub(super) fn session(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<(Session, Provider)> {
+    execution.validate()?;
+    let mut failed: Option<Error> = None;
+    for &provider in &execution.providers {
+        let required = execution.require == Some(provider);
+        if execution.require.is_some() && !required {
+            continue;
+        }
+        match attempt(runtime, bytes, execution, provider) {
+            Ok(session) => return Ok((session, provider)),
+            Err(e) if provider == Provider::Cpu => return Err(failed.unwrap_or(e)),
+            Err(e) => {
+                let e = Error::new(ErrorKind::Runtime, format!("the provider {provider} cannot be used"))
+                    .with_source(e);
+                if required {
+                    return Err(e);
+                }
+                log::warn!("{}", e.chain());
+                failed = Some(e);
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Runtime, "no provider can be used")))
+}
+
+fn attempt(runtime: &Runtime, bytes: &[u8], execution: &Execution, provider: Provider) -> Result<Session> {
+    let refused =
+        |e: ort::Error| Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e);
+    // Without the format's name ONNX Runtime guesses it, and one of those it knows may name other files.
+    let mut builder = Session::builder(runtime.environment())
+        .map_err(refused)?
+        .with_config_entry("session.load_model_format", "ONNX")
+        .map_err(|e| refused(e.into()))?
+        .with_intra_op_spinning(execution.spinning)
+        .map_err(|e| refused(e.into()))?;
+    if let Some(n) = execution.threads {
+        builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
+    }
+    if provider != Provider::Cpu {
+        builder = builder.with_disable_cpu_fallback().map_err(|e| refused(e.into()))?;
+        register(&mut builder, provider, bytes, execution.cache.as_deref())?;
+    }
+    builder.commit_from_memory(bytes).map_err(refused)
+}
+
+fn register(
+    builder: &mut SessionBuilder,
+    provider: Provider,
+    bytes: &[u8],
+    cache: Option<&Path>,
+) -> Result<()> {
+    let failed =
+        |e: ort::Error| Error::new(ErrorKind::Runtime, format!("{provider} cannot be loaded")).with_source(e);
+    if provider == Provider::TensorRt {
+        let mut tensorrt = TensorRT::default().with_fp16(true);
+        if let Some(cache) = cache {
+            let folder = engine_folder(cache, bytes);
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io("create the folder", &folder, e))?;
+            tensorrt = tensorrt
+                .with_engine_cache(true)
+                .with_engine_cache_path(folder.display())
+                .with_timing_cache(true)
+                .with_timing_cache_path(folder.display());
+        }
+        tensorrt.register(builder).map_err(failed)?;
+    }
+    CUDA::default().register(builder).map_err(failed)
+}
+
+/// Where the engines of one network and one ONNX Runtime are kept. TensorRT adds the device's kind to its files' names itself.
+fn engine_folder(cache: &Path, bytes: &[u8]) -> PathBuf {
+    let library = crate::files::sha256(ort::info().as_bytes());
+    let model = crate::files::sha256(bytes);
+    cache.join("tensorrt").join(format!("{}-{}", &model[..16], &library[..8]))
+}

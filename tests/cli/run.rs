@@ -1,0 +1,246 @@
+//! `weakrest run` as systemd and an operator use it: the real binary on a folder of pictures.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::common::*;
+
+/// A running service and what it prints.
+struct Service {
+    child: Child,
+    parts: Receiver<Value>,
+    said: Receiver<String>,
+}
+
+impl Service {
+    fn start(config: &Path) -> Service {
+        let mut child = Command::new(PROGRAM)
+            .args(["run", "--json", "--config"])
+            .arg(config)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to_parts, parts) = channel();
+        let (to_said, said) = channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                let _ = to_parts.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        let err = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in err.lines().map_while(Result::ok) {
+                let _ = to_said.send(line);
+            }
+        });
+        Service { child, parts, said }
+    }
+
+    #[track_caller]
+    fn part(&self) -> Value {
+        self.parts.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| {
+            panic!("no part; said:\n{}", self.said.try_iter().collect::<Vec<_>>().join("\n"))
+        })
+    }
+
+    /// Waits until it says a line with `text`.
+    #[track_caller]
+    fn wait_for(&self, text: &str) -> String {
+        let limit = Instant::now() + Duration::from_secs(20);
+        let mut all = Vec::new();
+        while let Ok(line) = self.said.recv_timeout(limit.saturating_duration_since(Instant::now())) {
+            if line.contains(text) {
+                return line;
+            }
+            all.push(line);
+        }
+        panic!("{text:?} is not said in\n{}", all.join("\n"));
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Ends it as systemd does; gives the exit code and how long it took.
+    fn terminate(mut self) -> (Option<i32>, Duration) {
+        let start = Instant::now();
+        self.signal("TERM");
+        let code = self.child.wait().unwrap().code();
+        (code, start.elapsed())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn config(folder: &Folder, package: &Path, more: &str) -> PathBuf {
+    let text = format!(
+        "[inspection]\npackage = {package:?}\nthreads = 1\n\n[camera]\nkind = \"folder\"\npath = {:?}\nrate = 20\n{more}",
+        folder.path("parts")
+    );
+    folder.file("weakrest.toml", text.as_bytes())
+}
+
+/// Four good parts, a dented one, and so on.
+fn parts(folder: &Folder) {
+    for i in 0..10u64 {
+        let dented = i % 5 == 4;
+        let picture = if dented { dented_part(300 + i) } else { part(300 + i) };
+        folder.picture(format!("parts/{i:02}.png"), &picture);
+    }
+}
+
+#[test]
+fn the_service_judges_as_the_command_does() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let offline: Vec<f64> = weakrest!("inspect", package, folder.path("parts"), "--json")
+        .exits(1)
+        .json_lines()
+        .iter()
+        .map(|line| line["score"].as_f64().unwrap())
+        .collect();
+    let service = Service::start(&config(&folder, &package, ""));
+    let mut last = 0;
+    for _ in 0..25 {
+        let told = service.part();
+        assert_eq!(told["part"].as_u64().unwrap(), last + 1, "{told}");
+        last += 1;
+        assert_eq!(told["fault"], Value::Null, "{told}");
+        let score = told["score"].as_f64().unwrap();
+        let at =
+            offline.iter().position(|s| (s - score).abs() < 1e-4 * s).unwrap_or_else(|| panic!("{told}"));
+        assert_eq!(told["verdict"], if at % 5 == 4 { "reject" } else { "pass" });
+        assert_eq!(told["regions"].as_array().unwrap().is_empty(), at % 5 != 4);
+    }
+    let (code, took) = service.terminate();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_service_that_was_killed_starts_again() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let config = config(&folder, &package, "");
+    for _ in 0..2 {
+        let service = Service::start(&config);
+        assert_eq!(service.part()["part"], 1);
+        service.signal("KILL");
+    }
+}
+
+#[test]
+fn what_keeps_the_service_from_starting_is_told() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let good = config(&folder, &package, "");
+    weakrest!("run", "--config", folder.path("none.toml")).exits(3).says(&["none.toml"]);
+    let bad = folder.file("bad.toml", b"[inspection]\npackage = 3\n");
+    weakrest!("run", "--config", bad).exits(2).says(&["bad.toml", "line 2", "package"]);
+    let text = std::fs::read_to_string(&good).unwrap();
+    let with = |more: &str| folder.file("with.toml", format!("{text}{more}").as_bytes());
+    weakrest!("run", "--config", with("[line]\nchip = \"/dev/none\"\nreject = 5\n"))
+        .exits(3)
+        .says(&["line 5 of /dev/none", "gpioinfo"]);
+    weakrest!("run", "--config", with("[trigger]\nsource = \"gpio\"\nchip = \"/dev/none\"\nline = 5\n"))
+        .exits(3)
+        .says(&["line 5 of /dev/none"]);
+    let cuda = text.replace("threads = 1", "providers = [\"cuda\", \"cpu\"]\nrequire = \"cuda\"");
+    weakrest!("run", "--config", folder.file("cuda.toml", cuda.as_bytes()))
+        .exits(3)
+        .says(&["the provider cuda cannot be used"]);
+
+    let mut bank = std::fs::read(package.join("bank.safetensors")).unwrap();
+    let middle = bank.len() / 2;
+    bank[middle] ^= 1;
+    std::fs::write(package.join("bank.safetensors"), bank).unwrap();
+    weakrest!("run", "--config", good).exits(3).says(&["disc.weakrest", "bank.safetensors", "changed"]);
+}
+
+#[test]
+fn a_provider_that_is_not_required_is_passed_over_and_the_real_one_told() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let config = config(&folder, &package, "");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("threads = 1", "providers = [\"tensorrt\", \"cuda\", \"cpu\"]");
+    std::fs::write(&config, text).unwrap();
+    let service = Service::start(&config);
+    service.wait_for("the provider tensorrt cannot be used");
+    service.wait_for("the provider cuda cannot be used");
+    service.wait_for("networks run on cpu");
+    assert_eq!(service.part()["part"], 1);
+}
+
+#[test]
+fn a_reload_swaps_the_package_between_two_parts_and_a_bad_one_changes_nothing() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let config = config(&folder, &package, "");
+    let service = Service::start(&config);
+    let first = service.part()["package"].clone();
+
+    // Another package in its place.
+    let good = folder.good_parts("good", 500, 10);
+    enroll(&good, &package, &["--overwrite"]).exits(0);
+    service.signal("HUP");
+    service.wait_for("is in use");
+    let second = loop {
+        let told = service.part();
+        if told["package"] != first {
+            break told["package"].clone();
+        }
+    };
+
+    // A package whose golden pictures fail, a configuration with a slip, and none at all.
+    forge(&package, |text| {
+        let at = text.find("score = ").unwrap();
+        format!("{}score = 9{}", &text[..at], &text[at + 8..])
+    });
+    service.signal("HUP");
+    let line = service.wait_for("what was in use before stays in use");
+    assert!(line.contains("golden"), "{line}");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("rate", "rote")).unwrap();
+    service.signal("HUP");
+    let line = service.wait_for("what was in use before stays in use");
+    assert!(line.contains("rote"), "{line}");
+    std::fs::remove_file(&config).unwrap();
+    service.signal("HUP");
+    service.wait_for("what was in use before stays in use");
+
+    let mut numbers = Vec::new();
+    for _ in 0..10 {
+        let told = service.part();
+        assert_eq!((&told["package"], &told["fault"]), (&second, &Value::Null), "{told}");
+        numbers.push(told["part"].as_u64().unwrap());
+    }
+    assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "{numbers:?}");
+
+    // And another rate sets the line up anew.
+    std::fs::write(&config, text.replace("rate = 20", "rate = 40")).unwrap();
+    enroll(&good, &package, &["--overwrite"]).exits(0);
+    service.signal("HUP");
+    service.wait_for("the line is set up anew");
+    while service.part()["part"] != 1 {}
+}
