@@ -3,6 +3,7 @@
 
 pub mod journal;
 mod part;
+pub mod pictures;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
