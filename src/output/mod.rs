@@ -2,6 +2,7 @@
 //! queue of its own.
 
 pub mod journal;
+pub mod mqtt;
 mod part;
 pub mod pictures;
 
