@@ -266,11 +266,14 @@ fn is_number(text: &str) -> bool {
 
 /// Removes the files of a part, those that are there, and the folder of its day when it is empty.
 fn remove(stem: &Path) -> Result<()> {
-    // The JSON, which vouches for the others, goes first.
+    let mut result = Ok(());
+    // The JSON, which vouches for the others, goes first; one that cannot be removed keeps none of them.
     for suffix in SUFFIXES.iter().rev() {
         let file = with(stem, suffix);
         match fs::remove_file(&file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &file, e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                result = result.and(Err(Error::io("remove", &file, e)));
+            }
             _ => {}
         }
     }
@@ -278,7 +281,7 @@ fn remove(stem: &Path) -> Result<()> {
         // Fails as long as there are other pictures, which is the point.
         let _ = fs::remove_dir(day);
     }
-    Ok(())
+    result
 }
 
 fn with(stem: &Path, suffix: &str) -> PathBuf {

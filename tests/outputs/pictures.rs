@@ -200,17 +200,21 @@ fn a_full_disk_leaves_no_half_written_files() {
     }
     let mounted = Mounted(disk);
 
-    // Full although pictures leave room: others take it, and there is no room to leave.
-    fs::write(folder.path().join("others"), vec![0; 600 << 10]).unwrap();
+    let fill = |name: &str| {
+        let disk = rustix::fs::statvfs(folder.path()).unwrap();
+        let bytes = (disk.f_bavail * disk.f_frsize) as usize - (16 << 10);
+        fs::write(folder.path().join(name), vec![0; bytes]).unwrap();
+    };
     let mut output = pictures(settings(folder.path()));
     output.publish(&large(1)).unwrap();
-    fs::write(folder.path().join("more"), vec![0; 150 << 10]).unwrap();
-    // The oldest give way first; then a large picture does not fit at all.
+    fill("others");
     output.publish(&large(2)).unwrap();
-    assert_eq!(parts(folder.path()), [2]);
-    fs::write(folder.path().join("most"), vec![0; 64 << 10]).unwrap();
-    assert_eq!(output.publish(&large(3)).unwrap_err().kind(), ErrorKind::StorageFull);
-    assert_eq!(files(folder.path()), ["more", "most", "others"]);
+    assert_eq!(parts(folder.path()), [2], "the oldest gave way");
+    let mut larger = large(3);
+    let pixels = larger.frame_buffer.pixels().repeat(4);
+    larger.frame_buffer = Frame::new(400, 1200, Color::Gray, pixels).unwrap();
+    assert_eq!(output.publish(&larger).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(files(folder.path()), ["others"]);
 
     fs::remove_file(folder.path().join("others")).unwrap();
     output.publish(&large(4)).unwrap();
