@@ -1,10 +1,12 @@
 //! The journal: one row per part in an SQLite database.
 //!
-//! Rows are committed at least once a second, and each commit reaches the disk (`synchronous = FULL`): a power cut
-//! loses the last second at most and damages nothing. SQLite's write-ahead log lets others read meanwhile.
+//! Rows are committed at least once a second, and each commit reaches the disk (`synchronous = FULL`): a
+//! power cut loses the last second at most and damages nothing. SQLite's write-ahead log lets others read
+//! meanwhile.
 //!
-//! Table `parts`: `run` (which start of the service) and `part` are the primary key; `triggered` is in milliseconds
-//! since 1970, UTC; columns that end in `_ms` are milliseconds; `regions` is JSON. What was not measured is NULL.
+//! Table `parts`: `run` (which start of the service) and `part` are the primary key; `triggered` is in
+//! milliseconds since 1970, UTC; columns that end in `_ms` are milliseconds; `regions` is JSON. What was not
+//! measured is NULL.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -37,7 +39,8 @@ const REMOVED: usize = 500;
 const REMOVALS: usize = 20;
 /// Room for the write-ahead log beside the database, within `max_megabytes`.
 const LOG_BYTES: u64 = 8 << 20;
-/// Journals up to this size are read wholly when opened, which takes a second or so; of larger ones both ends.
+/// Journals up to this size are read wholly when opened, which takes a second or so; of larger ones both
+/// ends.
 const CHECKED_BYTES: u64 = 256 << 20;
 
 const SCHEMA: &str = "
@@ -104,9 +107,9 @@ impl Settings {
 
 /// Writes the journal. See the [module](self).
 ///
-/// While the file cannot be written, publishing fails, but the last 10 000 rows are kept and written as soon as it
-/// can. Rows that are lost for good count as dropped. A damaged file is renamed to `NAME.damaged-UNIXTIME`, its log
-/// with it, and a new one begun.
+/// While the file cannot be written, publishing fails, but the last 10 000 rows are kept and written as soon
+/// as it can. Rows that are lost for good count as dropped. A damaged file is renamed to
+/// `NAME.damaged-UNIXTIME`, its log with it, and a new one begun.
 pub struct Journal {
     settings: Settings,
     run: String,
@@ -118,8 +121,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// A journal for parts of the run `run`, see [`super::run_id`]. The file is opened with the first row or tick, so
-    /// that a bad disk does not keep the line from starting.
+    /// A journal for parts of the run `run`, see [`super::run_id`]. The file is opened with the first row or
+    /// tick, so that a bad disk does not keep the line from starting.
     ///
     /// # Errors
     /// As [`Settings::validate`].
@@ -136,8 +139,8 @@ impl Journal {
         })
     }
 
-    /// Runs `work` on the open database. After any error it is closed: whatever was wrong, be it a disk that came
-    /// back or a file that was replaced, opening starts afresh.
+    /// Runs `work` on the open database. After any error it is closed: whatever was wrong, be it a disk that
+    /// came back or a file that was replaced, opening starts afresh.
     fn with<T>(
         &mut self,
         work: impl FnOnce(&mut Connection, &VecDeque<Part>) -> Result<T, Fault>,
@@ -253,12 +256,12 @@ pub struct JournalSummary {
     pub missing: u64,
 }
 
-/// Reads a journal through, also while the service writes it. Takes seconds for a large one. Changes nothing, but
-/// completes what a service that was killed has left half done, as the service's next start would.
+/// Reads a journal through, also while the service writes it. Takes seconds for a large one. Changes nothing,
+/// but completes what a service that was killed has left half done, as the service's next start would.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when there is none, it cannot be read or is damaged; [`ErrorKind::Usage`] when the file is
-/// another database, or of a newer version.
+/// [`ErrorKind::Io`] when there is none, it cannot be read or is damaged; [`ErrorKind::Usage`] when the file
+/// is another database, or of a newer version.
 pub fn check(path: impl AsRef<Path>) -> Result<JournalSummary> {
     let path = path.as_ref();
     let read = || -> Result<JournalSummary, Fault> {
@@ -270,9 +273,11 @@ pub fn check(path: impl AsRef<Path>) -> Result<JournalSummary> {
         }
         quick_check(&connection)?;
         // Counted in the table itself: the index, which would forbid repetitions, may be what is wrong.
-        let sql = "SELECT COALESCE(SUM(n), 0), COUNT(*), COALESCE(SUM(n - d), 0), COALESCE(SUM(last - first + 1 - d), 0)
-                   FROM (SELECT COUNT(*) AS n, COUNT(DISTINCT part) AS d, MIN(part) AS first, MAX(part) AS last
-                         FROM parts NOT INDEXED GROUP BY run)";
+        let sql = "SELECT COALESCE(SUM(n), 0), COUNT(*), COALESCE(SUM(n - different), 0),
+                COALESCE(SUM(last - first + 1 - different), 0)
+            FROM (SELECT COUNT(*) AS n, COUNT(DISTINCT part) AS different,
+                         MIN(part) AS first, MAX(part) AS last
+                FROM parts NOT INDEXED GROUP BY run)";
         let summary = connection.query_row(sql, [], |row| {
             let count = |i| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
             Ok(JournalSummary { parts: count(0)?, runs: count(1)?, repeated: count(2)?, missing: count(3)? })
@@ -320,7 +325,7 @@ impl Fault {
             Fault::Newer(version) => Error::new(
                 ErrorKind::Usage,
                 format!(
-                    "{at} has version {version}, this program knows {VERSION}; name another file in journal.path"
+                    "{at} has version {version}, this program knows {VERSION}; name another in journal.path"
                 ),
             ),
         }
@@ -346,7 +351,8 @@ fn open(path: &Path, limit: u64) -> Result<Connection, Fault> {
     if fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED_BYTES) {
         quick_check(&connection)?;
     } else {
-        let ends = "SELECT * FROM parts WHERE rowid IN ((SELECT MIN(rowid) FROM parts), (SELECT MAX(rowid) FROM parts))";
+        let ends = "SELECT * FROM parts
+            WHERE rowid IN ((SELECT MIN(rowid) FROM parts), (SELECT MAX(rowid) FROM parts))";
         run(&connection, ends)?;
     }
     Ok(connection)
@@ -412,8 +418,8 @@ fn insert<'a>(connection: &mut Connection, parts: impl Iterator<Item = &'a Part>
     Ok(count)
 }
 
-/// Removes rows of parts triggered before `oldest`, and the oldest rows while there are more than `limit` bytes.
-/// Gives how many.
+/// Removes rows of parts triggered before `oldest`, and the oldest rows while there are more than `limit`
+/// bytes. Gives how many.
 fn remove(connection: &mut Connection, oldest: u64, limit: u64) -> Result<usize, Fault> {
     let pragma = |name: &str| -> Result<u64, Fault> {
         Ok(connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0))?.unsigned_abs())
@@ -422,7 +428,8 @@ fn remove(connection: &mut Connection, oldest: u64, limit: u64) -> Result<usize,
     let mut total = 0;
     for _ in 0..REMOVALS {
         let too_large = (pragma("page_count")? - pragma("freelist_count")?) * page > limit;
-        // Rows are in the order of their parts: only the first are looked at, or every tick would read them all.
+        // Rows are in the order of their parts: only the first are looked at, or every tick would read them
+        // all.
         let removed = connection.execute(
             "DELETE FROM parts WHERE rowid IN (SELECT rowid FROM
                  (SELECT rowid, triggered FROM parts ORDER BY rowid LIMIT ?1) WHERE ?2 OR triggered < ?3)",

@@ -42,8 +42,8 @@ pub trait Output: Send {
     }
 }
 
-/// A new name for one start of the service: 16 random hexadecimal digits. With it, part numbers, which begin again at
-/// 1, name a part for good.
+/// A new name for one start of the service: 16 random hexadecimal digits. With it, part numbers, which begin
+/// again at 1, name a part for good. All outputs of one start get the same.
 pub fn run_id() -> String {
     // The keys of the standard library's hash tables come from the operating system's random numbers.
     format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))

@@ -1,13 +1,14 @@
 //! Results for an MQTT broker.
 //!
 //! - `PREFIX/verdict`: one JSON object per part, in the words of the journal's columns, with `historical`.
-//! - `PREFIX/state`, retained: state, problems, and what is inspected with; `{"state":"offline"}` once the service
-//!   ended or its connection broke.
+//! - `PREFIX/state`, retained: state, problems, and what is inspected with; `{"state":"offline"}` once the
+//!   service ended or its connection broke.
 //! - `PREFIX/counters`, retained: all counters, every few seconds.
 //!
-//! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. Those that could not
-//! be sent when they came are sent later, in their order, with `"historical": true`. A verdict whose acknowledgment
-//! was lost with the connection comes twice; `run` and `part` together are the same then, and name a part for good.
+//! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. Those that
+//! could not be sent when they came are sent later, in their order, with `"historical": true`. A verdict
+//! whose acknowledgment was lost with the connection comes twice; `run` and `part` together are the same
+//! then, and name a part for good.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -53,13 +54,13 @@ pub struct Settings {
     pub username: Option<String>,
     /// The file with the user's password; a new line at its end is not part of it.
     pub password_file: Option<PathBuf>,
-    /// Verdicts kept while the broker is away, at least 1; then the oldest are dropped. Default 10000, which take
-    /// some ten megabytes of memory.
+    /// Verdicts kept while the broker is away, at least 1; then the oldest are dropped. Default 10000, which
+    /// take some ten megabytes of memory.
     pub backlog: usize,
     /// Seconds between two `counters`, at least 1. Default 5.
     pub counters_seconds: u64,
-    /// Seconds of silence after which the connection is tested, 1 to 3600. Default 10. A dead one is noticed after
-    /// twice that time.
+    /// Seconds of silence after which the connection is tested, 1 to 3600. Default 10. A dead one is noticed
+    /// after twice that time.
     pub keep_alive_seconds: u64,
     /// The longest pause between two attempts to connect, in milliseconds, at least 1; the first are shorter.
     /// Default 30000.
@@ -149,8 +150,9 @@ impl Settings {
 
 /// Tells a broker. See the [module](self).
 ///
-/// While the broker is away publishing fails, but the verdicts are kept up to the backlog; those that are lost for
-/// good count as dropped. Dropping the output without [`Output::finish`] breaks the connection, as a crash would.
+/// While the broker is away publishing fails, but the verdicts are kept up to the backlog; those that are
+/// lost for good count as dropped. Dropping the output without [`Output::finish`] breaks the connection, as a
+/// crash would.
 pub struct Mqtt {
     settings: Settings,
     run: String,
@@ -164,8 +166,8 @@ struct Shared {
     stop: Notify,
 }
 
-/// Verdicts that the broker has not acknowledged. The library's own lists of them do not survive a broker that has
-/// forgotten the session.
+/// Verdicts that the broker has not acknowledged. The library's own lists of them do not survive a broker
+/// that has forgotten the session.
 struct Queue {
     client: AsyncClient,
     prefix: String,
@@ -192,13 +194,16 @@ impl Mqtt {
     /// Connects in the background, for ever, to tell of parts of the run `run`, see [`super::run_id`].
     ///
     /// # Errors
-    /// As [`Settings::validate`]; [`ErrorKind::Io`] when the password cannot be read, or the system has no thread left.
+    /// As [`Settings::validate`]; [`ErrorKind::Io`] when the password cannot be read, or the system has no
+    /// thread left.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
         // Room for everything on its way, and for retained messages between them.
         let (client, mut events) = AsyncClient::new(settings.options()?, usize::from(WINDOW) + 16);
         let mut network = events.network_options();
         network.set_connection_timeout(CONNECT_SECONDS);
+        // Else a verdict would wait for the acknowledgment of the one before it.
+        network.set_tcp_nodelay(true);
         events.set_network_options(network);
         let queue = Queue {
             client,
@@ -279,8 +284,8 @@ impl Output for Mqtt {
         let counters =
             serde_json::to_string(&Counters { run: &self.run, snapshot: &snapshot }).map_err(failed)?;
 
-        // A state that did not change is repeated as well: the broker may notice only now that an earlier connection
-        // broke, and say "offline" of it.
+        // A state that did not change is repeated as well: the broker may notice only now that an earlier
+        // connection broke, and say "offline" of it.
         let again =
             self.told.is_none_or(|t| t.elapsed() >= Duration::from_secs(self.settings.counters_seconds));
         let mut queue = self.shared.lock();
@@ -383,7 +388,8 @@ impl Queue {
                 self.send_retained("state");
                 self.send_retained("counters");
             }
-            // Retained messages have no number. The others are numbered in the order in which they were handed over.
+            // Retained messages have no number. The others are numbered in the order in which they were
+            // handed over.
             Event::Outgoing(Outgoing::Publish(number @ 1..)) => {
                 if let Some((unknown, _)) = self.sent.iter_mut().find(|(n, _)| n.is_none()) {
                     *unknown = Some(*number);

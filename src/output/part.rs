@@ -1,4 +1,5 @@
-//! What outputs keep of a part: everything but its pictures, owned, so that it can wait for a disk or a broker.
+//! What outputs keep of a part: everything but its pictures, owned, so that it can wait for a disk or a
+//! broker.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,12 +10,12 @@ use crate::anomaly::Region;
 use crate::inspector::{StageTimes, Verdict};
 use crate::record::{Engine, FaultKind, Record};
 
-/// A defocused or displaced part can have thousands of regions; the strongest say enough, and keep rows and messages
-/// small.
+/// A defocused or displaced part can have thousands of regions; the strongest say enough, and keep rows and
+/// messages small.
 const MOST_REGIONS: usize = 100;
 
-/// One part, in the words of the journal's columns and of all JSON. Times that were not measured and a score that is
-/// missing or not finite are `null`.
+/// One part, in the words of the journal's columns and of all JSON. Times that were not measured and a score
+/// that is missing or not finite are `null`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Part {
     pub run: String,

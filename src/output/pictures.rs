@@ -1,9 +1,9 @@
 //! A folder of pictures: what the line rejected, and a sample of what it passed.
 //!
 //! Each kept part has up to three files in a folder of its day (UTC):
-//! `YYYYMMDD/YYYYMMDD-HHMMSS.mmm-RUN-PART-VERDICT` with `.png` the frame, `.overlay.jpg` the anomaly map painted over
-//! it, and `.json` what is known of the part, in the words of the journal's columns. The JSON is written last: where
-//! it is, the others are complete.
+//! `YYYYMMDD/YYYYMMDD-HHMMSS.mmm-RUN-PART-VERDICT` with `.png` the frame, `.overlay.jpg` the anomaly map painted
+//! over it, and `.json` what is known of the part, in the words of the journal's columns. The JSON is written
+//! last: where it is, the others are complete.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -166,7 +166,8 @@ impl Output for Pictures {
                 files.iter().try_for_each(|(suffix, bytes)| write_file(&with(&stem, suffix), bytes))
             });
         if let Err(e) = written {
-            // What was begun must not be taken for the part; that the disk does not work is said by the first error.
+            // What was begun must not be taken for the part; that the disk does not work is said by the first
+            // error.
             let _ = remove(&stem);
             // The folder instead of the file: a problem that is the same for each part is to be logged once.
             let cause = std::error::Error::source(&e).map_or_else(|| e.reason(), ToString::to_string);
