@@ -3,17 +3,17 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::camera::{Framing, HealthSettings, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::Options;
 use crate::onnx::{Execution, Provider};
-use crate::output::line;
+use crate::output::{journal, line, mqtt, pictures};
 use crate::pipeline::{self, Trigger};
 
 /// The whole configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// What parts are inspected with.
@@ -35,10 +35,16 @@ pub struct Config {
     /// Queues and patience.
     #[serde(default)]
     pub pipeline: pipeline::Settings,
+    /// A row per part in a database.
+    pub journal: Option<journal::Settings>,
+    /// Pictures of parts.
+    pub pictures: Option<pictures::Settings>,
+    /// News for an MQTT broker.
+    pub mqtt: Option<mqtt::Settings>,
 }
 
 /// What parts are inspected with: `[inspection]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InspectionSettings {
     /// The package.
@@ -121,13 +127,19 @@ impl Config {
         self.framing.validate()?;
         self.health.validate()?;
         self.line.validate()?;
-        self.pipeline.validate()
+        self.pipeline.validate()?;
+        let within = |table: &str, result: Result<()>| result.map_err(|e| e.within(table));
+        within("journal", self.journal.as_ref().map_or(Ok(()), journal::Settings::validate))?;
+        within("pictures", self.pictures.as_ref().map_or(Ok(()), pictures::Settings::validate))?;
+        within("mqtt", self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate))
     }
 }
 
-/// The line, counted from 1, of the key that a message begins with (`table.key …`), if it is in the text.
+/// The line, counted from 1, of the key that a message begins with, if it is in the text.
 fn line_of(text: &str, message: &str) -> Option<usize> {
-    let (table, key) = message.split_whitespace().next()?.split_once('.')?;
+    // Either `table.key …` or `table: key: …`.
+    let mut words = message.split([' ', '.', ':']).filter(|word| !word.is_empty());
+    let (table, key) = (words.next()?, words.next()?);
     let mut current = "";
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -167,6 +179,7 @@ mod tests {
             ("[line]\npulse_ms = \"long\"\n", &["line 8", "pulse_ms"]),
             ("[pipeline]\n\n# deep\nqueue = 1000\n", &["line 10", "pipeline.queue", "256"]),
             ("[health]\nblack = -1\n", &["line 8", "health.black"]),
+            ("[journal]\npath = \"j\"\nkeep_days = 0\n", &["line 9", "journal", "keep_days"]),
             ("[framing]\nrotation = 45\n", &["line 8", "framing.rotation"]),
             ("[trigger]\nsource = \"magic\"\n", &["line 7", "magic", "software"]),
         ] {

@@ -10,6 +10,9 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// How the names of files begin that are not finished.
+pub(crate) const TEMPORARY: &str = ".weakrest-";
+
 /// SHA-256 in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     use std::fmt::Write;
@@ -28,7 +31,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     let parent = parent(path);
     let temporary = tempfile::Builder::new()
-        .prefix(".weakrest-")
+        .prefix(TEMPORARY)
         .tempdir_in(parent)
         .map_err(|e| Error::io("write to", parent, e))?;
     let fresh = temporary.path().join("new");
@@ -86,5 +89,5 @@ pub(crate) fn new_file(folder: &Path) -> std::io::Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder.prefix(".weakrest-").tempfile_in(folder)
+    builder.prefix(TEMPORARY).tempfile_in(folder)
 }

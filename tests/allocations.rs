@@ -69,7 +69,7 @@ fn nothing_is_allocated_for_a_part() {
     };
     let pipeline = Pipeline::start(setup, |_| {}).unwrap();
     let records = pipeline.subscribe(64);
-    let mut parts = |count: usize| {
+    let parts = |count: usize| {
         for _ in 0..count {
             let record = records.recv_timeout(Duration::from_secs(10)).unwrap();
             assert_eq!(record.verdict, Verdict::Reject);

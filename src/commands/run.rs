@@ -11,9 +11,12 @@ use signal_hook::iterator::Signals;
 use weakrest::clock::Clock;
 use weakrest::config::Config;
 use weakrest::inspector::Inspector;
-use weakrest::output::Output;
+use weakrest::output::journal::Journal;
+use weakrest::output::mqtt::Mqtt;
+use weakrest::output::pictures::Pictures;
+use weakrest::output::{Output, Reopening, run_id};
 use weakrest::pipeline::{Pipeline, Setup, Stages};
-use weakrest::record::{Engine, Record, Severity};
+use weakrest::record::{Engine, Part, Record, Severity};
 use weakrest::{Error, ErrorKind, Package, Result};
 
 use super::Outcome;
@@ -131,14 +134,37 @@ fn start(config: &Config, stages: Stages, json: bool) -> Result<Pipeline> {
             tell(&[NotifyState::Watchdog, NotifyState::Status(&state)]);
         }
     })?;
+    // Part numbers begin again with each start of the line, so each has a name of its own.
+    let run = run_id();
     if json {
-        pipeline.attach(Box::new(Print))?;
+        pipeline.attach(Box::new(Print(run.clone())))?;
+    }
+    if let Some(settings) = config.journal.clone() {
+        attach(&mut pipeline, "journal", &run, move |run| Journal::new(settings.clone(), run))?;
+    }
+    if let Some(settings) = config.pictures.clone() {
+        attach(&mut pipeline, "pictures", &run, move |run| Pictures::new(settings.clone(), run))?;
+    }
+    if let Some(settings) = config.mqtt.clone() {
+        attach(&mut pipeline, "mqtt", &run, move |run| Mqtt::new(settings.clone(), run))?;
     }
     Ok(pipeline)
 }
 
+/// Adds an output that is opened when that becomes possible.
+fn attach<O: Output + 'static>(
+    pipeline: &mut Pipeline,
+    name: &'static str,
+    run: &str,
+    open: impl Fn(&str) -> Result<O> + Send + 'static,
+) -> Result<()> {
+    let run = run.to_owned();
+    let open = move || open(&run).map(|output| Box::new(output) as Box<dyn Output>);
+    pipeline.attach(Box::new(Reopening::new(name, open)))
+}
+
 /// Prints each part.
-struct Print;
+struct Print(String);
 
 impl Output for Print {
     fn name(&self) -> &'static str {
@@ -146,7 +172,7 @@ impl Output for Print {
     }
 
     fn publish(&mut self, record: &Record) -> Result<()> {
-        let line = serde_json::to_string(&record.told())
+        let line = serde_json::to_string(&Part::new(&self.0, record))
             .map_err(|e| Error::new(ErrorKind::Io, "cannot be written as JSON").with_source(e))?;
         say!("{line}")
     }

@@ -1,8 +1,12 @@
 //! Where results go: each output is optional, and none can delay the line, because each has a thread and a bounded
 //! queue of its own.
 
+pub mod journal;
 pub mod line;
+pub mod mqtt;
+pub mod pictures;
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
 
 use crate::error::Result;
@@ -36,6 +40,13 @@ pub trait Output: Send {
     fn finish(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+/// A new name for one start of the service: 16 random hexadecimal digits. With it, part numbers, which begin
+/// again at 1, name a part for good. All outputs of one start get the same.
+pub fn run_id() -> String {
+    // The keys of the standard library's hash tables come from the operating system's random numbers.
+    format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))
 }
 
 /// What a person or a machine can ask of a running line through an output.

@@ -1,6 +1,7 @@
 //! What is known of each part, and of the line as a whole: what a pipeline tells and outputs pass on. No threads, no
 //! devices.
 
+pub(crate) mod part;
 mod status;
 
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+pub use part::Part;
 pub use status::{Counts, Histogram, OutputCounts, Problem, Severity, Snapshot, Stage, State, Status};
 
 use crate::imaging::Frame;
-use crate::inspector::{Inspection, Region, Verdict};
+use crate::inspector::{Inspection, Verdict};
 
 /// Why a part is a fault: one word for counters and machines. The verdict has the whole reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -148,50 +150,5 @@ impl Record {
     /// The part's inspection; `None` when there was none in time.
     pub fn inspection(&self) -> Option<&Inspection> {
         self.has_inspection.then_some(&self.inspection_buffer)
-    }
-}
-
-/// A record in the words of every output: what JSON holds of a part.
-#[derive(Debug, Clone, Serialize)]
-pub struct Told<'a> {
-    /// Number of the part since the service started.
-    pub part: u64,
-    /// When it was triggered, in milliseconds since 1970 (UTC).
-    pub triggered_ms: u64,
-    /// Verdict, and for a fault the reason.
-    #[serde(flatten)]
-    pub verdict: &'a Verdict,
-    /// The kind of fault.
-    pub fault: Option<FaultKind>,
-    /// Score, if it was inspected.
-    pub score: Option<f32>,
-    /// Scores above it are rejected.
-    pub threshold: f32,
-    /// Where the part is strange: boxes in the frame.
-    pub regions: &'a [Region],
-    /// From the trigger to the verdict.
-    pub latency_ms: f64,
-    /// Name of the product.
-    pub product: &'a str,
-    /// Hash that names the package.
-    pub package: &'a str,
-}
-
-impl Record {
-    /// The record in the words of every output.
-    pub fn told(&self) -> Told<'_> {
-        let since = self.triggered.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Told {
-            part: self.part,
-            triggered_ms: since.as_millis() as u64,
-            verdict: &self.verdict,
-            fault: self.fault,
-            score: self.inspection().map(|i| i.score),
-            threshold: self.engine.threshold,
-            regions: self.inspection().map_or(&[], |i| &i.regions),
-            latency_ms: self.latency.as_secs_f64() * 1e3,
-            product: &self.engine.product,
-            package: &self.engine.package,
-        }
     }
 }

@@ -141,7 +141,7 @@ impl Histogram {
 pub struct OutputCounts {
     /// Parts dropped because the output was slower than the line.
     pub dropped: AtomicU64,
-    /// Parts that it failed to pass on.
+    /// Calls that failed. The output may have kept those parts, to pass them on later.
     pub failed: AtomicU64,
 }
 
@@ -356,7 +356,7 @@ pub struct Snapshot {
     pub swaps: u64,
     /// Parts that each output dropped.
     pub outputs_dropped: BTreeMap<&'static str, u64>,
-    /// Parts that each output failed to pass on.
+    /// See [`OutputCounts::failed`].
     pub outputs_failed: BTreeMap<&'static str, u64>,
     /// The latest part's time in each stage.
     pub milliseconds: BTreeMap<&'static str, f64>,

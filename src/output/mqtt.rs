@@ -1,0 +1,456 @@
+//! Results for an MQTT broker.
+//!
+//! - `PREFIX/verdict`: one JSON object per part, in the words of the journal's columns, with `historical`.
+//! - `PREFIX/state`, retained: state, problems, and what is inspected with; `{"state":"offline"}` once the
+//!   service ended or its connection broke.
+//! - `PREFIX/counters`, retained: all counters, every few seconds.
+//!
+//! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. Those that
+//! could not be sent when they came are sent later, in their order, with `"historical": true`. A verdict
+//! whose acknowledgment was lost with the connection comes twice; `run` and `part` together are the same
+//! then, and name a part for good.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing, Packet, QoS};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::Output;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::part::Part;
+use crate::record::{Problem, Record, Snapshot, State, Status};
+
+const NAME: &str = "mqtt";
+/// Verdicts on their way at once: enough for a slow network, few enough to be doubled when it breaks.
+const WINDOW: u16 = 32;
+/// Above what any part or counters take; the library's own limit of 10 KiB would refuse many regions.
+const LARGEST_MESSAGE: usize = 1 << 20;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const CONNECT_SECONDS: u64 = 5;
+/// How long the end of the service waits for the broker.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+const OFFLINE: &str = r#"{"state":"offline"}"#;
+
+/// Which broker, and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The broker's name or address. Default `localhost`.
+    pub host: String,
+    /// The broker's port. Default 1883. The connection is not encrypted.
+    pub port: u16,
+    /// What the topics begin with, such as `plant/line-4/inspector`. Required; of each inspector its own.
+    pub prefix: String,
+    /// The name for the broker, of which each client needs its own. Default the prefix.
+    pub client_id: Option<String>,
+    /// The user's name, if the broker wants one.
+    pub username: Option<String>,
+    /// The file with the user's password; a new line at its end is not part of it.
+    pub password_file: Option<PathBuf>,
+    /// Verdicts kept while the broker is away, at least 1; then the oldest are dropped. Default 10000, which
+    /// take some ten megabytes of memory.
+    pub backlog: usize,
+    /// Seconds between two `counters`, at least 1. Default 5.
+    pub counters_seconds: u64,
+    /// Seconds of silence after which the connection is tested, 1 to 3600. Default 10. A dead one is noticed
+    /// after twice that time.
+    pub keep_alive_seconds: u64,
+    /// The longest pause between two attempts to connect, in milliseconds, at least 1; the first are shorter.
+    /// Default 30000.
+    pub reconnect_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            host: "localhost".into(),
+            port: 1883,
+            prefix: String::new(),
+            client_id: None,
+            username: None,
+            password_file: None,
+            backlog: 10_000,
+            counters_seconds: 5,
+            keep_alive_seconds: 10,
+            reconnect_ms: 30_000,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`], naming the key.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |key: &str, text: &str| Err(Error::new(ErrorKind::Usage, text).within(key));
+        let levels_are_empty = self.prefix.split('/').any(str::is_empty);
+        if levels_are_empty || self.prefix.starts_with('$') || self.prefix.contains(['+', '#', '\0']) {
+            return bad(
+                "prefix",
+                "must be words joined by /, without + and #, such as plant/line-4/inspector",
+            );
+        }
+        if self.prefix.len() > 1000 {
+            return bad("prefix", "must have at most 1000 bytes");
+        }
+        if self.host.is_empty() {
+            return bad("host", "name the broker");
+        }
+        if self.port == 0 {
+            return bad("port", "must be 1 to 65535");
+        }
+        if self.client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 1000) {
+            return bad("client_id", "must have 1 to 1000 bytes; leave the key out for the prefix");
+        }
+        if self.password_file.is_some() && self.username.is_none() {
+            return bad("username", "is needed with password_file");
+        }
+        if self.backlog == 0 {
+            return bad("backlog", "must be at least 1");
+        }
+        if self.counters_seconds == 0 {
+            return bad("counters_seconds", "must be at least 1");
+        }
+        if !(1..=3600).contains(&self.keep_alive_seconds) {
+            return bad("keep_alive_seconds", "must be 1 to 3600");
+        }
+        if !(1..=86_400_000).contains(&self.reconnect_ms) {
+            return bad("reconnect_ms", "must be 1 to 86400000");
+        }
+        Ok(())
+    }
+
+    fn options(&self) -> Result<MqttOptions> {
+        let id = self.client_id.as_ref().unwrap_or(&self.prefix);
+        let mut options = MqttOptions::new(id, &self.host, self.port);
+        options.set_keep_alive(Duration::from_secs(self.keep_alive_seconds));
+        options.set_inflight(WINDOW);
+        options.set_max_packet_size(LARGEST_MESSAGE, LARGEST_MESSAGE);
+        let state = format!("{}/state", self.prefix);
+        options.set_last_will(LastWill::new(state, OFFLINE, QoS::AtLeastOnce, true));
+        if let Some(username) = &self.username {
+            let password = match &self.password_file {
+                Some(file) => fs::read_to_string(file)
+                    .map_err(|e| Error::io("read", file, e).within("password_file"))?,
+                None => String::new(),
+            };
+            options.set_credentials(username, password.trim_end_matches(['\r', '\n']));
+        }
+        Ok(options)
+    }
+}
+
+/// Tells a broker. See the [module](self).
+///
+/// While the broker is away publishing fails, but the verdicts are kept up to the backlog; those that are
+/// lost for good count as dropped. Dropping the output without [`Output::finish`] breaks the connection, as a
+/// crash would.
+pub struct Mqtt {
+    settings: Settings,
+    run: String,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+    told: Option<Instant>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    stop: Notify,
+}
+
+/// Verdicts that the broker has not acknowledged. The library's own lists of them do not survive a broker
+/// that has forgotten the session.
+struct Queue {
+    client: AsyncClient,
+    prefix: String,
+    connected: bool,
+    /// Why it is not connected.
+    error: String,
+    backlog: usize,
+    waiting: VecDeque<Message>,
+    /// On their way, with their packet number once it is known, in the order in which they were handed over.
+    sent: VecDeque<(Option<u16>, Message)>,
+    /// The latest of each retained topic.
+    retained: BTreeMap<&'static str, String>,
+    dropped: u64,
+}
+
+#[derive(Serialize)]
+struct Message {
+    #[serde(flatten)]
+    part: Part,
+    historical: bool,
+}
+
+impl Mqtt {
+    /// Connects in the background, for ever, to tell of parts of the run `run`, see [`super::run_id`].
+    ///
+    /// # Errors
+    /// As [`Settings::validate`]; [`ErrorKind::Io`] when the password cannot be read, or the system has no
+    /// thread left.
+    pub fn new(settings: Settings, run: &str) -> Result<Self> {
+        settings.validate()?;
+        // Room for everything on its way, and for retained messages between them.
+        let (client, mut events) = AsyncClient::new(settings.options()?, usize::from(WINDOW) + 16);
+        let mut network = events.network_options();
+        network.set_connection_timeout(CONNECT_SECONDS);
+        // Else a verdict would wait for the acknowledgment of the one before it.
+        network.set_tcp_nodelay(true);
+        events.set_network_options(network);
+        let queue = Queue {
+            client,
+            prefix: settings.prefix.clone(),
+            connected: false,
+            error: "not connected yet".into(),
+            backlog: settings.backlog,
+            waiting: VecDeque::new(),
+            sent: VecDeque::new(),
+            retained: BTreeMap::new(),
+            dropped: 0,
+        };
+        let shared = Arc::new(Shared { queue: Mutex::new(queue), stop: Notify::new() });
+        let failed =
+            |e: std::io::Error| Error::new(ErrorKind::Io, "cannot start the MQTT thread").with_source(e);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (theirs, longest) = (Arc::clone(&shared), Duration::from_millis(settings.reconnect_ms));
+        let thread = thread::Builder::new()
+            .name(NAME.into())
+            .spawn(move || runtime.block_on(serve(events, &theirs, longest)))
+            .map_err(failed)?;
+        Ok(Mqtt { settings, run: run.to_string(), shared, thread, told: None })
+    }
+
+    fn problem(&self, queue: &Queue) -> Result<()> {
+        let why = match &queue.error {
+            _ if self.thread.is_finished() => "its thread ended; restart the service",
+            _ if queue.connected => return Ok(()),
+            error => error,
+        };
+        let broker = format!("broker {}:{}", self.settings.host, self.settings.port);
+        Err(Error::new(ErrorKind::Io, why).within(broker))
+    }
+}
+
+impl Output for Mqtt {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn publish(&mut self, record: &Record) -> Result<()> {
+        let part = Part::new(&self.run, record);
+        let mut queue = self.shared.lock();
+        let historical = !queue.connected;
+        queue.waiting.push_back(Message { part, historical });
+        queue.pump();
+        queue.bound();
+        self.problem(&queue)
+    }
+
+    fn tick(&mut self, _: SystemTime, status: &Status) -> Result<()> {
+        #[derive(Serialize)]
+        struct StateMessage<'a> {
+            state: State,
+            run: &'a str,
+            product: &'a str,
+            package: &'a str,
+            provider: &'a str,
+            problems: &'a BTreeMap<&'static str, Problem>,
+        }
+        #[derive(Serialize)]
+        struct Counters<'a> {
+            run: &'a str,
+            #[serde(flatten)]
+            snapshot: &'a Snapshot,
+        }
+        let failed = |e| Error::new(ErrorKind::Io, "cannot write the state as JSON").with_source(e);
+        let snapshot = status.snapshot();
+        let state = serde_json::to_string(&StateMessage {
+            state: snapshot.state,
+            run: &self.run,
+            product: &snapshot.engine.product,
+            package: &snapshot.engine.package,
+            provider: &snapshot.engine.provider,
+            problems: &snapshot.problems,
+        })
+        .map_err(failed)?;
+        let counters =
+            serde_json::to_string(&Counters { run: &self.run, snapshot: &snapshot }).map_err(failed)?;
+
+        // A state that did not change is repeated as well: the broker may notice only now that an earlier
+        // connection broke, and say "offline" of it.
+        let again =
+            self.told.is_none_or(|t| t.elapsed() >= Duration::from_secs(self.settings.counters_seconds));
+        let mut queue = self.shared.lock();
+        let is_new = queue.retained.get("state") != Some(&state);
+        queue.retained.insert("state", state);
+        queue.retained.insert("counters", counters);
+        if is_new || again {
+            queue.send_retained("state");
+        }
+        if again {
+            queue.send_retained("counters");
+            self.told = Some(Instant::now());
+        }
+        queue.pump();
+        status.output(NAME).dropped.fetch_add(std::mem::take(&mut queue.dropped), Relaxed);
+        self.problem(&queue)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let end = Instant::now() + LAST_WAIT;
+        let wait_until = |done: &dyn Fn() -> bool| {
+            while !done() && Instant::now() < end {
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait_until(&|| {
+            let queue = self.shared.lock();
+            !queue.connected || (queue.waiting.is_empty() && queue.sent.is_empty())
+        });
+        let (says_goodbye, left) = {
+            let mut queue = self.shared.lock();
+            let left = queue.waiting.len() + queue.sent.len();
+            queue.waiting.clear();
+            queue.retained.insert("state", OFFLINE.into());
+            queue.send_retained("state");
+            (queue.connected && queue.client.try_disconnect().is_ok(), left)
+        };
+        if says_goodbye {
+            wait_until(&|| self.thread.is_finished());
+        }
+        self.shared.stop.notify_one();
+        match left {
+            0 => Ok(()),
+            n => Err(Error::new(ErrorKind::Io, format!("the broker was not told of {n} parts"))),
+        }
+    }
+}
+
+impl Drop for Mqtt {
+    fn drop(&mut self) {
+        self.shared.stop.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Queue {
+    /// Hands over what waits, as far as the window allows.
+    fn pump(&mut self) {
+        while self.connected && self.sent.len() < usize::from(WINDOW) {
+            let Some(message) = self.waiting.pop_front() else { return };
+            let topic = format!("{}/verdict", self.prefix);
+            let json = serde_json::to_string(&message).unwrap_or_default();
+            if self.client.try_publish(topic, QoS::AtLeastOnce, false, json).is_err() {
+                return self.waiting.push_front(message);
+            }
+            self.sent.push_back((None, message));
+        }
+    }
+
+    /// Drops the oldest of what waits beyond the backlog.
+    fn bound(&mut self) {
+        let surplus = self.waiting.len().saturating_sub(self.backlog);
+        self.waiting.drain(..surplus);
+        self.dropped += surplus as u64;
+    }
+
+    /// Without acknowledgment: what a breaking connection loses of it is sent again by the next.
+    fn send_retained(&self, topic: &'static str) {
+        if let Some(json) = self.retained.get(topic).filter(|_| self.connected) {
+            // Full only if the broker does not read; then the next one will do.
+            let _ = self.client.try_publish(
+                format!("{}/{topic}", self.prefix),
+                QoS::AtMostOnce,
+                true,
+                json.as_str(),
+            );
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Incoming(Packet::ConnAck(_)) => {
+                log::info!("{NAME}: connected; {} verdicts wait", self.waiting.len());
+                self.connected = true;
+                self.send_retained("state");
+                self.send_retained("counters");
+            }
+            // Retained messages have no number. The others are numbered in the order in which they were
+            // handed over.
+            Event::Outgoing(Outgoing::Publish(number @ 1..)) => {
+                if let Some((unknown, _)) = self.sent.iter_mut().find(|(n, _)| n.is_none()) {
+                    *unknown = Some(*number);
+                }
+            }
+            Event::Incoming(Packet::PubAck(ack)) => {
+                if let Some(at) = self.sent.iter().position(|(n, _)| *n == Some(ack.pkid)) {
+                    self.sent.remove(at);
+                }
+            }
+            _ => return,
+        }
+        self.pump();
+    }
+
+    fn disconnected(&mut self, error: String) {
+        self.connected = false;
+        self.error = error;
+        for (_, message) in self.sent.drain(..).rev() {
+            self.waiting.push_front(message);
+        }
+        for message in &mut self.waiting {
+            message.historical = true;
+        }
+        self.bound();
+    }
+}
+
+async fn serve(mut events: EventLoop, shared: &Shared, longest_pause: Duration) {
+    let mut pause = FIRST_PAUSE.min(longest_pause);
+    loop {
+        let event = tokio::select! {
+            event = events.poll() => event,
+            () = shared.stop.notified() => return,
+        };
+        match event {
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
+            Ok(event) => {
+                if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
+                    pause = FIRST_PAUSE.min(longest_pause);
+                }
+                shared.lock().note(&event);
+            }
+            Err(e) => {
+                {
+                    let mut queue = shared.lock();
+                    // From here on nothing is handed over, so that nothing is left behind in the library.
+                    queue.connected = false;
+                    for event in std::mem::take(&mut events.state.events) {
+                        queue.note(&event);
+                    }
+                    events.clean();
+                    events.pending.clear();
+                    events.state = MqttState::new(WINDOW, false);
+                    queue.disconnected(e.to_string());
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest_pause),
+                    () = shared.stop.notified() => return,
+                }
+            }
+        }
+    }
+}

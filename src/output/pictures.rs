@@ -1,0 +1,301 @@
+//! A folder of pictures: what the line rejected, and a sample of what it passed.
+//!
+//! Each kept part has up to three files in a folder of its day (UTC):
+//! `YYYYMMDD/YYYYMMDD-HHMMSS.mmm-RUN-PART-VERDICT` with `.png` the frame, `.overlay.jpg` the anomaly map painted
+//! over it, and `.json` what is known of the part, in the words of the journal's columns. The JSON is written
+//! last: where it is, the others are complete.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
+use serde::Deserialize;
+
+use super::Output;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{TEMPORARY, write_file};
+use crate::imaging::{Color, Frame};
+use crate::inspector::Verdict;
+use crate::record::part::{Part, civil};
+use crate::record::{Record, Status};
+use crate::report::{OverlayOptions, overlay};
+
+const NAME: &str = "pictures";
+const SUFFIXES: [&str; 3] = [".png", ".overlay.jpg", ".json"];
+const JPEG_QUALITY: u8 = 90;
+/// What files take on disk is a multiple of it, on most file systems.
+const BLOCK: u64 = 4096;
+
+/// Which pictures are kept, where, and how many.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The folder; made if there is none. Required. Files in it that are named otherwise are left alone.
+    pub folder: PathBuf,
+    /// Of the parts that pass, every n-th is kept; 0 for none. Default 0. Rejects and faults are always kept.
+    pub passes: u64,
+    /// The most room that pictures take, in MiB, at least 1; the oldest give way. Default 10240.
+    pub max_megabytes: u64,
+    /// Room on the disk that pictures leave to others, in MiB; the oldest give way. 0 for none. Default 1024.
+    pub min_free_megabytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { folder: PathBuf::new(), passes: 0, max_megabytes: 10_240, min_free_megabytes: 1024 }
+    }
+}
+
+impl Settings {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`], naming the key.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |key: &str, text: &str| Err(Error::new(ErrorKind::Usage, text).within(key));
+        let most = 1 << 40;
+        if self.folder.as_os_str().is_empty() {
+            return bad("folder", "name the folder for pictures");
+        }
+        if !(1..=most).contains(&self.max_megabytes) {
+            return bad("max_megabytes", "must be at least 1, and no more than any disk has");
+        }
+        if self.min_free_megabytes > most {
+            return bad("min_free_megabytes", "no disk has so much room");
+        }
+        Ok(())
+    }
+}
+
+/// Keeps pictures. See the [module](self).
+///
+/// On a full disk publishing fails, and what was begun of a part is removed; the next part is tried afresh.
+pub struct Pictures {
+    settings: Settings,
+    run: String,
+    passes: u64,
+    kept: Option<Kept>,
+}
+
+/// What is in the folder, oldest first: listing a large folder for each part would take longer than the part.
+#[derive(Default)]
+struct Kept {
+    parts: VecDeque<(PathBuf, u64)>,
+    bytes: u64,
+}
+
+impl Pictures {
+    /// A folder for pictures of the run `run`, see [`super::run_id`]. It is read with the first part or tick.
+    ///
+    /// # Errors
+    /// As [`Settings::validate`].
+    pub fn new(settings: Settings, run: &str) -> Result<Self> {
+        settings.validate()?;
+        Ok(Pictures { settings, run: run.to_string(), passes: 0, kept: None })
+    }
+
+    fn is_kept(&mut self, verdict: &Verdict) -> bool {
+        if *verdict != Verdict::Pass {
+            return true;
+        }
+        self.passes += 1;
+        self.settings.passes > 0 && self.passes.is_multiple_of(self.settings.passes)
+    }
+
+    /// Removes the oldest pictures until `bytes` more fit.
+    fn make_room(&mut self, bytes: u64) -> Result<()> {
+        let folder = &self.settings.folder;
+        if !folder.is_dir() {
+            self.kept = None;
+            fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+        }
+        let kept = match &mut self.kept {
+            Some(kept) => kept,
+            none => none.insert(scan(folder)?),
+        };
+        let (most, least_free) = (self.settings.max_megabytes << 20, self.settings.min_free_megabytes << 20);
+        loop {
+            let free = free_bytes(folder)?;
+            let fits = kept.bytes + bytes <= most;
+            // A tick that finds nothing to remove has done what it can; only a new picture then has no place.
+            if fits && (free >= least_free.saturating_add(bytes) || (bytes == 0 && kept.parts.is_empty())) {
+                return Ok(());
+            }
+            let Some((stem, size)) = kept.parts.front() else {
+                let why = match fits {
+                    true => "the disk is too full; free some space, or lower min_free_megabytes",
+                    false => "one part takes more than max_megabytes",
+                };
+                return Err(Error::new(ErrorKind::StorageFull, why).within(folder.display()));
+            };
+            remove(stem)?;
+            kept.bytes = kept.bytes.saturating_sub(*size);
+            kept.parts.pop_front();
+        }
+    }
+}
+
+impl Output for Pictures {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn publish(&mut self, record: &Record) -> Result<()> {
+        if !self.is_kept(&record.verdict) {
+            return Ok(());
+        }
+        let part = Part::new(&self.run, record);
+        let [year, month, day, hour, minute, second, millis] = civil(part.triggered);
+        let date = format!("{year:04}{month:02}{day:02}");
+        let name = format!(
+            "{date}-{hour:02}{minute:02}{second:02}.{millis:03}-{}-{:06}-{}",
+            self.run, part.part, part.verdict
+        );
+        let files = encode(&part, record)?;
+        let size = files.iter().map(|(_, bytes)| on_disk(bytes.len() as u64)).sum();
+        self.make_room(size)?;
+
+        let folder = self.settings.folder.join(date);
+        let stem = folder.join(name);
+        let written =
+            fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e)).and_then(|()| {
+                files.iter().try_for_each(|(suffix, bytes)| write_file(&with(&stem, suffix), bytes))
+            });
+        if let Err(e) = written {
+            // What was begun must not be taken for the part; that the disk does not work is said by the first
+            // error.
+            let _ = remove(&stem);
+            // The folder instead of the file: a problem that is the same for each part is to be logged once.
+            let cause = std::error::Error::source(&e).map_or_else(|| e.reason(), ToString::to_string);
+            return Err(Error::new(e.kind(), format!("cannot write pictures: {cause}"))
+                .within(self.settings.folder.display()));
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.parts.push_back((stem, size));
+            kept.bytes += size;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, _: SystemTime, _: &Status) -> Result<()> {
+        self.make_room(0)
+    }
+}
+
+/// The part's files: suffix and content, in the order in which they are to be written.
+fn encode(part: &Part, record: &Record) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let failed =
+        |e: image::ImageError| Error::new(ErrorKind::Image, "cannot encode a picture").with_source(e);
+    let [png, jpg, json] = SUFFIXES;
+    let mut files = Vec::new();
+    if let Some(frame) = record.frame() {
+        files.push((png, png_of(frame).map_err(failed)?));
+        if let Some(inspection) = record.inspection() {
+            let mut bytes = Vec::new();
+            let picture = overlay(frame, inspection, &OverlayOptions::default());
+            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(&picture).map_err(failed)?;
+            files.push((jpg, bytes));
+        }
+    }
+    let text = serde_json::to_vec_pretty(part)
+        .map_err(|e| Error::new(ErrorKind::Io, "cannot write a part as JSON").with_source(e))?;
+    files.push((json, text));
+    Ok(files)
+}
+
+fn png_of(frame: &Frame) -> image::ImageResult<Vec<u8>> {
+    let color = match frame.color() {
+        Color::Gray => ExtendedColorType::L8,
+        Color::Rgb => ExtendedColorType::Rgb8,
+    };
+    let mut bytes = Vec::new();
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive).write_image(
+        frame.pixels(),
+        frame.width(),
+        frame.height(),
+        color,
+    )?;
+    Ok(bytes)
+}
+
+/// Finds what earlier runs kept, and removes what they were writing when they were cut off.
+fn scan(folder: &Path) -> Result<Kept> {
+    let doing = |e: std::io::Error| Error::io("read", folder, e);
+    let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
+    for day in fs::read_dir(folder).map_err(doing)? {
+        let day = day.map_err(doing)?;
+        let is_day = day.file_name().to_str().is_some_and(|n| n.len() == 8 && is_number(n));
+        // A link may lead to where files are not ours to remove.
+        if !is_day || !day.file_type().is_ok_and(|t| t.is_dir()) {
+            continue;
+        }
+        for file in fs::read_dir(day.path()).map_err(doing)? {
+            let file = file.map_err(doing)?;
+            let name = file.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(TEMPORARY) {
+                fs::remove_file(file.path()).map_err(|e| Error::io("remove", &file.path(), e))?;
+            } else if let Some(stem) = stem_of(name) {
+                let size = file.metadata().map_or(0, |m| on_disk(m.len()));
+                *sizes.entry(day.path().join(stem)).or_default() += size;
+            }
+        }
+    }
+    let bytes = sizes.values().sum();
+    // Names begin with the time, so their order is that of age.
+    Ok(Kept { parts: sizes.into_iter().collect(), bytes })
+}
+
+/// The name without its suffix, if it is one of ours.
+fn stem_of(name: &str) -> Option<&str> {
+    let stem = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+    let parts: Vec<&str> = stem.split('-').collect();
+    let [date, time, _, part, "pass" | "reject" | "fault"] = parts[..] else { return None };
+    let (seconds, millis) = time.split_once('.')?;
+    let ours =
+        [(date, 8), (seconds, 6), (millis, 3)].iter().all(|(n, digits)| n.len() == *digits && is_number(n));
+    (ours && is_number(part)).then_some(stem)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Removes the files of a part, those that are there, and the folder of its day when it is empty.
+fn remove(stem: &Path) -> Result<()> {
+    let mut result = Ok(());
+    // The JSON, which vouches for the others, goes first; one that cannot be removed keeps none of them.
+    for suffix in SUFFIXES.iter().rev() {
+        let file = with(stem, suffix);
+        match fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                result = result.and(Err(Error::io("remove", &file, e)));
+            }
+            _ => {}
+        }
+    }
+    if let Some(day) = stem.parent() {
+        // Fails as long as there are other pictures, which is the point.
+        let _ = fs::remove_dir(day);
+    }
+    result
+}
+
+fn with(stem: &Path, suffix: &str) -> PathBuf {
+    let mut name = stem.as_os_str().to_os_string();
+    name.push(suffix);
+    name.into()
+}
+
+fn on_disk(bytes: u64) -> u64 {
+    bytes.next_multiple_of(BLOCK)
+}
+
+fn free_bytes(folder: &Path) -> Result<u64> {
+    let disk = rustix::fs::statvfs(folder).map_err(|e| Error::io("measure the disk of", folder, e.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}

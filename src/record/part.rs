@@ -1,0 +1,135 @@
+//! A part in the words of every output: everything but its pictures, owned, so that it can wait for a disk or a broker.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Serialize, Serializer};
+
+use crate::anomaly::Region;
+use crate::inspector::{StageTimes, Verdict};
+use crate::record::{Engine, FaultKind, Record};
+
+/// A defocused or displaced part can have thousands of regions; the strongest say enough, and keep rows and
+/// messages small.
+const MOST_REGIONS: usize = 100;
+
+/// One part, in the words of the journal's columns and of all JSON. Times that were not measured and a score that is
+/// missing or not finite are `null`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Part {
+    /// Names the run of the service.
+    pub run: String,
+    /// Number of the part in its run.
+    pub part: u64,
+    /// When it was triggered (UTC).
+    #[serde(serialize_with = "utc")]
+    pub triggered: SystemTime,
+    /// From the trigger to the verdict.
+    pub latency_ms: f64,
+    /// `pass`, `reject` or `fault`.
+    pub verdict: &'static str,
+    /// The kind of fault.
+    pub fault: Option<FaultKind>,
+    /// The fault in whole words.
+    pub reason: Option<String>,
+    /// What it was inspected with.
+    #[serde(flatten, serialize_with = "engine")]
+    pub engine: Arc<Engine>,
+    /// The image's score.
+    pub score: Option<f32>,
+    /// Time of the first stage.
+    pub features_ms: Option<f64>,
+    /// Time of the second stage.
+    pub residuals_ms: Option<f64>,
+    /// Time of the third stage.
+    pub classify_ms: Option<f64>,
+    /// Highest peak first, at most 100.
+    pub regions: Vec<Region>,
+}
+
+impl Part {
+    /// What is known of a part of a run.
+    pub fn new(run: &str, record: &Record) -> Self {
+        let (verdict, reason) = match &record.verdict {
+            Verdict::Pass => ("pass", None),
+            Verdict::Reject => ("reject", None),
+            Verdict::Fault(reason) => ("fault", Some(reason.clone())),
+        };
+        let inspection = record.inspection();
+        let time = |stage: fn(&StageTimes) -> Duration| inspection.map(|i| milliseconds(stage(&i.times)));
+        Part {
+            run: run.to_string(),
+            part: record.part,
+            triggered: record.triggered,
+            latency_ms: milliseconds(record.latency),
+            verdict,
+            fault: record.fault,
+            reason,
+            engine: Arc::clone(&record.engine),
+            score: inspection.map(|i| i.score).filter(|s| s.is_finite()),
+            features_ms: time(|t| t.features),
+            residuals_ms: time(|t| t.residuals),
+            classify_ms: time(|t| t.classify),
+            regions: inspection
+                .map_or(Vec::new(), |i| i.regions.iter().take(MOST_REGIONS).copied().collect()),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn engine<S: Serializer>(engine: &Arc<Engine>, serializer: S) -> Result<S::Ok, S::Error> {
+    engine.as_ref().serialize(serializer)
+}
+
+fn utc<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let [year, month, day, hour, minute, second, millis] = civil(*time);
+    serializer.collect_str(&format_args!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+    ))
+}
+
+/// Milliseconds since 1970, UTC; 0 for a clock that was never set.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Year, month, day, hour, minute, second, millisecond, UTC.
+pub(crate) fn civil(time: SystemTime) -> [u64; 7] {
+    let ms = unix_ms(time);
+    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
+    // Years begin in March, so that a leap day is the last of its year (Howard Hinnant, "chrono-compatible
+    // low-level date algorithms").
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    [year, month, day, of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60, of_day % 1000]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let at = |seconds: u64| civil(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), [1970, 1, 1, 0, 0, 0, 0]);
+        assert_eq!(at(951_782_399), [2000, 2, 28, 23, 59, 59, 0]);
+        assert_eq!(at(951_782_400), [2000, 2, 29, 0, 0, 0, 0]);
+        assert_eq!(at(1_709_251_199), [2024, 2, 29, 23, 59, 59, 0]);
+        assert_eq!(at(1_735_689_599), [2024, 12, 31, 23, 59, 59, 0]);
+        assert_eq!(at(4_107_542_400), [2100, 3, 1, 0, 0, 0, 0], "2100 is no leap year");
+        assert_eq!(
+            civil(UNIX_EPOCH + Duration::from_millis(1_234_567_890_123)),
+            [2009, 2, 13, 23, 31, 30, 123]
+        );
+        assert_eq!(civil(UNIX_EPOCH - Duration::from_secs(1)), [1970, 1, 1, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,456 @@
+//! MQTT, with a real broker.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use serde_json::{Value, json};
+use weakrest::ErrorKind;
+use weakrest::output::Output;
+use weakrest::output::mqtt::{Mqtt, Settings};
+use weakrest::record::Status;
+
+use crate::common::*;
+
+const RUN: &str = "0123456789abcdef";
+
+struct Broker {
+    port: u16,
+    process: Child,
+}
+
+impl Broker {
+    /// `None`, said aloud, where there is no mosquitto.
+    fn start() -> Option<Self> {
+        // Free until somebody else asks for a port, which nobody does between here and there.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let Some(process) = Self::run(port) else {
+            skip("no mosquitto (Debian: apt install mosquitto): MQTT is not tested");
+            return None;
+        };
+        Some(Broker { port, process })
+    }
+
+    fn run(port: u16) -> Option<Child> {
+        Self::wait_until_it_listens(port, mosquitto(&["-p", &port.to_string()])?)
+    }
+
+    fn wait_until_it_listens(port: u16, mut process: Child) -> Option<Child> {
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(process.try_wait().unwrap().is_none(), "mosquitto ended");
+            assert!(begun.elapsed() < Duration::from_secs(10), "mosquitto does not listen");
+            sleep(Duration::from_millis(10));
+        }
+        Some(process)
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.process = Self::run(self.port).unwrap();
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            host: "127.0.0.1".into(),
+            port: self.port,
+            prefix: "plant/line-4".into(),
+            reconnect_ms: 50,
+            ..Settings::default()
+        }
+    }
+
+    fn listen(&self) -> Listener {
+        self.listen_as("listener")
+    }
+
+    /// Listens for ever, over restarts of the broker, which forgets who listened.
+    fn listen_as(&self, id: &str) -> Listener {
+        let mut options = MqttOptions::new(id, "127.0.0.1", self.port);
+        options.set_max_packet_size(1 << 20, 1 << 20);
+        let (client, mut connection) = Client::new(options, 10);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (ours, commands) = (Arc::clone(&heard), client.clone());
+        thread::spawn(move || {
+            for event in connection.iter() {
+                match event {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        commands.try_subscribe("plant/#", QoS::AtLeastOnce).unwrap();
+                    }
+                    Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        ours.lock().unwrap().push(("subscribed".into(), false, Value::Null));
+                    }
+                    Ok(Event::Incoming(Packet::Publish(p))) => {
+                        let value = serde_json::from_slice(&p.payload).unwrap();
+                        ours.lock().unwrap().push((p.topic, p.retain, value));
+                    }
+                    Ok(_) => {}
+                    Err(_) => sleep(Duration::from_millis(10)),
+                }
+            }
+        });
+        let listener = Listener { heard, _client: client };
+        listener.wait_for("a subscription", |heard| heard.iter().any(|h| h.0 == "subscribed"));
+        listener
+    }
+}
+
+/// Debian has it where only root looks.
+fn mosquitto(arguments: &[&str]) -> Option<Child> {
+    ["mosquitto", "/usr/sbin/mosquitto"].into_iter().find_map(|name| {
+        let mut command = Command::new(name);
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
+    })
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Topic, whether it was retained, and payload.
+type Heard = (String, bool, Value);
+
+struct Listener {
+    heard: Arc<Mutex<Vec<Heard>>>,
+    _client: Client,
+}
+
+impl Listener {
+    fn wait_for(&self, what: &str, done: impl Fn(&[Heard]) -> bool) {
+        let begun = Instant::now();
+        while !done(&self.heard.lock().unwrap()) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "no {what}: {:?}", self.heard.lock().unwrap());
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn wait_for_state(&self, state: &str) {
+        let is = |h: &Heard| h.0 == "plant/line-4/state";
+        self.wait_for(state, |heard| heard.iter().rfind(|h| is(h)).is_some_and(|h| h.2["state"] == state));
+    }
+
+    /// Part numbers, and whether they are historical, in the order in which they came.
+    fn verdicts(&self) -> Vec<(u64, bool)> {
+        let heard = self.heard.lock().unwrap();
+        let verdicts = heard.iter().filter(|h| h.0 == "plant/line-4/verdict").map(|h| &h.2);
+        verdicts.map(|v| (v["part"].as_u64().unwrap(), v["historical"].as_bool().unwrap())).collect()
+    }
+
+    fn wait_for_part(&self, part: u64) {
+        self.wait_for(&format!("part {part}"), |heard| heard.iter().any(|h| h.2["part"] == part));
+    }
+}
+
+fn connected(mqtt: &mut Mqtt, status: &Status) {
+    let begun = Instant::now();
+    while let Err(e) = mqtt.tick(time_of(0), status) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{e:?}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn disconnected(mqtt: &mut Mqtt, status: &Status) {
+    let begun = Instant::now();
+    while mqtt.tick(time_of(0), status).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "still connected");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn verdicts_state_and_counters_arrive() {
+    let Some(broker) = Broker::start() else { return };
+    let listener = broker.listen();
+    let status = status();
+    let mut mqtt = Mqtt::new(broker.settings(), RUN).unwrap();
+    connected(&mut mqtt, &status);
+    status.set_loading(false);
+    for record in [pass(1), reject(2), fault(3)] {
+        status.count(&record);
+        mqtt.publish(&record).unwrap();
+    }
+    mqtt.tick(time_of(3), &status).unwrap();
+    listener.wait_for_part(3);
+    listener.wait_for_state("Operational");
+    assert_eq!(listener.verdicts(), [(1, false), (2, false), (3, false)]);
+    let verdict = listener.heard.lock().unwrap().iter().find(|h| h.2["part"] == 2).unwrap().2.clone();
+    let expected = json!({
+        "run": RUN, "part": 2, "triggered": "2026-03-04T05:06:09.089Z", "latency_ms": 41.5,
+        "verdict": "reject", "fault": null, "reason": null,
+        "product": "bottle", "package": "ab".repeat(32), "provider": "cpu", "threshold": 1.0,
+        "score": 2.5, "features_ms": 20.0, "residuals_ms": 10.0, "classify_ms": 5.0,
+        "regions": [{ "x": 3, "y": 4, "width": 10, "height": 8, "peak": 3.5, "area": 60 }],
+        "historical": false,
+    });
+    assert_eq!(verdict, expected);
+
+    // Who comes later is told at once, by what the broker retained.
+    let late = broker.listen_as("late");
+    late.wait_for_state("Operational");
+    late.wait_for("counters", |heard| heard.iter().any(|h| h.0 == "plant/line-4/counters"));
+    let retained: BTreeMap<String, Value> =
+        late.heard.lock().unwrap().iter().filter(|h| h.1).map(|h| (h.0.clone(), h.2.clone())).collect();
+    assert_eq!(retained.keys().collect::<Vec<_>>(), ["plant/line-4/counters", "plant/line-4/state"]);
+    let state = &retained["plant/line-4/state"];
+    assert_eq!(
+        (&state["run"], &state["product"], &state["problems"]),
+        (&json!(RUN), &json!("bottle"), &json!({}))
+    );
+    assert_eq!(retained["plant/line-4/counters"]["run"], RUN);
+
+    mqtt.finish().unwrap();
+    late.wait_for_state("offline");
+    let after = broker.listen_as("after");
+    after.wait_for_state("offline");
+    assert_eq!(dropped(&status, "mqtt"), 0);
+}
+
+#[test]
+fn a_service_that_dies_is_offline() {
+    let Some(broker) = Broker::start() else { return };
+    let listener = broker.listen();
+    let status = status();
+    let mut mqtt = Mqtt::new(broker.settings(), RUN).unwrap();
+    connected(&mut mqtt, &status);
+    listener.wait_for_state("Preoperational");
+    drop(mqtt);
+    listener.wait_for_state("offline");
+    let mut mqtt = Mqtt::new(broker.settings(), RUN).unwrap();
+    connected(&mut mqtt, &status);
+    listener.wait_for_state("Preoperational");
+}
+
+/// The network between the inspector and the broker, which a test can cut.
+struct Network {
+    port: u16,
+    open: Arc<Mutex<(bool, Vec<TcpStream>)>>,
+}
+
+impl Network {
+    fn to(broker: &Broker) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let open = Arc::new(Mutex::new((true, Vec::new())));
+        let (ours, target) = (Arc::clone(&open), broker.port);
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let mut open = ours.lock().unwrap();
+                let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { continue };
+                if !open.0 {
+                    continue;
+                }
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
+                open.1 = vec![near.try_clone().unwrap(), far.try_clone().unwrap()];
+                for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
+                {
+                    thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                        let _ = from.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Network { port, open }
+    }
+
+    fn cut(&self) {
+        let mut open = self.open.lock().unwrap();
+        open.0 = false;
+        for end in open.1.drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn mend(&self) {
+        self.open.lock().unwrap().0 = true;
+    }
+}
+
+#[test]
+fn what_waited_for_a_killed_broker_comes_later_and_says_so() {
+    let Some(mut broker) = Broker::start() else { return };
+    let network = Network::to(&broker);
+    let status = status();
+    let mut mqtt = Mqtt::new(Settings { port: network.port, ..broker.settings() }, RUN).unwrap();
+    connected(&mut mqtt, &status);
+    let before = broker.listen();
+    mqtt.publish(&pass(1)).unwrap();
+    before.wait_for_part(1);
+
+    broker.kill();
+    disconnected(&mut mqtt, &status);
+    for part in 2..=500 {
+        let error = mqtt.publish(&pass(part)).unwrap_err();
+        assert!(error.chain().contains(&format!("broker 127.0.0.1:{}", network.port)), "{error:?}");
+    }
+    // A broker keeps nothing for those who do not listen yet.
+    network.cut();
+    broker.restart();
+    let after = broker.listen_as("again");
+    network.mend();
+    connected(&mut mqtt, &status);
+    mqtt.publish(&pass(501)).unwrap();
+    after.wait_for_part(501);
+    let expected: Vec<_> = (2..=501).map(|part| (part, part != 501)).collect();
+    assert_eq!(after.verdicts(), expected, "in order, none lost, none twice");
+    assert_eq!(dropped(&status, "mqtt"), 0);
+    mqtt.finish().unwrap();
+}
+
+#[test]
+fn cuts_under_load_lose_nothing_and_double_little() {
+    let Some(broker) = Broker::start() else { return };
+    let network = Network::to(&broker);
+    let listener = broker.listen();
+    let status = status();
+    let settings = Settings { port: network.port, reconnect_ms: 5, ..broker.settings() };
+    let mut mqtt = Mqtt::new(settings, RUN).unwrap();
+    connected(&mut mqtt, &status);
+    let (parts, cuts) = (6000, 30);
+    for part in 1..=parts {
+        let _ = mqtt.publish(&pass(part));
+        if part % (parts / cuts) == 0 {
+            network.cut();
+            sleep(Duration::from_millis(part % 7));
+            network.mend();
+            sleep(Duration::from_millis(10 + part % 11));
+        } else if part % 10 == 0 {
+            sleep(Duration::from_millis(1));
+        }
+    }
+    connected(&mut mqtt, &status);
+    mqtt.finish().unwrap();
+    listener.wait_for_part(parts);
+    let mut heard: BTreeMap<u64, Vec<bool>> = BTreeMap::new();
+    for (part, historical) in listener.verdicts() {
+        heard.entry(part).or_default().push(historical);
+    }
+    let missing: Vec<u64> = (1..=parts).filter(|n| !heard.contains_key(n)).collect();
+    assert_eq!((missing, dropped(&status, "mqtt")), (vec![], 0));
+    let again: usize = heard.values().map(|h| h.len() - 1).sum();
+    assert!(again <= 32 * cuts as usize, "{again} came again, more than were on their way");
+    assert!(heard.values().all(|h| h[1..].iter().all(|historical| *historical)), "what comes again says so");
+    let late = heard.values().filter(|h| h[0]).count();
+    assert!(late > 0, "no cut was felt");
+    eprintln!("of {parts} parts {late} came late and {again} again after {cuts} cuts");
+}
+
+#[test]
+fn the_backlog_is_bounded_and_counts_what_it_drops() {
+    let Some(mut broker) = Broker::start() else { return };
+    let status = status();
+    broker.kill();
+    let small = Settings { backlog: 100, ..broker.settings() };
+    let mut mqtt = Mqtt::new(small, RUN).unwrap();
+    for part in 1..=250 {
+        mqtt.publish(&pass(part)).unwrap_err();
+    }
+    let error = mqtt.tick(time_of(250), &status).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(dropped(&status, "mqtt"), 150);
+    let error = mqtt.finish().unwrap_err();
+    assert!(error.chain().contains("100 parts"), "{error:?}");
+}
+
+#[test]
+fn users_and_passwords_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Hashed by mosquitto_passwd from "correct horse".
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", "-c", file("users").to_str().unwrap(), "inspector", "correct horse"])
+        .stderr(Stdio::null())
+        .status();
+    if !made.is_ok_and(|s| s.success()) {
+        return skip("no mosquitto_passwd: MQTT passwords are not tested");
+    }
+    let configuration = format!(
+        "user root\nlistener {port} 127.0.0.1\nallow_anonymous false\npassword_file {}\n",
+        file("users").display()
+    );
+    fs::write(file("mosquitto.conf"), configuration).unwrap();
+    let process = mosquitto(&["-c", file("mosquitto.conf").to_str().unwrap()]);
+    let Some(process) = process.and_then(|process| Broker::wait_until_it_listens(port, process)) else {
+        return skip("no mosquitto: MQTT passwords are not tested");
+    };
+    let broker = Broker { port, process };
+    fs::write(file("right"), "correct horse\n").unwrap();
+    fs::write(file("wrong"), "battery staple\n").unwrap();
+    let with = |password: &str| Settings {
+        username: Some("inspector".into()),
+        password_file: Some(file(password)),
+        ..broker.settings()
+    };
+    let status = status();
+    let mut mqtt = Mqtt::new(with("right"), RUN).unwrap();
+    connected(&mut mqtt, &status);
+    let mut mqtt = Mqtt::new(with("wrong"), RUN).unwrap();
+    let begun = Instant::now();
+    loop {
+        let error = mqtt.tick(time_of(0), &status).unwrap_err();
+        if error.chain().contains("refused") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{error:?}");
+        sleep(Duration::from_millis(10));
+    }
+    let error = Mqtt::new(with("none"), RUN).err().unwrap();
+    assert!(error.chain().contains("password_file") && error.chain().contains("none"), "{error:?}");
+}
+
+#[test]
+fn a_broker_that_never_answers_blocks_nobody() {
+    // It accepts connections, in its queue, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let settings =
+        Settings { host: "127.0.0.1".into(), port, prefix: "plant/line-4".into(), ..Settings::default() };
+    let mut mqtt = Mqtt::new(settings, RUN).unwrap();
+    let begun = Instant::now();
+    for part in 1..=1000 {
+        mqtt.publish(&pass(part)).unwrap_err();
+    }
+    mqtt.finish().unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn settings_are_checked() {
+    let parse = |text: &str| toml::from_str::<Settings>(text);
+    parse("prefix = 'plant/line-4'").unwrap().validate().unwrap();
+    assert!(parse("prefix = 'a'\ntls = true").unwrap_err().to_string().contains("tls"));
+    for (wrong, key) in [
+        ("", "prefix"),
+        ("prefix = '/a'", "prefix"),
+        ("prefix = 'a/'", "prefix"),
+        ("prefix = 'a/+/b'", "prefix"),
+        ("prefix = '$SYS'", "prefix"),
+        ("prefix = 'a'\nhost = ''", "host"),
+        ("prefix = 'a'\nport = 0", "port"),
+        ("prefix = 'a'\nclient_id = ''", "client_id"),
+        ("prefix = 'a'\npassword_file = '/a'", "username"),
+        ("prefix = 'a'\nbacklog = 0", "backlog"),
+        ("prefix = 'a'\ncounters_seconds = 0", "counters_seconds"),
+        ("prefix = 'a'\nkeep_alive_seconds = 0", "keep_alive_seconds"),
+        ("prefix = 'a'\nreconnect_ms = 0", "reconnect_ms"),
+    ] {
+        let error = parse(wrong).unwrap().validate().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.chain().starts_with(key), "{error:?}");
+    }
+}
