@@ -1,6 +1,8 @@
 //! Where results go: each output is optional, and none can delay the line, because each has a thread and a bounded
 //! queue of its own.
 
+pub mod web;
+
 use std::time::SystemTime;
 
 use crate::error::Result;

@@ -1,0 +1,302 @@
+"use strict";
+// Data reaches the page as text and attributes only, never as markup: reasons may hold anything.
+
+const $ = (id) => document.getElementById(id);
+const KEPT = 500;
+const CEILING = 3;
+
+let parts = [];
+let after = 0;
+let started = null;
+let shown = "";
+let rejectShown;
+let lastAnswer = null;
+let changes = "refused";
+let line = "";
+
+const make = (tag, text, className) => {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+};
+// Unchanged elements are left alone: screen readers announce, and selections vanish, whenever text is set.
+const say = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
+const dress = (element, className) => {
+  if (element.className !== className) element.className = className;
+};
+const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const whole = (n) => n.toLocaleString("en-US");
+const number = (v) => (v === null || !isFinite(v) ? "–" : v >= 100 ? v.toFixed(0) : Number(v.toPrecision(3)).toString());
+const ms = (v) => (v >= 100 ? v.toFixed(0) : v.toFixed(1));
+const ratio = (p) => (p.score === null || !(p.threshold > 0) ? null : p.score / p.threshold);
+const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+const duration = (s) => {
+  const minutes = Math.floor(s / 60);
+  if (minutes < 1) return `${Math.floor(s)} s`;
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
+};
+
+async function ask(path, options) {
+  const response = await fetch(path, { signal: AbortSignal.timeout(5000), ...options });
+  const body = await response.json();
+  return { code: response.status, ok: response.ok, body };
+}
+
+async function read(path) {
+  const { ok, body } = await ask(path);
+  if (!ok) throw new Error(body.error);
+  return body;
+}
+
+async function poll() {
+  if (busy) return schedule(50);
+  busy = true;
+  let wait = document.hidden ? 10000 : 700;
+  try {
+    const [status, news] = await Promise.all([read("/api/status"), read(`/api/parts?after=${after}`)]);
+    if (status.started_ms !== started || news.started_ms !== started) {
+      // Numbers start anew with the service: what was asked for by the old ones is asked for again.
+      if (started !== null) wait = 0;
+      started = status.started_ms;
+      [parts, after, shown, rejectShown] = [[], 0, "", undefined];
+    }
+    if (wait) {
+      after = news.next;
+      parts = parts.concat(news.parts).slice(-KEPT);
+      showStatus(status);
+      showVerdict(parts.at(-1));
+      if (news.parts.length) showChart();
+      await Promise.all([showPicture(status.picture), showRejects(status.last_reject)]);
+      lastAnswer = Date.now();
+      connected(true);
+    }
+  } catch {
+    connected(false);
+  }
+  busy = false;
+  schedule(wait);
+}
+
+let busy = false;
+let timer;
+function schedule(wait) {
+  clearTimeout(timer);
+  timer = setTimeout(poll, wait);
+}
+
+function connected(yes) {
+  document.body.classList.toggle("stale", !yes);
+  $("lost").hidden = yes;
+  if (yes) return;
+  const since = lastAnswer === null ? "" : ` since ${clock(lastAnswer)}: what you see is from then`;
+  say($("lost"), `No connection to the service${since}.`);
+  document.title = "no connection – weakrest";
+  for (const name of ["trigger", "halt", "resume"]) $(name).disabled = true;
+}
+
+function showStatus(s) {
+  [changes, line] = [s.changes, s.state];
+  const product = s.engine.product || "weakrest";
+  say($("product"), product);
+  document.title = `${s.state} – ${product}`;
+  say($("state"), s.state);
+  dress($("state"), `badge ${s.state}`);
+  const problems = Object.entries(s.problems);
+  const key = JSON.stringify(problems);
+  if ($("problems").dataset.key !== key) {
+    $("problems").dataset.key = key;
+    $("problems").hidden = !problems.length;
+    $("problems").replaceChildren(...problems.map(([component, problem]) => {
+      const item = make("li", undefined, `notice ${problem.severity}`);
+      item.append(make("b", `${component} `), problem.text);
+      return item;
+    }));
+  }
+  const refused = changes === "refused";
+  $("trigger").disabled = refused || line !== "Operational";
+  $("halt").disabled = refused || line === "Halted";
+  $("resume").disabled = refused || line !== "Halted";
+  const why = refused ? "This page is for looking only: set web.token_file to change that." : "";
+  for (const name of ["trigger", "halt", "resume"]) if ($(name).title !== why) $(name).title = why;
+
+  const faults = sum(s.faults);
+  for (const [id, n] of [["parts", s.parts], ["passes", s.passes], ["rejected", s.rejects], ["faults", faults]]) {
+    say($(id), whole(n));
+    $(id).parentElement.classList.toggle("zero", n === 0);
+  }
+  rows($("stages"), s.stages.map((t) =>
+    t.count ? [t.name, ms(t.last_ms), ms(t.mean_ms), ms(t.worst_ms)] : [t.name, "–", "–", "–"]));
+  const beside = Object.entries(s.faults).filter(([, n]) => n).map(([kind, n]) => [`faults: ${kind}`, whole(n)]);
+  for (const [name, n] of [
+    ["frames dropped", s.dropped_frames], ["frames lost", s.lost_frames], ["camera lost", s.camera_losses],
+    ["inspections too late", s.late_inspections], ["pulses missed", s.missed_pulses], ["packages swapped", s.swaps],
+    ...Object.entries(s.outputs_dropped).map(([name, n]) => [`${name}: parts dropped`, n]),
+    ...Object.entries(s.outputs_failed).map(([name, n]) => [`${name}: parts failed`, n]),
+  ]) if (n) beside.push([name, whole(n)]);
+  rows($("beside"), beside.length ? beside : [["nothing lost, late or missed", ""]]);
+  const package_ = s.engine.package ? `package ${s.engine.package.slice(0, 12)} · ` : "";
+  say($("footer"), `${package_}on ${s.engine.provider} · threshold ${number(s.engine.threshold)} · ` +
+    `running for ${duration(s.uptime_s)} · weakrest ${s.version}`);
+}
+
+function rows(body, lines) {
+  while (body.rows.length > lines.length) body.deleteRow(-1);
+  lines.forEach((cells, y) => {
+    const row = body.rows[y] || body.insertRow();
+    cells.forEach((text, x) => {
+      if (!row.cells[x]) {
+        const cell = make(x ? "td" : "th");
+        if (!x) cell.scope = "row";
+        row.append(cell);
+      }
+      say(row.cells[x], text);
+    });
+  });
+}
+
+function showVerdict(p) {
+  if (!p) {
+    dress($("verdict"), "verdict");
+    say($("word"), "–");
+    say($("part"), "no part yet");
+    for (const id of ["reason", "score"]) say($(id), "");
+    $("ratio").hidden = true;
+    return;
+  }
+  dress($("verdict"), `verdict ${p.verdict}`);
+  say($("word"), p.verdict.toUpperCase());
+  say($("part"), `part ${whole(p.part)} · ${clock(p.time_ms)}`);
+  const areas = p.regions.length >= 16 ? "16 areas or more" : p.regions.length > 1 ? `${p.regions.length} areas` : "one area";
+  say($("reason"), p.reason || (p.regions.length ? `${areas} above the threshold` : ""));
+  const multiple = ratio(p);
+  $("ratio").hidden = multiple === null;
+  if (multiple !== null) {
+    const text = `${number(multiple)}×`;
+    say($("ratio").querySelector("b"), text);
+    $("ratio").querySelector(".meter").setAttribute("aria-label", `${text} the threshold`);
+    $("ratio").querySelector("i").style.width = `${Math.min(multiple * 50, 100)}%`;
+  }
+  const score = p.score === null ? "" : `score ${number(p.score)} · threshold ${number(p.threshold)} · `;
+  say($("score"), `${score}verdict after ${ms(p.latency_ms)} ms`);
+}
+
+// The new picture is loaded before it takes the old one's place: no flicker. The answer says which part it shows.
+async function showPicture(part) {
+  const plain = !$("overlay").checked;
+  const wanted = `${part} ${plain}`;
+  if (part === null || wanted === shown || document.hidden) return;
+  const response = await fetch(`/api/live.jpg${plain ? "?plain=1" : ""}`, { signal: AbortSignal.timeout(5000) });
+  if (!response.ok) return;
+  const picture = new Image();
+  picture.src = URL.createObjectURL(await response.blob());
+  await new Promise((done) => {
+    picture.onload = picture.onerror = done;
+  });
+  URL.revokeObjectURL(picture.src);
+  const of = `part ${whole(Number(response.headers.get("x-part")))}`;
+  picture.alt = `Latest picture, ${of}${plain ? "" : ", with its anomaly map"}`;
+  $("picture").replaceChildren(picture);
+  say($("caption"), of);
+  shown = wanted;
+}
+
+async function showRejects(last) {
+  if (last === rejectShown) return;
+  const list = (await read("/api/rejects")).parts.reverse();
+  const known = new Map([...$("rejects").children].map((item) => [item.dataset.key, item]));
+  $("rejects").replaceChildren(...list.map((p) => {
+    const key = `${started} ${p.part}`;
+    if (known.has(key)) return known.get(key);
+    const text = `part ${whole(p.part)} · ${clock(p.time_ms)}`;
+    const [item, button, picture] = [make("li"), make("button"), make("img")];
+    item.dataset.key = key;
+    button.type = "button";
+    button.setAttribute("aria-label", `Enlarge ${text}`);
+    picture.src = `/api/rejects/${p.part}.jpg?${started}`;
+    picture.alt = "";
+    const multiple = ratio(p);
+    button.append(picture, make("b", multiple === null ? "–" : `${number(multiple)}×`), make("span", text));
+    button.addEventListener("click", () => {
+      $("largepicture").src = picture.src;
+      $("largepicture").alt = `Rejected part ${p.part} with its anomaly map`;
+      const sizes = p.regions.slice(0, 6).map((r) => `${r.width} × ${r.height} px at x ${r.x}, y ${r.y}`);
+      $("largetext").textContent = `${text} · score ${number(p.score)}, threshold ${number(p.threshold)}\n${sizes.join("\n")}`;
+      $("large").showModal();
+    });
+    item.append(button);
+    return item;
+  }));
+  $("none").hidden = list.length > 0;
+  rejectShown = last;
+}
+
+function showChart() {
+  const top = Math.max(1.5, Math.min(CEILING, 1.1 * Math.max(...parts.map((p) => ratio(p) ?? 0))));
+  const columns = Math.max(parts.length, 60);
+  const paths = { pass: "", reject: "", fault: "" };
+  parts.forEach((p, i) => {
+    const x = (1000 * (columns - parts.length + i + 0.5)) / columns;
+    const multiple = ratio(p);
+    const y = multiple === null ? 98 : 97 - 95 * Math.min(multiple / top, 1);
+    paths[p.verdict] += `M${x.toFixed(1)} ${y.toFixed(2)}h0`;
+  });
+  for (const [verdict, path] of Object.entries(paths)) $("chart").querySelector(`.${verdict}`).setAttribute("d", path);
+  const mark = (value) => 97 - (95 * value) / top;
+  $("chart").querySelector(".grid").setAttribute("d", `M0 ${mark(1).toFixed(2)}H1000`);
+  const label = (text, value) => {
+    const span = make("span", text);
+    span.style.top = `${mark(value)}%`;
+    return span;
+  };
+  $("scale").replaceChildren(label("threshold", 1), label(top === CEILING ? `${CEILING}× and more` : `${number(top)}×`, top));
+  const rejected = parts.filter((p) => p.verdict === "reject").length;
+  $("chart").setAttribute("aria-label", `Scores of the latest ${parts.length} parts, ${rejected} rejected`);
+  say($("span"), `Score of the latest ${parts.length} parts as a multiple of the threshold, newest on the right.`);
+}
+
+async function change(action) {
+  const answer = (text, bad) => {
+    say($("answer"), text);
+    dress($("answer"), bad ? "notice error" : "notice");
+    $("answer").hidden = !text;
+  };
+  try {
+    const headers = { "X-Weakrest": "1" };
+    const token = sessionStorage.getItem("token");
+    if (token) headers.Authorization = `Bearer ${token}`;
+    const { code, ok, body } = await ask(`/api/${action}`, { method: "POST", headers });
+    if (code === 401) {
+      $("why").textContent = body.error;
+      $("ask").dataset.action = action;
+      $("token").value = "";
+      $("ask").showModal();
+    } else {
+      answer(ok ? (action === "trigger" ? `Part ${whole(body.part)} is triggered.` : "") : body.error, !ok);
+      schedule(0);
+    }
+  } catch {
+    answer("The service does not answer.", true);
+  }
+}
+
+$("trigger").addEventListener("click", () => change("trigger"));
+$("resume").addEventListener("click", () => change("resume"));
+$("halt").addEventListener("click", () => {
+  if (confirm("Halt the line? Every part is a fault until it is resumed.")) change("halt");
+});
+$("ask").querySelector("form").addEventListener("submit", () => {
+  sessionStorage.setItem("token", $("token").value.trim());
+  change($("ask").dataset.action);
+});
+for (const button of document.querySelectorAll("dialog .close")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}
+$("large").addEventListener("click", (event) => event.target === $("large") && $("large").close());
+$("overlay").addEventListener("change", () => schedule(0));
+document.addEventListener("visibilitychange", () => document.hidden || schedule(0));
+poll();
