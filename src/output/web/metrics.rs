@@ -30,7 +30,7 @@ fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) ->
     head(out, "weakrest_uptime_seconds", "gauge", "Time since the web page was started.")?;
     writeln!(out, "weakrest_uptime_seconds {}", uptime.as_secs_f64())?;
     head(out, "weakrest_threshold", "gauge", "Scores above it are rejected.")?;
-    writeln!(out, "weakrest_threshold {}", Number(engine.threshold.into()))?;
+    writeln!(out, "weakrest_threshold {}", Number(engine.threshold))?;
     head(out, "weakrest_state", "gauge", "1 for the state that the inspector is in, 0 for the others.")?;
     for state in [State::Preoperational, State::Halted, State::Error, State::Operational] {
         writeln!(out, r#"weakrest_state{{state="{state}"}} {}"#, u8::from(state == now.state))?;
@@ -115,13 +115,13 @@ impl fmt::Display for Label<'_> {
 }
 
 /// Infinity is written in the format's own way.
-struct Number(f64);
+struct Number(f32);
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            f64::INFINITY => f.write_str("+Inf"),
-            f64::NEG_INFINITY => f.write_str("-Inf"),
+            f32::INFINITY => f.write_str("+Inf"),
+            f32::NEG_INFINITY => f.write_str("-Inf"),
             number => write!(f, "{number}"),
         }
     }

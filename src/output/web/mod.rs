@@ -2,6 +2,20 @@
 //!
 //! Everything is served from memory and from the program itself, over plain HTTP. Whoever reaches the address may
 //! look; who may change something is told in [`Settings::token_file`].
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | the page |
+//! | `GET /api/status` | state, problems, counters, times |
+//! | `GET /api/parts?after=N` | the latest parts; `after` is the `next` of the answer before |
+//! | `GET /api/rejects` | the rejected parts whose pictures are kept |
+//! | `GET /api/rejects/{part}.jpg` | one of these pictures, at most 640 pixels long |
+//! | `GET /api/live.jpg`, `?plain=1` | the latest picture with or without its anomaly map; its part is in `X-Part` |
+//! | `GET /metrics` | for Prometheus |
+//! | `GET /healthz` | 200 while parts are inspected, else 503 with what is wrong |
+//! | `POST /api/trigger`, `halt`, `resume`, `reload` | what it was asked for; needs the header `X-Weakrest: 1` |
+//!
+//! Everything that fails is answered with `{"error": "…"}`.
 
 mod connections;
 mod metrics;

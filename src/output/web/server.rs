@@ -169,6 +169,9 @@ async fn may_change(State(shared): State<Arc<Shared>>, request: Request, next: N
                     Some(_) => "that is not the token in web.token_file",
                     None => "this needs the token in web.token_file, as Authorization: Bearer TOKEN",
                 };
+                if let (Some(_), Some(peer)) = (given, peer(&request)) {
+                    log::warn!("web: {peer} asked for {} with a wrong token", request.uri().path());
+                }
                 let mut response = problem(StatusCode::UNAUTHORIZED, text);
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 return response;
@@ -182,10 +185,14 @@ async fn may_change(State(shared): State<Arc<Shared>>, request: Request, next: N
                     another site cannot send";
         return problem(StatusCode::FORBIDDEN, text);
     }
-    if let Some(ConnectInfo(Peer(peer))) = request.extensions().get::<ConnectInfo<Peer>>() {
-        log::info!("web: {} asked for by {}", request.uri().path(), peer.ip());
+    if let Some(peer) = peer(&request) {
+        log::info!("web: {} asked for by {peer}", request.uri().path());
     }
     next.run(request).await
+}
+
+fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(peer))| peer.ip())
 }
 
 /// Compares in a time that tells nothing of the token, nor of its length.

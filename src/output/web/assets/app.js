@@ -27,9 +27,9 @@ const say = (element, text) => {
 const dress = (element, className) => {
   if (element.className !== className) element.className = className;
 };
-const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 const whole = (n) => n.toLocaleString("en-US");
-const number = (v) => (v === null || !isFinite(v) ? "–" : v >= 100 ? v.toFixed(0) : Number(v.toPrecision(3)).toString());
+const number = (v) => (v === null || !isFinite(v) ? "–" : v >= 100 ? v.toFixed(0) : v.toPrecision(3));
 const ms = (v) => (v >= 100 ? v.toFixed(0) : v.toFixed(1));
 const ratio = (p) => (p.score === null || !(p.threshold > 0) ? null : p.score / p.threshold);
 const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
@@ -182,7 +182,7 @@ function showVerdict(p) {
     $("ratio").querySelector("i").style.width = `${Math.min(multiple * 50, 100)}%`;
   }
   const score = p.score === null ? "" : `score ${number(p.score)} · threshold ${number(p.threshold)} · `;
-  say($("score"), `${score}verdict after ${ms(p.latency_ms)} ms`);
+  say($("score"), `${score}${ms(p.latency_ms)} ms`);
 }
 
 // The new picture is loaded before it takes the old one's place: no flicker. The answer says which part it shows.
@@ -271,7 +271,7 @@ async function change(action) {
     if (token) headers.Authorization = `Bearer ${token}`;
     const { code, ok, body } = await ask(`/api/${action}`, { method: "POST", headers });
     if (code === 401) {
-      $("why").textContent = body.error;
+      $("why").textContent = token ? "That is not the token in web.token_file." : "This needs the token in web.token_file.";
       $("ask").dataset.action = action;
       $("token").value = "";
       $("ask").showModal();
