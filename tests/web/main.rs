@@ -271,7 +271,8 @@ fn with_a_token_whoever_knows_it_may_change_something() {
     assert_eq!(with(&format!("bearer {TOKEN}"), own).code, 200);
     // Behind a proxy the page has other names.
     let named = format!(
-        "POST /api/resume HTTP/1.1\r\nHost: line7.plant\r\nAuthorization: Bearer {TOKEN}\r\n{own}Connection: close\r\n\r\n"
+        "POST /api/resume HTTP/1.1\r\nHost: line7.plant\r\nConnection: close\r\n\
+         Authorization: Bearer {TOKEN}\r\n{own}\r\n"
     );
     assert_eq!(send(address, &named).code, 200);
 }
@@ -408,7 +409,8 @@ fn idle_connections_do_not_stop_it() {
     assert_eq!(get(address, "/healthz").code, 200);
     assert!(start.elapsed() < Duration::from_secs(2));
 
-    // Above the limit they are closed at once instead of taking all file handles; room is made by those that go.
+    // Above the limit they are closed at once instead of taking all file handles; room is made by those that
+    // go.
     let more: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(address).ok()).collect();
     let closed = || {
         more.iter().any(|mut s| {

@@ -1,4 +1,5 @@
-//! Connections that cannot use up the service: there is a limit to how many, and to how long one may do nothing.
+//! Connections that cannot use up the service: there is a limit to how many, and to how long one may do
+//! nothing.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

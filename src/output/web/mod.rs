@@ -1,7 +1,8 @@
-//! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the line.
+//! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the
+//! line.
 //!
-//! Everything is served from memory and from the program itself, over plain HTTP. Whoever reaches the address may
-//! look; who may change something is told in [`Settings::token_file`].
+//! Everything is served from memory and from the program itself, over plain HTTP. Whoever reaches the address
+//! may look; who may change something is told in [`Settings::token_file`].
 //!
 //! | request | answer |
 //! |---|---|
@@ -10,10 +11,10 @@
 //! | `GET /api/parts?after=N` | the latest parts; `after` is the `next` of the answer before |
 //! | `GET /api/rejects` | the rejected parts whose pictures are kept |
 //! | `GET /api/rejects/{part}.jpg` | one of these pictures, at most 640 pixels long |
-//! | `GET /api/live.jpg`, `?plain=1` | the latest picture with or without its anomaly map; its part is in `X-Part` |
+//! | `GET /api/live.jpg`, `?plain=1` | the latest picture with or without heat; `X-Part` is its part |
 //! | `GET /metrics` | for Prometheus |
 //! | `GET /healthz` | 200 while parts are inspected, else 503 with what is wrong |
-//! | `POST /api/trigger`, `halt`, `resume`, `reload` | what it was asked for; needs the header `X-Weakrest: 1` |
+//! | `POST /api/trigger`, `halt`, `resume`, `reload` | what its name says; needs the header `X-Weakrest: 1` |
 //!
 //! Everything that fails is answered with `{"error": "…"}`.
 
@@ -40,19 +41,20 @@ use crate::record::{FaultKind, Record, Status};
 use picture::Shot;
 use server::Changes;
 
-/// A rejected part has this many regions at most in what is told of it: a part that is strange all over can have
-/// thousands, and the picture shows them.
+/// A rejected part has this many regions at most in what is told of it: a part that is strange all over can
+/// have thousands, and the picture shows them.
 const MAX_REGIONS: usize = 16;
 
 /// How the web page is served: the table `[web]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Address and port, by default `127.0.0.1:8080`: to be seen on this machine only. `0.0.0.0:8080` is to be seen
-    /// from everywhere that reaches this machine. Port 0 takes a free one.
+    /// Address and port, by default `127.0.0.1:8080`: to be seen on this machine only. `0.0.0.0:8080` is to
+    /// be seen from everywhere that reaches this machine. Port 0 takes a free one.
     pub listen: String,
-    /// File with the token, at least 16 characters on one line, that whoever triggers, halts, resumes or reloads
-    /// must know. Without it that can be done from this machine only, through a loopback `listen` address.
+    /// File with the token, at least 16 characters on one line, that whoever triggers, halts, resumes or
+    /// reloads must know. Without it that can be done from this machine only, through a loopback `listen`
+    /// address.
     pub token_file: Option<PathBuf>,
     /// How many of the latest rejected parts are kept with their picture, by default 12; at most 200.
     pub rejects: usize,
@@ -113,7 +115,8 @@ impl Settings {
 pub struct WebPage {
     shared: Arc<Shared>,
     address: SocketAddr,
-    /// The shot before the latest: its buffers are used again for the next, unless somebody still looks at it.
+    /// The shot before the latest: its buffers are used again for the next, unless somebody still looks at
+    /// it.
     spare: Option<Arc<Shot>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -123,8 +126,9 @@ impl WebPage {
     /// Starts serving on a thread of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] as [`Settings::validate`], or when the token file holds no token; [`ErrorKind::Io`] when
-    /// it cannot be read, or the address cannot be listened on, such as one that another program has.
+    /// [`ErrorKind::Usage`] as [`Settings::validate`], or when the token file holds no token;
+    /// [`ErrorKind::Io`] when it cannot be read, or the address cannot be listened on, such as one that
+    /// another program has.
     pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
         settings.validate()?;
         let token = settings.token()?;

@@ -1,4 +1,5 @@
-//! Pictures for the page: scaled first, painted and encoded after, so that their cost does not grow with the camera's.
+//! Pictures for the page: scaled first, painted and encoded after, so that their cost does not grow with the
+//! camera's.
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,7 +30,8 @@ pub(super) struct Shot {
 }
 
 impl Shot {
-    /// A copy of the record's frame and inspection, in the buffers of `spare` where it is no longer looked at.
+    /// A copy of the record's frame and inspection, in the buffers of `spare` where it is no longer looked
+    /// at.
     pub fn refilled(spare: Option<Arc<Shot>>, record: &Record) -> Arc<Shot> {
         let mut shot = spare.and_then(|spare| Arc::try_unwrap(spare).ok()).unwrap_or_default();
         shot.part = record.part;
@@ -53,8 +55,8 @@ impl Shot {
         Arc::new(shot)
     }
 
-    /// The picture as JPEG, with the anomaly map over it or without; `None` when it cannot be encoded. Takes a while
-    /// the first time.
+    /// The picture as JPEG, with the anomaly map over it or without; `None` when it cannot be encoded. Takes
+    /// a while the first time.
     pub fn jpeg(&self, plain: bool) -> Option<Bytes> {
         let (cell, inspection) =
             if plain { (&self.plain, None) } else { (&self.painted, self.inspection.as_ref()) };

@@ -18,7 +18,8 @@ use super::{Part, Shared, metrics, milliseconds_since_1970};
 use crate::error::ErrorKind;
 use crate::record::{Snapshot, Stage};
 
-/// Nothing from elsewhere, nothing inline: text that came from a camera's driver or a file name can never run.
+/// Nothing from elsewhere, nothing inline: text that came from a camera's driver or a file name can never
+/// run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// What a request may bring along, far more than any needs: none has anything to say.
@@ -122,8 +123,8 @@ fn refusal(shared: &Shared, request: &Request) -> Option<Response> {
     let named = [Some(host), request.uri().host()];
     if matches!(shared.changes, Changes::Local) && !named.into_iter().flatten().all(is_loopback) {
         let text = format!(
-            "{host} is not a name of this machine; use http://localhost, or set web.token_file and web.listen to be \
-             reached by other names"
+            "{host} is not a name of this machine; use http://localhost, or set web.token_file \
+             to be reached by other names"
         );
         return Some(problem(StatusCode::FORBIDDEN, text));
     }
@@ -157,8 +158,8 @@ async fn may_change(State(shared): State<Arc<Shared>>, request: Request, next: N
     match &shared.changes {
         Changes::Local => {}
         Changes::Refused => {
-            let text = "this page is for looking only: set web.token_file to change something from another machine, \
-                        or set web.listen to a loopback address such as 127.0.0.1:8080";
+            let text = "this page is for looking only: set web.token_file to change something from another \
+                        machine, or set web.listen to a loopback address such as 127.0.0.1:8080";
             return problem(StatusCode::FORBIDDEN, text);
         }
         Changes::Token(token) => {
@@ -181,8 +182,8 @@ async fn may_change(State(shared): State<Arc<Shared>>, request: Request, next: N
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let is_json = kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"));
     if !is_json && !headers.contains_key(OWN_HEADER) {
-        let text = "changes need the header X-Weakrest: 1, or Content-Type: application/json, which a page of \
-                    another site cannot send";
+        let text = "changes need the header X-Weakrest: 1, or Content-Type: application/json, which a page \
+                    of another site cannot send";
         return problem(StatusCode::FORBIDDEN, text);
     }
     if let Some(peer) = peer(&request) {

@@ -29,28 +29,22 @@ const dress = (element, className) => {
 };
 const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 const whole = (n) => n.toLocaleString("en-US");
-const number = (v) => (v === null || !isFinite(v) ? "–" : v >= 100 ? v.toFixed(0) : v.toPrecision(3));
+const number = (v) => (v === null ? "–" : v >= 100 ? v.toFixed(0) : v.toPrecision(3));
 const ms = (v) => (v >= 100 ? v.toFixed(0) : v.toFixed(1));
 const ratio = (p) => (p.score === null || !(p.threshold > 0) ? null : p.score / p.threshold);
+const title = (p) => `part ${whole(p.part)} · ${clock(p.time_ms)}`;
 const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 const duration = (s) => {
-  const minutes = Math.floor(s / 60);
-  if (minutes < 1) return `${Math.floor(s)} s`;
-  if (minutes < 60) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
+  const [minutes, hours] = [Math.floor(s / 60), Math.floor(s / 3600)];
+  if (hours < 1) return minutes < 1 ? `${Math.floor(s)} s` : `${minutes} min`;
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
 };
 
-async function ask(path, options) {
-  const response = await fetch(path, { signal: AbortSignal.timeout(5000), ...options });
-  const body = await response.json();
-  return { code: response.status, ok: response.ok, body };
-}
-
+const ask = (path, options) => fetch(path, { signal: AbortSignal.timeout(5000), ...options });
 async function read(path) {
-  const { ok, body } = await ask(path);
-  if (!ok) throw new Error(body.error);
-  return body;
+  const response = await ask(path);
+  if (!response.ok) throw new Error(path);
+  return response.json();
 }
 
 async function poll() {
@@ -69,7 +63,7 @@ async function poll() {
       after = news.next;
       parts = parts.concat(news.parts).slice(-KEPT);
       showStatus(status);
-      showVerdict(parts.at(-1));
+      showVerdict(parts.at(-1) ?? NONE);
       if (news.parts.length) showChart();
       await Promise.all([showPicture(status.picture), showRejects(status.last_reject)]);
       lastAnswer = Date.now();
@@ -124,20 +118,21 @@ function showStatus(s) {
   const why = refused ? "This page is for looking only: set web.token_file to change that." : "";
   for (const name of ["trigger", "halt", "resume"]) if ($(name).title !== why) $(name).title = why;
 
-  const faults = sum(s.faults);
-  for (const [id, n] of [["parts", s.parts], ["passes", s.passes], ["rejected", s.rejects], ["faults", faults]]) {
+  const counts = { parts: s.parts, passes: s.passes, rejected: s.rejects, faults: sum(s.faults) };
+  for (const [id, n] of Object.entries(counts)) {
     say($(id), whole(n));
     $(id).parentElement.classList.toggle("zero", n === 0);
   }
   rows($("stages"), s.stages.map((t) =>
     t.count ? [t.name, ms(t.last_ms), ms(t.mean_ms), ms(t.worst_ms)] : [t.name, "–", "–", "–"]));
-  const beside = Object.entries(s.faults).filter(([, n]) => n).map(([kind, n]) => [`faults: ${kind}`, whole(n)]);
-  for (const [name, n] of [
+  const beside = [
+    ...Object.entries(s.faults).map(([kind, n]) => [`faults: ${kind}`, n]),
     ["frames dropped", s.dropped_frames], ["frames lost", s.lost_frames], ["camera lost", s.camera_losses],
-    ["inspections too late", s.late_inspections], ["pulses missed", s.missed_pulses], ["packages swapped", s.swaps],
+    ["inspections too late", s.late_inspections], ["pulses missed", s.missed_pulses],
+    ["packages swapped", s.swaps],
     ...Object.entries(s.outputs_dropped).map(([name, n]) => [`${name}: parts dropped`, n]),
     ...Object.entries(s.outputs_failed).map(([name, n]) => [`${name}: parts failed`, n]),
-  ]) if (n) beside.push([name, whole(n)]);
+  ].filter(([, n]) => n).map(([name, n]) => [name, whole(n)]);
   rows($("beside"), beside.length ? beside : [["nothing lost, late or missed", ""]]);
   const package_ = s.engine.package ? `package ${s.engine.package.slice(0, 12)} · ` : "";
   say($("footer"), `${package_}on ${s.engine.provider} · threshold ${number(s.engine.threshold)} · ` +
@@ -159,20 +154,15 @@ function rows(body, lines) {
   });
 }
 
+const NONE = { verdict: "–", score: null, threshold: null, reason: "", regions: [] };
+
 function showVerdict(p) {
-  if (!p) {
-    dress($("verdict"), "verdict");
-    say($("word"), "–");
-    say($("part"), "no part yet");
-    for (const id of ["reason", "score"]) say($(id), "");
-    $("ratio").hidden = true;
-    return;
-  }
-  dress($("verdict"), `verdict ${p.verdict}`);
+  dress($("verdict"), `verdict ${p === NONE ? "" : p.verdict}`);
   say($("word"), p.verdict.toUpperCase());
-  say($("part"), `part ${whole(p.part)} · ${clock(p.time_ms)}`);
-  const areas = p.regions.length >= 16 ? "16 areas or more" : p.regions.length > 1 ? `${p.regions.length} areas` : "one area";
-  say($("reason"), p.reason || (p.regions.length ? `${areas} above the threshold` : ""));
+  say($("part"), p === NONE ? "no part yet" : title(p));
+  const count = p.regions.length;
+  const areas = count < 2 ? "one area" : count < 16 ? `${count} areas` : "16 areas or more";
+  say($("reason"), p.reason || (count ? `${areas} above the threshold` : ""));
   const multiple = ratio(p);
   $("ratio").hidden = multiple === null;
   if (multiple !== null) {
@@ -182,15 +172,15 @@ function showVerdict(p) {
     $("ratio").querySelector("i").style.width = `${Math.min(multiple * 50, 100)}%`;
   }
   const score = p.score === null ? "" : `score ${number(p.score)} · threshold ${number(p.threshold)} · `;
-  say($("score"), `${score}${ms(p.latency_ms)} ms`);
+  say($("score"), p === NONE ? "" : `${score}${ms(p.latency_ms)} ms`);
 }
 
-// The new picture is loaded before it takes the old one's place: no flicker. The answer says which part it shows.
+// The new picture is loaded before it takes the old one's place: no flicker. The answer says whose it is.
 async function showPicture(part) {
   const plain = !$("overlay").checked;
   const wanted = `${part} ${plain}`;
   if (part === null || wanted === shown || document.hidden) return;
-  const response = await fetch(`/api/live.jpg${plain ? "?plain=1" : ""}`, { signal: AbortSignal.timeout(5000) });
+  const response = await ask(`/api/live.jpg${plain ? "?plain=1" : ""}`);
   if (!response.ok) return;
   const picture = new Image();
   picture.src = URL.createObjectURL(await response.blob());
@@ -212,7 +202,7 @@ async function showRejects(last) {
   $("rejects").replaceChildren(...list.map((p) => {
     const key = `${started} ${p.part}`;
     if (known.has(key)) return known.get(key);
-    const text = `part ${whole(p.part)} · ${clock(p.time_ms)}`;
+    const text = title(p);
     const [item, button, picture] = [make("li"), make("button"), make("img")];
     item.dataset.key = key;
     button.type = "button";
@@ -220,12 +210,13 @@ async function showRejects(last) {
     picture.src = `/api/rejects/${p.part}.jpg?${started}`;
     picture.alt = "";
     const multiple = ratio(p);
-    button.append(picture, make("b", multiple === null ? "–" : `${number(multiple)}×`), make("span", text));
+    button.append(picture, make("b", `${number(multiple)}×`), make("span", text));
     button.addEventListener("click", () => {
       $("largepicture").src = picture.src;
       $("largepicture").alt = `Rejected part ${p.part} with its anomaly map`;
       const sizes = p.regions.slice(0, 6).map((r) => `${r.width} × ${r.height} px at x ${r.x}, y ${r.y}`);
-      $("largetext").textContent = `${text} · score ${number(p.score)}, threshold ${number(p.threshold)}\n${sizes.join("\n")}`;
+      const scores = `${text} · score ${number(p.score)}, threshold ${number(p.threshold)}`;
+      $("largetext").textContent = [scores, ...sizes].join("\n");
       $("large").showModal();
     });
     item.append(button);
@@ -245,18 +236,19 @@ function showChart() {
     const y = multiple === null ? 98 : 97 - 95 * Math.min(multiple / top, 1);
     paths[p.verdict] += `M${x.toFixed(1)} ${y.toFixed(2)}h0`;
   });
-  for (const [verdict, path] of Object.entries(paths)) $("chart").querySelector(`.${verdict}`).setAttribute("d", path);
   const mark = (value) => 97 - (95 * value) / top;
-  $("chart").querySelector(".grid").setAttribute("d", `M0 ${mark(1).toFixed(2)}H1000`);
+  paths.grid = `M0 ${mark(1).toFixed(2)}H1000`;
+  for (const name in paths) $("chart").querySelector(`.${name}`).setAttribute("d", paths[name]);
   const label = (text, value) => {
     const span = make("span", text);
     span.style.top = `${mark(value)}%`;
     return span;
   };
-  $("scale").replaceChildren(label("threshold", 1), label(top === CEILING ? `${CEILING}× and more` : `${number(top)}×`, top));
+  const highest = top === CEILING ? `${CEILING}× and more` : `${number(top)}×`;
+  $("scale").replaceChildren(label("threshold", 1), label(highest, top));
   const rejected = parts.filter((p) => p.verdict === "reject").length;
   $("chart").setAttribute("aria-label", `Scores of the latest ${parts.length} parts, ${rejected} rejected`);
-  say($("span"), `Score of the latest ${parts.length} parts as a multiple of the threshold, newest on the right.`);
+  say($("span"), `Latest ${parts.length} parts, newest on the right; score as a multiple of the threshold.`);
 }
 
 async function change(action) {
@@ -269,14 +261,16 @@ async function change(action) {
     const headers = { "X-Weakrest": "1" };
     const token = sessionStorage.getItem("token");
     if (token) headers.Authorization = `Bearer ${token}`;
-    const { code, ok, body } = await ask(`/api/${action}`, { method: "POST", headers });
-    if (code === 401) {
-      $("why").textContent = token ? "That is not the token in web.token_file." : "This needs the token in web.token_file.";
+    const response = await ask(`/api/${action}`, { method: "POST", headers });
+    const body = await response.json();
+    if (response.status === 401) {
+      $("why").textContent = `${token ? "That is not" : "This needs"} the token in web.token_file.`;
       $("ask").dataset.action = action;
       $("token").value = "";
       $("ask").showModal();
     } else {
-      answer(ok ? (action === "trigger" ? `Part ${whole(body.part)} is triggered.` : "") : body.error, !ok);
+      const done = action === "trigger" ? `Part ${whole(body.part ?? 0)} is triggered.` : "";
+      answer(response.ok ? done : body.error, !response.ok);
       schedule(0);
     }
   } catch {
