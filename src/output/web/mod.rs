@@ -219,12 +219,13 @@ impl Output for WebPage {
 
     fn publish(&mut self, record: &Record) -> Result<()> {
         let part = Arc::new(Part::new(record));
-        let mut reject = None;
-        if let (Verdict::Reject, Some(frame), true) =
-            (&record.verdict, record.frame(), self.shared.settings.rejects > 0)
-        {
-            reject = Some(picture::encoded(frame, record.inspection(), picture::REJECT_SIDE)?);
-        }
+        let wanted = record.verdict == Verdict::Reject && self.shared.settings.rejects > 0;
+        // A part whose picture cannot be made is told all the same.
+        let reject = record
+            .frame()
+            .filter(|_| wanted)
+            .map(|frame| picture::encoded(frame, record.inspection(), picture::REJECT_SIDE))
+            .transpose();
         let shot = record.frame().is_some().then(|| Shot::refilled(self.spare.take(), record));
 
         let mut memory = self.shared.memory();
@@ -233,8 +234,8 @@ impl Output for WebPage {
         if memory.parts.len() > self.shared.settings.history {
             memory.parts.pop_front();
         }
-        if let Some(picture) = reject {
-            memory.rejects.push_back((part, picture));
+        if let Ok(Some(picture)) = &reject {
+            memory.rejects.push_back((part, picture.clone()));
             if memory.rejects.len() > self.shared.settings.rejects {
                 memory.rejects.pop_front();
             }
@@ -243,6 +244,7 @@ impl Output for WebPage {
             self.spare = memory.latest.replace(shot);
         }
         drop(memory);
+        reject?;
         self.alive()
     }
 

@@ -6,13 +6,9 @@ const KEPT = 500;
 const CEILING = 3;
 
 let parts = [];
-let after = 0;
-let started = null;
-let shown = "";
-let rejectShown;
-let lastAnswer = null;
-let changes = "refused";
-let line = "";
+let [after, shown, rejectShown] = [0, "", undefined];
+let [started, pictured, lastAnswer] = [null, null, null];
+let [busy, timer, fading] = [false];
 
 const make = (tag, text, className) => {
   const element = document.createElement(tag);
@@ -57,15 +53,21 @@ async function poll() {
       // Numbers start anew with the service: what was asked for by the old ones is asked for again.
       if (started !== null) wait = 0;
       started = status.started_ms;
-      [parts, after, shown, rejectShown] = [[], 0, "", undefined];
+      [parts, after, shown, pictured, rejectShown] = [[], 0, "", null, undefined];
+      $("picture").replaceChildren(make("p", "no picture yet"));
+      say($("caption"), "");
     }
     if (wait) {
       after = news.next;
       parts = parts.concat(news.parts).slice(-KEPT);
       showStatus(status);
-      showVerdict(parts.at(-1) ?? NONE);
-      if (news.parts.length) showChart();
+      const last = parts.at(-1) ?? NONE;
+      showVerdict(last);
+      if (news.parts.length || !parts.length) showChart();
       await Promise.all([showPicture(status.picture), showRejects(status.last_reject)]);
+      // A part without a picture must not seem to have that of the one before.
+      $("old").hidden = !(last.verdict === "fault" && pictured !== null && pictured !== last.part);
+      $("picture").classList.toggle("faded", !$("old").hidden);
       lastAnswer = Date.now();
       connected(true);
     }
@@ -76,8 +78,6 @@ async function poll() {
   schedule(wait);
 }
 
-let busy = false;
-let timer;
 function schedule(wait) {
   clearTimeout(timer);
   timer = setTimeout(poll, wait);
@@ -94,7 +94,6 @@ function connected(yes) {
 }
 
 function showStatus(s) {
-  [changes, line] = [s.changes, s.state];
   const product = s.engine.product || "weakrest";
   say($("product"), product);
   document.title = `${s.state} – ${product}`;
@@ -111,10 +110,10 @@ function showStatus(s) {
       return item;
     }));
   }
-  const refused = changes === "refused";
-  $("trigger").disabled = refused || line !== "Operational";
-  $("halt").disabled = refused || line === "Halted";
-  $("resume").disabled = refused || line !== "Halted";
+  const refused = s.changes === "refused";
+  $("trigger").disabled = refused || s.state !== "Operational";
+  $("halt").disabled = refused || s.state === "Halted";
+  $("resume").disabled = refused || s.state !== "Halted";
   const why = refused ? "This page is for looking only: set web.token_file to change that." : "";
   for (const name of ["trigger", "halt", "resume"]) if ($(name).title !== why) $(name).title = why;
 
@@ -192,6 +191,7 @@ async function showPicture(part) {
   picture.alt = `Latest picture, ${of}${plain ? "" : ", with its anomaly map"}`;
   $("picture").replaceChildren(picture);
   say($("caption"), of);
+  pictured = part;
   shown = wanted;
 }
 
@@ -256,6 +256,8 @@ async function change(action) {
     say($("answer"), text);
     dress($("answer"), bad ? "notice error" : "notice");
     $("answer").hidden = !text;
+    clearTimeout(fading);
+    if (!bad) fading = setTimeout(() => ($("answer").hidden = true), 5000);
   };
   try {
     const headers = { "X-Weakrest": "1" };
