@@ -111,6 +111,11 @@ fn a_browser_shows_the_line() {
 fn look() {
     let listen = std::env::var("WEAKREST_LOOK").unwrap_or_else(|_| "127.0.0.1:8080".into());
     let (mut page, line) = page(weakrest::output::web::Settings { listen, ..on_free_port() });
+    let engine = weakrest::record::Engine {
+        product: "Cover plate A7".into(),
+        ..weakrest::record::Engine::clone(&line.status().engine())
+    };
+    line.status().set_engine(engine.into());
     line.status().raise(
         "mqtt",
         Severity::Warning,
