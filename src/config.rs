@@ -9,7 +9,7 @@ use crate::camera::{Framing, HealthSettings, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::Options;
 use crate::onnx::{Execution, Provider};
-use crate::output::{journal, line, mqtt, pictures};
+use crate::output::{journal, line, mqtt, pictures, web};
 use crate::pipeline::{self, Trigger};
 
 /// The whole configuration.
@@ -41,6 +41,8 @@ pub struct Config {
     pub pictures: Option<pictures::Settings>,
     /// News for an MQTT broker.
     pub mqtt: Option<mqtt::Settings>,
+    /// The web page.
+    pub web: Option<web::Settings>,
 }
 
 /// What parts are inspected with: `[inspection]` of the configuration.
@@ -131,7 +133,8 @@ impl Config {
         let within = |table: &str, result: Result<()>| result.map_err(|e| e.within(table));
         within("journal", self.journal.as_ref().map_or(Ok(()), journal::Settings::validate))?;
         within("pictures", self.pictures.as_ref().map_or(Ok(()), pictures::Settings::validate))?;
-        within("mqtt", self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate))
+        within("mqtt", self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate))?;
+        self.web.as_ref().map_or(Ok(()), web::Settings::validate)
     }
 }
 
@@ -181,7 +184,7 @@ mod tests {
             ("[health]\nblack = -1\n", &["line 8", "health.black"]),
             ("[journal]\npath = \"j\"\nkeep_days = 0\n", &["line 9", "journal", "keep_days"]),
             ("[framing]\nrotation = 45\n", &["line 8", "framing.rotation"]),
-            ("[trigger]\nsource = \"magic\"\n", &["line 7", "magic", "software"]),
+            ("[trigger]\nsource = \"magic\"\n", &["line 8", "magic", "software"]),
         ] {
             let error = Config::parse(&format!("{LEAST}{more}")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);

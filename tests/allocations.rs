@@ -58,7 +58,7 @@ fn nothing_is_allocated_for_a_part() {
             }),
         },
         camera: Box::new(SimulatedOpener { scene, clock: clock.clone() }),
-        framing: Framing { region: Some([4, 4, 40, 30]), rotation: 90 },
+        framing: Framing { region: Some([0, 0, 40, 30]), rotation: 90 },
         health: HealthSettings::default(),
         trigger: Trigger::Free,
         // Edges are noted in memory, so the level must not change.

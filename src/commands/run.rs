@@ -1,6 +1,7 @@
 //! `weakrest run`: the service.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use weakrest::inspector::Inspector;
 use weakrest::output::journal::Journal;
 use weakrest::output::mqtt::Mqtt;
 use weakrest::output::pictures::Pictures;
+use weakrest::output::web::WebPage;
 use weakrest::output::{Output, Reopening, run_id};
 use weakrest::pipeline::{Pipeline, Setup, Stages};
 use weakrest::record::{Engine, Part, Record, Severity};
@@ -147,6 +149,10 @@ fn start(config: &Config, stages: Stages, json: bool) -> Result<Pipeline> {
     }
     if let Some(settings) = config.mqtt.clone() {
         attach(&mut pipeline, "mqtt", &run, move |run| Mqtt::new(settings.clone(), run))?;
+    }
+    if let Some(settings) = config.web.clone() {
+        let control = pipeline.control();
+        attach(&mut pipeline, "web", &run, move |_| WebPage::start(&settings, Arc::clone(&control)))?;
     }
     Ok(pipeline)
 }

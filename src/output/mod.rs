@@ -5,6 +5,7 @@ pub mod journal;
 pub mod line;
 pub mod mqtt;
 pub mod pictures;
+pub mod web;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;

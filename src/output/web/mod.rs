@@ -1,0 +1,340 @@
+//! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the
+//! line.
+//!
+//! Everything is served from memory and from the program itself, over plain HTTP. Whoever reaches the address
+//! may look; who may change something is told in [`Settings::token_file`].
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | the page |
+//! | `GET /api/status` | state, problems, counters, times |
+//! | `GET /api/parts?after=N` | the latest parts; `after` is the `next` of the answer before |
+//! | `GET /api/rejects` | the rejected parts whose pictures are kept |
+//! | `GET /api/rejects/{part}.jpg` | one of these pictures, at most 640 pixels long |
+//! | `GET /api/live.jpg`, `?plain=1` | the latest picture with or without heat; `X-Part` is its part |
+//! | `GET /metrics` | for Prometheus |
+//! | `GET /healthz` | 200 while parts are inspected, else 503 with what is wrong |
+//! | `POST /api/trigger`, `halt`, `resume`, `reload` | what its name says; needs the header `X-Weakrest: 1` |
+//!
+//! Everything that fails is answered with `{"error": "…"}`.
+
+mod connections;
+mod metrics;
+mod picture;
+mod server;
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::{Control, Output};
+use crate::error::{Error, ErrorKind, Result};
+use crate::inspector::{Region, Verdict};
+use crate::record::{FaultKind, Record, Status};
+use picture::Shot;
+use server::Changes;
+
+/// A rejected part has this many regions at most in what is told of it: a part that is strange all over can
+/// have thousands, and the picture shows them.
+const MAX_REGIONS: usize = 16;
+
+/// How the web page is served: the table `[web]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address and port, by default `127.0.0.1:8080`: to be seen on this machine only. `0.0.0.0:8080` is to
+    /// be seen from everywhere that reaches this machine. Port 0 takes a free one.
+    pub listen: String,
+    /// File with the token, at least 16 characters on one line, that whoever triggers, halts, resumes or
+    /// reloads must know. Without it that can be done from this machine only, through a loopback `listen`
+    /// address.
+    pub token_file: Option<PathBuf>,
+    /// How many of the latest rejected parts are kept with their picture, by default 12; at most 200.
+    pub rejects: usize,
+    /// How many of the latest parts are kept with their score, by default 500; 10 to 10 000.
+    pub history: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { listen: "127.0.0.1:8080".into(), token_file: None, rejects: 12, history: 500 }
+    }
+}
+
+impl Settings {
+    /// Checks what can be checked without opening anything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        self.listen_address()?;
+        let limit = |key, value: usize, least, most| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Usage, format!("must be {least} to {most}, not {value}"))
+                .within(format!("web.{key}"))),
+        };
+        limit("rejects", self.rejects, 0, 200)?;
+        limit("history", self.history, 10, 10_000)
+    }
+
+    fn listen_address(&self) -> Result<SocketAddr> {
+        self.listen.parse().map_err(|_| {
+            let text = format!(
+                "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080, not {:?}",
+                self.listen
+            );
+            Error::new(ErrorKind::Usage, text).within("web.listen")
+        })
+    }
+
+    fn token(&self) -> Result<Option<String>> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e).within("web.token_file"))?;
+        let token = text.trim();
+        if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            let text = format!(
+                "{} must hold one line of at least 16 letters, digits and signs; \
+                 make one with: openssl rand -hex 16",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::Usage, text).within("web.token_file"));
+        }
+        Ok(Some(token.into()))
+    }
+}
+
+/// The running web page. Dropping it stops the server.
+pub struct WebPage {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// The shot before the latest: its buffers are used again for the next, unless somebody still looks at
+    /// it.
+    spare: Option<Arc<Shot>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WebPage {
+    /// Starts serving on a thread of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] as [`Settings::validate`], or when the token file holds no token;
+    /// [`ErrorKind::Io`] when it cannot be read, or the address cannot be listened on, such as one that
+    /// another program has.
+    pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
+        settings.validate()?;
+        let token = settings.token()?;
+        let wanted = settings.listen_address()?;
+        let failed = |e: std::io::Error| {
+            let advice = match e.kind() {
+                std::io::ErrorKind::AddrInUse => "; another program has that port, choose another one",
+                std::io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
+                std::io::ErrorKind::PermissionDenied => "; ports below 1024 are for privileged programs",
+                _ => "",
+            };
+            Error::new(ErrorKind::Io, format!("cannot listen on {wanted}{advice}"))
+                .with_source(e)
+                .within("web.listen")
+        };
+        let listener = TcpListener::bind(wanted).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .thread_name("web-work")
+            .build()
+            .map_err(failed)?;
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+        };
+
+        let changes = match (token, address.ip().to_canonical().is_loopback()) {
+            (Some(token), _) => Changes::Token(token),
+            (None, true) => Changes::Local,
+            (None, false) => Changes::Refused,
+        };
+        let shared = Arc::new(Shared {
+            control,
+            changes,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            settings: settings.clone(),
+            memory: Mutex::default(),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("web".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = server::serve(listener, shared) => {}
+                            _ = stopped => {}
+                        }
+                    });
+                    // What is still being sent or encoded is of no use to anybody.
+                    runtime.shutdown_background();
+                }
+            })
+            .map_err(failed)?;
+        log::info!("web page on http://{address}/");
+        Ok(WebPage { shared, address, spare: None, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn halt(&mut self) {
+        // Fails where the thread has ended already: nothing to stop then.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the web page's thread panicked");
+        }
+    }
+}
+
+impl Drop for WebPage {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+impl Output for WebPage {
+    fn name(&self) -> &'static str {
+        "web"
+    }
+
+    fn publish(&mut self, record: &Record) -> Result<()> {
+        let part = Arc::new(Part::new(record));
+        let wanted = record.verdict == Verdict::Reject && self.shared.settings.rejects > 0;
+        // A part whose picture cannot be made is told all the same.
+        let reject = record
+            .frame()
+            .filter(|_| wanted)
+            .map(|frame| picture::encoded(frame, record.inspection(), picture::REJECT_SIDE))
+            .transpose();
+        let shot = record.frame().is_some().then(|| Shot::refilled(self.spare.take(), record));
+
+        let mut memory = self.shared.memory();
+        memory.sequence += 1;
+        memory.parts.push_back(Arc::clone(&part));
+        if memory.parts.len() > self.shared.settings.history {
+            memory.parts.pop_front();
+        }
+        if let Ok(Some(picture)) = &reject {
+            memory.rejects.push_back((part, picture.clone()));
+            if memory.rejects.len() > self.shared.settings.rejects {
+                memory.rejects.pop_front();
+            }
+        }
+        if let Some(shot) = shot {
+            self.spare = memory.latest.replace(shot);
+        }
+        drop(memory);
+        reject?;
+        self.alive()
+    }
+
+    fn tick(&mut self, _: SystemTime, _: &Status) -> Result<()> {
+        self.alive()
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.halt();
+        Ok(())
+    }
+}
+
+impl WebPage {
+    fn alive(&self) -> Result<()> {
+        match &self.thread {
+            Some(thread) if !thread.is_finished() => Ok(()),
+            _ => Err(Error::new(ErrorKind::Runtime, "the web page is not served any more")),
+        }
+    }
+}
+
+/// What the server's thread and the publishing one share.
+struct Shared {
+    control: Arc<dyn Control>,
+    changes: Changes,
+    started: Instant,
+    started_at: SystemTime,
+    settings: Settings,
+    memory: Mutex<Memory>,
+}
+
+impl Shared {
+    /// Never held while a picture is made or anything is sent.
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Whatever a panic left there is only shown.
+        self.memory.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// The latest parts.
+#[derive(Default)]
+struct Memory {
+    /// Parts published so far.
+    sequence: u64,
+    parts: VecDeque<Arc<Part>>,
+    rejects: VecDeque<(Arc<Part>, Bytes)>,
+    latest: Option<Arc<Shot>>,
+}
+
+/// What is told of a part.
+#[derive(Debug, Serialize)]
+struct Part {
+    part: u64,
+    /// When it was triggered, in milliseconds since 1970.
+    time_ms: u64,
+    verdict: &'static str,
+    fault: Option<FaultKind>,
+    reason: Option<String>,
+    score: Option<f32>,
+    threshold: Option<f32>,
+    latency_ms: f64,
+    /// The highest peaks.
+    regions: Vec<Region>,
+}
+
+impl Part {
+    fn new(record: &Record) -> Part {
+        let (verdict, reason) = match &record.verdict {
+            Verdict::Pass => ("pass", None),
+            Verdict::Reject => ("reject", None),
+            Verdict::Fault(reason) => ("fault", Some(reason.clone())),
+        };
+        let inspection = record.inspection();
+        Part {
+            part: record.part,
+            time_ms: milliseconds_since_1970(record.triggered),
+            verdict,
+            fault: record.fault,
+            reason,
+            score: inspection.map(|i| i.score).filter(|s| s.is_finite()),
+            threshold: inspection.map(|i| i.threshold).filter(|t| t.is_finite()),
+            latency_ms: record.latency.as_secs_f64() * 1e3,
+            regions: inspection
+                .map_or_else(Vec::new, |i| i.regions.iter().take(MAX_REGIONS).copied().collect()),
+        }
+    }
+}
+
+fn milliseconds_since_1970(time: SystemTime) -> u64 {
+    // A clock before 1970 is one that was never set.
+    time.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
