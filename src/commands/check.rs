@@ -1,11 +1,17 @@
 //! `weakrest check`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use weakrest::camera::Health;
+use weakrest::clock::Clock;
+use weakrest::config::Config;
+use weakrest::inspector::Options;
 use weakrest::onnx::{MINIMUM_VERSION, Network, Runtime};
-use weakrest::package::Backbone;
-use weakrest::{Package, Result};
+use weakrest::output::journal;
+use weakrest::package::{Backbone, FrameSize};
+use weakrest::{Error, ErrorKind, Frame, Package, Result};
 
 use super::{Outcome, RuntimeArguments, inspector};
 
@@ -14,13 +20,20 @@ use super::{Outcome, RuntimeArguments, inspector};
 pub struct Check {
     /// Check this package too
     package: Option<PathBuf>,
+    /// Check a service's configuration, with its package, camera, lines and journal
+    #[arg(long, value_name = "FILE", conflicts_with = "package")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
 impl Check {
     pub fn run(self) -> Result<Outcome> {
-        let options = self.runtime.options();
+        let config = self.config.as_deref().map(Config::read).transpose()?;
+        let mut options = self.runtime.options();
+        if let Some(config) = &config {
+            options = config.inspection.options();
+        }
         say!("weakrest       {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         say!("threads        {} of {cores}", options.execution.threads.map_or(cores, |n| n.get()))?;
@@ -38,7 +51,78 @@ impl Check {
             inspector(path, package, &options)?;
             say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
         }
+        if let Some(config) = &config {
+            check_service(config, &options)?;
+        }
         say!("all is well")?;
         Ok(Outcome::Pass)
     }
+}
+
+/// Checks what a service needs, in the order in which it would miss it.
+fn check_service(config: &Config, options: &Options) -> Result<()> {
+    let path = &config.inspection.package;
+    let package = Package::open(path)?;
+    let (product, size) = (package.manifest.product.clone(), package.manifest.input.size);
+    let inspector = inspector(path, package, options)?;
+    say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
+    say!("provider       {}", inspector.provider())?;
+
+    let frame = take_frame(config)?;
+    let (width, height) = (frame.width(), frame.height());
+    say!("camera         gives {width}×{height}, {} (cut and turned)", frame.color())?;
+    say!(
+        "               sharpness {:.1} (health.sharpness is held against this)",
+        Health::sharpness(&frame)
+    )?;
+    if frame.color() != inspector.color() {
+        return Err(unlike(format!(
+            "{} parts were enrolled, but the camera's are {}",
+            inspector.color(),
+            frame.color()
+        )));
+    }
+    if size != FrameSize::Any && size != FrameSize::Fixed(width, height) {
+        return Err(unlike(format!("parts were enrolled at {size}, but the camera gives {width}x{height}")));
+    }
+    if let Some(unhealthy) = Health::new(config.health.clone()).check(&frame) {
+        return Err(Error::new(ErrorKind::Camera, unhealthy.to_string()));
+    }
+
+    // Taking hold of a line and letting it go leaves it inactive.
+    drop(config.line.open()?);
+    match (&config.line.chip, config.line.reject) {
+        (Some(chip), Some(line)) => say!("reject line    {line} of {}", chip.display())?,
+        _ => say!("reject line    none: verdicts are only told")?,
+    }
+    if let Some(settings) = config.journal.as_ref().filter(|s| s.path.exists()) {
+        let journal = journal::check(&settings.path)?;
+        say!(
+            "journal        {} parts in {} runs, {} twice, {} missing",
+            journal.parts,
+            journal.runs,
+            journal.repeated,
+            journal.missing
+        )?;
+    }
+    Ok(())
+}
+
+fn unlike(what: String) -> Error {
+    Error::new(ErrorKind::Camera, format!("{what}; enroll pictures of this camera, cut and turned like this"))
+}
+
+/// A frame of the camera as the inspector would get it.
+fn take_frame(config: &Config) -> Result<Frame> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let mut opener = config.camera.opener(&Clock::system());
+    let mut camera = opener.open()?;
+    if camera.wait(PATIENCE)?.is_none() {
+        let text = format!("{} gave no frame for {} s", opener.describe(), PATIENCE.as_secs());
+        return Err(Error::new(ErrorKind::Camera, text));
+    }
+    let (mut raw, mut frame) = (Frame::default(), Frame::default());
+    camera.read(&mut raw)?;
+    config.framing.apply(&raw, &mut frame)?;
+    Ok(frame)
 }

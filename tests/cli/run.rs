@@ -242,3 +242,36 @@ fn a_reload_swaps_the_package_between_two_parts_and_a_bad_one_changes_nothing() 
     service.wait_for("the line is set up anew");
     while service.part()["part"] != 1 {}
 }
+
+#[test]
+fn a_check_tells_what_the_service_would_find() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let journal = folder.path("journal.sqlite");
+    let more = format!("[journal]\npath = {journal:?}\n[pictures]\nfolder = {:?}\n", folder.path("kept"));
+    let config = config(&folder, &package, &more);
+    let service = Service::start(&config);
+    let last = (0..12).map(|_| service.part()["part"].as_u64().unwrap()).max().unwrap();
+    assert_eq!(service.terminate().0, Some(0));
+    let ran = weakrest!("check", "--config", config).exits(0).prints(&[
+        "is intact",
+        "provider       cpu",
+        "96×80, color",
+        "reject line    none",
+        "in 1 runs, 0 twice, 0 missing",
+        "all is well",
+    ]);
+    let counted = ran.out.lines().find(|l| l.starts_with("journal")).unwrap();
+    let counted: u64 = counted.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(counted >= last, "{counted} {last}");
+    // Rejects are kept as pictures.
+    let kept = files(&folder.path("kept"));
+    assert!(kept.iter().any(|f| f.to_string_lossy().ends_with("reject.overlay.jpg")), "{kept:?}");
+
+    let text = std::fs::read_to_string(&config).unwrap();
+    let turned = folder.file("turned.toml", format!("{text}[framing]\nrotation = 90\n").as_bytes());
+    weakrest!("check", "--config", turned).exits(3).says(&["96x80", "80x96", "enroll"]);
+    let none = folder.file("none.toml", text.replace("parts", "none").as_bytes());
+    weakrest!("check", "--config", none).exits(3).says(&["camera.path", "none"]);
+}
