@@ -11,8 +11,9 @@ export WEAKREST_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data
 # Arguments of `make demo DATA=DIR`, such as ARGS="--any-size --size 512".
 ARGS ?=
 SECONDS ?= 20
+MINUTES ?= 1
 
-.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables clean
+.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -21,6 +22,8 @@ help:
 	@echo "make runtime           get ONNX Runtime"
 	@echo "make build             the release binary: $(BINARY)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
+	@echo "make bench             what the pipeline adds to its stages"
+	@echo "make soak MINUTES=10   a line at full rate for a while (after make demo)"
 	@echo "make licenses          check the dependencies' licenses"
 	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
 	@echo "make format            format Rust and Python"
@@ -77,6 +80,13 @@ readme-picture: build
 
 tables: build $(VENV)/installed
 	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/tables.py $(TABLES)
+
+bench: $(RUNTIME)
+	$(CARGO) bench --locked --bench pipeline
+
+# After `make demo`.
+soak: $(RUNTIME)
+	MINUTES=$(MINUTES) $(CARGO) bench --locked --bench soak
 
 licenses:
 	$(PYTHON) tools/check-licenses.py
