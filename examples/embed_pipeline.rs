@@ -1,0 +1,50 @@
+//! The pipeline inside another program, which reacts to each part's record:
+//! `cargo run --release --example embed_pipeline -- bottle.weakrest PICTURES`
+
+use std::time::Duration;
+
+use weakrest::camera::{Framing, HealthSettings, Source};
+use weakrest::clock::Clock;
+use weakrest::inspector::{Inspector, Options};
+use weakrest::output::line;
+use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
+use weakrest::record::Engine;
+use weakrest::{Package, Verdict};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [package, pictures] = arguments.as_slice() else {
+        return Err("usage: embed_pipeline PACKAGE FOLDER".into());
+    };
+    let package = Package::open(package)?;
+    let (product, hash) = (package.manifest.product.clone(), package.hash.clone());
+    let inspector = Inspector::with_options(package, &Options::default())?;
+    let (provider, threshold) = (inspector.provider().to_string(), inspector.threshold());
+    let engine = Engine { product, package: hash, provider, threshold };
+
+    let clock = Clock::system();
+    let camera = Source::Folder { path: pictures.into(), rate: 10.0, repeat: false };
+    let setup = Setup {
+        stages: Stages::new(inspector, engine),
+        camera: camera.opener(&clock),
+        framing: Framing::default(),
+        health: HealthSettings::default(),
+        trigger: Trigger::Free,
+        lines: Box::new(line::NoLines),
+        line: line::Settings::default(),
+        settings: Settings::default(),
+        clock,
+    };
+    let pipeline = Pipeline::start(setup, |_| {})?;
+    let records = pipeline.subscribe(64);
+    while let Ok(record) = records.recv_timeout(Duration::from_secs(1)) {
+        println!("part {}: {} after {:.1?}", record.part, record.verdict, record.latency);
+        if let (Verdict::Reject, Some(inspection)) = (&record.verdict, record.inspection()) {
+            for region in &inspection.regions {
+                println!("  {}×{} at {},{}", region.width, region.height, region.x, region.y);
+            }
+        }
+    }
+    pipeline.stop();
+    Ok(())
+}
