@@ -40,7 +40,7 @@ impl Layout {
             return Err(Error::new(
                 ErrorKind::Image,
                 format!(
-                    "the camera's frame is cut short: {} bytes are too few for {}×{} pixels in lines of {} bytes",
+                    "the camera's frame is cut short: {} bytes for {}×{} pixels in lines of {} bytes",
                     from.len(),
                     self.width,
                     self.height,
@@ -79,7 +79,8 @@ pub(super) fn rgb_from_rgb(from: &[u8], layout: Layout, swapped: bool, to: &mut 
     Ok(())
 }
 
-/// Gray from RGB, or from BGR if `swapped`, with the weights of BT.601: the same brightness that YUYV and JPEG carry.
+/// Gray from RGB, or from BGR if `swapped`, with the weights of BT.601: the same brightness that YUYV and
+/// JPEG carry.
 pub(super) fn gray_from_rgb(from: &[u8], layout: Layout, swapped: bool, to: &mut [u8]) -> Result<()> {
     let weights: [u32; 3] = if swapped { [114, 587, 299] } else { [299, 587, 114] };
     for (line, to) in layout.lines(from, layout.width * 3)?.zip(to.chunks_exact_mut(layout.width)) {
@@ -92,8 +93,8 @@ pub(super) fn gray_from_rgb(from: &[u8], layout: Layout, swapped: bool, to: &mut
     Ok(())
 }
 
-/// Gray from YUYV: its brightness as it is. A limited range is not stretched, because many cameras say limited and
-/// send full, and stretching would cut off their lights and shadows.
+/// Gray from YUYV: its brightness as it is. A limited range is not stretched, because many cameras say
+/// limited and send full, and stretching would cut off their lights and shadows.
 pub(super) fn gray_from_yuyv(from: &[u8], layout: Layout, to: &mut [u8]) -> Result<()> {
     for (line, to) in layout.lines(from, yuyv_line(layout.width))?.zip(to.chunks_exact_mut(layout.width)) {
         for (pair, to) in line.chunks_exact(2).zip(to) {
@@ -159,8 +160,9 @@ pub(super) fn rgb_from_yuyv(from: &[u8], layout: Layout, range: Range, to: &mut 
     Ok(())
 }
 
-/// Gray or RGB from JPEG. What is damaged is refused: the decoder would otherwise fill it with gray, and gray is no
-/// picture of the part. Bytes that are missing from the middle show only where what is left makes no sense.
+/// Gray or RGB from JPEG. What is damaged is refused: the decoder would otherwise fill it with gray, and gray
+/// is no picture of the part. Bytes that are missing from the middle show only where what is left makes no
+/// sense.
 pub(super) fn decode_jpeg(
     from: &[u8],
     width: usize,

@@ -1,9 +1,9 @@
 //! Cameras of Linux (Video4Linux): USB cameras, frame grabbers, the sensors of boards.
 //!
-//! The crate `v4l` lends a frame only while one of its functions runs, and waits for ever if a time-out has once put all
-//! buffers into the driver's hands. Therefore a frame's bytes are copied in [`Camera::wait`] (one pass in order, which
-//! is also the fastest way to read the uncached buffers of many boards), and readiness is asked for before a buffer is
-//! given back. It also panics on answers that it does not know; [`guarded`] makes errors of them.
+//! The crate `v4l` lends a frame only as long as its stream is borrowed, so a frame's bytes are copied in
+//! [`Camera::wait`]: one pass in order, which is also the fastest way to read the uncached buffers of many
+//! boards. After a time-out it would give a buffer back twice and fail, so whether a frame is there is asked
+//! for first. And it panics on answers that it does not know; `guarded` makes errors of them.
 
 mod describe;
 
@@ -52,8 +52,8 @@ pub enum PixelFormat {
     Bgr24,
     /// Brightness of every pixel, color of every second one.
     Yuyv,
-    /// One JPEG picture per frame. Its artifacts are part of what is inspected, and bytes lost on the way are not always
-    /// noticed: for cameras that are too fast for anything else.
+    /// One JPEG picture per frame. Its artifacts are part of what is inspected, and bytes lost on the way are
+    /// not always noticed: for cameras that are too fast for anything else.
     Mjpeg,
 }
 
@@ -135,11 +135,12 @@ impl std::fmt::Display for ControlValue {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct V4l2Settings {
-    /// The device. A path in `/dev/v4l/by-path` names the socket, so that a camera that was unplugged is found again,
-    /// and so is one that was exchanged for another of its kind; `/dev/video0` may be another one after the next start.
+    /// The device. A path in `/dev/v4l/by-path` names the socket, so that a camera that was unplugged is
+    /// found again, and so is one that was exchanged for another of its kind; `/dev/video0` may be another
+    /// one after the next start.
     pub device: PathBuf,
-    /// How the camera sends its pixels. Without it the first of grey, rgb24, bgr24, yuyv, mjpeg that it has and that
-    /// can give `color`.
+    /// How the camera sends its pixels. Without it the first of grey, rgb24, bgr24, yuyv, mjpeg that it has
+    /// and that can give `color`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<PixelFormat>,
     /// Width in pixels, together with `height`. The camera's present one without it.
@@ -157,7 +158,8 @@ pub struct V4l2Settings {
     /// Buffers that the driver fills while a frame is looked at.
     #[serde(default = "four")]
     pub buffers: u32,
-    /// The camera's own settings (exposure, gain, white balance…) by the names that `v4l2-ctl --list-ctrls` gives them.
+    /// The camera's own settings (exposure, gain, white balance…) by the names that `v4l2-ctl --list-ctrls`
+    /// gives them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub controls: BTreeMap<String, ControlValue>,
 }
@@ -208,7 +210,7 @@ impl V4l2Settings {
             let spelled = control_name(name);
             if *name != spelled {
                 return usage(format!(
-                    "camera.controls.{name} is spelled \"{spelled}\": names are in lower case with underscores"
+                    "camera.controls.{name} is spelled \"{spelled}\": names have lower case and underscores"
                 ));
             }
         }
@@ -216,6 +218,7 @@ impl V4l2Settings {
     }
 }
 
+const UNPLUGGED: &str = "is not there any more: plug it in again";
 const BY_PATH: &str = "/dev/v4l/by-path";
 
 /// A control's name as `v4l2-ctl` spells it: "White Balance, Automatic" is `white_balance_automatic`.
@@ -241,8 +244,8 @@ impl OpenCamera for V4l2Opener {
     }
 }
 
-/// Asks the crate `v4l` something. It panics on what it does not expect of a driver, such as a kind of control that is
-/// newer than itself, and that is no reason to end a thread.
+/// Asks the crate `v4l` something. It panics on what it does not expect of a driver, such as a kind of
+/// control that is newer than itself, and that is no reason to end a thread.
 fn guarded<T>(ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     catch_unwind(AssertUnwindSafe(ask))
         .unwrap_or_else(|_| Err(io::Error::other("the driver's answer is none that this program knows")))
@@ -261,13 +264,13 @@ fn open_device(device: &Path) -> Result<Device> {
     guarded(|| Device::with_path(device)).map_err(|e| {
         let advice = match e.kind() {
             io::ErrorKind::NotFound => format!(
-                "is not there: plug it in, or let camera.device name one that `ls {BY_PATH} /dev/video*` lists"
+                "is not there: plug it in, or let camera.device name one of `ls {BY_PATH} /dev/video*`"
             ),
             io::ErrorKind::PermissionDenied => {
                 "may not be used: add the user that runs this program to the group `video`".into()
             }
             io::ErrorKind::ResourceBusy => "is taken: end the other program that uses it".into(),
-            _ if is(&e, Errno::NODEV) || is(&e, Errno::NXIO) => "is not there any more: plug it in again".into(),
+            _ if is(&e, Errno::NODEV) || is(&e, Errno::NXIO) => UNPLUGGED.into(),
             _ => "cannot be opened".into(),
         };
         camera_error(device, advice).with_source(e)
@@ -279,15 +282,13 @@ fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> 
     let found = match guarded(|| handle.query_caps()) {
         Ok(found) => found,
         Err(e) if is(&e, Errno::NODEV) => {
-            return Err(camera_error(device, "is not there any more: plug it in again").with_source(e));
+            return Err(camera_error(device, UNPLUGGED).with_source(e));
         }
         Err(e) if e.raw_os_error().is_none() => return Ok(None),
         Err(e) => {
             return Err(camera_error(
                 device,
-                format_args!(
-                    "is no camera: let camera.device name one that `ls {BY_PATH} /dev/video*` lists"
-                ),
+                format_args!("is no camera: let camera.device name one of `ls {BY_PATH} /dev/video*`"),
             )
             .with_source(e));
         }
@@ -299,7 +300,7 @@ fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> 
     let what = if can.contains(CapabilityFlags::VIDEO_CAPTURE_MPLANE) {
         "sends its pixels in several planes, which is not supported"
     } else {
-        "takes no pictures: most cameras have a second device for other data; try the one whose name ends with index0"
+        "takes no pictures: cameras have a second device for other data; use the one that ends with index0"
     };
     Err(camera_error(device, format_args!("({}) {what}", found.card)))
 }
@@ -421,8 +422,8 @@ fn set_rate(device: &Path, handle: &Device, rate: f64) -> Result<()> {
             Err(camera_error(
                 device,
                 format_args!(
-                    "gives {given} frames per second instead of camera.rate {rate}: set what it has at this size and \
-                     format, or leave camera.rate out"
+                    "gives {given} frames per second instead of camera.rate {rate}: set what it has at this \
+                     size and format, or leave camera.rate out"
                 ),
             ))
         }
@@ -494,8 +495,8 @@ fn value_for(control: &control::Description, value: ControlValue) -> Result<cont
     Ok(control::Value::Integer(number))
 }
 
-/// The settings to send, in order: switches and menus first, because they decide what other settings can be set, such
-/// as automatic exposure the exposure. `Err` completes "the camera DEVICE …".
+/// The settings to send, in order: switches and menus first, because they decide what other settings can be
+/// set, such as automatic exposure the exposure. `Err` completes "the camera DEVICE …".
 fn planned<'a>(
     known: &'a [(String, control::Description)],
     wanted: &BTreeMap<String, ControlValue>,
@@ -534,7 +535,7 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
             camera_error(
                 device,
                 format_args!(
-                    "refuses camera.controls.{name}: it may be governed by another one, such as automatic exposure"
+                    "refuses camera.controls.{name}: another one may govern it, such as automatic exposure"
                 ),
             )
             .with_source(e)
@@ -546,7 +547,7 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
         let flags = known.iter().find(|(_, c)| c.id == control.id).map_or(control.flags, |(_, c)| c.flags);
         if flags.contains(control::Flags::INACTIVE) {
             log::warn!(
-                "the camera {} does not use camera.controls.{name} now: it is governed by another one, such as \
+                "the camera {} does not use camera.controls.{name} now: another one governs it, such as \
                  automatic exposure",
                 device.display()
             );
@@ -567,7 +568,8 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
 /// Frames that are missing between two with these numbers.
 fn missing(last: Option<u32>, sequence: u32) -> u64 {
     match last.map(|last| sequence.wrapping_sub(last)) {
-        // Drivers that do not count give the same number again and again; a step back means that counting began anew.
+        // Drivers that do not count give the same number again and again; a step back means that counting
+        // began anew.
         None | Some(0 | 0x8000_0000..) => 0,
         Some(ahead) => u64::from(ahead - 1),
     }
@@ -584,11 +586,12 @@ fn age(flags: BufferFlags, stamp: Timestamp, now: Duration) -> Option<Duration> 
 
 /// When a frame was taken: as the driver tells, or else now.
 fn taken_at(meta: &Metadata) -> Instant {
-    // The kernel stamps frames by the clock that `Instant` counts on, but only differences can be told it.
+    // The kernel stamps frames by the clock that `Instant` counts on, but only differences can be told it. Read
+    // in this order, a thread that is held up in between makes a frame older, never newer than its trigger.
+    let now = Instant::now();
     let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let monotonic =
         Duration::new(clock.tv_sec.try_into().unwrap_or(0), clock.tv_nsec.try_into().unwrap_or(0));
-    let now = Instant::now();
     age(meta.flags, meta.timestamp, monotonic).and_then(|age| now.checked_sub(age)).unwrap_or(now)
 }
 
@@ -676,8 +679,8 @@ impl V4l2Camera {
         Ok(camera)
     }
 
-    /// Hands the driver all buffers and starts it. The crate does so when a frame is first asked for, and here it is
-    /// asked for one that cannot be there yet.
+    /// Hands the driver all buffers and starts it. The crate does so when a frame is first asked for, and
+    /// here it is asked for one that cannot be there yet.
     fn start(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         stream.set_timeout(Duration::ZERO);

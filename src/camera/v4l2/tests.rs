@@ -134,7 +134,8 @@ proptest! {
 
     #[test]
     fn as_many_frames_are_missing_as_numbers_were_left_out(last: u32, left_out in 0u32..0x7fff_0000) {
-        prop_assert_eq!(missing(Some(last), last.wrapping_add(left_out).wrapping_add(1)), u64::from(left_out));
+        let next = last.wrapping_add(left_out).wrapping_add(1);
+        prop_assert_eq!(missing(Some(last), next), u64::from(left_out));
     }
 
     #[test]
@@ -199,9 +200,8 @@ fn the_kernels_clock_is_that_of_instants() {
         ..Metadata::default()
     };
     let before = Instant::now();
-    std::thread::sleep(Duration::from_millis(20));
     let at = taken_at(&meta);
-    assert!(at <= before && before - at < Duration::from_millis(15), "{:?}", before - at);
+    assert!(at <= before && before - at < Duration::from_secs(1), "{:?}", before - at);
 }
 
 fn codes(names: &[&[u8; 4]]) -> Vec<FourCC> {
@@ -516,8 +516,42 @@ fn a_camera_is_described_for_people() {
     let text = description.to_string();
     assert_eq!(
         text,
-        "Camera (driver uvcvideo, at usb-1)\n  format \"yuyv\" (YUYV, YUYV 4:2:2)\n    640×480 at 30 frames/s\n  \
-         not supported: H264, H.264\n  control auto_exposure (Menu): is 1, 0 to 3, by default 0\n    1: Manual\n    \
-         3: Aperture Priority\n"
+        "Camera (driver uvcvideo, at usb-1)\n  format \"yuyv\" (YUYV, YUYV 4:2:2)\n    \
+         640×480 at 30 frames/s\n  not supported: H264, H.264\n  control auto_exposure (Menu): is 1, 0 to 3, \
+         by default 0\n    1: Manual\n    3: Aperture Priority\n"
     );
+}
+
+/// For a machine with a camera, or `vivid`: `WEAKREST_CAMERA=/dev/video0 cargo test --lib real_camera --
+/// --ignored`.
+#[test]
+#[ignore = "needs a camera, named by WEAKREST_CAMERA"]
+fn a_real_camera_gives_frames_again_and_again() {
+    let device = PathBuf::from(std::env::var_os("WEAKREST_CAMERA").unwrap());
+    println!("{}", describe_device(&device).unwrap());
+    let mut opener = V4l2Opener { settings: settings(&device) };
+    let mut frame = Frame::default();
+    for _ in 0..3 {
+        let mut camera = opener.open().unwrap();
+        let (mut frames, mut lost, mut last) = (0, 0, None);
+        let begin = Instant::now();
+        while frames < 30 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{frames} frames only");
+            // Short, so that time-outs are part of the test.
+            let Some(captured) = camera.wait(Duration::from_millis(7)).unwrap() else { continue };
+            assert!(last < Some(captured.at) && captured.at <= Instant::now());
+            last = Some(captured.at);
+            lost += captured.lost;
+            camera.read(&mut frame).unwrap();
+            frames += 1;
+        }
+        println!(
+            "{}×{} {}, {lost} lost, {:?}",
+            frame.width(),
+            frame.height(),
+            frame.color(),
+            begin.elapsed()
+        );
+        assert!(camera.wait(Duration::ZERO).is_ok());
+    }
 }
