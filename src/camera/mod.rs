@@ -2,7 +2,9 @@
 
 mod folder;
 mod health;
+mod pixels;
 mod simulated;
+mod v4l2;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,6 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use folder::FolderOpener;
 pub use health::{Health, HealthSettings, Unhealthy};
 pub use simulated::{Scene, SimulatedCamera, SimulatedOpener};
+pub use v4l2::{
+    ControlDescription, ControlValue, DeviceDescription, FormatDescription, PixelFormat, V4l2Opener,
+    V4l2Settings, describe_device,
+};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -147,6 +153,8 @@ pub enum Source {
         #[serde(default = "yes")]
         repeat: bool,
     },
+    /// A camera of Linux.
+    V4l2(V4l2Settings),
 }
 
 fn yes() -> bool {
@@ -165,6 +173,7 @@ impl Source {
                 "camera.rate must be above 0 and at most 1000 frames per second",
             )),
             Source::Folder { .. } => Ok(()),
+            Source::V4l2(settings) => settings.validate(),
         }
     }
 
@@ -177,6 +186,7 @@ impl Source {
                 repeat: *repeat,
                 clock: clock.clone(),
             }),
+            Source::V4l2(settings) => Box::new(V4l2Opener { settings: settings.clone() }),
         }
     }
 }

@@ -298,7 +298,7 @@ fn png_is_animated(bytes: &[u8]) -> bool {
 }
 
 /// Whether a JPEG goes on to its end marker. The decoder fills what is missing with gray and does not tell.
-fn jpeg_has_end(bytes: &[u8]) -> bool {
+pub(crate) fn jpeg_has_end(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xff)) {
         at += found + 1;

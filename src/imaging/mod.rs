@@ -5,5 +5,6 @@ mod frame;
 mod geometry;
 
 pub use components::{Component, Components};
+pub(crate) use frame::jpeg_has_end;
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement};

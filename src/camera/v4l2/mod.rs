@@ -1,0 +1,788 @@
+//! Cameras of Linux (Video4Linux): USB cameras, frame grabbers, the sensors of boards.
+//!
+//! The crate `v4l` lends a frame only as long as its stream is borrowed, so a frame's bytes are copied in
+//! [`Camera::wait`]: one pass in order, which is also the fastest way to read the uncached buffers of many
+//! boards. After a time-out it would give a buffer back twice and fail, so whether a frame is there is asked
+//! for first. And it panics on answers that it does not know; `guarded` makes errors of them.
+
+mod describe;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use v4l::buffer::{Flags as BufferFlags, Metadata, Type as BufferType};
+use v4l::capability::{Capabilities, Flags as CapabilityFlags};
+use v4l::control::{self, Control};
+use v4l::device::Device;
+use v4l::format::{Colorspace, FieldOrder, Quantization};
+use v4l::io::mmap::Stream as MmapStream;
+use v4l::io::traits::CaptureStream;
+use v4l::timestamp::Timestamp;
+use v4l::video::Capture;
+use v4l::video::capture::Parameters;
+use v4l::{Format, FourCC, Fraction};
+
+pub use describe::{ControlDescription, DeviceDescription, FormatDescription, describe_device};
+
+use super::pixels::{self, Layout, Range};
+use super::{Camera, Captured, OpenCamera};
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Color, Frame};
+
+/// `poll`'s flag for a frame that waits.
+const POLLIN: i16 = 1;
+
+/// A rate that a camera gives may differ by so much from the one asked for: 29.97 is 30 to most people.
+const RATE_TOLERANCE: f64 = 0.01;
+
+/// A pixel format of a camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PixelFormat {
+    /// 8-bit brightness.
+    Grey,
+    /// Red, green, blue.
+    Rgb24,
+    /// Blue, green, red.
+    Bgr24,
+    /// Brightness of every pixel, color of every second one.
+    Yuyv,
+    /// One JPEG picture per frame. Its artifacts are part of what is inspected, and bytes lost on the way are
+    /// not always noticed: for cameras that are too fast for anything else.
+    Mjpeg,
+}
+
+impl PixelFormat {
+    /// All, the best first: what needs no conversion, then what is not compressed.
+    const ALL: [PixelFormat; 5] =
+        [PixelFormat::Grey, PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Yuyv, PixelFormat::Mjpeg];
+
+    /// The kernel's codes for it, the usual one first.
+    fn codes(self) -> &'static [&'static [u8; 4]] {
+        match self {
+            PixelFormat::Grey => &[b"GREY"],
+            PixelFormat::Rgb24 => &[b"RGB3"],
+            PixelFormat::Bgr24 => &[b"BGR3"],
+            PixelFormat::Yuyv => &[b"YUYV"],
+            PixelFormat::Mjpeg => &[b"MJPG", b"JPEG"],
+        }
+    }
+
+    fn of(code: FourCC) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.codes().contains(&&code.repr))
+    }
+
+    /// Bytes that a line of it takes at least. `None` for compressed ones.
+    fn line(self, width: usize) -> Option<usize> {
+        match self {
+            PixelFormat::Grey => Some(width),
+            PixelFormat::Rgb24 | PixelFormat::Bgr24 => Some(width * 3),
+            PixelFormat::Yuyv => Some(pixels::yuyv_line(width)),
+            PixelFormat::Mjpeg => None,
+        }
+    }
+
+    /// The frames that it makes unless something else is asked for.
+    fn color(self) -> Color {
+        match self {
+            PixelFormat::Grey => Color::Gray,
+            _ => Color::Rgb,
+        }
+    }
+
+    fn can_give(self, color: Option<Color>) -> bool {
+        !(self == PixelFormat::Grey && color == Some(Color::Rgb))
+    }
+}
+
+impl std::fmt::Display for PixelFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PixelFormat::Grey => "grey",
+            PixelFormat::Rgb24 => "rgb24",
+            PixelFormat::Bgr24 => "bgr24",
+            PixelFormat::Yuyv => "yuyv",
+            PixelFormat::Mjpeg => "mjpeg",
+        })
+    }
+}
+
+/// What a control is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ControlValue {
+    /// On or off; `true` presses a button.
+    Switch(bool),
+    /// A number, or that of a menu's item.
+    Number(i64),
+}
+
+impl std::fmt::Display for ControlValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ControlValue::Switch(on) => on.fmt(f),
+            ControlValue::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// A camera of Linux: `[camera]` of the configuration with `kind = "v4l2"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct V4l2Settings {
+    /// The device. A path in `/dev/v4l/by-path` names the socket, so that a camera that was unplugged is
+    /// found again, and so is one that was exchanged for another of its kind; `/dev/video0` may be another
+    /// one after the next start.
+    pub device: PathBuf,
+    /// How the camera sends its pixels. Without it the first of grey, rgb24, bgr24, yuyv, mjpeg that it has
+    /// and that can give `color`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<PixelFormat>,
+    /// Width in pixels, together with `height`. The camera's present one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Frames per second. The camera's present rate without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// What frames hold, gray or rgb. Without it gray for grey, and rgb for all other formats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color: Option<Color>,
+    /// Buffers that the driver fills while a frame is looked at.
+    #[serde(default = "four")]
+    pub buffers: u32,
+    /// The camera's own settings (exposure, gain, white balance…) by the names that `v4l2-ctl --list-ctrls`
+    /// gives them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub controls: BTreeMap<String, ControlValue>,
+}
+
+fn four() -> u32 {
+    4
+}
+
+impl V4l2Settings {
+    /// Checks what can be checked without the camera.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        let usage = |message: String| Err(Error::new(ErrorKind::Usage, message));
+        if self.device.as_os_str().is_empty() || self.device.as_os_str().as_encoded_bytes().contains(&0) {
+            return usage(format!("camera.device must name a device, such as {BY_PATH}/…-video-index0"));
+        }
+        match (self.width, self.height) {
+            (None, None) => {}
+            (Some(width), Some(height)) => {
+                let pixels = u64::from(width) * u64::from(height);
+                if !(1..=Frame::MAX_PIXELS).contains(&pixels) {
+                    return usage(format!(
+                        "camera.width × camera.height must be 1 to {} pixels, not {width}×{height}",
+                        Frame::MAX_PIXELS
+                    ));
+                }
+            }
+            _ => return usage("camera.width and camera.height need each other; set both or none".into()),
+        }
+        if let Some(rate) = self.rate
+            && !(rate > 0.0 && rate <= 1000.0)
+        {
+            return usage(format!(
+                "camera.rate must be above 0 and at most 1000 frames per second, not {rate}"
+            ));
+        }
+        if !(2..=32).contains(&self.buffers) {
+            return usage(format!("camera.buffers must be 2 to 32, not {}", self.buffers));
+        }
+        if let Some(format) = self.format
+            && !format.can_give(self.color)
+        {
+            return usage(format!("camera.format \"{format}\" cannot give camera.color \"rgb\""));
+        }
+        for name in self.controls.keys() {
+            let spelled = control_name(name);
+            if *name != spelled {
+                return usage(format!(
+                    "camera.controls.{name} is spelled \"{spelled}\": names have lower case and underscores"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+const UNPLUGGED: &str = "is not there any more: plug it in again";
+const BY_PATH: &str = "/dev/v4l/by-path";
+
+/// A control's name as `v4l2-ctl` spells it: "White Balance, Automatic" is `white_balance_automatic`.
+fn control_name(label: &str) -> String {
+    let words = label.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_").to_ascii_lowercase()
+}
+
+/// Opens a camera of Linux.
+#[derive(Debug, Clone)]
+pub struct V4l2Opener {
+    /// Which camera, and how.
+    pub settings: V4l2Settings,
+}
+
+impl OpenCamera for V4l2Opener {
+    fn open(&mut self) -> Result<Box<dyn Camera>> {
+        Ok(Box::new(V4l2Camera::open(&self.settings)?))
+    }
+
+    fn describe(&self) -> String {
+        format!("the camera {}", self.settings.device.display())
+    }
+}
+
+/// Asks the crate `v4l` something. It panics on what it does not expect of a driver, such as a kind of
+/// control that is newer than itself, and that is no reason to end a thread.
+fn guarded<T>(ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    catch_unwind(AssertUnwindSafe(ask))
+        .unwrap_or_else(|_| Err(io::Error::other("the driver's answer is none that this program knows")))
+}
+
+fn is(e: &io::Error, number: Errno) -> bool {
+    Errno::from_io_error(e) == Some(number)
+}
+
+/// An error about a device. `what` completes "the camera DEVICE …".
+fn camera_error(device: &Path, what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Camera, format!("the camera {} {what}", device.display()))
+}
+
+fn open_device(device: &Path) -> Result<Device> {
+    guarded(|| Device::with_path(device)).map_err(|e| {
+        let advice = match e.kind() {
+            io::ErrorKind::NotFound => format!(
+                "is not there: plug it in, or let camera.device name one of `ls {BY_PATH} /dev/video*`"
+            ),
+            io::ErrorKind::PermissionDenied => {
+                "may not be used: add the user that runs this program to the group `video`".into()
+            }
+            io::ErrorKind::ResourceBusy => "is taken: end the other program that uses it".into(),
+            _ if is(&e, Errno::NODEV) || is(&e, Errno::NXIO) => UNPLUGGED.into(),
+            _ => "cannot be opened".into(),
+        };
+        camera_error(device, advice).with_source(e)
+    })
+}
+
+/// What the device says of itself. `None` when it says so in a way that cannot be read.
+fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> {
+    let found = match guarded(|| handle.query_caps()) {
+        Ok(found) => found,
+        Err(e) if is(&e, Errno::NODEV) => {
+            return Err(camera_error(device, UNPLUGGED).with_source(e));
+        }
+        Err(e) if e.raw_os_error().is_none() => return Ok(None),
+        Err(e) => {
+            return Err(camera_error(
+                device,
+                format_args!("is no camera: let camera.device name one of `ls {BY_PATH} /dev/video*`"),
+            )
+            .with_source(e));
+        }
+    };
+    let can = found.capabilities;
+    if can.contains(CapabilityFlags::VIDEO_CAPTURE | CapabilityFlags::STREAMING) {
+        return Ok(Some(found));
+    }
+    let what = if can.contains(CapabilityFlags::VIDEO_CAPTURE_MPLANE) {
+        "sends its pixels in several planes, which is not supported"
+    } else {
+        "takes no pictures: cameras have a second device for other data; use the one that ends with index0"
+    };
+    Err(camera_error(device, format_args!("({}) {what}", found.card)))
+}
+
+/// The format to ask for, of those that the camera has.
+fn choose(
+    has: &[FourCC],
+    format: Option<PixelFormat>,
+    color: Option<Color>,
+) -> Result<(PixelFormat, FourCC), String> {
+    let code_of = |format: PixelFormat| {
+        let code = format.codes().iter().find(|code| has.iter().any(|has| has.repr == ***code))?;
+        Some((format, FourCC::new(code)))
+    };
+    let found = match format {
+        Some(format) => code_of(format),
+        None => PixelFormat::ALL.into_iter().filter(|f| f.can_give(color)).find_map(code_of),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<String> = has
+            .iter()
+            .map(|&code| PixelFormat::of(code).map_or_else(|| code_name(code), |format| format.to_string()))
+            .collect();
+        let names = if names.is_empty() {
+            "none: does anything feed it?".into()
+        } else {
+            format!("only {}", names.join(", "))
+        };
+        match (format, color) {
+            (Some(format), _) => format!("does not have camera.format \"{format}\", {names}"),
+            (None, Some(color)) => format!("has no format for {color} frames, {names}"),
+            (None, None) => {
+                format!("has no format that is supported (grey, rgb24, bgr24, yuyv, mjpeg), {names}")
+            }
+        }
+    })
+}
+
+/// A code as people write it.
+fn code_name(code: FourCC) -> String {
+    String::from_utf8_lossy(&code.repr).trim_end().escape_debug().to_string()
+}
+
+/// What the camera does after it was asked for something. `Err` completes "the camera DEVICE …".
+fn accept(asked: &Format, given: &Format, format: PixelFormat) -> Result<Layout, String> {
+    let same = |f: &Format| (f.width, f.height, f.fourcc.repr);
+    if same(asked) != same(given) {
+        let name = |f: &Format| format!("{}×{} pixels of {}", f.width, f.height, code_name(f.fourcc));
+        return Err(format!(
+            "gives {} instead of {}: set camera.format, camera.width and camera.height to what \
+             `v4l2-ctl --list-formats-ext` lists for it",
+            name(given),
+            name(asked)
+        ));
+    }
+    if !(1..=Frame::MAX_PIXELS).contains(&(u64::from(given.width) * u64::from(given.height))) {
+        return Err(format!(
+            "gives {}×{} pixels, which no frame can have: set camera.width and camera.height",
+            given.width, given.height
+        ));
+    }
+    if !matches!(
+        given.field_order,
+        FieldOrder::Any
+            | FieldOrder::Progressive
+            | FieldOrder::Interlaced
+            | FieldOrder::InterlacedTB
+            | FieldOrder::InterlacedBT
+    ) {
+        return Err("gives half pictures (fields), which are not supported".into());
+    }
+    let (Ok(width), Ok(height), Ok(stride)) =
+        (usize::try_from(given.width), usize::try_from(given.height), usize::try_from(given.stride))
+    else {
+        return Err("gives frames that are too large for this machine".into());
+    };
+    let line = format.line(width).unwrap_or(0);
+    // Some drivers leave it out when lines lie side by side.
+    let stride = if stride == 0 { line } else { stride };
+    if stride < line {
+        return Err(format!("says that its lines of {width} pixels have only {stride} bytes"));
+    }
+    Ok(Layout { width, height, stride })
+}
+
+/// Which values brightness has, by the rule of the kernel's V4L2_MAP_QUANTIZATION_DEFAULT.
+fn range_of(format: &Format) -> Range {
+    match (format.quantization, format.colorspace) {
+        (Quantization::FullRange, _) | (Quantization::Default, Colorspace::JPEG) => Range::Full,
+        _ => Range::Limited,
+    }
+}
+
+/// The time between two frames at a rate that [`V4l2Settings::validate`] has seen.
+fn interval_of(rate: f64) -> Fraction {
+    // At most 1 000 000 by the check.
+    let in_thousandths = (rate * 1000.0).round().clamp(1.0, 1e6) as u32;
+    if in_thousandths.is_multiple_of(1000) {
+        Fraction::new(1, in_thousandths / 1000)
+    } else {
+        Fraction::new(1000, in_thousandths)
+    }
+}
+
+fn rate_of(interval: Fraction) -> Option<f64> {
+    (interval.numerator > 0 && interval.denominator > 0)
+        .then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
+}
+
+fn set_rate(device: &Path, handle: &Device, rate: f64) -> Result<()> {
+    let given = guarded(|| handle.set_params(&Parameters::new(interval_of(rate)))).map_err(|e| {
+        camera_error(device, format_args!("does not let its rate be set: leave camera.rate ({rate}) out"))
+            .with_source(e)
+    })?;
+    match rate_of(given.interval) {
+        Some(given) if (given - rate).abs() <= rate * RATE_TOLERANCE => Ok(()),
+        given => {
+            let given = given.map_or("an unknown number of".into(), |given| format!("{given:.3}"));
+            Err(camera_error(
+                device,
+                format_args!(
+                    "gives {given} frames per second instead of camera.rate {rate}: set what it has at this \
+                     size and format, or leave camera.rate out"
+                ),
+            ))
+        }
+    }
+}
+
+/// All controls, with their names. None when the device has none.
+fn controls_of(handle: &Device) -> io::Result<Vec<(String, control::Description)>> {
+    match guarded(|| handle.query_controls()) {
+        Ok(found) => Ok(found
+            .into_iter()
+            .filter(|c| c.typ != control::Type::CtrlClass && !c.flags.contains(control::Flags::DISABLED))
+            .map(|c| (control_name(&c.name), c))
+            .collect()),
+        Err(e) if is(&e, Errno::INVAL) || is(&e, Errno::NOTTY) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+/// What to send so that a control gets a value. `Err` completes "camera.controls.NAME …".
+fn value_for(control: &control::Description, value: ControlValue) -> Result<control::Value, String> {
+    use control::{Flags, Type};
+    if control.flags.contains(Flags::READ_ONLY) {
+        return Err("can only be read".into());
+    }
+    if control.flags.contains(Flags::HAS_PAYLOAD) {
+        return Err(format!("is a list of values ({}) and cannot be set here", control.typ));
+    }
+    let number = match (control.typ, value) {
+        (Type::Boolean, ControlValue::Switch(on)) => return Ok(control::Value::Boolean(on)),
+        (Type::Boolean, ControlValue::Number(number @ (0 | 1))) => {
+            return Ok(control::Value::Boolean(number == 1));
+        }
+        (Type::Boolean, _) => return Err(format!("must be true or false, not {value}")),
+        (Type::Button, ControlValue::Switch(true)) => return Ok(control::Value::Integer(1)),
+        (Type::Button, _) => return Err(format!("is a button: only true presses it, not {value}")),
+        (
+            Type::Integer | Type::Integer64 | Type::Menu | Type::IntegerMenu | Type::Bitmask,
+            ControlValue::Number(number),
+        ) => number,
+        (Type::Integer | Type::Integer64 | Type::Menu | Type::IntegerMenu | Type::Bitmask, _) => {
+            return Err(format!("must be a number, not {value}"));
+        }
+        (other, _) => return Err(format!("is of a kind ({other}) that cannot be set here")),
+    };
+    if let Some(items) = &control.items {
+        if items.iter().any(|(index, _)| i64::from(*index) == number) {
+            return Ok(control::Value::Integer(number));
+        }
+        let items: Vec<String> = items.iter().map(|(index, item)| format!("{index} ({item})")).collect();
+        return Err(format!("must be one of {}, not {number}", items.join(", ")));
+    }
+    if control.typ == Type::Bitmask {
+        // Masks are unsigned, but come in a signed number.
+        return if number & !(control.maximum & 0xffff_ffff) == 0 {
+            Ok(control::Value::Integer(number))
+        } else {
+            Err(format!("must have no bits beside {:#x}, not {number:#x}", control.maximum & 0xffff_ffff))
+        };
+    }
+    let range = control.minimum..=control.maximum;
+    let step = i128::from(control.step.max(1));
+    if !range.contains(&number) || (i128::from(number) - i128::from(control.minimum)) % step != 0 {
+        return Err(format!(
+            "must be {} to {} in steps of {step}, not {number}",
+            control.minimum, control.maximum
+        ));
+    }
+    Ok(control::Value::Integer(number))
+}
+
+/// The settings to send, in order: switches and menus first, because they decide what other settings can be
+/// set, such as automatic exposure the exposure. `Err` completes "the camera DEVICE …".
+fn planned<'a>(
+    known: &'a [(String, control::Description)],
+    wanted: &BTreeMap<String, ControlValue>,
+) -> Result<Vec<(&'a str, &'a control::Description, control::Value)>, String> {
+    let mut plan = Vec::with_capacity(wanted.len());
+    for (name, &value) in wanted {
+        let Some((name, control)) = known.iter().find(|(n, _)| n == name) else {
+            let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+            let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+            return Err(format!("has no control camera.controls.{name}; it has: {names}"));
+        };
+        let value = value_for(control, value)
+            .map_err(|reason| format!("refuses a setting: camera.controls.{name} {reason}"))?;
+        plan.push((name.as_str(), control, value));
+    }
+    use control::Type::{Boolean, IntegerMenu, Menu};
+    plan.sort_by_key(|(_, control, _)| !matches!(control.typ, Boolean | Menu | IntegerMenu));
+    Ok(plan)
+}
+
+fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, ControlValue>) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let unlisted =
+        |e| camera_error(device, "does not list its controls: leave camera.controls out").with_source(e);
+    let known = controls_of(handle).map_err(unlisted)?;
+    let plan = planned(&known, wanted).map_err(|what| camera_error(device, what))?;
+    for (name, control, value) in &plan {
+        let value = match value {
+            control::Value::Integer(number) => control::Value::Integer(*number),
+            control::Value::Boolean(on) => control::Value::Boolean(*on),
+            _ => continue,
+        };
+        guarded(|| handle.set_control(Control { id: control.id, value })).map_err(|e| {
+            camera_error(
+                device,
+                format_args!(
+                    "refuses camera.controls.{name}: another one may govern it, such as automatic exposure"
+                ),
+            )
+            .with_source(e)
+        })?;
+    }
+    // Only after all are set is it known which of them count.
+    let known = controls_of(handle).map_err(unlisted)?;
+    for (name, control, value) in &plan {
+        let flags = known.iter().find(|(_, c)| c.id == control.id).map_or(control.flags, |(_, c)| c.flags);
+        if flags.contains(control::Flags::INACTIVE) {
+            log::warn!(
+                "the camera {} does not use camera.controls.{name} now: another one governs it, such as \
+                 automatic exposure",
+                device.display()
+            );
+        } else if !flags.intersects(control::Flags::VOLATILE | control::Flags::WRITE_ONLY)
+            // Kinds of controls that cannot be read back are taken to be as they were set.
+            && let Ok(now) = guarded(|| handle.control(control.id))
+            && now.value != *value
+        {
+            return Err(camera_error(
+                device,
+                format_args!("set camera.controls.{name} to {:?} instead of {value:?}", now.value),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Frames that are missing between two with these numbers.
+fn missing(last: Option<u32>, sequence: u32) -> u64 {
+    match last.map(|last| sequence.wrapping_sub(last)) {
+        // Drivers that do not count give the same number again and again; a step back means that counting
+        // began anew.
+        None | Some(0 | 0x8000_0000..) => 0,
+        Some(ahead) => u64::from(ahead - 1),
+    }
+}
+
+/// How long ago a frame was taken, if the driver tells it by the monotonic clock, which stands at `now`.
+fn age(flags: BufferFlags, stamp: Timestamp, now: Duration) -> Option<Duration> {
+    let monotonic = (flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
+    let micros = u32::try_from(stamp.usec).ok().filter(|micros| *micros < 1_000_000)?;
+    let taken = Duration::new(u64::try_from(stamp.sec).ok()?, micros * 1000);
+    // A stamp from the future is of another clock, whatever the flag says.
+    if monotonic && taken > Duration::ZERO { now.checked_sub(taken) } else { None }
+}
+
+/// When a frame was taken: as the driver tells, or else now.
+fn taken_at(meta: &Metadata) -> Instant {
+    // The kernel stamps frames by the clock that `Instant` counts on, but only differences can be told it. Read
+    // in this order, a thread that is held up in between makes a frame older, never newer than its trigger.
+    let now = Instant::now();
+    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let monotonic =
+        Duration::new(clock.tv_sec.try_into().unwrap_or(0), clock.tv_nsec.try_into().unwrap_or(0));
+    age(meta.flags, meta.timestamp, monotonic).and_then(|age| now.checked_sub(age)).unwrap_or(now)
+}
+
+/// Whether a call may be tried again: nothing is there yet, or a signal came in between.
+fn passing(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// An open camera of Linux.
+struct V4l2Camera {
+    device: PathBuf,
+    /// Taken out only to be dropped. The crate keeps device and mappings alive together in it.
+    stream: Option<MmapStream<'static>>,
+    /// Whether a buffer is in our hands, which the stream gives back before it takes the next one.
+    held: bool,
+    format: PixelFormat,
+    color: Color,
+    layout: Layout,
+    range: Range,
+    /// The frame that was waited for last.
+    bytes: Vec<u8>,
+    last: Option<u32>,
+    lost: u64,
+}
+
+impl V4l2Camera {
+    fn open(settings: &V4l2Settings) -> Result<Self> {
+        let device = &settings.device;
+        let handle = open_device(device)?;
+        capabilities(device, &handle)?;
+        let failed = |what: &'static str| {
+            move |e: io::Error| {
+                let busy = e.kind() == io::ErrorKind::ResourceBusy;
+                let what = if busy { "is taken: end the other program that uses it" } else { what };
+                camera_error(device, what).with_source(e)
+            }
+        };
+        let present = guarded(|| handle.format()).map_err(failed("does not tell its format"))?;
+        let has: Vec<FourCC> = guarded(|| handle.enum_formats())
+            .map_err(failed("does not list its formats"))?
+            .iter()
+            .map(|f| f.fourcc)
+            .collect();
+        let (format, code) =
+            choose(&has, settings.format, settings.color).map_err(|what| camera_error(device, what))?;
+        let (width, height) =
+            (settings.width.unwrap_or(present.width), settings.height.unwrap_or(present.height));
+        let asked = Format::new(width, height, code);
+        let given = guarded(|| handle.set_format(&asked)).map_err(failed("refuses its format"))?;
+        let layout = accept(&asked, &given, format).map_err(|what| camera_error(device, what))?;
+        if let Some(rate) = settings.rate {
+            set_rate(device, &handle, rate)?;
+        }
+        set_controls(device, &handle, &settings.controls)?;
+
+        let stream =
+            guarded(|| MmapStream::with_buffers(&handle, BufferType::VideoCapture, settings.buffers))
+                .map_err(failed("gives no buffers: lower camera.buffers, or the size of its pictures"))?;
+        let mut camera = V4l2Camera {
+            device: device.clone(),
+            stream: Some(stream),
+            held: false,
+            format,
+            color: settings.color.unwrap_or(format.color()),
+            layout,
+            range: range_of(&given),
+            bytes: Vec::with_capacity(usize::try_from(given.size).unwrap_or(0)),
+            last: None,
+            lost: 0,
+        };
+        camera.start().map_err(|e| {
+            let full = is(&e, Errno::NOSPC);
+            let what = if full {
+                "gets no bandwidth: use another USB controller, a smaller size, a lower rate or mjpeg"
+            } else {
+                "does not start"
+            };
+            failed(what)(e)
+        })?;
+        log::info!(
+            "the camera {} gives {width}×{height} pixels of {format} as {} frames",
+            device.display(),
+            camera.color
+        );
+        Ok(camera)
+    }
+
+    /// Hands the driver all buffers and starts it. The crate does so when a frame is first asked for, and
+    /// here it is asked for one that cannot be there yet.
+    fn start(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        stream.set_timeout(Duration::ZERO);
+        match guarded(|| stream.next().map(drop)) {
+            Ok(()) => self.held = true,
+            Err(e) if passing(&e) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Takes the next frame out of the driver's hands if there is one within `patience`. What it knows of it.
+    fn take(&mut self, patience: Duration) -> io::Result<Option<Metadata>> {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        // Rounded up, or the last part of a millisecond would be spent asking again and again.
+        let millis = i32::try_from(patience.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        if guarded(|| stream.handle().poll(POLLIN, millis))? == 0 {
+            return Ok(None);
+        }
+        if !self.held {
+            // The stream can lend a frame only in exchange for the one before, and there is none.
+            stream.dequeue()?;
+            self.held = true;
+            return Ok(None);
+        }
+        self.held = false;
+        let bytes = &mut self.bytes;
+        let meta = guarded(|| {
+            let (buffer, meta) = stream.next()?;
+            let used = usize::try_from(meta.bytesused).unwrap_or(usize::MAX).min(buffer.len());
+            bytes.clear();
+            if !meta.flags.contains(BufferFlags::ERROR) {
+                bytes.extend_from_slice(&buffer[..used]);
+            }
+            Ok(*meta)
+        })?;
+        self.held = true;
+        Ok(Some(meta))
+    }
+
+    fn gone(&self, e: io::Error) -> Error {
+        let what = if is(&e, Errno::NODEV) { "was unplugged" } else { "does not work any more" };
+        camera_error(&self.device, what).with_source(e)
+    }
+}
+
+impl Camera for V4l2Camera {
+    fn wait(&mut self, timeout: Duration) -> Result<Option<Captured>> {
+        let begin = Instant::now();
+        loop {
+            let left = timeout.saturating_sub(begin.elapsed());
+            match self.take(left) {
+                Ok(Some(meta)) => {
+                    self.lost += missing(self.last.replace(meta.sequence), meta.sequence);
+                    if !meta.flags.contains(BufferFlags::ERROR) {
+                        return Ok(Some(Captured {
+                            at: taken_at(&meta),
+                            lost: std::mem::take(&mut self.lost),
+                        }));
+                    }
+                    self.lost += 1;
+                }
+                Ok(None) => {}
+                // A driver that says ready but has nothing must not make this a busy loop.
+                Err(e) if passing(&e) => std::thread::sleep(Duration::from_millis(1).min(left)),
+                Err(e) => return Err(self.gone(e)),
+            }
+            if begin.elapsed() >= timeout {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn read(&mut self, frame: &mut Frame) -> Result<()> {
+        let (bytes, layout, color) = (&self.bytes[..], self.layout, self.color);
+        let size = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+        frame.refill(size(layout.width), size(layout.height), color, |to| match (self.format, color) {
+            (PixelFormat::Grey, _) => pixels::gray_from_gray(bytes, layout, to),
+            (PixelFormat::Rgb24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, false, to),
+            (PixelFormat::Bgr24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, true, to),
+            (PixelFormat::Rgb24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, false, to),
+            (PixelFormat::Bgr24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, true, to),
+            (PixelFormat::Yuyv, Color::Rgb) => pixels::rgb_from_yuyv(bytes, layout, self.range, to),
+            (PixelFormat::Yuyv, Color::Gray) => pixels::gray_from_yuyv(bytes, layout, to),
+            (PixelFormat::Mjpeg, _) => pixels::decode_jpeg(bytes, layout.width, layout.height, color, to),
+        })
+    }
+}
+
+impl Drop for V4l2Camera {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            // The crate panics when the driver does not stop, other than because it is gone.
+            if let Err(e) = guarded(|| {
+                drop(stream);
+                Ok(())
+            }) {
+                log::error!("{}", camera_error(&self.device, "did not stop").with_source(e).chain());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

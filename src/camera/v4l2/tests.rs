@@ -1,0 +1,557 @@
+use proptest::prelude::*;
+use v4l::control::{Description, Flags, MenuItem, Type};
+use v4l::frameinterval::{FrameIntervalEnum, Stepwise};
+
+use super::describe::{describe_control, rates_of};
+use super::*;
+use crate::camera::Source;
+
+fn parsed(text: &str) -> Result<V4l2Settings, String> {
+    let source: Source = toml::from_str(&format!("kind = \"v4l2\"\n{text}")).map_err(|e| e.to_string())?;
+    source.validate().map_err(|e| {
+        assert_eq!(e.kind(), ErrorKind::Usage);
+        e.chain()
+    })?;
+    match source {
+        Source::V4l2(settings) => Ok(settings),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn refused(text: &str) -> String {
+    parsed(text).expect_err(text)
+}
+
+const DEVICE: &str = "device = \"/dev/video0\"\n";
+
+#[test]
+fn a_device_is_enough() {
+    let settings = parsed(DEVICE).unwrap();
+    assert_eq!(
+        settings,
+        V4l2Settings {
+            device: "/dev/video0".into(),
+            format: None,
+            width: None,
+            height: None,
+            rate: None,
+            color: None,
+            buffers: 4,
+            controls: BTreeMap::new(),
+        }
+    );
+}
+
+#[test]
+fn every_key_is_understood_and_written_back() {
+    let text = "kind = \"v4l2\"
+        device = \"/dev/v4l/by-path/pci-0000:00:14.0-usb-0:1:1.0-video-index0\"
+        format = \"yuyv\"\nwidth = 1280\nheight = 720\nrate = 29.97\ncolor = \"gray\"\nbuffers = 6
+        [controls]\nauto_exposure = 1\nexposure_absolute = 120\nbacklight = false\n";
+    let source: Source = toml::from_str(text).unwrap();
+    source.validate().unwrap();
+    let Source::V4l2(settings) = &source else { panic!("{source:?}") };
+    assert_eq!(settings.format, Some(PixelFormat::Yuyv));
+    assert_eq!((settings.width, settings.height), (Some(1280), Some(720)));
+    assert_eq!((settings.rate, settings.color, settings.buffers), (Some(29.97), Some(Color::Gray), 6));
+    assert_eq!(settings.controls["exposure_absolute"], ControlValue::Number(120));
+    assert_eq!(settings.controls["backlight"], ControlValue::Switch(false));
+    let again: Source = toml::from_str(&toml::to_string(&source).unwrap()).unwrap();
+    assert_eq!(again, source);
+}
+
+#[test]
+fn every_format_has_its_name() {
+    for format in PixelFormat::ALL {
+        let settings = parsed(&format!("{DEVICE}format = \"{format}\"")).unwrap();
+        assert_eq!(settings.format, Some(format));
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_are_named() {
+    for (text, key) in [
+        ("device = \"\"", "camera.device"),
+        ("device = \"/dev/video0\\u0000\"", "camera.device"),
+        (&format!("{DEVICE}width = 640"), "camera.width and camera.height"),
+        (&format!("{DEVICE}height = 640"), "camera.width and camera.height"),
+        (&format!("{DEVICE}width = 0\nheight = 480"), "camera.width × camera.height"),
+        (&format!("{DEVICE}width = 4294967295\nheight = 4294967295"), "camera.width × camera.height"),
+        (&format!("{DEVICE}rate = 0"), "camera.rate"),
+        (&format!("{DEVICE}rate = -5.0"), "camera.rate"),
+        (&format!("{DEVICE}rate = nan"), "camera.rate"),
+        (&format!("{DEVICE}rate = 1001"), "camera.rate"),
+        (&format!("{DEVICE}buffers = 1"), "camera.buffers"),
+        (&format!("{DEVICE}buffers = 33"), "camera.buffers"),
+        (&format!("{DEVICE}format = \"grey\"\ncolor = \"rgb\""), "camera.format"),
+        (&format!("{DEVICE}controls = {{ Gain = 1 }}"), "\"gain\""),
+        (
+            &format!("{DEVICE}controls = {{ \"White Balance, Automatic\" = 1 }}"),
+            "\"white_balance_automatic\"",
+        ),
+    ] {
+        let message = refused(text);
+        assert!(message.contains(key), "{text}: {message}");
+    }
+}
+
+#[test]
+fn what_is_no_setting_is_refused() {
+    for text in [
+        "",
+        &format!("{DEVICE}exposure = 5"),
+        &format!("{DEVICE}format = \"h264\""),
+        &format!("{DEVICE}color = \"blue\""),
+        &format!("{DEVICE}width = -1\nheight = 1"),
+        &format!("{DEVICE}controls = {{ gain = 1.5 }}"),
+        &format!("{DEVICE}controls = {{ gain = \"high\" }}"),
+    ] {
+        refused(text);
+    }
+}
+
+#[test]
+fn names_are_spelled_as_v4l2_ctl_does() {
+    for (label, name) in [
+        ("Brightness", "brightness"),
+        ("White Balance, Automatic", "white_balance_automatic"),
+        ("Exposure Time, Absolute", "exposure_time_absolute"),
+        ("Exposure (Absolute)", "exposure_absolute"),
+        ("  LED1  Mode ", "led1_mode"),
+        ("Zoom, Continuous…", "zoom_continuous"),
+        ("", ""),
+    ] {
+        assert_eq!(control_name(label), name);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_spelled_name_stays_as_it_is(label: String) {
+        let name = control_name(&label);
+        prop_assert_eq!(control_name(&name), name);
+    }
+
+    #[test]
+    fn as_many_frames_are_missing_as_numbers_were_left_out(last: u32, left_out in 0u32..0x7fff_0000) {
+        let next = last.wrapping_add(left_out).wrapping_add(1);
+        prop_assert_eq!(missing(Some(last), next), u64::from(left_out));
+    }
+
+    #[test]
+    fn a_rate_survives_its_fraction(rate in 0.01f64..1000.0) {
+        let given = rate_of(interval_of(rate)).unwrap();
+        prop_assert!((given - rate).abs() <= 0.0006);
+    }
+}
+
+#[test]
+fn counting_wraps_and_begins_anew() {
+    assert_eq!(missing(None, 17), 0);
+    assert_eq!(missing(Some(4), 5), 0);
+    assert_eq!(missing(Some(4), 7), 2);
+    assert_eq!(missing(Some(u32::MAX), 0), 0);
+    assert_eq!(missing(Some(u32::MAX - 1), 1), 2);
+    assert_eq!(missing(Some(0), 0), 0);
+    assert_eq!(missing(Some(90_000), 0), 0);
+}
+
+#[test]
+fn rates_become_fractions() {
+    let fraction = |rate| {
+        let interval = interval_of(rate);
+        (interval.numerator, interval.denominator)
+    };
+    assert_eq!(fraction(30.0), (1, 30));
+    assert_eq!(fraction(7.5), (1000, 7500));
+    assert_eq!(fraction(29.97), (1000, 29_970));
+    assert_eq!(fraction(1000.0), (1, 1000));
+    assert_eq!(fraction(1e-9), (1000, 1));
+    assert_eq!(rate_of(Fraction::new(0, 30)), None);
+    assert_eq!(rate_of(Fraction::new(1, 0)), None);
+}
+
+#[test]
+fn a_frame_is_as_old_as_a_monotonic_stamp_says() {
+    let now = Duration::from_millis(10_500);
+    let monotonic = BufferFlags::TIMESTAMP_MONOTONIC | BufferFlags::TSTAMP_SRC_SOE;
+    assert_eq!(age(monotonic, Timestamp::new(10, 250_000), now), Some(Duration::from_millis(250)));
+    // Unknown and copied clocks, no stamp, the future, and what is no time at all.
+    assert_eq!(age(BufferFlags::empty(), Timestamp::new(10, 250_000), now), None);
+    assert_eq!(age(BufferFlags::TIMESTAMP_COPY, Timestamp::new(10, 250_000), now), None);
+    for (sec, usec) in [(0, 0), (11, 0), (-1, 0), (1, -1), (1, 1_000_000), (i64::MAX, i64::MAX)] {
+        assert_eq!(age(monotonic, Timestamp::new(sec, usec), now), None, "{sec} {usec}");
+    }
+}
+
+#[test]
+fn an_arrival_is_now_when_the_driver_does_not_tell() {
+    let before = Instant::now();
+    let at = taken_at(&Metadata::default());
+    assert!(before <= at && at <= Instant::now());
+}
+
+#[test]
+fn the_kernels_clock_is_that_of_instants() {
+    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let meta = Metadata {
+        flags: BufferFlags::TIMESTAMP_MONOTONIC,
+        timestamp: Timestamp::new(clock.tv_sec, clock.tv_nsec / 1000),
+        ..Metadata::default()
+    };
+    let before = Instant::now();
+    let at = taken_at(&meta);
+    assert!(at <= before && before - at < Duration::from_secs(1), "{:?}", before - at);
+}
+
+fn codes(names: &[&[u8; 4]]) -> Vec<FourCC> {
+    names.iter().map(|name| FourCC::new(name)).collect()
+}
+
+#[test]
+fn the_best_format_that_fits_is_chosen() {
+    let all = codes(&[b"JPEG", b"MJPG", b"YUYV", b"BGR3", b"RGB3", b"GREY"]);
+    let chosen = |has: &[FourCC], format, color| choose(has, format, color).map(|(f, code)| (f, code.repr));
+    assert_eq!(chosen(&all, None, None), Ok((PixelFormat::Grey, *b"GREY")));
+    assert_eq!(chosen(&all, None, Some(Color::Gray)), Ok((PixelFormat::Grey, *b"GREY")));
+    assert_eq!(chosen(&all, None, Some(Color::Rgb)), Ok((PixelFormat::Rgb24, *b"RGB3")));
+    assert_eq!(chosen(&all[..4], None, Some(Color::Rgb)), Ok((PixelFormat::Bgr24, *b"BGR3")));
+    assert_eq!(chosen(&all[..3], None, Some(Color::Gray)), Ok((PixelFormat::Yuyv, *b"YUYV")));
+    assert_eq!(chosen(&all, Some(PixelFormat::Mjpeg), None), Ok((PixelFormat::Mjpeg, *b"MJPG")));
+    assert_eq!(chosen(&all[..1], None, None), Ok((PixelFormat::Mjpeg, *b"JPEG")));
+}
+
+#[test]
+fn a_format_that_is_missing_is_told_with_those_that_are_there() {
+    let has = codes(&[b"YUYV", b"H264", b"\x00\xff\x01 "]);
+    let message = choose(&has, Some(PixelFormat::Mjpeg), None).unwrap_err();
+    assert!(message.contains("\"mjpeg\", only yuyv, H264"), "{message}");
+    let message = choose(&codes(&[b"GREY"]), None, Some(Color::Rgb)).unwrap_err();
+    assert!(message.contains("only grey"), "{message}");
+    let message = choose(&[], None, None).unwrap_err();
+    assert!(message.contains("none"), "{message}");
+}
+
+fn yuyv(width: u32, height: u32, stride: u32) -> Format {
+    Format { stride, ..Format::new(width, height, FourCC::new(b"YUYV")) }
+}
+
+#[test]
+fn another_size_or_format_than_asked_for_is_told() {
+    let asked = yuyv(1920, 1080, 0);
+    let message = accept(&asked, &yuyv(1280, 720, 2560), PixelFormat::Yuyv).unwrap_err();
+    assert!(message.contains("1280×720 pixels of YUYV instead of 1920×1080 pixels of YUYV"), "{message}");
+    let other = Format::new(1920, 1080, FourCC::new(b"MJPG"));
+    let message = accept(&asked, &other, PixelFormat::Yuyv).unwrap_err();
+    assert!(message.contains("of MJPG instead of 1920×1080 pixels of YUYV"), "{message}");
+}
+
+#[test]
+fn lines_may_be_longer_but_not_shorter_than_their_pixels() {
+    let asked = yuyv(640, 480, 0);
+    let stride =
+        |given| accept(&asked, &yuyv(640, 480, given), PixelFormat::Yuyv).map(|layout| layout.stride);
+    assert_eq!(stride(1280), Ok(1280));
+    assert_eq!(stride(1344), Ok(1344));
+    assert_eq!(stride(0), Ok(1280));
+    assert!(stride(1279).unwrap_err().contains("1279 bytes"));
+    let jpeg = Format::new(640, 480, FourCC::new(b"MJPG"));
+    assert!(accept(&jpeg, &jpeg, PixelFormat::Mjpeg).is_ok());
+}
+
+#[test]
+fn frames_that_cannot_be_are_refused() {
+    for (width, height) in [(0, 480), (640, 0), (100_000, 100_000)] {
+        let format = yuyv(width, height, 0);
+        let message = accept(&format, &format, PixelFormat::Yuyv).unwrap_err();
+        assert!(message.contains("camera.width"), "{message}");
+    }
+    let fields = Format { field_order: FieldOrder::Alternate, ..yuyv(640, 240, 1280) };
+    assert!(accept(&fields, &fields, PixelFormat::Yuyv).unwrap_err().contains("fields"));
+}
+
+#[test]
+fn the_range_follows_the_kernels_rule() {
+    let range = |quantization, colorspace| range_of(&Format { quantization, colorspace, ..yuyv(2, 2, 4) });
+    assert_eq!(range(Quantization::Default, Colorspace::SRGB), Range::Limited);
+    assert_eq!(range(Quantization::Default, Colorspace::JPEG), Range::Full);
+    assert_eq!(range(Quantization::FullRange, Colorspace::SRGB), Range::Full);
+    assert_eq!(range(Quantization::LimitedRange, Colorspace::JPEG), Range::Limited);
+}
+
+fn known(typ: Type, label: &str, minimum: i64, maximum: i64, step: u64) -> (String, Description) {
+    let name = control_name(label);
+    let (id, default, flags) = (1, minimum, Flags::empty());
+    (name, Description { id, typ, name: label.into(), minimum, maximum, step, default, flags, items: None })
+}
+
+fn controls() -> Vec<(String, Description)> {
+    let mut exposure = known(Type::Menu, "Auto Exposure", 0, 3, 1);
+    exposure.1.items =
+        Some(vec![(1, MenuItem::Name("Manual".into())), (3, MenuItem::Name("Aperture Priority".into()))]);
+    let mut temperature = known(Type::Integer, "Sensor Temperature", 0, 100, 1);
+    temperature.1.flags = Flags::READ_ONLY;
+    let mut list = known(Type::U8, "Matrix", 0, 255, 1);
+    list.1.flags = Flags::HAS_PAYLOAD;
+    vec![
+        known(Type::Integer, "Absolute Exposure", 10, 1000, 10),
+        exposure,
+        known(Type::Boolean, "Horizontal Flip", 0, 1, 1),
+        known(Type::Button, "Reset", 0, 0, 0),
+        known(Type::Bitmask, "Mask", 0, 0x0f, 0),
+        known(Type::Integer64, "Wide", i64::MIN, i64::MAX, 1),
+        temperature,
+        list,
+    ]
+}
+
+fn plan(name: &str, value: ControlValue) -> Result<control::Value, String> {
+    let known = controls();
+    let mut plan = planned(&known, &BTreeMap::from([(name.to_owned(), value)]))?;
+    Ok(plan.remove(0).2)
+}
+
+#[test]
+fn controls_get_values_of_their_kind() {
+    use control::Value::{Boolean, Integer};
+    for (name, value, sent) in [
+        ("absolute_exposure", ControlValue::Number(120), Integer(120)),
+        ("auto_exposure", ControlValue::Number(3), Integer(3)),
+        ("horizontal_flip", ControlValue::Switch(true), Boolean(true)),
+        ("horizontal_flip", ControlValue::Number(0), Boolean(false)),
+        ("reset", ControlValue::Switch(true), Integer(1)),
+        ("mask", ControlValue::Number(5), Integer(5)),
+        ("wide", ControlValue::Number(i64::MAX), Integer(i64::MAX)),
+    ] {
+        assert_eq!(plan(name, value), Ok(sent), "{name}");
+    }
+}
+
+#[test]
+fn values_that_a_control_cannot_have_are_told_with_those_it_can() {
+    for (name, value, told) in [
+        ("absolute_exposure", ControlValue::Number(5), "10 to 1000 in steps of 10, not 5"),
+        ("absolute_exposure", ControlValue::Number(1010), "10 to 1000"),
+        ("absolute_exposure", ControlValue::Number(15), "in steps of 10, not 15"),
+        ("absolute_exposure", ControlValue::Switch(true), "must be a number, not true"),
+        ("auto_exposure", ControlValue::Number(2), "1 (Manual), 3 (Aperture Priority), not 2"),
+        ("horizontal_flip", ControlValue::Number(2), "true or false, not 2"),
+        ("reset", ControlValue::Switch(false), "only true presses it"),
+        ("mask", ControlValue::Number(16), "no bits beside 0xf, not 0x10"),
+        ("sensor_temperature", ControlValue::Number(5), "can only be read"),
+        ("matrix", ControlValue::Number(5), "list of values"),
+    ] {
+        let message = plan(name, value).unwrap_err();
+        assert!(message.contains(told) && message.contains(name), "{name}: {message}");
+    }
+}
+
+#[test]
+fn an_unknown_control_is_told_with_those_that_are_known() {
+    let message = plan("gain", ControlValue::Number(1)).unwrap_err();
+    assert!(message.contains("camera.controls.gain; it has: absolute_exposure, auto_exposure"), "{message}");
+    let wanted = BTreeMap::from([("gain".to_owned(), ControlValue::Number(1))]);
+    assert!(planned(&[], &wanted).unwrap_err().ends_with("it has: none"));
+}
+
+#[test]
+fn what_governs_others_is_set_first() {
+    let known = controls();
+    let wanted = BTreeMap::from([
+        ("absolute_exposure".to_owned(), ControlValue::Number(100)),
+        ("auto_exposure".to_owned(), ControlValue::Number(1)),
+        ("horizontal_flip".to_owned(), ControlValue::Switch(true)),
+    ]);
+    let names: Vec<&str> = planned(&known, &wanted).unwrap().iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names, ["auto_exposure", "horizontal_flip", "absolute_exposure"]);
+}
+
+fn settings(device: &Path) -> V4l2Settings {
+    parsed(&format!("device = {:?}", device.to_str().unwrap())).unwrap()
+}
+
+fn cannot_open(device: &Path) -> String {
+    let Err(e) = (V4l2Opener { settings: settings(device) }).open() else { panic!("{device:?} is a camera") };
+    assert_eq!(e.kind(), ErrorKind::Camera);
+    let described = describe_device(device).unwrap_err();
+    assert_eq!(described.kind(), ErrorKind::Camera);
+    assert_eq!(described.chain(), e.chain());
+    assert!(e.chain().contains(device.to_str().unwrap()), "{}", e.chain());
+    e.chain()
+}
+
+#[test]
+fn a_device_that_is_not_there_is_told_with_what_to_do() {
+    let message = cannot_open(Path::new("/dev/v4l/by-path/no-such-camera"));
+    assert!(message.contains("is not there: plug it in") && message.contains("camera.device"), "{message}");
+}
+
+#[test]
+fn a_device_that_is_no_camera_is_told_with_what_to_do() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for device in [Path::new("/dev/null"), Path::new("/dev/zero"), file.path()] {
+        let message = cannot_open(device);
+        assert!(message.contains("is no camera: let camera.device name one"), "{message}");
+    }
+}
+
+#[test]
+fn a_folder_is_no_device() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(cannot_open(folder.path()).contains("cannot be opened"));
+}
+
+#[test]
+fn devices_that_cannot_be_used_do_not_stay_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weakrest-leak");
+    std::fs::write(&path, "").unwrap();
+    for _ in 0..20 {
+        cannot_open(&path);
+    }
+    let open = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|target| *target == path)
+        .count();
+    assert_eq!(open, 0);
+}
+
+#[test]
+fn a_panic_of_the_library_is_an_error() {
+    let e = guarded(|| -> io::Result<()> { panic!("expected here: Invalid quantization") }).unwrap_err();
+    assert!(e.to_string().contains("driver's answer"), "{e}");
+    assert!(!passing(&e));
+}
+
+#[test]
+fn the_opener_names_its_camera() {
+    let source = Source::V4l2(settings(Path::new("/dev/video7")));
+    let opener = source.opener(&crate::clock::Clock::system());
+    assert_eq!(opener.describe(), "the camera /dev/video7");
+}
+
+/// A camera that has given these bytes. It has no stream, so there is nothing to wait for.
+fn camera(format: PixelFormat, color: Color, layout: Layout, bytes: &[u8]) -> V4l2Camera {
+    V4l2Camera {
+        device: "/dev/video0".into(),
+        stream: None,
+        held: false,
+        format,
+        color,
+        layout,
+        range: Range::Full,
+        bytes: bytes.to_vec(),
+        last: None,
+        lost: 0,
+    }
+}
+
+#[test]
+fn every_format_fills_a_frame() {
+    let layout = |line| Layout { width: 2, height: 1, stride: line };
+    let mut frame = Frame::default();
+    for (format, color, bytes, pixels) in [
+        (PixelFormat::Grey, Color::Gray, &[1, 2][..], &[1, 2][..]),
+        (PixelFormat::Rgb24, Color::Rgb, &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6]),
+        (PixelFormat::Bgr24, Color::Rgb, &[1, 2, 3, 4, 5, 6], &[3, 2, 1, 6, 5, 4]),
+        (PixelFormat::Rgb24, Color::Gray, &[255, 0, 0, 0, 0, 255], &[76, 29]),
+        (PixelFormat::Bgr24, Color::Gray, &[255, 0, 0, 0, 0, 255], &[29, 76]),
+        (PixelFormat::Yuyv, Color::Gray, &[9, 0, 8, 0], &[9, 8]),
+        (PixelFormat::Yuyv, Color::Rgb, &[9, 128, 8, 128], &[9, 9, 9, 8, 8, 8]),
+    ] {
+        camera(format, color, layout(bytes.len()), bytes).read(&mut frame).unwrap();
+        assert_eq!((frame.width(), frame.height(), frame.color()), (2, 1, color), "{format}");
+        assert_eq!(frame.pixels(), pixels, "{format} as {color}");
+    }
+}
+
+#[test]
+fn a_damaged_frame_does_not_mean_that_the_camera_is_gone() {
+    let layout = Layout { width: 16, height: 16, stride: 32 };
+    for format in PixelFormat::ALL {
+        for bytes in [&[][..], &[0xff; 100]] {
+            let e = camera(format, Color::Gray, layout, bytes).read(&mut Frame::default()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Image, "{format}");
+        }
+    }
+}
+
+#[test]
+fn rates_are_listed_for_people() {
+    let intervals = [
+        FrameIntervalEnum::Discrete(Fraction::new(1, 30)),
+        FrameIntervalEnum::Discrete(Fraction::new(2, 15)),
+        FrameIntervalEnum::Discrete(Fraction::new(1001, 30_000)),
+        FrameIntervalEnum::Discrete(Fraction::new(0, 0)),
+        FrameIntervalEnum::Stepwise(Stepwise {
+            min: Fraction::new(1, 100),
+            max: Fraction::new(1, 1),
+            step: Fraction::new(1, 1),
+        }),
+    ];
+    assert_eq!(rates_of(intervals.iter()), " at 30, 7.5, 29.97, 1 to 100 frames/s");
+    assert_eq!(rates_of([].iter()), "");
+}
+
+#[test]
+fn a_camera_is_described_for_people() {
+    let known = controls();
+    let (name, exposure) = &known[1];
+    let description = DeviceDescription {
+        card: "Camera".into(),
+        driver: "uvcvideo".into(),
+        bus: "usb-1".into(),
+        formats: vec![
+            FormatDescription {
+                code: "YUYV".into(),
+                name: "YUYV 4:2:2".into(),
+                format: Some(PixelFormat::Yuyv),
+                sizes: vec!["640×480 at 30 frames/s".into()],
+            },
+            FormatDescription { code: "H264".into(), name: "H.264".into(), format: None, sizes: vec![] },
+        ],
+        controls: vec![describe_control(name.clone(), exposure, Some(1))],
+    };
+    let text = description.to_string();
+    assert_eq!(
+        text,
+        "Camera (driver uvcvideo, at usb-1)\n  format \"yuyv\" (YUYV, YUYV 4:2:2)\n    \
+         640×480 at 30 frames/s\n  not supported: H264, H.264\n  control auto_exposure (Menu): is 1, 0 to 3, \
+         by default 0\n    1: Manual\n    3: Aperture Priority\n"
+    );
+}
+
+/// For a machine with a camera, or `vivid`: `WEAKREST_CAMERA=/dev/video0 cargo test --lib real_camera --
+/// --ignored`.
+#[test]
+#[ignore = "needs a camera, named by WEAKREST_CAMERA"]
+fn a_real_camera_gives_frames_again_and_again() {
+    let device = PathBuf::from(std::env::var_os("WEAKREST_CAMERA").unwrap());
+    println!("{}", describe_device(&device).unwrap());
+    let mut opener = V4l2Opener { settings: settings(&device) };
+    let mut frame = Frame::default();
+    for _ in 0..3 {
+        let mut camera = opener.open().unwrap();
+        let (mut frames, mut lost, mut last) = (0, 0, None);
+        let begin = Instant::now();
+        while frames < 30 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{frames} frames only");
+            // Short, so that time-outs are part of the test.
+            let Some(captured) = camera.wait(Duration::from_millis(7)).unwrap() else { continue };
+            assert!(last < Some(captured.at) && captured.at <= Instant::now());
+            last = Some(captured.at);
+            lost += captured.lost;
+            camera.read(&mut frame).unwrap();
+            frames += 1;
+        }
+        println!(
+            "{}×{} {}, {lost} lost, {:?}",
+            frame.width(),
+            frame.height(),
+            frame.color(),
+            begin.elapsed()
+        );
+        assert!(camera.wait(Duration::ZERO).is_ok());
+    }
+}
