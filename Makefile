@@ -74,7 +74,7 @@ format: $(VENV)/installed
 
 # After `make demo`.
 readme-picture: build
-	$(CARGO) run --quiet --release --locked --example contact_sheet -- docs/demo.png target/demo/brick.weakrest \
+	$(CARGO) run --quiet --release --locked --example contact_sheet -- docs/demo.jpg target/demo/brick.weakrest \
 		$(PICTURES)/brick/test/foreign/000.png $(PICTURES)/brick/test/scratch/000.png \
 		$(PICTURES)/brick/test/stain/000.png $(PICTURES)/brick/test/good/001.png
 

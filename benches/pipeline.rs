@@ -26,6 +26,7 @@ fn line(trigger: Trigger, period: Duration) -> (Pipeline, SimulatedLines) {
     let setup = Setup {
         stages: Stages {
             engine: Arc::new(engine),
+            color: Color::Gray,
             features: Box::new(|_, _| {
                 std::thread::sleep(STAGES[0]);
                 Ok(())

@@ -49,6 +49,7 @@ fn nothing_is_allocated_for_a_part() {
     let setup = Setup {
         stages: Stages {
             engine: Arc::new(engine),
+            color: Color::Gray,
             features: Box::new(|_, _| Ok(())),
             residuals: Box::new(|_, _| Ok(())),
             classify: Box::new(|_, out| {

@@ -31,7 +31,6 @@ fn every_key_that_the_example_shows_is_one_and_is_the_default() {
     assert_eq!(full.pipeline, plain.pipeline);
     assert_eq!(full.journal, plain.journal);
     assert_eq!(full.pictures, plain.pictures);
-    assert_eq!(full.camera, plain.camera);
     assert_eq!(full.line.travel(), plain.line.travel());
     assert_eq!(full.line.deadline(), plain.line.deadline());
     assert_eq!((full.line.pulse(), full.line.energize), (plain.line.pulse(), plain.line.energize));

@@ -21,7 +21,7 @@ pub use v4l2::{
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::Frame;
+use crate::imaging::{Color, Frame};
 
 /// When a frame was taken, and what the camera says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +175,15 @@ impl Source {
             Source::Folder { .. } => Ok(()),
             Source::V4l2(settings) => settings.validate(),
         }
+    }
+
+    /// The same camera, giving frames of this color unless its settings ask for one.
+    #[must_use]
+    pub fn of_color(mut self, color: Color) -> Self {
+        if let Source::V4l2(settings) = &mut self {
+            settings.color.get_or_insert(color);
+        }
+        self
     }
 
     /// What opens this camera.

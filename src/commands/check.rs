@@ -11,7 +11,7 @@ use weakrest::inspector::Options;
 use weakrest::onnx::{MINIMUM_VERSION, Network, Runtime};
 use weakrest::output::journal;
 use weakrest::package::{Backbone, FrameSize};
-use weakrest::{Error, ErrorKind, Frame, Package, Result};
+use weakrest::{Color, Error, ErrorKind, Frame, Package, Result};
 
 use super::{Outcome, RuntimeArguments, inspector};
 
@@ -68,7 +68,7 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
     say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
     say!("provider       {}", inspector.provider())?;
 
-    let frame = take_frame(config)?;
+    let frame = take_frame(config, inspector.color())?;
     let (width, height) = (frame.width(), frame.height());
     say!("camera         gives {width}×{height}, {} (cut and turned)", frame.color())?;
     say!(
@@ -113,9 +113,9 @@ fn unlike(what: String) -> Error {
 }
 
 /// A frame of the camera as the inspector would get it.
-fn take_frame(config: &Config) -> Result<Frame> {
+fn take_frame(config: &Config, color: Color) -> Result<Frame> {
     const PATIENCE: Duration = Duration::from_secs(3);
-    let mut opener = config.camera.opener(&Clock::system());
+    let mut opener = config.camera.clone().of_color(color).opener(&Clock::system());
     let mut camera = opener.open()?;
     if camera.wait(PATIENCE)?.is_none() {
         let text = format!("{} gave no frame for {} s", opener.describe(), PATIENCE.as_secs());

@@ -46,7 +46,9 @@ impl Run {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
         let mut config = Config::read(&self.config)?;
         let start = |config: &Config, stages| start(config, stages, self.json);
-        let mut pipeline = start(&config, load(&config)?)?;
+        let stages = load(&config)?;
+        let mut color = stages.color;
+        let mut pipeline = start(&config, stages)?;
         tell(&[NotifyState::Ready]);
         log::info!("ready");
 
@@ -76,7 +78,12 @@ impl Run {
                 && let Some(thread) = loading.take()
             {
                 match thread.join().unwrap_or_else(|_| Err(bug())) {
-                    Ok((new, stages)) => pipeline = change(pipeline, &mut config, new, stages, &start)?,
+                    Ok((new, stages)) => {
+                        // A camera gives the color that its parts were enrolled in.
+                        let same_camera = stages.color == color;
+                        color = stages.color;
+                        pipeline = change(pipeline, &mut config, new, stages, same_camera, &start)?;
+                    }
                     Err(e) => {
                         let text = format!("{}; what was in use before stays in use", e.chain());
                         pipeline.status().raise("configuration", Severity::Warning, text);
@@ -114,8 +121,8 @@ fn load(config: &Config) -> Result<Stages> {
 fn start(config: &Config, stages: Stages, json: bool) -> Result<Pipeline> {
     let clock = Clock::system();
     let setup = Setup {
+        camera: config.camera.clone().of_color(stages.color).opener(&clock),
         stages,
-        camera: config.camera.opener(&clock),
         framing: config.framing.clone(),
         health: config.health.clone(),
         trigger: config.trigger.clone(),
@@ -190,10 +197,11 @@ fn change(
     config: &mut Config,
     new: Config,
     stages: Stages,
+    same_camera: bool,
     start: &dyn Fn(&Config, Stages) -> Result<Pipeline>,
 ) -> Result<Pipeline> {
     let same_line = Config { inspection: config.inspection.clone(), ..new.clone() } == *config;
-    if same_line {
+    if same_line && same_camera {
         old.swap(stages);
         old.status().clear("configuration");
         *config = new;

@@ -292,7 +292,7 @@ impl Pipeline {
         let watch = watch::run(Arc::clone(&shared), Duration::from_millis(settings.stall_ms), alive);
         pipeline.after.push(("watchdog", spawn(&clock, "watchdog", watch)?));
 
-        let Stages { engine: _, features, residuals, classify } = stages;
+        let Stages { engine: _, color: _, features, residuals, classify } = stages;
         let classify = stages::classify(Arc::clone(&shared), classify, classify_rx);
         let residuals = stages::residuals(Arc::clone(&shared), residuals, residuals_rx, to_classify);
         let (features_out, features_in) = (to_residuals, features_rx.clone());

@@ -7,7 +7,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 use super::watch::Thread;
 use super::{HEARTBEAT, Job, Jobs, Shared, Slot, ToGate};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::Frame;
+use crate::imaging::{Color, Frame};
 use crate::inspector::{Features, FrameResiduals, Inspection, Inspector};
 use crate::record::{Engine, FaultKind};
 
@@ -19,6 +19,8 @@ type ClassifyStage = Box<dyn FnMut(&FrameResiduals, &mut Inspection) -> Result<(
 pub struct Stages {
     /// What it is.
     pub engine: Arc<Engine>,
+    /// What frames must hold.
+    pub color: Color,
     /// Frame → tokens.
     pub features: FeaturesStage,
     /// Tokens → residuals.
@@ -30,9 +32,11 @@ pub struct Stages {
 impl Stages {
     /// The stages of an inspector.
     pub fn new(inspector: Inspector, engine: Engine) -> Self {
+        let color = inspector.color();
         let (mut features, mut residuals, mut classify) = inspector.into_stages();
         Stages {
             engine: Arc::new(engine),
+            color,
             features: Box::new(move |frame, out| features.run(frame, out)),
             residuals: Box::new(move |tokens, out| residuals.run(tokens, out)),
             classify: Box::new(move |tokens, out| classify.run(tokens, out)),
@@ -50,7 +54,7 @@ pub(super) struct Swap {
 
 impl From<Stages> for Swap {
     fn from(stages: Stages) -> Self {
-        let Stages { engine, features, residuals, classify } = stages;
+        let Stages { engine, color: _, features, residuals, classify } = stages;
         Swap { engine, features: Some(features), residuals: Some(residuals), classify: Some(classify) }
     }
 }

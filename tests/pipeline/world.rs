@@ -58,6 +58,7 @@ pub fn stages(clock: &Clock, behavior: &Shared<Behavior>, package: &str) -> Stag
             provider: "simulated".into(),
             threshold: 100.0,
         }),
+        color: Color::Gray,
         features: Box::new(move |frame, out| {
             features();
             if frame.color() != Color::Gray {
