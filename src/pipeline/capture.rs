@@ -20,6 +20,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Queues {
     pub free: Receiver<Box<Slot>>,
+    /// The other end of `free`, for a slot that is not used after all.
+    pub back: Sender<Box<Slot>>,
     pub out: Sender<Job>,
     /// The other end of `out`, to take the oldest frame back.
     pub waiting: Jobs,
@@ -218,9 +220,9 @@ impl Capture {
             }
         }
         let part = slot.part;
-        if let Err(TrySendError::Full(_)) = self.queues.out.try_send(Job::Part(slot)) {
-            // There are more slots than places in the queue only for parts that are further on.
+        if let Err(TrySendError::Full(Job::Part(slot))) = self.queues.out.try_send(Job::Part(slot)) {
             self.shared.fail(part, FaultKind::Overflow, "parts come faster than they can be inspected");
+            let _ = self.queues.back.try_send(slot);
         }
         gone.map_or(Ok(()), Err)
     }

@@ -285,6 +285,7 @@ impl Pipeline {
             after: Vec::new(),
             publisher: Arc::clone(&publisher),
         };
+        let back = free_tx.clone();
         let gate = gate::Gate::new(Arc::clone(&shared), lines, line, free_tx, to_publisher);
         pipeline.gate = Some(spawn(&clock, "gate", move || gate.run(gate_rx))?);
         let publish = publish::run(Arc::clone(&shared), publisher, published);
@@ -304,7 +305,7 @@ impl Pipeline {
             framing,
             health,
             Duration::from_millis(settings.camera_timeout_ms),
-            capture::Queues { free: free_rx, out: to_features, waiting: features_rx, triggers },
+            capture::Queues { free: free_rx, back, out: to_features, waiting: features_rx, triggers },
         );
         // A line in the air is worse than a camera too early: what follows a thread is there before it.
         pipeline.stages.push(("classify", spawn(&clock, "classify", classify)?));

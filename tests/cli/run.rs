@@ -19,9 +19,14 @@ struct Service {
 
 impl Service {
     fn start(config: &Path) -> Service {
+        Self::with(config, &[])
+    }
+
+    fn with(config: &Path, environment: &[(&str, &str)]) -> Service {
         let mut child = Command::new(PROGRAM)
             .args(["run", "--json", "--config"])
             .arg(config)
+            .envs(environment.iter().copied())
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -274,4 +279,102 @@ fn a_check_tells_what_the_service_would_find() {
     weakrest!("check", "--config", turned).exits(3).says(&["96x80", "80x96", "enroll"]);
     let none = folder.file("none.toml", text.replace("parts", "none").as_bytes());
     weakrest!("check", "--config", none).exits(3).says(&["camera.path", "none"]);
+}
+
+#[test]
+fn systemd_hears_when_it_is_ready_alive_and_stopping() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let path = folder.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let hears = |wanted: &str| {
+        let mut buffer = [0; 4096];
+        let limit = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < limit {
+            let length = socket.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+        }
+        panic!("{wanted} is not heard");
+    };
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
+    let service = Service::with(&config(&folder, &package, ""), &environment);
+    hears("READY=1");
+    assert!(hears("WATCHDOG=1").contains("STATUS="));
+    service.part();
+    // Two pings within the interval that systemd grants.
+    let start = Instant::now();
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+    assert_eq!(service.terminate().0, Some(0));
+    hears("STOPPING=1");
+}
+
+#[test]
+fn outputs_that_cannot_be_opened_keep_no_part_waiting() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let more = format!(
+        "[journal]\npath = \"/proc/none/journal.sqlite\"\n[pictures]\nfolder = \"/proc/none\"\n\
+         [mqtt]\nprefix = \"disc\"\nport = 9\n[web]\nlisten = \"{address}\"\n"
+    );
+    let service = Service::start(&config(&folder, &package, &more));
+    for number in 1..=40 {
+        let told = service.part();
+        assert_eq!((&told["part"], &told["fault"]), (&number.into(), &Value::Null), "{told}");
+    }
+    service.wait_for("/proc/none");
+    drop(taken);
+    service.wait_for("web: works again");
+    assert_eq!(service.terminate().0, Some(0));
+}
+
+/// A request to the service's page; gives the status and the body.
+fn http(address: &str, request: &str) -> (u16, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn the_page_of_the_service_triggers_halts_and_tells() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let more = format!("[trigger]\nsource = \"software\"\n[web]\nlisten = \"{address}\"\n");
+    let service = Service::start(&config(&folder, &package, &more));
+    service.wait_for("ready");
+    assert_eq!(http(&address, "GET /healthz").0, 200);
+    let (status, body) = http(&address, "POST /api/trigger");
+    assert_eq!(status, 200, "{body}");
+    let told = service.part();
+    assert_eq!((&told["part"], &told["fault"]), (&1.into(), &Value::Null), "{told}");
+
+    assert_eq!(http(&address, "POST /api/halt").0, 200);
+    assert_eq!(http(&address, "GET /healthz").0, 503);
+    http(&address, "POST /api/trigger");
+    assert_eq!(service.part()["fault"], "halted");
+    assert_eq!(http(&address, "POST /api/resume").0, 200);
+    http(&address, "POST /api/trigger");
+    assert_eq!(service.part()["fault"], Value::Null);
+
+    let metrics = http(&address, "GET /metrics").1;
+    assert!(metrics.contains("kind=\"halted\"} 1"), "{metrics}");
+    std::fs::write(folder.path("weakrest.toml"), "nonsense").unwrap();
+    assert_eq!(http(&address, "POST /api/reload").0, 200);
+    service.wait_for("what was in use before stays in use");
+    assert!(http(&address, "GET /api/status").1.contains("stays in use"));
 }
