@@ -37,12 +37,15 @@ $(RUNTIME): tools/fetch-onnxruntime.sh tools/from-wheel.sh
 build: $(RUNTIME)
 	$(CARGO) build --release --locked
 
-demo: build
 ifdef DATA
+demo: build
 	@tools/demo.sh "$(DATA)" target/demo-own $(ARGS)
 else
+# One call builds the program and what paints the pictures side by side.
+demo: $(RUNTIME)
+	$(CARGO) build --release --locked --bin weakrest --example demo_pictures
 	@tools/fetch-photographs.sh target/photographs
-	@$(CARGO) run --quiet --release --locked --example demo_pictures -- target/photographs $(PICTURES)
+	@target/release/examples/demo_pictures target/photographs $(PICTURES)
 	@tools/demo.sh $(PICTURES) target/demo $(ARGS)
 endif
 

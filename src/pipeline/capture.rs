@@ -37,6 +37,7 @@ pub(super) struct Capture {
     timeout: Duration,
     queues: Queues,
     pending: VecDeque<Triggered>,
+    most_pending: usize,
     raw: Frame,
 }
 
@@ -49,9 +50,11 @@ impl Capture {
         timeout: Duration,
         queues: Queues,
     ) -> Self {
-        let pending = VecDeque::with_capacity(256);
+        let most_pending = queues.out.capacity().unwrap_or(1);
+        let pending = VecDeque::with_capacity(most_pending);
         let health = Health::new(health);
-        Capture { shared, opener, framing, health, timeout, queues, pending, raw: Frame::default() }
+        let raw = Frame::default();
+        Capture { shared, opener, framing, health, timeout, queues, pending, most_pending, raw }
     }
 
     pub(super) fn run(mut self) {
@@ -132,8 +135,8 @@ impl Capture {
 
     fn take_triggers(&mut self) {
         if let Some(triggers) = &self.queues.triggers {
-            // What does not fit here waits in the channel, whose bound is that of the queue.
-            while self.pending.len() < self.pending.capacity()
+            // What does not fit here waits in the channel, and what does not fit there is an overflow.
+            while self.pending.len() < self.most_pending
                 && let Ok(triggered) = triggers.try_recv()
             {
                 self.pending.push_back(triggered);

@@ -138,6 +138,9 @@ impl Gate {
             Ok(()) if self.retry.take().is_some() => self.shared.status.clear("line"),
             Ok(()) => {}
             Err(e) => {
+                if level && self.retry.is_none() {
+                    self.shared.status.counts.missed_pulses.fetch_add(1, Relaxed);
+                }
                 self.retry = Some(now + RETRY);
                 self.shared.status.raise("line", Severity::Error, e.chain());
             }

@@ -268,6 +268,7 @@ fn lines_that_cannot_be_driven_are_an_error_and_tried_again() {
     world.run(205);
     assert_eq!(world.state(), State::Error);
     assert!(world.status().problems()["line"].text.contains("broken"));
+    assert_eq!(world.status().snapshot().missed_pulses, 1);
     world.lines.set_broken(false);
     world.run(500);
     assert_eq!(world.state(), State::Operational);
