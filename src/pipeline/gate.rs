@@ -45,6 +45,8 @@ pub(super) struct Gate {
     healthy: bool,
     next_toggle: Instant,
     retry: Option<Instant>,
+    /// Whether the line cannot be driven although it should be.
+    missing: bool,
 }
 
 impl Gate {
@@ -69,6 +71,7 @@ impl Gate {
             reject: false,
             healthy: false,
             retry: None,
+            missing: false,
         }
     }
 
@@ -113,10 +116,14 @@ impl Gate {
 
     /// Sets the lines to what they must be now.
     fn drive(&mut self, now: Instant) {
+        let level = self.schedule.level(now);
+        if level && !self.reject && self.retry.is_some() && !self.missing {
+            self.shared.status.counts.missed_pulses.fetch_add(1, Relaxed);
+        }
+        self.missing = level && !self.reject && self.retry.is_some();
         if self.retry.is_some_and(|retry| now < retry) {
             return;
         }
-        let level = self.schedule.level(now);
         let mut result = Ok(());
         if level != self.reject {
             result = self.lines.set(Line::Reject, level);
@@ -138,9 +145,6 @@ impl Gate {
             Ok(()) if self.retry.take().is_some() => self.shared.status.clear("line"),
             Ok(()) => {}
             Err(e) => {
-                if level && self.retry.is_none() {
-                    self.shared.status.counts.missed_pulses.fetch_add(1, Relaxed);
-                }
                 self.retry = Some(now + RETRY);
                 self.shared.status.raise("line", Severity::Error, e.chain());
             }
