@@ -70,7 +70,7 @@ impl AnomalyMap {
         if self.values.is_empty() {
             return AnomalyMap { width: 0, height: 0, values };
         }
-        let columns = taps(self.width, width);
+        let columns: Vec<Tap> = taps(self.width, width).collect();
         for (y0, y1, fy) in taps(self.height, height) {
             let (top, bottom) = (&self.values[y0 * self.width..], &self.values[y1 * self.width..]);
             for &(x0, x1, fx) in &columns {
@@ -83,21 +83,26 @@ impl AnomalyMap {
     }
 }
 
-/// For each of `to` output pixels along one axis: the two input pixels it lies between and the second one's weight.
-fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
+/// The two input pixels that an output pixel lies between, and the second one's weight.
+type Tap = (usize, usize, f32);
+
+/// The taps of each of `to` output pixels along one axis.
+fn taps(from: usize, to: usize) -> impl Iterator<Item = Tap> {
     let scale = from as f32 / to as f32;
-    (0..to)
-        .map(|i| {
-            let center = ((i as f32 + 0.5) * scale - 0.5).clamp(0.0, (from - 1) as f32);
-            let low = center.floor() as usize;
-            (low, (low + 1).min(from - 1), center - low as f32)
-        })
-        .collect()
+    (0..to).map(move |i| {
+        let center = ((i as f32 + 0.5) * scale - 0.5).clamp(0.0, (from - 1) as f32);
+        let low = center.floor() as usize;
+        (low, (low + 1).min(from - 1), center - low as f32)
+    })
 }
 
 /// Memory that is kept from frame to frame.
 #[derive(Debug, Default)]
 pub struct MapScratch {
+    rows: Vec<Tap>,
+    cols: Vec<Tap>,
+    kernel: Vec<f32>,
+    padded: Vec<f32>,
     line: Vec<f32>,
     plane: Vec<f32>,
     columns: Vec<f64>,
@@ -122,31 +127,38 @@ pub fn map_from_tokens(
     map.values.clear();
     map.values.reserve(width * height);
     // The last cell may reach into the padding, so the taps are those of whole cells, cut to the frame.
-    let columns = taps(cols, cols * stride);
-    for &(y0, y1, fy) in taps(rows, rows * stride).iter().take(height) {
+    scratch.cols.clear();
+    scratch.cols.extend(taps(cols, cols * stride));
+    scratch.rows.clear();
+    scratch.rows.extend(taps(rows, rows * stride));
+    let columns = &scratch.cols;
+    for &(y0, y1, fy) in scratch.rows.iter().take(height) {
         let (top, bottom) = (&tokens[y0 * cols..][..cols], &tokens[y1 * cols..][..cols]);
         scratch.line.clear();
         scratch.line.extend(top.iter().zip(bottom).map(|(t, b)| t + (b - t) * fy));
         let line = &scratch.line;
         map.values.extend(columns[..width].iter().map(|&(x0, x1, fx)| line[x0] + (line[x1] - line[x0]) * fx));
     }
-    smooth(map, parameters.sigma, &mut scratch.plane);
+    smooth(map, parameters.sigma, scratch);
 }
 
 /// Separable Gaussian, cut at 4 σ; beyond the border the border's pixels are repeated.
-fn smooth(map: &mut AnomalyMap, sigma: f32, plane: &mut Vec<f32>) {
+fn smooth(map: &mut AnomalyMap, sigma: f32, scratch: &mut MapScratch) {
     if sigma <= 0.0 {
         return;
     }
     let radius = (4.0 * sigma).ceil() as usize;
-    let mut kernel: Vec<f32> = (0..=radius).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()).collect();
+    let MapScratch { kernel, padded, plane, .. } = scratch;
+    kernel.clear();
+    kernel.extend((0..=radius).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()));
     let total = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
     kernel.iter_mut().for_each(|k| *k /= total);
 
     let (width, height) = (map.width, map.height);
     plane.clear();
     plane.resize(width * height, 0.0);
-    let mut padded = vec![0.0f32; width + 2 * radius];
+    padded.clear();
+    padded.resize(width + 2 * radius, 0.0);
     for (line, out) in map.values.chunks_exact(width).zip(plane.chunks_exact_mut(width)) {
         padded[..radius].fill(line[0]);
         padded[radius..radius + width].copy_from_slice(line);

@@ -1,8 +1,9 @@
-//! The pipeline goes round with the buffers it has: in steady state, nothing around the stages is allocated for a part.
+//! Buffers go round: in steady state the pipeline allocates nothing for a part, and the inspector's stages nothing of a
+//! picture's size.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use weakrest::camera::{Framing, HealthSettings, Scene, SimulatedOpener};
@@ -15,11 +16,16 @@ use weakrest::{Color, Frame, Verdict};
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static LARGEST: AtomicU64 = AtomicU64::new(0);
+
+/// Tests that count must not run side by side.
+static ONE: Mutex<()> = Mutex::new(());
 
 // SAFETY: every call is handed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        LARGEST.fetch_max(layout.size() as u64, Relaxed);
         // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }
     }
@@ -31,6 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
+        LARGEST.fetch_max(size as u64, Relaxed);
         // SAFETY: as the caller promised.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -41,6 +48,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn nothing_is_allocated_for_a_part() {
+    let _one = ONE.lock().unwrap();
     let clock = Clock::system();
     let pixels: Vec<u8> = (0..64 * 48).map(|i| 60 + (i % 7) as u8).collect();
     let scene = Scene::new(Frame::new(64, 48, Color::Gray, pixels).unwrap(), Duration::from_millis(2));
@@ -89,4 +97,42 @@ fn nothing_is_allocated_for_a_part() {
         }
         assert!(Instant::now() < limit, "{made} allocations for 300 parts");
     }
+}
+
+/// The matrix products pack their operands, the scaler makes its tables, and ONNX Runtime's binding its lists, anew for each frame; the rest
+/// stays.
+#[test]
+fn the_stages_allocate_nothing_of_a_pictures_size() {
+    let _one = ONE.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let picture = |seed: usize| {
+        image::RgbImage::from_fn(400, 300, |x, y| {
+            let wave = ((x as usize * 7 + y as usize * 3 + seed * 5) % 160) as u8;
+            image::Rgb([60 + wave / 2, 200 - wave, wave])
+        })
+    };
+    for i in 0..6 {
+        picture(i).save(folder.path().join(format!("{i}.png"))).unwrap();
+    }
+    let pictures = weakrest::enroll::find_pictures(folder.path()).unwrap();
+    let settings = weakrest::enroll::Settings { longest_side: 128, ..Default::default() };
+    let backbone = weakrest::package::Backbone::built_in().unwrap();
+    let options = weakrest::inspector::Options::default();
+    let enrolled = weakrest::enroll::enroll(&pictures, &backbone, &settings, &options, &mut |_, _, _| true);
+    let package = enrolled.unwrap().unwrap().package;
+    let inspector = weakrest::Inspector::with_options(package, &options).unwrap();
+    let (mut features, mut residuals, mut classify) = inspector.into_stages();
+    let (mut tokens, mut left, mut judged) = Default::default();
+    let frame = Frame::open(&pictures[0]).unwrap();
+    let mut inspect = || {
+        features.run(&frame, &mut tokens).unwrap();
+        residuals.run(&tokens, &mut left).unwrap();
+        classify.run(&left, &mut judged).unwrap();
+    };
+    (0..20).for_each(|_| inspect());
+    LARGEST.store(0, Relaxed);
+    (0..50).for_each(|_| inspect());
+    let largest = LARGEST.load(Relaxed);
+    let scaled = 128 * 96 * 3 * size_of::<f32>() as u64;
+    assert!(largest < scaled, "{largest} bytes are allocated at once for each frame");
 }

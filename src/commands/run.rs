@@ -54,8 +54,9 @@ impl Run {
 
         let until = self.seconds.map(|s| Instant::now() + Duration::from_secs(s.into()));
         let mut loading: Option<JoinHandle<Result<(Config, Stages)>>> = None;
+        let mut reload = false;
         'running: loop {
-            let mut reload = pipeline.take_reload();
+            reload |= pipeline.take_reload();
             for signal in signals.pending() {
                 match signal {
                     SIGHUP => reload = true,
@@ -65,7 +66,9 @@ impl Run {
             if until.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
+            // Asked again while loading, it loads again: what was read may be old already.
             if reload && loading.is_none() {
+                reload = false;
                 // The line goes on meanwhile with what it has.
                 let path = self.config.clone();
                 loading = Some(std::thread::spawn(move || {

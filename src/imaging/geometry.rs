@@ -43,6 +43,13 @@ pub struct Placement {
     pub stride: u32,
 }
 
+/// Memory that scaling keeps from frame to frame.
+#[derive(Default)]
+pub struct Scaler {
+    resizer: Resizer,
+    content: Frame,
+}
+
 impl Geometry {
     /// Longest side that can be configured, in pixels.
     pub const MAX_LONGEST_SIDE: u32 = 4096;
@@ -91,9 +98,17 @@ impl Geometry {
     /// # Errors
     /// [`ErrorKind::Image`] when the resizer refuses the buffers.
     pub fn scale(&self, frame: &Frame) -> Result<Frame> {
+        self.scale_with(frame, &mut Scaler::default()).cloned()
+    }
+
+    /// As [`Geometry::scale`], with buffers that are kept from frame to frame.
+    ///
+    /// # Errors
+    /// As [`Geometry::scale`].
+    pub fn scale_with<'a>(&self, frame: &'a Frame, scaler: &'a mut Scaler) -> Result<&'a Frame> {
         let (width, height) = self.place(frame.width(), frame.height()).content;
         if (width, height) == (frame.width(), frame.height()) {
-            return Ok(frame.clone());
+            return Ok(frame);
         }
         let kind = match frame.color() {
             Color::Gray => PixelType::U8,
@@ -103,10 +118,13 @@ impl Geometry {
             |e: &dyn std::fmt::Display| Error::new(ErrorKind::Image, format!("cannot scale the frame: {e}"));
         let from =
             ImageRef::new(frame.width(), frame.height(), frame.pixels(), kind).map_err(|e| refuse(&e))?;
-        let mut to = Image::new(width, height, kind);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        Resizer::new().resize(&from, &mut to, &options).map_err(|e| refuse(&e))?;
-        Frame::new(width, height, frame.color(), to.into_vec())
+        let Scaler { resizer, content } = scaler;
+        content.refill(width, height, frame.color(), |pixels| {
+            let mut to = Image::from_slice_u8(width, height, pixels, kind).map_err(|e| refuse(&e))?;
+            resizer.resize(&from, &mut to, &options).map_err(|e| refuse(&e))
+        })?;
+        Ok(content)
     }
 
     /// Writes a frame of content size into `input` `[1, 3, canvas height, canvas width]`, normalized, reallocating

@@ -7,4 +7,4 @@ mod geometry;
 pub use components::{Component, Components};
 pub(crate) use frame::jpeg_has_end;
 pub use frame::{Color, Frame};
-pub use geometry::{Geometry, Placement};
+pub use geometry::{Geometry, Placement, Scaler};

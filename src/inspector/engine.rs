@@ -11,7 +11,7 @@ use crate::anomaly::{
     AnomalyMap, MapParameters, MapScratch, map_from_tokens, regions_from_map, score_from_map,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Color, Frame, Geometry, Placement};
+use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Execution, Network, Provider, Runtime};
 use crate::package::{FrameSize, Package};
 use crate::posfar::{Bank, Residuals, Scratch};
@@ -46,6 +46,7 @@ pub struct FeatureStage {
     size: FrameSize,
     channels: usize,
     input: Array4<f32>,
+    scaler: Scaler,
 }
 
 impl FeatureStage {
@@ -56,7 +57,15 @@ impl FeatureStage {
         size: FrameSize,
         channels: usize,
     ) -> Self {
-        FeatureStage { network, geometry, color, size, channels, input: Array4::zeros((0, 0, 0, 0)) }
+        FeatureStage {
+            network,
+            geometry,
+            color,
+            size,
+            channels,
+            input: Array4::zeros((0, 0, 0, 0)),
+            scaler: Scaler::default(),
+        }
     }
 
     /// Computes a frame's tokens.
@@ -68,8 +77,8 @@ impl FeatureStage {
         let start = Instant::now();
         check_frame(frame, self.color, self.size)?;
         let placement = self.geometry.place(frame.width(), frame.height());
-        let content = self.geometry.scale(frame)?;
-        self.geometry.fill_input(&content, &placement, &mut self.input);
+        let content = self.geometry.scale_with(frame, &mut self.scaler)?;
+        self.geometry.fill_input(content, &placement, &mut self.input);
         let tokens = &mut features.tokens;
         let channels = self.channels;
         self.network.run(&self.input, |output| tokens_from_output(output, &placement, channels, tokens))?;

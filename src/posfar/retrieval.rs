@@ -41,13 +41,15 @@ pub fn descriptor(early: ArrayView2<f32>, grid: Grid, pca: &Pca) -> Array2<f32> 
 }
 
 /// Trimmed mean of the windows' Euclidean distances between two descriptors.
+///
+/// # Panics
+/// If they have more than [`WINDOWS`] rows.
 pub fn distance(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
-    let mut windows: Vec<f32> = a
-        .rows()
-        .into_iter()
-        .zip(b.rows())
-        .map(|(x, y)| x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt())
-        .collect();
+    let mut windows = [0.0f32; WINDOWS];
+    let windows = &mut windows[..a.nrows()];
+    for ((window, x), y) in windows.iter_mut().zip(a.rows()).zip(b.rows()) {
+        *window = x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
+    }
     windows.sort_unstable_by(f32::total_cmp);
     let kept = ((windows.len() as f32 * TRIM).ceil() as usize).max(1).min(windows.len());
     windows[..kept].iter().sum::<f32>() / kept as f32
