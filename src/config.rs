@@ -194,4 +194,12 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_rate_that_no_duration_can_hold_is_refused() {
+        for rate in ["0", "-1", "1e-300", "nan", "inf", "5000"] {
+            let error = Config::parse(&LEAST.replace("rate = 5", &format!("rate = {rate}"))).unwrap_err();
+            assert!(error.chain().contains("camera.rate"), "{rate}: {}", error.chain());
+        }
+    }
 }

@@ -168,10 +168,9 @@ impl Source {
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
         match self {
-            Source::Folder { rate, .. } if !(*rate > 0.0 && *rate <= 1000.0) => Err(Error::new(
-                ErrorKind::Usage,
-                "camera.rate must be above 0 and at most 1000 frames per second",
-            )),
+            Source::Folder { rate, .. } if !(0.001..=1000.0).contains(rate) => {
+                Err(Error::new(ErrorKind::Usage, "camera.rate must be 0.001 to 1000 frames per second"))
+            }
             Source::Folder { .. } => Ok(()),
             Source::V4l2(settings) => settings.validate(),
         }
