@@ -19,7 +19,7 @@ use weakrest::output::pictures::{self, Pictures};
 use weakrest::output::run_id;
 use weakrest::output::web::{self, WebPage};
 use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
-use weakrest::record::{Engine, Stage};
+use weakrest::record::Stage;
 use weakrest::{Frame, Package, Verdict};
 
 /// Pictures one after the other, at a rate.
@@ -75,15 +75,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.extend(weakrest::enroll::find_pictures(&pictures.join("foreign"))?.into_iter().take(4));
     let frames: Vec<Frame> = files.iter().map(Frame::open).collect::<Result<_, _>>()?;
 
-    let open = || -> weakrest::Result<(Inspector, Engine)> {
-        let package = Package::open(&package)?;
-        let (product, hash) = (package.manifest.product.clone(), package.hash.clone());
+    let open = || {
         let execution = Execution { spinning: false, ..Execution::default() };
-        let inspector = Inspector::with_options(package, &Options { execution, ..Options::default() })?;
-        let (provider, threshold) = (inspector.provider().to_string(), inspector.threshold());
-        Ok((inspector, Engine { product, package: hash, provider, threshold }))
+        Inspector::with_options(Package::open(&package)?, &Options { execution, ..Options::default() })
     };
-    let (mut inspector, _) = open()?;
+    let mut inspector = open()?;
     let start = Instant::now();
     let mut scores = Vec::new();
     for frame in &frames {
@@ -92,12 +88,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let alone = start.elapsed() / frames.len() as u32;
     drop(inspector);
 
-    let (inspector, engine) = open()?;
-    let threshold = engine.threshold;
+    let inspector = open()?;
+    let threshold = inspector.threshold();
     let clock = Clock::system();
     let reel = Reel { frames: Arc::new(frames), period: alone / 3, next: 0, due: Instant::now() };
     let setup = Setup {
-        stages: Stages::new(inspector, engine),
+        stages: Stages::new(inspector),
         camera: Box::new(reel),
         framing: Framing::default(),
         health: HealthSettings::default(),

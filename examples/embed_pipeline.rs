@@ -5,27 +5,21 @@ use std::time::Duration;
 
 use weakrest::camera::{Framing, HealthSettings, Source};
 use weakrest::clock::Clock;
-use weakrest::inspector::{Inspector, Options};
 use weakrest::output::line;
 use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
-use weakrest::record::Engine;
-use weakrest::{Package, Verdict};
+use weakrest::{Inspector, Verdict};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [package, pictures] = arguments.as_slice() else {
         return Err("usage: embed_pipeline PACKAGE FOLDER".into());
     };
-    let package = Package::open(package)?;
-    let (product, hash) = (package.manifest.product.clone(), package.hash.clone());
-    let inspector = Inspector::with_options(package, &Options::default())?;
-    let (provider, threshold) = (inspector.provider().to_string(), inspector.threshold());
-    let engine = Engine { product, package: hash, provider, threshold };
+    let inspector = Inspector::open(package)?;
 
     let clock = Clock::system();
     let camera = Source::Folder { path: pictures.into(), rate: 10.0, repeat: false };
     let setup = Setup {
-        stages: Stages::new(inspector, engine),
+        stages: Stages::new(inspector),
         camera: camera.opener(&clock),
         framing: Framing::default(),
         health: HealthSettings::default(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,17 +12,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weakrest::clock::Clock;
 use weakrest::config::Config;
-use weakrest::inspector::Inspector;
 use weakrest::output::journal::Journal;
 use weakrest::output::mqtt::Mqtt;
 use weakrest::output::pictures::Pictures;
 use weakrest::output::web::WebPage;
 use weakrest::output::{Output, Reopening, run_id};
 use weakrest::pipeline::{Pipeline, Setup, Stages};
-use weakrest::record::{Engine, Part, Record, Severity};
+use weakrest::record::{Part, Record, Severity};
 use weakrest::{Error, ErrorKind, Package, Result};
 
-use super::Outcome;
+use super::{Outcome, inspector};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -110,15 +110,10 @@ fn bug() -> Error {
 fn load(config: &Config) -> Result<Stages> {
     let settings = &config.inspection;
     let package = Package::open(&settings.package)?;
-    let (product, hash) = (package.manifest.product.clone(), package.hash.clone());
-    let inspector = Inspector::with_options(package, &settings.options()).map_err(|e| match e.kind() {
-        ErrorKind::Runtime | ErrorKind::Usage => e,
-        _ => e.within(settings.package.display()),
-    })?;
-    let provider = inspector.provider().to_string();
-    log::info!("{product}: package {hash}, networks run on {provider}");
-    let threshold = inspector.threshold();
-    Ok(Stages::new(inspector, Engine { product, package: hash, provider, threshold }))
+    let inspector = inspector(&settings.package, package, &settings.options())?;
+    let (product, package, provider) = (inspector.product(), inspector.package(), inspector.provider());
+    log::info!("{product}: package {package}, networks run on {provider}");
+    Ok(Stages::new(inspector))
 }
 
 fn start(config: &Config, stages: Stages, json: bool) -> Result<Pipeline> {
@@ -142,7 +137,7 @@ fn start(config: &Config, stages: Stages, json: bool) -> Result<Pipeline> {
             && fed.is_none_or(|fed| fed.elapsed() >= interval)
         {
             fed = Some(Instant::now());
-            let state = format!("{}, {} parts", status.state(), status.snapshot().parts);
+            let state = format!("{}, {} parts", status.state(), status.counts.parts.load(Relaxed));
             tell(&[NotifyState::Watchdog, NotifyState::Status(&state)]);
         }
     })?;

@@ -277,6 +277,8 @@ pub struct Inspector {
     residuals: ResidualStage,
     classify: ClassifyStage,
     buffers: (Features, FrameResiduals),
+    product: String,
+    package: String,
 }
 
 impl Inspector {
@@ -300,7 +302,7 @@ impl Inspector {
         if !threshold.is_finite() {
             return Err(Error::new(ErrorKind::Usage, "the threshold must be a finite number"));
         }
-        let Package { manifest, backbone, bank, golden, .. } = package;
+        let Package { manifest, backbone, bank, golden, hash, .. } = package;
         let network = Network::from_bytes(runtime, &backbone, &options.execution)?;
         let mut inspector = Inspector {
             features: FeatureStage::new(
@@ -313,6 +315,8 @@ impl Inspector {
             residuals: ResidualStage::new(Arc::new(bank)),
             classify: ClassifyStage::new(manifest.map, threshold),
             buffers: Default::default(),
+            product: manifest.product,
+            package: hash,
         };
         for image in &golden {
             inspector.check_golden(image)?;
@@ -341,6 +345,16 @@ impl Inspector {
     /// Scores above it are rejected.
     pub fn threshold(&self) -> f32 {
         self.classify.threshold()
+    }
+
+    /// Name of the product.
+    pub fn product(&self) -> &str {
+        &self.product
+    }
+
+    /// SHA-256 of the package's manifest, in hexadecimal: names the package.
+    pub fn package(&self) -> &str {
+        &self.package
     }
 
     /// What the backbone really runs on.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 use super::watch::Thread;
-use super::{HEARTBEAT, Pool, Shared, Slot, ToGate};
+use super::{HEARTBEAT, Shared, Slot, ToGate};
 use crate::inspector::Verdict;
 use crate::output::line::{self, Line, Lines, OnFault, Pulse, Schedule};
-use crate::record::{FaultKind, Record, Severity, State};
+use crate::record::{Engine, FaultKind, Record, Severity, State};
 
 /// How long the healthy line keeps each level.
 const TOGGLE: Duration = Duration::from_millis(100);
@@ -38,8 +38,6 @@ pub(super) struct Gate {
     free: Sender<Box<Slot>>,
     publisher: Sender<Arc<Record>>,
     pool: Pool,
-    /// A record whose engine new ones take.
-    template: Arc<Record>,
     /// Levels as far as they could be set.
     reject: bool,
     healthy: bool,
@@ -59,7 +57,7 @@ impl Gate {
     ) -> Self {
         Gate {
             schedule: Schedule::new(settings.energize),
-            template: Arc::new(Record::empty(shared.status.engine())),
+            pool: Pool::new(shared.status.engine()),
             next_toggle: shared.clock.now(),
             shared,
             lines,
@@ -67,7 +65,6 @@ impl Gate {
             open: VecDeque::with_capacity(1024),
             free,
             publisher,
-            pool: Pool::default(),
             reject: false,
             healthy: false,
             retry: None,
@@ -177,7 +174,7 @@ impl Gate {
             ToGate::Done(mut slot) => {
                 match self.take(slot.part) {
                     Some(open) => {
-                        let fresh = self.pool.take(&self.template);
+                        let fresh = self.pool.take();
                         let record = std::mem::replace(&mut slot.record, fresh);
                         let verdict = match slot.failed.take() {
                             Some(failed) => Err(failed),
@@ -239,7 +236,7 @@ impl Gate {
         self.drive(now);
 
         let whole = record.is_some();
-        let mut record = record.unwrap_or_else(|| self.pool.take(&self.template));
+        let mut record = record.unwrap_or_else(|| self.pool.take());
         let known = Arc::make_mut(&mut record);
         if !whole {
             (known.has_frame, known.has_inspection) = (false, false);
@@ -255,5 +252,34 @@ impl Gate {
             self.shared.status.output("publisher").dropped.fetch_add(1, Relaxed);
         }
         self.pool.keep(record);
+    }
+}
+
+/// Records whose buffers are used again once nobody holds them any more.
+struct Pool {
+    kept: Vec<Arc<Record>>,
+    /// Whoever takes a record sets the engine that it was inspected with.
+    engine: Arc<Engine>,
+}
+
+impl Pool {
+    /// The most records that are kept; more only exist while subscribers hold them.
+    const MOST: usize = 64;
+
+    fn new(engine: Arc<Engine>) -> Self {
+        Pool { kept: Vec::with_capacity(Self::MOST), engine }
+    }
+
+    fn take(&mut self) -> Arc<Record> {
+        match self.kept.iter().position(|record| Arc::strong_count(record) == 1) {
+            Some(at) => self.kept.swap_remove(at),
+            None => Arc::new(Record::empty(Arc::clone(&self.engine))),
+        }
+    }
+
+    fn keep(&mut self, record: Arc<Record>) {
+        if self.kept.len() < Self::MOST {
+            self.kept.push(record);
+        }
     }
 }

@@ -13,8 +13,8 @@ mod publish;
 mod stages;
 mod watch;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -458,33 +458,6 @@ impl Control for Remote {
 
     fn status(&self) -> &Status {
         &self.0.status
-    }
-}
-
-/// Records whose buffers are used again once nobody holds them any more.
-#[derive(Default)]
-struct Pool(Mutex<Vec<Arc<Record>>>);
-
-impl Pool {
-    /// The most records that are kept; more only exist while subscribers hold them.
-    const MOST: usize = 64;
-
-    fn take(&self, engine: &Arc<Record>) -> Arc<Record> {
-        let mut kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match kept.iter().position(|record| Arc::strong_count(record) == 1) {
-            Some(at) => kept.swap_remove(at),
-            None => Arc::new(Record::empty(Arc::clone(&engine.engine))),
-        }
-    }
-
-    fn keep(&self, record: Arc<Record>) {
-        let mut kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if kept.capacity() < Self::MOST {
-            kept.reserve_exact(Self::MOST);
-        }
-        if kept.len() < Self::MOST {
-            kept.push(record);
-        }
     }
 }
 

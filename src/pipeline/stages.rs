@@ -31,7 +31,13 @@ pub struct Stages {
 
 impl Stages {
     /// The stages of an inspector.
-    pub fn new(inspector: Inspector, engine: Engine) -> Self {
+    pub fn new(inspector: Inspector) -> Self {
+        let engine = Engine {
+            product: inspector.product().to_owned(),
+            package: inspector.package().to_owned(),
+            provider: inspector.provider().to_string(),
+            threshold: inspector.threshold(),
+        };
         let color = inspector.color();
         let (mut features, mut residuals, mut classify) = inspector.into_stages();
         Stages {

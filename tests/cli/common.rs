@@ -1,8 +1,5 @@
 //! What all tests of the command line share: made-up parts, folders that go away, and running the real program.
 
-// Every test file compiles this for itself and uses its own share of it.
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};

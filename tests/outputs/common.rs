@@ -1,5 +1,7 @@
 //! Made-up parts.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -87,4 +89,34 @@ pub fn skip(what: &str) {
     if let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(list) {
         let _ = writeln!(file, "{line}");
     }
+}
+
+/// A file system of one mebibyte, until it is dropped.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts it on a folder; says that the test is skipped where that is not possible.
+    pub fn mount(folder: &Path) -> Option<Self> {
+        let mounted = mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], folder);
+        if !mounted {
+            skip("no small disk can be mounted (needs root)");
+        }
+        mounted.then(|| SmallDisk(folder.to_path_buf()))
+    }
+
+    /// Gives it more room; answers whether that worked.
+    pub fn grow(&self) -> bool {
+        mount(&["-o", "remount,size=64m"], &self.0)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn mount(arguments: &[&str], folder: &Path) -> bool {
+    let mut command = Command::new("mount");
+    command.args(arguments).arg(folder).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }

@@ -298,20 +298,7 @@ fn rows_wait_for_a_disk_that_cannot_be_written() {
 #[test]
 fn a_disk_without_room_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = folder.path().to_str().unwrap();
-    let mount = |arguments: &[&str]| {
-        Command::new("mount").args(arguments).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-    };
-    if !mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]) {
-        return skip("no small disk can be mounted (needs root)");
-    }
-    struct Mounted<'a>(&'a str);
-    impl Drop for Mounted<'_> {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").args(["-l", self.0]).status();
-        }
-    }
-    let mounted = Mounted(disk);
+    let Some(mounted) = SmallDisk::mount(folder.path()) else { return };
     let path = folder.path().join("journal.sqlite");
     let mut journal = journal(&path);
     let status = status();
@@ -324,7 +311,7 @@ fn a_disk_without_room_is_waited_for() {
         }
     };
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error:?}");
-    assert!(mount(&["-o", "remount,size=64m", disk]));
+    assert!(mounted.grow());
     sleep(Duration::from_millis(1100));
     journal.publish(&large(part + 1)).unwrap();
     journal.finish().unwrap();

@@ -185,20 +185,7 @@ fn room_is_left_to_others() {
 #[test]
 fn a_full_disk_leaves_no_half_written_files() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = folder.path().to_str().unwrap();
-    let mount = |arguments: &[&str]| {
-        Command::new("mount").args(arguments).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-    };
-    if !mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]) {
-        return skip("no small disk can be mounted (needs root)");
-    }
-    struct Mounted<'a>(&'a str);
-    impl Drop for Mounted<'_> {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").args(["-l", self.0]).status();
-        }
-    }
-    let mounted = Mounted(disk);
+    let Some(mounted) = SmallDisk::mount(folder.path()) else { return };
 
     let fill = |name: &str| {
         let disk = rustix::fs::statvfs(folder.path()).unwrap();

@@ -28,7 +28,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,7 @@ use tokio::sync::oneshot;
 use super::{Control, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::{Region, Verdict};
+use crate::record::part::unix_ms;
 use crate::record::{FaultKind, Record, Status};
 use picture::Shot;
 use server::Changes;
@@ -321,7 +322,7 @@ impl Part {
         let inspection = record.inspection();
         Part {
             part: record.part,
-            time_ms: milliseconds_since_1970(record.triggered),
+            time_ms: unix_ms(record.triggered),
             verdict,
             fault: record.fault,
             reason,
@@ -332,9 +333,4 @@ impl Part {
                 .map_or_else(Vec::new, |i| i.regions.iter().take(MAX_REGIONS).copied().collect()),
         }
     }
-}
-
-fn milliseconds_since_1970(time: SystemTime) -> u64 {
-    // A clock before 1970 is one that was never set.
-    time.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use super::connections::{Limited, Peer};
-use super::{Part, Shared, metrics, milliseconds_since_1970};
+use super::{Part, Shared, metrics};
 use crate::error::ErrorKind;
+use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
 
 /// Nothing from elsewhere, nothing inline: text that came from a camera's driver or a file name can never
@@ -256,7 +257,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
         version: env!("CARGO_PKG_VERSION"),
         changes,
         uptime_s: shared.started.elapsed().as_secs_f64(),
-        started_ms: milliseconds_since_1970(shared.started_at),
+        started_ms: unix_ms(shared.started_at),
         picture,
         last_reject,
     })
@@ -297,7 +298,7 @@ async fn parts(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
             - usize::try_from(new).map_or(memory.parts.len(), |n| n.min(memory.parts.len()));
         (memory.sequence, memory.parts.range(known..).map(|p| Shown(Arc::clone(p))).collect())
     };
-    let started_ms = milliseconds_since_1970(shared.started_at);
+    let started_ms = unix_ms(shared.started_at);
     Json(Parts { started_ms, next, parts }).into_response()
 }
 
@@ -306,7 +307,7 @@ async fn rejects(State(shared): State<Arc<Shared>>) -> Response {
         let memory = shared.memory();
         (memory.sequence, memory.rejects.iter().map(|(p, _)| Shown(Arc::clone(p))).collect())
     };
-    let started_ms = milliseconds_since_1970(shared.started_at);
+    let started_ms = unix_ms(shared.started_at);
     Json(Parts { started_ms, next, parts }).into_response()
 }
 
