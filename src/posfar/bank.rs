@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::pca::Pca;
-use super::search::{Neighbor, nearest, squared_norms};
+use super::search::{self, Index, Neighbor};
 use super::{Grid, Matching, Parameters, check_finite, position, retrieval};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -46,9 +46,8 @@ pub struct BankParts {
 #[derive(Debug)]
 pub struct Bank {
     parts: BankParts,
-    /// Tokens in PCA space `[tokens, dims]`, and their squared norms.
-    reduced: Array2<f32>,
-    norms: Vec<f32>,
+    /// Tokens in PCA space.
+    index: Index,
     /// Rows of the bank that come from each image.
     ranges: Vec<Range<usize>>,
 }
@@ -77,6 +76,7 @@ pub struct Scratch {
     tokens: Array2<f32>,
     reduced: Array2<f32>,
     ranges: Vec<Range<usize>>,
+    search: search::Scratch,
 }
 
 impl Bank {
@@ -139,16 +139,14 @@ impl Bank {
         }
         check_finite("the bank's descriptors", &parts.descriptors)?;
 
-        let reduced = reduce(&parts.tokens, &parts.pca);
-        let norms = squared_norms(reduced.view());
-        check_finite("the bank's tokens in PCA space", &norms)?;
+        let index = Index::new(reduce(&parts.tokens, &parts.pca).view())?;
         let ranges = (0..images as u32)
             .map(|image| {
                 let start = parts.places.partition_point(|p| p.image < image);
                 start..parts.places.partition_point(|p| p.image <= image)
             })
             .collect();
-        Ok(Bank { parts, reduced, norms, ranges })
+        Ok(Bank { parts, index, ranges })
     }
 
     /// What the bank is made of.
@@ -181,9 +179,9 @@ impl Bank {
         self.parts.pca.dims()
     }
 
-    /// The bank in PCA space, `[tokens, dims]`.
-    pub fn reduced(&self) -> ArrayView2<'_, f32> {
-        self.reduced.view()
+    /// The bank in PCA space.
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Residuals of an image's tokens.
@@ -265,7 +263,13 @@ impl Bank {
         let queries = scratch.reduced.view();
         match self.parts.parameters.matching {
             Matching::Soft { .. } => {
-                self.search(queries, &scratch.ranges, |_, _| true, &mut out.neighbors);
+                self.index.nearest(
+                    queries,
+                    &scratch.ranges,
+                    |_, _| true,
+                    &mut scratch.search,
+                    &mut out.neighbors,
+                );
             }
             Matching::Window { reach } => {
                 let reach = reach * grid.0.max(grid.1) as f32;
@@ -275,11 +279,11 @@ impl Bank {
                     let cols = (query % grid.1).abs_diff(usize::from(place.col)) as f32;
                     rows <= reach && cols <= reach
                 };
-                self.search(queries, &scratch.ranges, within, &mut out.neighbors);
+                self.index.nearest(queries, &scratch.ranges, within, &mut scratch.search, &mut out.neighbors);
                 for (query, best) in out.neighbors.chunks_exact_mut(neighbors).enumerate() {
                     if !best[0].is_some() {
                         let query = queries.slice(s![query..query + 1, ..]);
-                        self.search(query, &scratch.ranges, |_, _| true, best);
+                        self.index.nearest(query, &scratch.ranges, |_, _| true, &mut scratch.search, best);
                     }
                 }
             }
@@ -308,16 +312,6 @@ impl Bank {
             return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large to measure"));
         }
         check_finite("the image's residuals", &out.norms)
-    }
-
-    fn search(
-        &self,
-        queries: ArrayView2<f32>,
-        ranges: &[Range<usize>],
-        allowed: impl Fn(usize, usize) -> bool + Sync,
-        out: &mut [Neighbor],
-    ) {
-        nearest(queries, self.reduced.view(), &self.norms, ranges, allowed, out);
     }
 }
 
