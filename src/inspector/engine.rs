@@ -134,14 +134,26 @@ fn tokens_from_output(
     if tokens.dim() != (rows * cols, channels) {
         *tokens = Array2::zeros((rows * cols, channels));
     }
-    for row in 0..rows {
-        for channel in 0..channels {
-            for col in 0..cols {
-                tokens[[row * cols + col, channel]] = output[[0, channel, row, col]];
+    let (output, plane) = (output.as_standard_layout(), all_rows * all_cols);
+    let (Some(output), Some(tokens_slice)) = (output.as_slice(), tokens.as_slice_mut()) else {
+        return Err(Error::new(ErrorKind::Model, "the network's output does not lie in one piece"));
+    };
+    // Some channels at a time, so that writing goes along the token and reading along the row.
+    const CHANNELS: usize = 8;
+    for (row, tokens) in tokens_slice.chunks_exact_mut((cols * channels).max(1)).enumerate() {
+        for first in (0..channels).step_by(CHANNELS) {
+            let count = CHANNELS.min(channels - first);
+            let source: [&[f32]; CHANNELS] = std::array::from_fn(|i| {
+                &output[(first + i.min(count - 1)) * plane + row * all_cols..][..cols]
+            });
+            for (col, token) in tokens.chunks_exact_mut(channels).enumerate() {
+                for (value, source) in token[first..first + count].iter_mut().zip(source) {
+                    *value = source[col];
+                }
             }
         }
     }
-    crate::posfar::check_finite("the network's output", tokens.iter())
+    crate::posfar::check_finite("the network's output", &*tokens)
 }
 
 /// A frame's residuals and what later stages need of the frame.

@@ -4,13 +4,16 @@ use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 use rayon::prelude::*;
 
 use super::pca::Pca;
 use super::search::{self, Index, Neighbor};
 use super::{Grid, Matching, Parameters, check_finite, position, retrieval};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Tokens whose residuals one thread computes in a row.
+const ROWS: usize = 64;
 
 /// Where a bank token comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,12 +74,21 @@ pub struct Residuals {
 /// Memory that is kept from image to image.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    embedding: Array2<f32>,
-    embedding_grid: Grid,
-    tokens: Array2<f32>,
+    position: Position,
     reduced: Array2<f32>,
     ranges: Vec<Range<usize>>,
+    retrieval: retrieval::Scratch,
     search: search::Scratch,
+}
+
+/// What position adds on a grid: the same for every image.
+#[derive(Debug, Default)]
+struct Position {
+    grid: Grid,
+    /// `[rows × cols, channels]`.
+    embedding: Array2<f32>,
+    /// The embedding minus the mean in PCA space, `[rows × cols, dims]`.
+    reduced: Array2<f32>,
 }
 
 impl Bank {
@@ -226,13 +238,8 @@ impl Bank {
         check_finite("the image's features", features)?;
 
         let early = features.slice(s![.., ..self.parts.retrieval_pca.mean.len()]);
-        let descriptor = retrieval::descriptor(early, grid, &self.parts.retrieval_pca);
-        out.images = retrieval::most_similar(
-            descriptor.view(),
-            self.parts.descriptors.view(),
-            self.parts.parameters.images,
-            |image| Some(image) != exclude && !self.ranges[image].is_empty(),
-        );
+        let eligible = |image: usize| Some(image) != exclude && !self.ranges[image].is_empty();
+        self.retrieve(early, grid, eligible, &mut scratch.retrieval, &mut out.images);
         if out.images.is_empty() {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -242,21 +249,17 @@ impl Bank {
         scratch.ranges.clear();
         for &image in &out.images {
             let range = self.ranges[image].clone();
-            // Neighboring images make one long run, which multiplies faster than many short ones.
             match scratch.ranges.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
                 _ => scratch.ranges.push(range),
             }
         }
-
-        scratch.prepare(count, channels, self.dims());
-        scratch.tokens.assign(&features);
-        if let Matching::Soft { weight } = self.parts.parameters.matching {
-            let amplitude = weight * self.parts.feature_scale;
-            scratch.embed(grid, channels);
-            scratch.tokens.scaled_add(amplitude, &scratch.embedding);
+        self.place(grid, &mut scratch.position);
+        if scratch.reduced.dim() != (count, self.dims()) {
+            scratch.reduced = Array2::zeros((count, self.dims()));
         }
-        self.parts.pca.transform_into(scratch.tokens.view(), &mut scratch.reduced);
+        scratch.reduced.assign(&scratch.position.reduced);
+        self.parts.pca.add_projection(features, &mut scratch.reduced);
 
         out.grid = grid;
         out.neighbors.resize(count * neighbors, Neighbor::NONE);
@@ -292,21 +295,28 @@ impl Bank {
         if out.values.dim() != (neighbors, count, channels) {
             out.values = Array3::zeros((neighbors, count, channels));
         }
-        let tokens = &scratch.tokens;
-        let found = &out.neighbors;
+        out.norms.resize(count, 0.0);
+        let features = features.as_standard_layout();
         for (rank, mut values) in out.values.axis_iter_mut(Axis(0)).enumerate() {
-            values.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(token, mut value)| {
-                let best = &found[token * neighbors..][..=rank];
-                let Some(neighbor) = best.iter().rev().find(|n| n.is_some()) else { return };
-                let good = self.parts.tokens.row(neighbor.index as usize);
-                ndarray::Zip::from(&mut value)
-                    .and(good)
-                    .and(tokens.row(token))
-                    .for_each(|v, good, token| *v = good.to_f32() - token);
+            let rows = values.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter();
+            let rows = rows.zip(features.axis_chunks_iter(Axis(0), ROWS));
+            let rows = rows.zip(scratch.position.embedding.axis_chunks_iter(Axis(0), ROWS));
+            let found = out.neighbors.par_chunks(ROWS * neighbors);
+            let norms = out.norms.par_chunks_mut(ROWS);
+            rows.zip(found).zip(norms).for_each(|((((mut values, features), positions), found), norms)| {
+                let rows = values.rows_mut().into_iter().zip(features.rows()).zip(positions.rows());
+                for ((((mut value, feature), position), best), norm) in
+                    rows.zip(found.chunks_exact(neighbors)).zip(norms)
+                {
+                    let Some(neighbor) = best[..=rank].iter().rev().find(|n| n.is_some()) else { continue };
+                    let good = self.parts.tokens.row(neighbor.index as usize);
+                    let squares = subtract(&mut value, good, feature, position);
+                    if rank == 0 {
+                        *norm = squares.sqrt();
+                    }
+                }
             });
         }
-        out.norms.clear();
-        out.norms.extend(out.values.index_axis(Axis(0), 0).rows().into_iter().map(|r| r.dot(&r).sqrt()));
         // Distances that overflow find no neighbor, and nothing left over would pass for nothing wrong.
         if out.neighbors.iter().step_by(neighbors).any(|n| !n.is_some()) {
             return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large to measure"));
@@ -315,22 +325,64 @@ impl Bank {
     }
 }
 
-impl Scratch {
-    fn prepare(&mut self, count: usize, channels: usize, dims: usize) {
-        if self.tokens.dim() != (count, channels) {
-            self.tokens = Array2::zeros((count, channels));
-        }
-        if self.reduced.dim() != (count, dims) {
-            self.reduced = Array2::zeros((count, dims));
-        }
+impl Bank {
+    /// The images that are searched, ascending.
+    fn retrieve(
+        &self,
+        early: ArrayView2<f32>,
+        grid: Grid,
+        eligible: impl Fn(usize) -> bool + Sync,
+        scratch: &mut retrieval::Scratch,
+        images: &mut Vec<usize>,
+    ) {
+        let descriptor = retrieval::descriptor(early, grid, &self.parts.retrieval_pca);
+        let (descriptors, k) = (self.parts.descriptors.view(), self.parts.parameters.images);
+        retrieval::most_similar(descriptor.view(), descriptors, k, eligible, scratch, images);
     }
 
-    fn embed(&mut self, grid: Grid, channels: usize) {
-        if self.embedding_grid != grid || self.embedding.ncols() != channels {
-            self.embedding = position::embedding(grid, channels);
-            self.embedding_grid = grid;
+    /// Computes what position adds, when it was another grid last.
+    fn place(&self, grid: Grid, position: &mut Position) {
+        let shape = (grid.0 * grid.1, self.channels());
+        if position.grid == grid && position.embedding.dim() == shape {
+            return;
+        }
+        position.embedding = match self.parts.parameters.matching {
+            Matching::Soft { weight } => {
+                position::embedding(grid, shape.1) * (weight * self.parts.feature_scale)
+            }
+            Matching::Window { .. } => Array2::zeros(shape),
+        };
+        position.reduced = self.parts.pca.transform(position.embedding.view());
+        position.grid = grid;
+    }
+}
+
+/// A good token minus a placed one; returns the squared norm of the difference.
+fn subtract(
+    value: &mut ArrayViewMut1<f32>,
+    good: ArrayView1<f16>,
+    feature: ArrayView1<f32>,
+    position: ArrayView1<f32>,
+) -> f32 {
+    const WIDE: usize = 16;
+    let slices = (value.as_slice_mut(), good.as_slice(), feature.as_slice(), position.as_slice());
+    let (Some(value), Some(good), Some(feature), Some(position)) = slices else { return f32::NAN };
+    good.convert_to_f32_slice(value);
+    let mut squares = [0.0; WIDE];
+    let (values, rest) = value.as_chunks_mut::<WIDE>();
+    let (features, feature_rest) = feature.as_chunks::<WIDE>();
+    let (positions, position_rest) = position.as_chunks::<WIDE>();
+    for ((value, feature), position) in values.iter_mut().zip(features).zip(positions) {
+        for i in 0..WIDE {
+            value[i] -= feature[i] + position[i];
+            squares[i] += value[i] * value[i];
         }
     }
+    for (i, value) in rest.iter_mut().enumerate() {
+        *value -= feature_rest[i] + position_rest[i];
+        squares[i] += *value * *value;
+    }
+    squares.iter().sum()
 }
 
 /// Half-precision rows as `f32`, in chunks, through PCA.

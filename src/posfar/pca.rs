@@ -1,7 +1,7 @@
 //! Principal component analysis.
 
 use nalgebra::{DMatrix, SymmetricEigen};
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::check_finite;
@@ -120,31 +120,20 @@ impl Pca {
     /// If `rows` has another number of channels than the rows it was fitted on.
     pub fn transform(&self, rows: ArrayView2<f32>) -> Array2<f32> {
         let mut out = Array2::zeros((rows.nrows(), self.dims()));
-        self.transform_into(rows, &mut out);
+        out -= &self.mean.dot(&self.components);
+        self.add_projection(rows, &mut out);
         out
     }
 
-    /// As [`Pca::transform`], into an array of the right shape.
+    /// Adds rows times components, without the mean, to an array of the right shape.
     ///
     /// # Panics
     /// If a shape is wrong.
-    pub fn transform_into(&self, rows: ArrayView2<f32>, out: &mut Array2<f32>) {
+    pub(super) fn add_projection(&self, rows: ArrayView2<f32>, out: &mut Array2<f32>) {
         assert_eq!(out.dim(), (rows.nrows(), self.dims()), "one row and one column per component");
-        let offset = self.mean.dot(&self.components);
-        out.axis_chunks_iter_mut(Axis(0), CHUNK / 16)
-            .into_par_iter()
-            .zip(rows.axis_chunks_iter(Axis(0), CHUNK / 16))
-            .for_each(|(mut target, chunk)| {
-                for mut row in target.rows_mut() {
-                    row.assign(&offset);
-                }
-                ndarray::linalg::general_mat_mul(
-                    1.0,
-                    &chunk,
-                    &self.components,
-                    -1.0,
-                    &mut target.slice_mut(s![.., ..]),
-                );
-            });
+        let chunks = out.axis_chunks_iter_mut(Axis(0), CHUNK / 16).into_par_iter();
+        chunks.zip(rows.axis_chunks_iter(Axis(0), CHUNK / 16)).for_each(|(mut target, chunk)| {
+            ndarray::linalg::general_mat_mul(1.0, &chunk, &self.components, 1.0, &mut target);
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! Which good images are most like this one (the "fast" in PosFAR).
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
+use rayon::prelude::*;
 
 use super::Grid;
 use super::pca::Pca;
@@ -47,13 +48,39 @@ pub fn descriptor(early: ArrayView2<f32>, grid: Grid, pca: &Pca) -> Array2<f32> 
 pub fn distance(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
     let mut windows = [0.0f32; WINDOWS];
     let windows = &mut windows[..a.nrows()];
-    for ((window, x), y) in windows.iter_mut().zip(a.rows()).zip(b.rows()) {
-        *window = x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
+    let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
+    for ((window, a), b) in windows.iter_mut().zip(a.rows()).zip(b.rows()) {
+        *window = squared_distance(a.to_slice().unwrap_or_default(), b.to_slice().unwrap_or_default());
     }
-    windows.sort_unstable_by(f32::total_cmp);
     let kept = ((windows.len() as f32 * TRIM).ceil() as usize).max(1).min(windows.len());
-    windows[..kept].iter().sum::<f32>() / kept as f32
+    if kept < windows.len() {
+        windows.select_nth_unstable_by(kept - 1, f32::total_cmp);
+    }
+    windows[..kept].iter().map(|w| w.sqrt()).sum::<f32>() / kept as f32
 }
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 8];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..8 {
+            sums[i] += (a[i] - b[i]) * (a[i] - b[i]);
+        }
+    }
+    for (i, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+        sums[i] += (a - b) * (a - b);
+    }
+    sums.iter().sum()
+}
+
+/// Memory that is kept from image to image.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    distances: Vec<(f32, usize)>,
+}
+
+/// Images whose distances one thread computes in a row.
+const IMAGES: usize = 32;
 
 /// The `k` images nearest to `query`, in ascending order of their index.
 ///
@@ -63,21 +90,23 @@ pub fn most_similar(
     query: ArrayView2<f32>,
     descriptors: ArrayView3<f32>,
     k: usize,
-    eligible: impl Fn(usize) -> bool,
-) -> Vec<usize> {
-    let mut images: Vec<(f32, usize)> = descriptors
-        .axis_iter(Axis(0))
-        .enumerate()
-        .filter(|(i, _)| eligible(*i))
-        .map(|(i, d)| (distance(query, d), i))
-        .collect();
+    eligible: impl Fn(usize) -> bool + Sync,
+    scratch: &mut Scratch,
+    chosen: &mut Vec<usize>,
+) {
+    let images = &mut scratch.distances;
+    images.clear();
+    images.extend((0..descriptors.len_of(Axis(0))).filter(|i| eligible(*i)).map(|i| (0.0, i)));
+    images.par_iter_mut().with_min_len(IMAGES).for_each(|(far, image)| {
+        *far = distance(query, descriptors.index_axis(Axis(0), *image));
+    });
     if k < images.len() {
         images.select_nth_unstable_by(k, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         images.truncate(k);
     }
-    let mut chosen: Vec<usize> = images.into_iter().map(|(_, i)| i).collect();
+    chosen.clear();
+    chosen.extend(images.iter().map(|(_, image)| image));
     chosen.sort_unstable();
-    chosen
 }
 
 /// Stacks descriptors of equal shape into `[images, WINDOWS, components]`.

@@ -1,7 +1,7 @@
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
 use weakrest::posfar::pca::{Keep, Pca};
-use weakrest::posfar::retrieval::{WINDOWS, descriptor, distance, most_similar};
+use weakrest::posfar::retrieval::{Scratch, WINDOWS, descriptor, distance, most_similar};
 
 use crate::support::{Draw, project, trimmed_mean, wide, window_means};
 
@@ -49,7 +49,9 @@ proptest! {
         order.sort_by(|&a, &b| far[chosen[a]].total_cmp(&far[chosen[b]]).then(a.cmp(&b)));
         order.truncate(k);
         order.sort_unstable();
-        prop_assert_eq!(most_similar(query.view(), all.view(), k, eligible), order);
+        let mut chosen = vec![77];
+        most_similar(query.view(), all.view(), k, eligible, &mut Scratch::default(), &mut chosen);
+        prop_assert_eq!(chosen, order);
     }
 }
 
