@@ -185,7 +185,10 @@ pub fn enroll(
     let total = survey.usable.len();
     let Some((used, skipped)) = pictures::read(&survey, &geometry, settings, |content| {
         stage.run(content, &mut features).map_err(|e| e.within(name))?;
-        store.push(features.tokens.view(), features.placement.grid).map_err(|e| e.within(name))?;
+        store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e.kind() {
+            ErrorKind::Io | ErrorKind::StorageFull => e,
+            _ => e.within(name),
+        })?;
         placements.push(features.placement);
         Ok(progress(Step::Features, store.len(), total))
     })?
