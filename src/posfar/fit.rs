@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// Memory that a store takes when nothing else is said: 1,900 images of 32 × 32 tokens with 280 channels.
+/// Memory that a store takes when nothing else is said: 2,900 images of 32 × 32 tokens with 176 channels.
 const MEMORY: usize = 1 << 30;
 /// Images handled between two reports of progress, which are also chances to stop.
 const IMAGES: usize = 16;
