@@ -13,7 +13,7 @@ ARGS ?=
 SECONDS ?= 20
 MINUTES ?= 1
 
-.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench soak clean
+.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench bench-coreset soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -23,6 +23,7 @@ help:
 	@echo "make build             the release binary: $(BINARY)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
 	@echo "make bench             what the pipeline adds to its stages"
+	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
 	@echo "make soak MINUTES=10   a line at full rate for a while (after make demo)"
 	@echo "make licenses          check the dependencies' licenses"
 	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
@@ -86,6 +87,13 @@ tables: build $(VENV)/installed
 
 bench: $(RUNTIME)
 	$(CARGO) bench --locked --bench pipeline
+
+# Another program's loop on the same tokens. Its class needs none of the packages that it says it depends on but these.
+bench-coreset: $(RUNTIME) $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target target/rivals-coreset \
+		anomalib==2.7.0 cloudpickle==3.1.2 joblib==1.6.0 narwhals scikit-learn==1.9.1 scipy==1.17.1 threadpoolctl tqdm
+	ORT_DYLIB_PATH=$(RUNTIME) $(CARGO) bench --locked --bench coreset -- $(WEAKREST_DATA)/mvtec_ad/bottle/train/good
+	PYTHONPATH=target/rivals-coreset $(VENV)/bin/python tools/bench_coreset.py
 
 # After `make demo`.
 soak: $(RUNTIME)

@@ -2,9 +2,14 @@
 
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::emulate_default_handler;
 use weakrest::enroll::{Enrollment, Settings, enroll, find_pictures, promise};
 use weakrest::package::{Backbone, check_target};
 use weakrest::posfar::{CoresetScope, Matching};
@@ -166,11 +171,16 @@ impl Enroll {
         });
         let settings = self.settings.settings(product);
         let backbone = self.settings.backbone()?;
+        let signal = signals()?;
         let mut bar = EnrollBar::new();
         let done = enroll(&pictures, &backbone, &settings, &self.runtime.options(), &mut |step, n, of| {
-            bar.show(step, n, of)
+            bar.show(step, n, of) && signal.load(Ordering::Relaxed) == 0
         })?;
         bar.finish();
+        if done.is_none() {
+            // Shells tell by it that the rest of a script is not wanted either.
+            let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
+        }
         let mut done = done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))?;
         done.package.write(&self.output, self.overwrite)?;
         for picture in &done.skipped {
@@ -183,6 +193,19 @@ impl Enroll {
         }
         Ok(Outcome::Pass)
     }
+}
+
+/// Tells of Ctrl-C and the like by the signal's number, otherwise 0, so that work ends in good order: a process that ends
+/// while it writes a package leaves a part of it behind. The second signal ends the process at once.
+fn signals() -> Result<Arc<AtomicUsize>> {
+    let (number, second) = (Arc::default(), Arc::default());
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&second))
+            .and_then(|_| flag::register(signal, Arc::clone(&second)))
+            .and_then(|_| flag::register_usize(signal, Arc::clone(&number), signal as usize))
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e))?;
+    }
+    Ok(number)
 }
 
 fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {

@@ -19,6 +19,10 @@ use crate::package::{
 };
 use crate::posfar::{self, CoresetScope, Matching, Parameters, TokenStore};
 
+/// Pictures that are scored without themselves at most, as far as the false-reject rate needs no more: each is compared
+/// with every picture, so that scoring all of many would take longer than everything else.
+const SCORED: usize = 2_000;
+
 /// How to enroll. The defaults are those that the tables in the documentation led to.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -123,7 +127,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(Step, usize, usize) -> bool;
 pub struct Enrollment {
     /// The package, not yet written.
     pub package: Package,
-    /// Leave-one-out score of each enrolled picture, in their order.
+    /// Leave-one-out scores of the enrolled pictures in their order: of all, or of a sample spread evenly
+    /// when there are more than 2,000.
     pub scores: Vec<(PathBuf, f32)>,
     /// Pictures that were left out.
     pub skipped: Vec<BadPicture>,
@@ -180,7 +185,10 @@ pub fn enroll(
     let total = survey.usable.len();
     let Some((used, skipped)) = pictures::read(&survey, &geometry, settings, |content| {
         stage.run(content, &mut features).map_err(|e| e.within(name))?;
-        store.push(features.tokens.view(), features.placement.grid).map_err(|e| e.within(name))?;
+        store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e.kind() {
+            ErrorKind::Io | ErrorKind::StorageFull => e,
+            _ => e.within(name),
+        })?;
         placements.push(features.placement);
         Ok(progress(Step::Features, store.len(), total))
     })?
@@ -195,12 +203,14 @@ pub fn enroll(
     let mut residual_stage = ResidualStage::new(std::sync::Arc::new(bank));
     let mut classify = ClassifyStage::new(map, f32::MAX);
     let (mut residuals, mut anomalies) = (FrameResiduals::default(), AnomalyMap::default());
-    let mut scores = Vec::with_capacity(used.len());
-    for (image, path) in used.iter().enumerate() {
-        let Some((tokens, _)) = store.features(image) else { break };
+    let mut scores = Vec::new();
+    let needed = (1.0 / settings.false_reject_rate).ceil();
+    let scored = used.len().min(SCORED.max(needed as usize));
+    for image in (0..scored).map(|i| i * used.len() / scored) {
+        let (tokens, _) = store.features(image)?;
         residual_stage.run_without(tokens.view(), placements[image], Some(image), &mut residuals)?;
-        scores.push((path.clone(), classify.score(&residuals, &mut anomalies)?));
-        if !progress(Step::Scores, scores.len(), used.len()) {
+        scores.push((used[image].clone(), classify.score(&residuals, &mut anomalies)?));
+        if !progress(Step::Scores, scores.len(), scored) {
             return Ok(None);
         }
     }

@@ -1,5 +1,10 @@
 //! From good images' features to a bank.
 
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
@@ -13,26 +18,67 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
+/// Memory that a store takes when nothing else is said: 2,900 images of 32 × 32 tokens with 176 channels.
+const MEMORY: usize = 1 << 30;
+/// Images handled between two reports of progress, which are also chances to stop.
+const IMAGES: usize = 16;
+/// Tokens that a coreset of the whole bank is taken of at a time: with more, it is an approximation
+/// ([`coreset::k_center_in_groups`]).
+const GROUP: usize = 1 << 20;
+/// Tokens that the bank's PCA is fitted on at most, evenly spread: so many tell the directions as well as more do.
+const PCA_TOKENS: usize = 1 << 18;
+
 /// Features of the good images, in half precision: what a bank is fitted on and leave-one-out goes over.
-#[derive(Debug, Default)]
+///
+/// Images that the memory does not hold lie in a temporary file, which has no name and is gone with the process.
+#[derive(Debug)]
 pub struct TokenStore {
-    images: Vec<(Grid, Array2<f16>)>,
+    images: Vec<(Grid, Tokens)>,
+    memory: usize,
+    file: Option<(Arc<File>, u64)>,
     channels: usize,
     tokens: usize,
     sum: Array1<f64>,
     squares: Array1<f64>,
 }
 
+#[derive(Debug)]
+enum Tokens {
+    Memory(Array2<f16>),
+    /// Where they begin in the file.
+    File(Arc<File>, u64),
+}
+
 /// What [`fit`] is doing. Stops it by answering `false`.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> bool;
 
+impl Default for TokenStore {
+    fn default() -> Self {
+        Self::with_memory(MEMORY)
+    }
+}
+
 impl TokenStore {
+    /// A store that takes at most so many bytes of memory, or one image, for features. The rest is in a file in the
+    /// system's folder for temporary files (`TMPDIR`).
+    pub fn with_memory(bytes: usize) -> Self {
+        TokenStore {
+            images: Vec::new(),
+            memory: bytes,
+            file: None,
+            channels: 0,
+            tokens: 0,
+            sum: Array1::default(0),
+            squares: Array1::default(0),
+        }
+    }
+
     /// Adds an image's features `[rows × cols, channels]` (no position added). The order of images decides their
     /// numbers.
     ///
     /// # Errors
     /// [`ErrorKind::NotFinite`] when a value is NaN, infinite or too large for half precision; [`ErrorKind::Model`]
-    /// when the shape does not fit.
+    /// when the shape does not fit; [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when the temporary file fails.
     pub fn push(&mut self, features: ArrayView2<f32>, grid: Grid) -> Result<()> {
         let (count, channels) = features.dim();
         if count == 0 || channels == 0 || count != grid.0 * grid.1 {
@@ -64,6 +110,7 @@ impl TokenStore {
                 "the image's features are too large for half precision",
             ));
         }
+        let narrow = self.keep(narrow)?;
         if self.images.is_empty() {
             self.channels = channels;
             self.sum = Array1::zeros(channels);
@@ -96,9 +143,53 @@ impl TokenStore {
         self.tokens
     }
 
-    /// An image's features `[rows × cols, channels]` and its grid, or `None` beyond the last image.
-    pub fn features(&self, image: usize) -> Option<(Array2<f32>, Grid)> {
-        self.images.get(image).map(|(grid, tokens)| (to_f32(tokens.view()), *grid))
+    /// An image's features `[rows × cols, channels]` and its grid.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] beyond the last image; [`ErrorKind::Io`] when the temporary file cannot be read.
+    pub fn features(&self, image: usize) -> Result<(Array2<f32>, Grid)> {
+        match self.images.get(image) {
+            Some((grid, _)) => Ok((self.wide(image, self.channels)?, *grid)),
+            None => Err(Error::new(ErrorKind::Usage, format!("there is no image {image} in the store"))),
+        }
+    }
+
+    fn keep(&mut self, tokens: Array2<f16>) -> Result<Tokens> {
+        let size = tokens.len() * size_of::<f16>();
+        if let Some(rest) = self.memory.checked_sub(size) {
+            self.memory = rest;
+            return Ok(Tokens::Memory(tokens));
+        }
+        let folder = std::env::temp_dir();
+        let doing = |e| Error::io("keep the good parts' features in a temporary file in", &folder, e);
+        let (file, end) = match &mut self.file {
+            Some(file) => file,
+            none => none.insert((Arc::new(tempfile::tempfile_in(&folder).map_err(doing)?), 0)),
+        };
+        let bytes: Vec<u8> = tokens.iter().flat_map(|v| v.to_le_bytes()).collect();
+        file.write_all_at(&bytes, *end).map_err(doing)?;
+        let first = *end;
+        *end += bytes.len() as u64;
+        Ok(Tokens::File(Arc::clone(file), first))
+    }
+
+    /// The first channels of an image's features.
+    fn wide(&self, image: usize, channels: usize) -> Result<Array2<f32>> {
+        let (grid, tokens) = &self.images[image];
+        let (file, first) = match tokens {
+            Tokens::Memory(tokens) => return Ok(to_f32(tokens.slice(s![.., ..channels]))),
+            Tokens::File(file, first) => (file, *first),
+        };
+        let width = self.channels * size_of::<f16>();
+        let mut bytes = vec![0; grid.0 * grid.1 * width];
+        file.read_exact_at(&mut bytes, first).map_err(|e| {
+            let folder = std::env::temp_dir();
+            Error::io("read the good parts' features from a temporary file in", &folder, e)
+        })?;
+        let value = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
+        Ok(Array2::from_shape_fn((grid.0 * grid.1, channels), |(row, channel)| {
+            value(row * width + channel * size_of::<f16>())
+        }))
     }
 }
 
@@ -107,130 +198,133 @@ impl TokenStore {
 /// `progress` is told how many of how many tokens the coreset has kept; when it answers `false` the result is `None`.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for impossible parameters or an empty store.
+/// [`ErrorKind::Usage`] for impossible parameters or an empty store; as [`TokenStore::features`].
 pub fn fit(store: &TokenStore, parameters: &Parameters, progress: Progress) -> Result<Option<Bank>> {
     parameters.validate()?;
     if store.is_empty() {
         return Err(Error::new(ErrorKind::Usage, "a bank needs at least one good image"));
     }
+    let misfit = |e| Error::new(ErrorKind::Model, "the images' features do not fit together").with_source(e);
     let channels = store.channels;
     let feature_scale = scale_of(&store.sum, &store.squares, store.tokens as f64);
     let amplitude = match parameters.matching {
         Matching::Soft { weight } => weight * feature_scale,
         Matching::Window { .. } => 0.0,
     };
-    let placed = |image: usize| -> Array2<f32> {
-        let (grid, tokens) = &store.images[image];
-        let mut tokens = to_f32(tokens.view());
-        if amplitude > 0.0 {
-            tokens.scaled_add(amplitude, &position::embedding(*grid, channels));
+    // Nearly always every image has the first one's grid, and an embedding takes longer than reading an image.
+    let usual = store.images[0].0;
+    let usual_embedding = position::embedding(usual, channels);
+    let placed = |image: usize| -> Result<Array2<f32>> {
+        let (mut tokens, grid) = store.features(image)?;
+        if amplitude > 0.0 && grid == usual {
+            tokens.scaled_add(amplitude, &usual_embedding);
+        } else if amplitude > 0.0 {
+            tokens.scaled_add(amplitude, &position::embedding(grid, channels));
         }
-        tokens
+        Ok(tokens)
     };
-    let firsts: Vec<usize> = store
-        .images
-        .iter()
-        .scan(0, |next, (grid, _)| {
-            let first = *next;
-            *next += grid.0 * grid.1;
-            Some(first)
-        })
-        .collect();
+    let sizes: Vec<usize> = store.images.iter().map(|(grid, _)| grid.0 * grid.1).collect();
 
     let wanted = (store.tokens as f64 * f64::from(parameters.coreset_share)).ceil() as usize;
     let keep = wanted.max(parameters.coreset_floor).min(store.tokens);
     let dims = parameters.projection.min(channels);
     let projection = coreset::random_projection(channels, dims, parameters.seed);
-    let project = |image: usize| placed(image).dot(&projection);
-    let kept: Vec<usize> = match parameters.coreset {
-        _ if keep == store.tokens => (0..keep).collect(),
+    let project = |image: usize| Ok(placed(image)?.dot(&projection));
+    // Of each image, in ascending order, the cells that are kept.
+    let kept: Vec<Vec<usize>> = match parameters.coreset {
+        _ if keep == store.tokens => sizes.iter().map(|&size| (0..size).collect()).collect(),
         CoresetScope::Image => {
             let share = keep as f64 / store.tokens as f64;
-            let mut kept = Vec::with_capacity(keep);
-            // A group at a time, so that stopping does not wait for all images.
-            let images: Vec<usize> = (0..store.len()).collect();
-            for group in images.chunks(64) {
-                let chosen: Vec<Vec<usize>> = group
-                    .par_iter()
-                    .map(|&image| {
-                        let tokens = project(image);
-                        let keep = (tokens.nrows() as f64 * share).ceil() as usize;
-                        let mut chosen =
-                            coreset::greedy_k_center(tokens.view(), keep, parameters.seed, |_| true)?
-                                .unwrap_or_default();
-                        chosen.sort_unstable();
-                        Ok(chosen.into_iter().map(|token| firsts[image] + token).collect())
-                    })
-                    .collect::<Result<_>>()?;
-                kept.extend(chosen.into_iter().flatten());
-                if !progress(kept.len().min(keep), keep) {
-                    return Ok(None);
-                }
+            let thin = |image: usize| -> Result<Vec<usize>> {
+                let tokens = project(image)?;
+                let keep = (tokens.nrows() as f64 * share).ceil() as usize;
+                let chosen = coreset::greedy_k_center(tokens.view(), keep, parameters.seed, |_| true)?;
+                Ok(sorted(chosen.unwrap_or_default()))
+            };
+            let (mut kept, mut done) = (Vec::with_capacity(store.len()), 0);
+            let going_on = for_images(0..store.len(), thin, |cells| {
+                done += cells.len();
+                kept.push(cells);
+                progress(done.min(keep), keep)
+            })?;
+            if !going_on {
+                return Ok(None);
             }
             kept
         }
         CoresetScope::Bank => {
-            let mut projected = Array2::<f32>::zeros((store.tokens, dims));
-            let mut slots: Vec<_> = Vec::with_capacity(store.len());
-            let mut rest = projected.view_mut();
-            for (grid, _) in &store.images {
-                let (slot, tail) = rest.split_at(Axis(0), grid.0 * grid.1);
-                slots.push(slot);
-                rest = tail;
-            }
-            slots.into_par_iter().enumerate().for_each(|(image, mut slot)| slot.assign(&project(image)));
-            match coreset::greedy_k_center(projected.view(), keep, parameters.seed, |done| {
-                progress(done, keep)
-            })? {
-                Some(mut kept) => {
-                    kept.sort_unstable();
-                    kept
+            let groups = groups(&sizes);
+            let counts: Vec<usize> = groups.iter().map(|images| sizes[images.clone()].iter().sum()).collect();
+            let load = |group: usize, going_on: &mut dyn FnMut() -> bool| {
+                let mut rows = Vec::with_capacity(counts[group] * dims);
+                let done = for_images(groups[group].clone(), project, |part| {
+                    rows.extend(part);
+                    going_on()
+                })?;
+                if !done {
+                    return Ok(None);
                 }
-                None => return Ok(None),
-            }
+                Array2::from_shape_vec((counts[group], dims), rows).map(Some).map_err(misfit)
+            };
+            let seed = parameters.seed;
+            let chosen = coreset::k_center_in_groups(&counts, keep, seed, load, |done| progress(done, keep))?;
+            let Some(chosen) = chosen else { return Ok(None) };
+            let chosen = sorted(chosen);
+            let (mut rest, mut first) = (chosen.as_slice(), 0);
+            let cells = |&size: &usize| {
+                let (own, others) = rest.split_at(rest.partition_point(|&token| token < first + size));
+                let own = own.iter().map(|token| token - first).collect();
+                (rest, first) = (others, first + size);
+                own
+            };
+            sizes.iter().map(cells).collect()
         }
     };
-    let keep = kept.len();
+    let mut going_on = || progress(keep, keep);
+    let count: usize = kept.iter().map(Vec::len).sum();
 
-    let mut tokens = Array2::from_elem((keep, channels), f16::ZERO);
-    let mut places = Vec::with_capacity(keep);
-    for (image, &first) in firsts.iter().enumerate() {
-        let (grid, _) = store.images[image];
-        let start = places.len();
-        let end = kept.partition_point(|&t| t < first + grid.0 * grid.1);
-        if start == end {
-            continue;
-        }
-        let source = placed(image);
-        for (&token, mut target) in
-            kept[start..end].iter().zip(tokens.slice_mut(s![start..end, ..]).rows_mut())
-        {
-            let cell = token - first;
-            target.zip_mut_with(&source.row(cell), |t, &f| *t = f16::from_f32(f));
-            places.push(TokenPlace {
-                image: image as u32,
-                row: (cell / grid.1) as u16,
-                col: (cell % grid.1) as u16,
-            });
-        }
+    let mut tokens = Vec::with_capacity(count * channels);
+    let mut places = Vec::with_capacity(count);
+    let narrow = |image: usize| -> Result<(usize, Vec<f16>)> {
+        let rows = if kept[image].is_empty() { Array2::zeros((0, channels)) } else { placed(image)? };
+        Ok((image, kept[image].iter().flat_map(|&cell| rows.row(cell)).map(|&v| f16::from_f32(v)).collect()))
+    };
+    let done = for_images(0..store.len(), narrow, |(image, rows)| {
+        let columns = store.images[image].0.1;
+        tokens.extend(rows);
+        places.extend(kept[image].iter().map(|cell| TokenPlace {
+            image: image as u32,
+            row: (cell / columns) as u16,
+            col: (cell % columns) as u16,
+        }));
+        going_on()
+    })?;
+    if !done {
+        return Ok(None);
     }
+    let tokens = Array2::from_shape_vec((count, channels), tokens).map_err(misfit)?;
 
-    let pca = Pca::fit(to_f32(tokens.view()).view(), Keep::Variance(parameters.variance))?;
+    let sample = tokens.slice(s![..;count.div_ceil(PCA_TOKENS), ..]);
+    let pca = Pca::fit(to_f32(sample).view(), Keep::Variance(parameters.variance))?;
     let early_channels = parameters.retrieval_channels.min(channels);
-    let early = |image: usize| to_f32(store.images[image].1.slice(s![.., ..early_channels]));
+    let early = |image: usize| store.wide(image, early_channels);
     // A few hundred images describe an early feature map's main directions as well as all of them.
     let step = store.len().div_ceil(256);
-    let sample: Vec<Array2<f32>> = (0..store.len()).step_by(step).map(early).collect();
+    let sample: Vec<Array2<f32>> = (0..store.len()).step_by(step).map(early).collect::<Result<_>>()?;
     let views: Vec<ArrayView2<f32>> = sample.iter().map(|features| features.view()).collect();
-    let sample = ndarray::concatenate(Axis(0), &views).map_err(|e| {
-        Error::new(ErrorKind::Model, "the images' features do not fit together").with_source(e)
-    })?;
+    let sample = ndarray::concatenate(Axis(0), &views).map_err(misfit)?;
     let retrieval_pca = Pca::fit(sample.view(), Keep::Components(parameters.retrieval_components))?;
     drop(sample);
-    let descriptors: Vec<Array2<f32>> = (0..store.len())
-        .into_par_iter()
-        .map(|image| retrieval::descriptor(early(image).view(), store.images[image].0, &retrieval_pca))
-        .collect();
+    let mut descriptors = Vec::with_capacity(store.len());
+    let describe =
+        |image: usize| Ok(retrieval::descriptor(early(image)?.view(), store.images[image].0, &retrieval_pca));
+    let done = for_images(0..store.len(), describe, |descriptor| {
+        descriptors.push(descriptor);
+        going_on()
+    })?;
+    if !done {
+        return Ok(None);
+    }
     let descriptors = retrieval::stack(&descriptors, retrieval_pca.dims());
 
     Bank::from_parts(BankParts {
@@ -243,4 +337,45 @@ pub fn fit(store: &TokenStore, parameters: &Parameters, progress: Progress) -> R
         descriptors,
     })
     .map(Some)
+}
+
+/// Does something with each image, some of them side by side, and hands the results on in order, until `take` answers
+/// `false`. Whether it never did.
+fn for_images<T: Send>(
+    images: Range<usize>,
+    work: impl Fn(usize) -> Result<T> + Sync,
+    mut take: impl FnMut(T) -> bool,
+) -> Result<bool> {
+    for first in images.clone().step_by(IMAGES) {
+        let some = first..(first + IMAGES).min(images.end);
+        let done: Vec<T> = some.into_par_iter().map(&work).collect::<Result<_>>()?;
+        for one in done {
+            if !take(one) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Successive images of at most [`GROUP`] tokens together, or a single larger one.
+fn groups(sizes: &[usize]) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (image, size) in sizes.iter().enumerate() {
+        tokens += size;
+        match groups.last_mut() {
+            Some(group) if tokens <= GROUP => group.end = image + 1,
+            _ => {
+                groups.push(image..image + 1);
+                tokens = *size;
+            }
+        }
+    }
+    groups
+}
+
+fn sorted(mut numbers: Vec<usize>) -> Vec<usize> {
+    numbers.sort_unstable();
+    numbers
 }

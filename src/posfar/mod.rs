@@ -53,7 +53,8 @@ pub enum CoresetScope {
     /// that searching K images costs no accuracy; and it takes time and memory in proportion to the images.
     Image,
     /// Of all images' tokens together, as in PatchCore. A token stands for similar ones of *other* images, which are
-    /// not searched when those are not retrieved: meant for searching all images.
+    /// not searched when those are not retrieved: meant for searching all images. Of more than a million tokens an
+    /// approximation ([`coreset::k_center_in_groups`]).
     Bank,
 }
 

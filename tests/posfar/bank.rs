@@ -307,6 +307,29 @@ fn the_kept_tokens_are_the_coreset() {
     assert_eq!(parts.places, kept.iter().map(|&t| places[t]).collect::<Vec<_>>());
 }
 
+/// Images that the memory has no room for come back from a file as they were.
+#[test]
+fn a_store_of_any_memory_gives_the_same_bank() {
+    let images = images(6);
+    let size = |image: usize| images[image].0.len() * 2;
+    for coreset in [CoresetScope::Bank, CoresetScope::Image] {
+        let parameters = Parameters { coreset, ..parameters() };
+        let whole = store(&images);
+        let expected = bank(&whole, &parameters);
+        for memory in [0, size(0), size(0) + size(1) + size(2) + 1, usize::MAX] {
+            let mut small = TokenStore::with_memory(memory);
+            for (features, grid) in &images {
+                small.push(features.view(), *grid).unwrap();
+            }
+            for image in 0..images.len() {
+                assert_eq!(small.features(image).unwrap(), whole.features(image).unwrap());
+            }
+            assert_eq!(bank(&small, &parameters).parts(), expected.parts(), "{memory} bytes");
+        }
+        assert_eq!(whole.features(images.len()).unwrap_err().kind(), ErrorKind::Usage);
+    }
+}
+
 /// With the coreset taken of each image, every image keeps its own share, chosen among its own tokens alone.
 #[test]
 fn each_image_keeps_a_coreset_of_its_own() {

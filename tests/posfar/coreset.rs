@@ -1,7 +1,7 @@
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use proptest::prelude::*;
 use weakrest::ErrorKind;
-use weakrest::posfar::coreset::{greedy_k_center, random_projection};
+use weakrest::posfar::coreset::{greedy_k_center, k_center_in_groups, random_projection};
 
 use crate::support::{Draw, squared_distance, wide, with_threads};
 
@@ -54,7 +54,7 @@ proptest! {
 }
 
 #[test]
-fn the_choice_is_the_textbooks_over_more_blocks_than_are_handled_side_by_side() {
+fn the_choice_is_the_textbooks_in_a_tree_of_many_balls() {
     for (count, dims, span, keep) in [(2048, 3, 6, 30), (2305, 2, 1, 12), (2600, 4, 9, 40)] {
         let rows = Draw::new(count as u64).integers(count, dims, span);
         let kept = choose(&rows, keep, 7);
@@ -62,7 +62,6 @@ fn the_choice_is_the_textbooks_over_more_blocks_than_are_handled_side_by_side() 
     }
 }
 
-/// More kept tokens than are multiplied at a time.
 #[test]
 fn the_choice_is_the_textbooks_when_much_is_kept() {
     let rows = Draw::new(3).integers(300, 3, 3);
@@ -79,6 +78,109 @@ fn no_token_is_left_farther_away_than_by_the_book() {
         let kept = choose(&rows, keep, seed);
         let book = by_the_book(rows.view(), keep, kept[0]);
         assert!(radius(&rows, &kept) <= radius(&rows, &book) * 1.0001, "seed {seed}");
+    }
+}
+
+/// As tokens of pictures are: many alike, some strange, in more dimensions than are summed side by side and a few more.
+#[test]
+fn no_token_is_left_farther_away_than_by_the_book_in_many_dimensions() {
+    for (seed, dims) in [(1, 16), (2, 19), (3, 64)] {
+        let mut draw = Draw::new(seed);
+        let centers = draw.reals(12, dims) * 20.0;
+        let rows = Array2::from_shape_fn((1500, dims), |(token, dim)| {
+            // Widths from nothing to a tenth of the space.
+            let cluster = (token * token) % 12;
+            centers[[cluster, dim]] + draw.real() * (cluster % 4) as f32
+        });
+        let kept = choose(&rows, 150, seed);
+        let book = by_the_book(rows.view(), 150, kept[0]);
+        let (own, best) = (radius(&rows, &kept), radius(&rows, &book));
+        assert!(own <= best * 1.001, "{dims} dimensions: {own} instead of {best}");
+    }
+}
+
+/// Rows cut into groups, and the choice among them.
+fn in_groups(rows: &Array2<f32>, sizes: &[usize], keep: usize) -> Vec<usize> {
+    let load = |group: usize, going_on: &mut dyn FnMut() -> bool| {
+        let first: usize = sizes[..group].iter().sum();
+        Ok(going_on().then(|| rows.slice(s![first..first + sizes[group], ..]).to_owned()))
+    };
+    k_center_in_groups(sizes, keep, 3, load, |_| true).unwrap().unwrap()
+}
+
+#[test]
+fn one_group_is_thinned_as_without_groups() {
+    let rows = Draw::new(21).reals(700, 5);
+    assert_eq!(in_groups(&rows, &[700], 90), choose(&rows, 90, 3));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// The bound of composable coresets.
+    #[test]
+    fn groups_leave_no_token_farther_than_both_rounds_radii_together(
+        sizes in prop::collection::vec(1usize..160, 2..6), dims in 1usize..6, share in 0.01f64..1.0, seed: u64,
+    ) {
+        let count: usize = sizes.iter().sum();
+        let rows = Draw::new(seed).reals(count, dims);
+        let keep = ((count as f64 * share) as usize).max(1);
+        let kept = in_groups(&rows, &sizes, keep);
+        let mut different = kept.clone();
+        different.sort_unstable();
+        different.dedup();
+        prop_assert_eq!(different.len(), keep);
+        prop_assert!(different.iter().all(|&i| i < count));
+
+        let (mut union, mut first, mut widest) = (Vec::new(), 0, 0.0f64);
+        for &size in &sizes {
+            let group = rows.slice(s![first..first + size, ..]).to_owned();
+            let quota = ((size as f64 * 2.0 * keep as f64 / count as f64).ceil() as usize).min(size);
+            let chosen = choose(&group, quota, 3);
+            widest = widest.max(radius(&group, &chosen));
+            union.extend(chosen.into_iter().map(|i| first + i));
+            first += size;
+        }
+        prop_assert!(kept.iter().all(|k| union.contains(k)));
+        let places: Vec<usize> =
+            kept.iter().filter_map(|k| union.iter().position(|u| u == k)).collect();
+        let second = radius(&rows.select(Axis(0), &union), &places);
+        prop_assert!(radius(&rows, &kept) <= (widest + second) * 1.0001);
+    }
+}
+
+#[test]
+fn groups_tell_their_progress_and_can_be_stopped_anywhere() {
+    let rows = Draw::new(22).reals(4000, 3);
+    let sizes = [1500, 1500, 1000];
+    let run = |stop_after: usize| {
+        let (told, load) =
+            (std::cell::RefCell::new(Vec::new()), |group: usize, going_on: &mut dyn FnMut() -> bool| {
+                let first: usize = sizes[..group].iter().sum();
+                Ok(going_on().then(|| rows.slice(s![first..first + sizes[group], ..]).to_owned()))
+            });
+        let done = k_center_in_groups(&sizes, 1200, 0, load, |n| {
+            told.borrow_mut().push(n);
+            told.borrow().len() < stop_after
+        });
+        (done.unwrap(), told.into_inner())
+    };
+    let (all, told) = run(usize::MAX);
+    assert_eq!(all.unwrap().len(), 1200);
+    assert!(told.len() > 10 && told.is_sorted() && told.iter().all(|&n| n <= 1200), "{told:?}");
+    for stop in 1..=told.len() {
+        let (stopped, told) = run(stop);
+        assert_eq!((stopped, told.len()), (None, stop));
+    }
+}
+
+#[test]
+fn groups_of_another_size_than_was_said_are_refused() {
+    for keep in [2, 12] {
+        let load = |_: usize, _: &mut dyn FnMut() -> bool| Ok(Some(Array2::zeros((5, 2))));
+        assert_eq!(
+            k_center_in_groups(&[5, 6], keep, 0, load, |_| true).unwrap_err().kind(),
+            ErrorKind::Usage
+        );
     }
 }
 
