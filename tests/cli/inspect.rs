@@ -25,6 +25,17 @@ fn unseen(folder: &Folder) -> std::path::PathBuf {
     folder.path("unseen")
 }
 
+/// Released ONNX Runtimes log their use in the home directory, for their maker, unless they are told not to.
+#[test]
+fn nothing_is_left_in_the_home_directory() {
+    let (folder, home) = (Folder::new(), tempfile::TempDir::new().unwrap());
+    let mut command = Command::new(PROGRAM);
+    command.arg("inspect").arg(ready_package()).arg(unseen(&folder));
+    command.env("HOME", home.path()).env_remove("XDG_CACHE_HOME").env_remove("ORT_DISABLE_TELEMETRY");
+    Ran::of(&mut command).exits(1);
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn good_parts_pass_and_dented_ones_are_rejected() {
     let folder = Folder::new();
