@@ -13,7 +13,7 @@ ARGS ?=
 SECONDS ?= 20
 MINUTES ?= 1
 
-.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench bench-coreset soak clean
+.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench bench-coreset bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -23,6 +23,7 @@ help:
 	@echo "make build             the release binary: $(BINARY)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
 	@echo "make bench             what the pipeline adds to its stages"
+	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
 	@echo "make soak MINUTES=10   a line at full rate for a while (after make demo)"
 	@echo "make licenses          check the dependencies' licenses"
@@ -87,6 +88,15 @@ tables: build $(VENV)/installed
 
 bench: $(RUNTIME)
 	$(CARGO) bench --locked --bench pipeline
+
+# Two products at two sizes, each searched among 32 and 64 similar pictures.
+SEARCHES := target/search
+bench-search: build
+	@tools/dump-searches.sh $(BINARY) $(WEAKREST_DATA) $(SEARCHES)
+	$(PYTHON) -m venv $(SEARCHES)/venv
+	$(SEARCHES)/venv/bin/pip install --quiet --disable-pip-version-check faiss-cpu==1.15.1 numpy==2.4.6 safetensors \
+		threadpoolctl usearch torch
+	ORT_DYLIB_PATH=$(RUNTIME) $(SEARCHES)/venv/bin/python tools/bench_search.py
 
 # Another program's loop on the same tokens. Its class needs none of the packages that it says it depends on but these.
 bench-coreset: $(RUNTIME) $(VENV)/installed

@@ -1,11 +1,13 @@
 //! `weakrest bench`
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use weakrest::enroll::find_pictures;
-use weakrest::evaluate::{Percentiles, StagePercentiles};
-use weakrest::{Frame, Package, Result};
+use weakrest::evaluate::{Percentiles, SearchDump, StagePercentiles};
+use weakrest::inspector::{Features, FrameResiduals};
+use weakrest::{Frame, Inspector, Package, Result};
 
 use super::{Outcome, RuntimeArguments, inspector};
 
@@ -25,6 +27,12 @@ pub struct Bench {
     #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true,
         value_parser = clap::value_parser!(u32).range(..=MOST_FRAMES))]
     warmup: u32,
+    /// Compare each picture with so many similar good ones, instead of as many as the package says
+    #[arg(short = 'k', long, value_name = "K")]
+    similar: Option<NonZeroUsize>,
+    /// Write what the nearest-neighbor search of each picture works on to a safetensors file, and time nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["frames", "warmup", "json"])]
+    dump: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -42,11 +50,22 @@ impl Bench {
         let mut pictures = find_pictures(&self.images)?;
         pictures.truncate(IN_MEMORY);
         let frames: Vec<Frame> = pictures.iter().map(Frame::open).collect::<Result<_>>()?;
-        let package = Package::open(&self.package)?;
+        let mut package = Package::open(&self.package)?;
+        if let Some(similar) = self.similar {
+            package.manifest.posfar.images = similar.get();
+            package.bank = package.bank.with_images(similar.get())?;
+        }
         let bank = format!("{} tokens, {} dimensions", package.bank.len(), package.bank.dims());
         let (side, similar) = (package.manifest.geometry.longest_side, package.manifest.posfar.images);
         let options = self.runtime.options();
+        // Golden pictures have the scores of the package's own number.
+        if self.similar.is_some() {
+            package.golden.clear();
+        }
         let mut inspector = inspector(&self.package, package, &options)?;
+        if let Some(file) = &self.dump {
+            return dump(inspector, &frames, file);
+        }
         let mut times = Vec::with_capacity(self.frames as usize);
         for i in 0..self.warmup + self.frames {
             let picture = i as usize % frames.len();
@@ -71,4 +90,18 @@ impl Bench {
         row("total", stages.total)?;
         Ok(Outcome::Pass)
     }
+}
+
+fn dump(inspector: Inspector, frames: &[Frame], file: &Path) -> Result<Outcome> {
+    let (mut features, mut residuals, _) = inspector.into_stages();
+    let (mut tokens, mut out, mut dump) =
+        (Features::default(), FrameResiduals::default(), SearchDump::default());
+    for frame in frames {
+        features.run(frame, &mut tokens)?;
+        residuals.run(&tokens, &mut out)?;
+        dump.add(&residuals);
+    }
+    dump.write(file)?;
+    say!("{} searches written to {}", frames.len(), file.display())?;
+    Ok(Outcome::Pass)
 }

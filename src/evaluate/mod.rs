@@ -1,7 +1,9 @@
 //! How good are the inspections? Labeled data sets, metrics, and what brings them together.
 
 pub mod datasets;
+mod dump;
 pub mod metrics;
 mod run;
 
+pub use dump::SearchDump;
 pub use run::{CategoryResult, KindCount, Outcome, Percentiles, StagePercentiles, evaluate};

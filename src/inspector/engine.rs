@@ -183,6 +183,11 @@ impl ResidualStage {
         &self.bank
     }
 
+    /// The last frame's tokens in PCA space, `[tokens, dims]`, and the bank tokens that were searched for them.
+    pub fn searched(&self) -> (ArrayView2<'_, f32>, Array2<f32>) {
+        (self.scratch.queries(), self.bank.index().rows_of(self.scratch.searched()))
+    }
+
     /// Computes the residuals of a frame's tokens.
     ///
     /// # Errors

@@ -166,6 +166,16 @@ impl Bank {
         &self.parts
     }
 
+    /// The same bank, searching so many similar images.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for no image.
+    pub fn with_images(mut self, images: usize) -> Result<Self> {
+        self.parts.parameters.images = images;
+        self.parts.parameters.validate()?;
+        Ok(self)
+    }
+
     /// Number of kept tokens.
     pub fn len(&self) -> usize {
         self.parts.tokens.nrows()
@@ -322,6 +332,18 @@ impl Bank {
             return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large to measure"));
         }
         check_finite("the image's residuals", &out.norms)
+    }
+}
+
+impl Scratch {
+    /// The last image's tokens in PCA space, `[tokens, dims]`.
+    pub fn queries(&self) -> ArrayView2<'_, f32> {
+        self.reduced.view()
+    }
+
+    /// Rows of the bank that were searched for them, ascending.
+    pub fn searched(&self) -> &[Range<usize>] {
+        &self.ranges
     }
 }
 

@@ -25,6 +25,30 @@ fn stages_are_timed() {
 }
 
 #[test]
+fn searches_can_be_written_for_other_programs() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 50, 2);
+    let file = folder.path("searches.safetensors");
+    let searches = |k: &str| {
+        weakrest!("bench", ready_package(), "--images", good, "--dump", file, "-k", k)
+            .exits(0)
+            .prints(&["2 searches written to", "searches.safetensors"]);
+        let bytes = std::fs::read(&file).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let shape = |name: &str| tensors.tensor(name).unwrap().shape().to_vec();
+        (shape("queries.001"), shape("candidates.001"), tensors.len())
+    };
+    let (queries, candidates, count) = searches("2");
+    assert_eq!((count, queries[1]), (4, candidates[1]));
+    let (same, more, _) = searches("4");
+    assert_eq!(same, queries);
+    assert_eq!(more[0], 2 * candidates[0]);
+    let nowhere = folder.path("missing/searches.safetensors");
+    weakrest!("bench", ready_package(), "--images", good, "--dump", nowhere).exits(3).says(&["missing"]);
+    weakrest!("bench", ready_package(), "--images", good, "-k", "0").exits(2).says(&["--similar"]);
+}
+
+#[test]
 fn what_cannot_be_timed_is_told() {
     let folder = Folder::new();
     let empty = folder.folder("empty");

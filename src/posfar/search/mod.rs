@@ -108,7 +108,18 @@ impl Index {
 
     /// The rows as they are measured against, rounded to 16 bits: `[tokens, dims]`.
     pub fn rows(&self) -> Array2<f32> {
-        Array2::from_shape_fn((self.len(), self.dims), |(row, dim)| f32::from(self.row(row)[dim]) * self.unit)
+        self.rows_of(std::slice::from_ref(&(0..self.len())))
+    }
+
+    /// Those of some ranges, one after the other.
+    ///
+    /// # Panics
+    /// If a range reaches beyond the last row.
+    pub fn rows_of(&self, ranges: &[Range<usize>]) -> Array2<f32> {
+        let rows: Vec<usize> = ranges.iter().flat_map(|r| r.clone()).collect();
+        Array2::from_shape_fn((rows.len(), self.dims), |(row, dim)| {
+            f32::from(self.row(rows[row])[dim]) * self.unit
+        })
     }
 
     #[inline(always)]
