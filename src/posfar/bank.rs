@@ -293,15 +293,39 @@ impl Bank {
                     rows <= reach && cols <= reach
                 };
                 self.index.nearest(queries, &scratch.ranges, within, &mut scratch.search, &mut out.neighbors);
-                for (query, best) in out.neighbors.chunks_exact_mut(neighbors).enumerate() {
-                    if !best[0].is_some() {
-                        let query = queries.slice(s![query..query + 1, ..]);
-                        self.index.nearest(query, &scratch.ranges, |_, _| true, &mut scratch.search, best);
+                let lonely = |best: &&mut [Neighbor]| !best[0].is_some();
+                let alone: Vec<usize> =
+                    (0..count).filter(|query| !out.neighbors[query * neighbors].is_some()).collect();
+                if !alone.is_empty() {
+                    let queries = queries.select(Axis(0), &alone);
+                    let mut found = vec![Neighbor::NONE; alone.len() * neighbors];
+                    let any = |_, _| true;
+                    self.index.nearest(queries.view(), &scratch.ranges, any, &mut scratch.search, &mut found);
+                    let alone = out.neighbors.chunks_exact_mut(neighbors).filter(lonely);
+                    for (best, found) in alone.zip(found.chunks_exact(neighbors)) {
+                        best.copy_from_slice(found);
                     }
                 }
             }
         }
 
+        self.subtract(features, &scratch.position.embedding, neighbors, out);
+        // Distances that overflow find no neighbor, and nothing left over would pass for nothing wrong.
+        if out.neighbors.iter().step_by(neighbors).any(|n| !n.is_some()) {
+            return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large to measure"));
+        }
+        check_finite("the image's residuals", &out.norms)
+    }
+
+    /// Neighbors minus tokens, and the norms.
+    fn subtract(
+        &self,
+        features: ArrayView2<f32>,
+        positions: &Array2<f32>,
+        neighbors: usize,
+        out: &mut Residuals,
+    ) {
+        let (count, channels) = features.dim();
         if out.values.dim() != (neighbors, count, channels) {
             out.values = Array3::zeros((neighbors, count, channels));
         }
@@ -310,7 +334,7 @@ impl Bank {
         for (rank, mut values) in out.values.axis_iter_mut(Axis(0)).enumerate() {
             let rows = values.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter();
             let rows = rows.zip(features.axis_chunks_iter(Axis(0), ROWS));
-            let rows = rows.zip(scratch.position.embedding.axis_chunks_iter(Axis(0), ROWS));
+            let rows = rows.zip(positions.axis_chunks_iter(Axis(0), ROWS));
             let found = out.neighbors.par_chunks(ROWS * neighbors);
             let norms = out.norms.par_chunks_mut(ROWS);
             rows.zip(found).zip(norms).for_each(|((((mut values, features), positions), found), norms)| {
@@ -327,11 +351,6 @@ impl Bank {
                 }
             });
         }
-        // Distances that overflow find no neighbor, and nothing left over would pass for nothing wrong.
-        if out.neighbors.iter().step_by(neighbors).any(|n| !n.is_some()) {
-            return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large to measure"));
-        }
-        check_finite("the image's residuals", &out.norms)
     }
 }
 
