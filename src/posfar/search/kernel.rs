@@ -11,6 +11,8 @@ pub enum Instructions {
     Avx2,
     /// AVX-512 with VNNI (x86-64 since about 2019).
     Avx512,
+    /// NEON (every 64-bit ARM, such as Raspberry Pi 4).
+    Neon,
     /// NEON with dot products (ARMv8.2 and later, such as Jetson Orin).
     DotProduct,
 }
@@ -337,16 +339,22 @@ pub mod arm {
 
     use super::{Line, Screen, Terms, Work};
 
-    /// NEON with dot products (ARMv8.2 and later): sixteen products in one instruction.
-    pub struct DotProduct;
+    /// NEON, with or without dot products: sixteen products in one instruction or in two, and two more to add them up.
+    pub struct Neon<const DOT_PRODUCT: bool>;
 
     #[target_feature(enable = "neon,dotprod")]
     pub unsafe fn dot_product(work: impl Work) {
         // SAFETY: this function has the instructions.
-        unsafe { work.run::<DotProduct, 4>() }
+        unsafe { work.run::<Neon<true>, 4>() }
     }
 
-    impl Screen for DotProduct {
+    #[target_feature(enable = "neon")]
+    pub unsafe fn neon(work: impl Work) {
+        // SAFETY: this function has the instructions.
+        unsafe { work.run::<Neon<false>, 4>() }
+    }
+
+    impl<const DOT_PRODUCT: bool> Screen for Neon<DOT_PRODUCT> {
         type Sums = [int32x4_t; 4];
         const OFFSET: u8 = 0;
         const LIMIT: f32 = 127.0;
@@ -381,6 +389,13 @@ pub mod arm {
                 let line: *const i8 = std::ptr::from_ref(line).cast();
                 for (i, sum) in sums.iter_mut().enumerate() {
                     let values = vld1q_s8(line.add(16 * i));
+                    if !DOT_PRODUCT {
+                        // Two products add up to at most 2 * 127 * 127, which sixteen bits hold.
+                        let low = vmull_s8(vget_low_s8(values), vget_low_s8(word));
+                        let pairs = vpaddq_s16(low, vmull_high_s8(values, word));
+                        *sum = vpadalq_s16(*sum, pairs);
+                        continue;
+                    }
                     // The intrinsic is not stable yet.
                     asm!(
                         ".arch_extension dotprod",
@@ -397,13 +412,14 @@ pub mod arm {
         unsafe fn at_least(sums: Self::Sums, bound: i32) -> u16 {
             // SAFETY: every aarch64 processor has NEON.
             unsafe {
-                let bits = vld1q_u32([1, 2, 4, 8].as_ptr());
                 let bound = vdupq_n_s32(bound);
-                let mut mask = 0;
+                let mut mask = vdupq_n_u32(0);
                 for (i, sum) in sums.into_iter().enumerate() {
-                    mask |= (vaddvq_u32(vandq_u32(vcgeq_s32(sum, bound), bits)) as u16) << (4 * i);
+                    let bits = vld1q_u32([1, 2, 4, 8].map(|bit| bit << (4 * i)).as_ptr());
+                    mask = vorrq_u32(mask, vandq_u32(vcgeq_s32(sum, bound), bits));
                 }
-                mask
+                // Sums across a register are slow: one for all lanes.
+                vaddvq_u32(mask) as u16
             }
         }
 
@@ -444,8 +460,11 @@ impl Instructions {
             }
         }
         #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("dotprod") {
-            available.push(Instructions::DotProduct);
+        {
+            available.push(Instructions::Neon);
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                available.push(Instructions::DotProduct);
+            }
         }
         available
     }
@@ -467,6 +486,8 @@ impl Instructions {
                 Instructions::Avx2 => x86::avx2(work),
                 #[cfg(target_arch = "x86_64")]
                 Instructions::Avx512 => x86::avx512(work),
+                #[cfg(target_arch = "aarch64")]
+                Instructions::Neon => arm::neon(work),
                 #[cfg(target_arch = "aarch64")]
                 Instructions::DotProduct => arm::dot_product(work),
                 _ => work.run::<Portable, 4>(),
