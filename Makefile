@@ -13,7 +13,7 @@ ARGS ?=
 SECONDS ?= 20
 MINUTES ?= 1
 
-.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench bench-coreset bench-search soak clean
+.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench bench-coreset bench-growth bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench             what the pipeline adds to its stages"
 	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
+	@echo "make bench-growth      time and memory against the number of enrolled pictures (needs WEAKREST_DATA)"
 	@echo "make soak MINUTES=10   a line at full rate for a while (after make demo)"
 	@echo "make licenses          check the dependencies' licenses"
 	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
@@ -104,6 +105,15 @@ bench-coreset: $(RUNTIME) $(VENV)/installed
 		anomalib==2.7.0 cloudpickle==3.1.2 joblib==1.6.0 narwhals scikit-learn==1.9.1 scipy==1.17.1 threadpoolctl tqdm
 	ORT_DYLIB_PATH=$(RUNTIME) $(CARGO) bench --locked --bench coreset -- $(WEAKREST_DATA)/mvtec_ad/bottle/train/good
 	PYTHONPATH=target/rivals-coreset $(VENV)/bin/python tools/bench_coreset.py
+
+bench-growth: build
+	ORT_DYLIB_PATH=$(RUNTIME) $(BINARY) enroll --images $(WEAKREST_DATA)/mvtec_ad/bottle/train/good \
+		--output target/growth.weakrest --overwrite
+	ORT_DYLIB_PATH=$(RUNTIME) $(CARGO) bench --locked --bench growth -- \
+		target/growth.weakrest $(WEAKREST_DATA)/mvtec_ad/bottle/test
+	$(PYTHON) -m venv target/plot
+	target/plot/bin/pip install --quiet --disable-pip-version-check matplotlib==3.11.2
+	target/plot/bin/python tools/plot_growth.py docs/growth.svg
 
 # After `make demo`.
 soak: $(RUNTIME)

@@ -53,6 +53,36 @@ proptest! {
         most_similar(query.view(), all.view(), k, eligible, &mut Scratch::default(), &mut chosen);
         prop_assert_eq!(chosen, order);
     }
+
+    /// Many images at all kinds of distances, so that most are left out by the bound; some are as far as others, and some
+    /// have spoiled windows.
+    #[test]
+    fn of_many_images_the_nearest_are_the_most_similar(
+        images in 100usize..400, components in 1usize..20, k in 1usize..20, spread in 0i32..4, seed: u64,
+    ) {
+        let mut draw = Draw::new(seed);
+        let query = draw.reals(WINDOWS, components);
+        let mut all = Array3::zeros((images, WINDOWS, components));
+        for image in 0..images {
+            let far = 10f32.powf(spread as f32 * draw.real());
+            let mut descriptor = &query + &(draw.reals(WINDOWS, components) * far);
+            for _ in 0..draw.below(16) {
+                descriptor.row_mut(draw.below(WINDOWS)).fill(1e5);
+            }
+            if image > 0 && draw.below(8) == 0 {
+                descriptor = all.index_axis(Axis(0), draw.below(image)).to_owned();
+            }
+            all.index_axis_mut(Axis(0), image).assign(&descriptor);
+        }
+        let far: Vec<f32> = all.outer_iter().map(|d| distance(query.view(), d)).collect();
+        let mut order: Vec<usize> = (0..images).collect();
+        order.sort_by(|&a, &b| far[a].total_cmp(&far[b]).then(a.cmp(&b)));
+        order.truncate(k);
+        order.sort_unstable();
+        let mut chosen = Vec::new();
+        most_similar(query.view(), all.view(), k, |_| true, &mut Scratch::default(), &mut chosen);
+        prop_assert_eq!(chosen, order);
+    }
 }
 
 /// A defect may spoil a fifth of the windows without making the image another one.
