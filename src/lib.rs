@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod posfar;
 pub mod record;
 pub mod report;
+pub mod training;
 
 pub use error::{Error, ErrorKind, Result};
 pub use imaging::{Color, Frame};

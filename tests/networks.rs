@@ -18,7 +18,7 @@ fn one_thread() -> Execution {
 }
 
 fn load(bytes: &[u8]) -> Result<Network, Error> {
-    Network::from_bytes(Runtime::load(None).unwrap(), bytes, &one_thread())
+    Network::backbone(Runtime::load(None).unwrap(), bytes, &one_thread())
 }
 
 fn refused(what: &str, bytes: &[u8]) -> Error {

@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
-use weakrest::enroll::{Enrollment, Settings, enroll, find_pictures, promise};
-use weakrest::package::{Backbone, check_target};
+use weakrest::enroll::{Enrollment, Progress, Settings, enroll, find_pictures, promise};
+use weakrest::package::{Backbone, HeadFile, check_target};
 use weakrest::posfar::{CoresetScope, Matching};
 use weakrest::{Error, ErrorKind, Result};
 
@@ -80,6 +80,9 @@ pub struct SettingsArguments {
     /// Network to use instead of the built-in one: NAME.onnx with its manifest NAME.toml beside it
     #[arg(long, value_name = "FILE")]
     backbone: Option<PathBuf>,
+    /// Trained head to judge with: NAME.onnx with its manifest NAME.toml beside it
+    #[arg(long, value_name = "FILE")]
+    head: Option<PathBuf>,
     /// How the position of a place on the part counts
     #[arg(long, value_enum, default_value_t = Rule::Soft)]
     matching: Rule,
@@ -128,8 +131,8 @@ fn default_weight() -> f32 {
 
 impl SettingsArguments {
     /// The library's settings for a product.
-    pub fn settings(&self, product: String) -> Settings {
-        Settings {
+    pub fn settings(&self, product: String) -> Result<Settings> {
+        Ok(Settings {
             product,
             longest_side: self.size,
             matching: match self.matching {
@@ -149,7 +152,8 @@ impl SettingsArguments {
             skip_bad: self.skip_bad,
             any_size: self.any_size,
             seed: self.seed,
-        }
+            head: self.head.as_ref().map(HeadFile::open).transpose()?,
+        })
     }
 
     /// The network to enroll with.
@@ -169,19 +173,11 @@ impl Enroll {
         let product = self.product.clone().unwrap_or_else(|| {
             self.output.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
         });
-        let settings = self.settings.settings(product);
+        let settings = self.settings.settings(product)?;
         let backbone = self.settings.backbone()?;
-        let signal = signals()?;
-        let mut bar = EnrollBar::new();
-        let done = enroll(&pictures, &backbone, &settings, &self.runtime.options(), &mut |step, n, of| {
-            bar.show(step, n, of) && signal.load(Ordering::Relaxed) == 0
-        })?;
-        bar.finish();
-        if done.is_none() {
-            // Shells tell by it that the rest of a script is not wanted either.
-            let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
-        }
-        let mut done = done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))?;
+        let options = self.runtime.options();
+        let mut done =
+            unless_stopped(|progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
         done.package.write(&self.output, self.overwrite)?;
         for picture in &done.skipped {
             remark!("left out: {picture}");
@@ -193,6 +189,19 @@ impl Enroll {
         }
         Ok(Outcome::Pass)
     }
+}
+
+/// Shows the progress of work on a package until it is done, or a signal stops it.
+pub fn unless_stopped(work: impl FnOnce(Progress) -> Result<Option<Enrollment>>) -> Result<Enrollment> {
+    let signal = signals()?;
+    let mut bar = EnrollBar::new();
+    let done = work(&mut |step, n, of| bar.show(step, n, of) && signal.load(Ordering::Relaxed) == 0)?;
+    bar.finish();
+    if done.is_none() {
+        // Shells tell by it that the rest of a script is not wanted either.
+        let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
+    }
+    done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))
 }
 
 /// Tells of Ctrl-C and the like by the signal's number, otherwise 0, so that work ends in good order: a process that ends
@@ -208,7 +217,7 @@ fn signals() -> Result<Arc<AtomicUsize>> {
     Ok(number)
 }
 
-fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
+pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     let manifest = &done.package.manifest;
     let threshold = &manifest.threshold;
     say!("{output}: {} good pictures enrolled in {seconds:.1} s", manifest.images)?;

@@ -1,7 +1,7 @@
 //! `weakrest evaluate`
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -30,6 +30,12 @@ pub struct Evaluate {
     /// Only this category
     #[arg(long, value_name = "NAME")]
     category: Option<String>,
+    /// Only list the pictures, as JSON
+    #[arg(long)]
+    list: bool,
+    /// File with a picture's path per line: those are not judged, such as those that a head was trained on
+    #[arg(long, value_name = "FILE")]
+    leave_out: Option<PathBuf>,
     /// Evaluate this package instead of enrolling the training pictures
     #[arg(long, value_name = "PACKAGE", conflicts_with = "SettingsArguments")]
     package: Option<PathBuf>,
@@ -78,6 +84,13 @@ impl Evaluate {
                 ));
             }
         }
+        if let Some(file) = &self.leave_out {
+            leave_out(&mut categories, file)?;
+        }
+        if self.list {
+            say!("{}", serde_json::json!({ "categories": categories }))?;
+            return Ok(Outcome::Pass);
+        }
         let mut report = self.report.as_ref().map(ReportWriter::create).transpose()?;
         let mut all = Vec::new();
         for category in &categories {
@@ -119,7 +132,7 @@ impl Evaluate {
         let enrolled = enroll(
             &category.train,
             &self.settings.backbone()?,
-            &self.settings.settings(category.name.clone()),
+            &self.settings.settings(category.name.clone())?,
             options,
             &mut |step, n, of| bar.show(step, n, of),
         )?;
@@ -175,6 +188,25 @@ impl Evaluate {
         }
         Ok(Evaluated { result, enroll_seconds, bank_tokens, facts })
     }
+}
+
+/// Takes test pictures out that a file names.
+fn leave_out(categories: &mut [Category], file: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read", file, e))?;
+    let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let mut left: HashMap<PathBuf, usize> = (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(number, line)| (same(&file.parent().unwrap_or(Path::new("")).join(line.trim())), number))
+        .collect();
+    for category in categories {
+        category.test.retain(|sample| left.remove(&same(&sample.image)).is_none());
+    }
+    if let Some((path, line)) = left.iter().min_by_key(|(_, line)| **line) {
+        let wrong = format!("{} is not one of the test pictures", path.display());
+        return Err(Error::new(ErrorKind::Usage, wrong).within(format!("{}:{line}", file.display())));
+    }
+    Ok(())
 }
 
 /// Names in a title; more are counted.

@@ -8,6 +8,7 @@ mod enroll;
 mod evaluate;
 mod inspect;
 mod package;
+mod residuals;
 mod run;
 
 use std::num::NonZeroUsize;
@@ -43,6 +44,8 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Look into a package, or verify it
     Package(package::Arguments),
+    /// Write what training a head reads: residuals of pictures
+    Residuals(residuals::Residuals),
     /// Run beside a camera, as a service
     Run(run::Run),
     /// Say whether this machine can run inspections, and a package
@@ -91,6 +94,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Inspect(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Package(command) => command.run(),
+        Command::Residuals(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),

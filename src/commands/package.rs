@@ -1,12 +1,15 @@
 //! `weakrest package`
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use weakrest::enroll::promise;
+use weakrest::enroll::{add_head, find_pictures, promise};
+use weakrest::package::{HeadFile, check_target};
 use weakrest::posfar::Matching;
 use weakrest::{Package, Result, package};
 
+use super::enroll::{summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector};
 
 /// Arguments of `package`.
@@ -25,6 +28,25 @@ enum Action {
         /// Print the manifest as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Put a trained head into a package, and set the threshold anew
+    AddHead {
+        /// The package
+        package: PathBuf,
+        /// The head: NAME.onnx with its manifest NAME.toml beside it
+        #[arg(long, value_name = "FILE")]
+        head: PathBuf,
+        /// Folder with pictures of good parts, such as those that were enrolled: their scores set the threshold
+        #[arg(long, value_name = "DIR")]
+        images: PathBuf,
+        /// The package to write
+        #[arg(long, value_name = "PACKAGE")]
+        output: PathBuf,
+        /// Replace an existing package
+        #[arg(long)]
+        overwrite: bool,
+        #[command(flatten)]
+        runtime: RuntimeArguments,
     },
     /// Check every file, and that the golden images still get their scores on this machine
     Verify {
@@ -47,6 +69,16 @@ impl Arguments {
                         say!("{label:15} {value}")?;
                     }
                 }
+            }
+            Action::AddHead { package, head, images, output, overwrite, runtime } => {
+                let start = Instant::now();
+                check_target(&output, overwrite)?;
+                let (pictures, head) = (find_pictures(&images)?, HeadFile::open(&head)?);
+                let (contents, options) = (Package::open(&package)?, runtime.options());
+                let mut done =
+                    unless_stopped(|progress| add_head(contents, &head, &pictures, &options, progress))?;
+                done.package.write(&output, overwrite)?;
+                summarize(&done, &output.display().to_string(), start.elapsed().as_secs_f64())?;
             }
             Action::Verify { package, runtime } => {
                 let contents = Package::open(&package)?;
@@ -106,6 +138,13 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
             format!("{} tokens of {} channels, {} for distances", bank.len(), bank.channels(), bank.dims()),
         ),
         ("matching", format!("{matching}, {} most similar pictures", manifest.posfar.images)),
+        (
+            "head",
+            match &manifest.head {
+                None => "none: a block is as strange as its residual is long".into(),
+                Some(head) => format!("{} ({}; {}; {})", head.name, head.setting, head.source, head.license),
+            },
+        ),
         ("threshold", format!("{:.4} ({rule})", threshold.value)),
         ("promise", promise(threshold)),
         ("size", format!("{:.1} MB", contents.size() as f64 / 1e6)),

@@ -1,27 +1,37 @@
 //! Good images → package.
 
+mod calibrate;
 mod pictures;
 mod threshold;
 
 pub use pictures::{BadPicture, find_pictures};
-pub use threshold::{promise, threshold_from_scores};
+pub use threshold::{Unit, promise, threshold_from_scores};
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::anomaly::{AnomalyMap, MapParameters};
+use calibrate::{Calibration, Stages, calibrate, spread};
+use pictures::Reading;
+
+use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::imaging::{Frame, Geometry};
-use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, Options, ResidualStage};
+use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, ResidualStage, check_frame};
 use crate::onnx::{Network, Runtime};
 use crate::package::{
-    Backbone, BackboneInfo, FORMAT, FrameSize, Golden, GoldenInfo, InputInfo, Manifest, Package, golden_file,
+    Backbone, BackboneInfo, FORMAT, FrameSize, HeadFile, InputInfo, Manifest, Package, ThresholdInfo,
 };
-use crate::posfar::{self, CoresetScope, Matching, Parameters, TokenStore};
+use crate::posfar::{self, Bank, CoresetScope, Matching, Parameters, TokenStore};
 
 /// Pictures that are scored without themselves at most, as far as the false-reject rate needs no more: each is compared
 /// with every picture, so that scoring all of many would take longer than everything else.
 const SCORED: usize = 2_000;
+
+/// What makes packages.
+const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
 
 /// How to enroll. The defaults are those that the tables in the documentation led to.
 #[derive(Debug, Clone)]
@@ -52,6 +62,8 @@ pub struct Settings {
     pub any_size: bool,
     /// Seed of everything random.
     pub seed: u64,
+    /// A trained head to judge with. Without it a block is as strange as its residual is long.
+    pub head: Option<HeadFile>,
 }
 
 impl Default for Settings {
@@ -70,6 +82,7 @@ impl Default for Settings {
             skip_bad: false,
             any_size: false,
             seed: 0,
+            head: None,
         }
     }
 }
@@ -169,7 +182,11 @@ pub fn enroll(
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
     let name = &backbone.manifest.name;
     let network =
-        Network::from_bytes(runtime, &backbone.onnx, &options.execution).map_err(|e| e.within(name))?;
+        Network::backbone(runtime, &backbone.onnx, &options.execution).map_err(|e| e.within(name))?;
+
+    if let Some(head) = &settings.head {
+        head.check_backbone(&backbone.manifest.sha256, backbone.manifest.channels)?;
+    }
 
     let survey = pictures::survey(pictures, settings)?;
     let mut stage = FeatureStage::new(
@@ -183,15 +200,16 @@ pub fn enroll(
     let mut store = TokenStore::default();
     let mut placements = Vec::new();
     let total = survey.usable.len();
-    let Some((used, skipped)) = pictures::read(&survey, &geometry, settings, |content| {
-        stage.run(content, &mut features).map_err(|e| e.within(name))?;
-        store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e.kind() {
-            ErrorKind::Io | ErrorKind::StorageFull => e,
-            _ => e.within(name),
-        })?;
-        placements.push(features.placement);
-        Ok(progress(Step::Features, store.len(), total))
-    })?
+    let Some(Reading { used, digests, bad: skipped }) =
+        pictures::read(&survey, &geometry, settings, |content| {
+            stage.run(content, &mut features).map_err(|e| e.within(name))?;
+            store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e.kind() {
+                ErrorKind::Io | ErrorKind::StorageFull => e,
+                _ => e.within(name),
+            })?;
+            placements.push(features.placement);
+            Ok(progress(Step::Features, store.len(), total))
+        })?
     else {
         return Ok(None);
     };
@@ -200,44 +218,18 @@ pub fn enroll(
     else {
         return Ok(None);
     };
-    let mut residual_stage = ResidualStage::new(std::sync::Arc::new(bank));
-    let mut classify = ClassifyStage::new(map, f32::MAX);
-    let (mut residuals, mut anomalies) = (FrameResiduals::default(), AnomalyMap::default());
-    let mut scores = Vec::new();
-    let needed = (1.0 / settings.false_reject_rate).ceil();
-    let scored = used.len().min(SCORED.max(needed as usize));
-    for image in (0..scored).map(|i| i * used.len() / scored) {
-        let (tokens, _) = store.features(image)?;
-        residual_stage.run_without(tokens.view(), placements[image], Some(image), &mut residuals)?;
-        scores.push((used[image].clone(), classify.score(&residuals, &mut anomalies)?));
-        if !progress(Step::Scores, scores.len(), scored) {
-            return Ok(None);
-        }
-    }
-    let values: Vec<f32> = scores.iter().map(|(_, score)| *score).collect();
-    let threshold = threshold_from_scores(&values, settings.false_reject_rate)?;
-    let threshold_value = threshold.value;
-
-    let mut golden = Vec::new();
-    let mut sees_painted_square = false;
-    for (name, frame) in golden_frames(&scores, &geometry)? {
-        stage.run(&frame, &mut features)?;
-        residual_stage.run(&features, &mut residuals)?;
-        let score = classify.score(&residuals, &mut anomalies)?;
-        sees_painted_square |= score > threshold_value;
-        golden.push(Golden { frame, info: GoldenInfo { file: golden_file(name), score }, tolerance: 0.0 });
-    }
-
-    // The stages hold the bank until here.
-    drop(stage);
-    let bank = std::sync::Arc::clone(residual_stage.bank());
-    drop(residual_stage);
-    let bank = std::sync::Arc::into_inner(bank)
-        .ok_or_else(|| Error::new(ErrorKind::Package, "the bank is still in use"))?;
+    let mut residuals = ResidualStage::new(Arc::new(bank));
+    let load = |picture: usize, features: &mut Features| {
+        features.tokens = store.features(picture)?.0;
+        features.placement = placements[picture];
+        Ok(Some(picture))
+    };
+    let residual_scale = calibrate::residual_scale(&mut residuals, used.len(), load)?;
+    let head = settings.head.as_ref();
     let manifest = Manifest {
         format: FORMAT,
         product: settings.product.clone(),
-        made_by: format!("weakrest {}", env!("CARGO_PKG_VERSION")),
+        made_by: MADE_BY.into(),
         images: used.len(),
         input: InputInfo { color: survey.color, size: survey.size },
         geometry,
@@ -249,50 +241,117 @@ pub fn enroll(
             taps: backbone.manifest.taps.iter().map(|t| t.stride).collect(),
         },
         posfar: parameters,
+        residual_scale,
         map,
-        threshold,
+        head: head.map(HeadFile::info),
+        threshold: ThresholdInfo::unset(settings.false_reject_rate),
         golden: Vec::new(),
         files: Default::default(),
     };
-    let tolerance = manifest.golden_tolerance();
-    golden.iter_mut().for_each(|g| g.tolerance = tolerance);
+    let classify = ClassifyStage::new(load_head(head, &manifest, runtime, options)?, map, f32::MAX);
+    let mut stages = Stages { features: stage, residuals, classify };
+    let needed = (1.0 / settings.false_reject_rate).ceil();
+    let scored: Vec<usize> = spread(used.len(), SCORED.max(needed as usize)).collect();
+    let paths: Vec<PathBuf> = scored.iter().map(|&i| used[i].clone()).collect();
+    let calibration = calibrate(
+        &mut stages,
+        &paths,
+        &manifest,
+        |_, picture, features| load(scored[picture], features),
+        progress,
+    )?;
+    let Some(Calibration { scores, threshold, golden, sees_painted_square }) = calibration else {
+        return Ok(None);
+    };
     let package = Package {
-        manifest,
+        manifest: Manifest { threshold, ..manifest },
         backbone: backbone.onnx.clone(),
         backbone_license: backbone.license.clone(),
-        bank,
+        bank: take_bank(stages)?,
+        pictures: digests,
+        head: head.map(|head| head.onnx.clone()),
         golden,
         hash: String::new(),
     };
     Ok(Some(Enrollment { package, scores, skipped, tokens: store.tokens(), sees_painted_square }))
 }
 
-/// The most ordinary and the strangest good picture, and the ordinary one with a square painted on it.
-fn golden_frames(scores: &[(PathBuf, f32)], geometry: &Geometry) -> Result<Vec<(&'static str, Frame)>> {
-    let mut order: Vec<&(PathBuf, f32)> = scores.iter().collect();
-    order.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let load = |path: &Path| geometry.scale(&Frame::open(path)?);
-    let ordinary = load(&order[order.len() / 2].0)?;
-    let strangest = load(&order[order.len() - 1].0)?;
-    let painted = paint_square(&ordinary)?;
-    Ok(vec![("ordinary", ordinary), ("strangest", strangest), ("painted", painted)])
+/// Puts a trained head into a package and calibrates it anew: scores of good pictures, each judged without itself, set the
+/// threshold. A head that is there already is replaced. `None` when `progress` stopped it.
+///
+/// `pictures` are good ones; those that were enrolled are recognized by their pixels and not matched with themselves.
+///
+/// # Errors
+/// [`ErrorKind::Model`] when the head was trained with another backbone or does not run; otherwise as [`enroll`].
+pub fn add_head(
+    package: Package,
+    head: &HeadFile,
+    pictures: &[PathBuf],
+    options: &Options,
+    progress: Progress,
+) -> Result<Option<Enrollment>> {
+    let runtime = Runtime::load(options.onnxruntime.as_deref())?;
+    head.check_backbone(&files::sha256(&package.backbone), package.bank.channels())?;
+    let Package { mut manifest, backbone, backbone_license, bank, pictures: enrolled, .. } = package;
+    manifest.head = Some(head.info());
+    manifest.made_by = MADE_BY.into();
+    let network = Network::backbone(runtime, &backbone, &options.execution)?;
+    let (geometry, color, size) = (manifest.geometry.clone(), manifest.input.color, manifest.input.size);
+    let tokens = bank.len();
+    let mut stages = Stages {
+        features: FeatureStage::new(network, geometry.clone(), color, FrameSize::Any, bank.channels()),
+        residuals: ResidualStage::new(Arc::new(bank)),
+        classify: ClassifyStage::new(
+            load_head(Some(head), &manifest, runtime, options)?,
+            manifest.map,
+            f32::MAX,
+        ),
+    };
+    let numbers: HashMap<[u8; 32], usize> = enrolled.iter().enumerate().map(|(i, d)| (*d, i)).collect();
+    let scored: Vec<PathBuf> = spread(pictures.len(), SCORED).map(|i| pictures[i].clone()).collect();
+    let load = |stage: &mut FeatureStage, picture: usize, features: &mut Features| {
+        let within = |e: Error| e.within(scored[picture].display());
+        let frame = Frame::open(&scored[picture])?;
+        check_frame(&frame, color, size).map_err(within)?;
+        stage.run(&geometry.scale(&frame)?, features).map_err(within)?;
+        Ok(numbers.get(&frame.digest()).copied())
+    };
+    let calibration = calibrate(&mut stages, &scored, &manifest, load, progress)?;
+    let Some(Calibration { scores, threshold, golden, sees_painted_square }) = calibration else {
+        return Ok(None);
+    };
+    let package = Package {
+        manifest: Manifest { threshold, ..manifest },
+        backbone,
+        backbone_license,
+        bank: take_bank(stages)?,
+        pictures: enrolled,
+        head: Some(head.onnx.clone()),
+        golden,
+        hash: String::new(),
+    };
+    Ok(Some(Enrollment { package, scores, skipped: Vec::new(), tokens, sees_painted_square }))
 }
 
-/// A square of an eighth of the longest side in the middle, black on a light part and white on a dark one.
-fn paint_square(frame: &Frame) -> Result<Frame> {
-    let (width, height) = (frame.width() as usize, frame.height() as usize);
-    let channels = frame.color().channels();
-    let side = (width.max(height) / 8).max(1);
-    let (wide, high) = (side.min(width), side.min(height));
-    let (left, top) = ((width - wide) / 2, (height - high) / 2);
-    let mut pixels = frame.pixels().to_vec();
-    let row = |y: usize| (y * width + left) * channels..(y * width + left + wide) * channels;
-    let brightness: u64 = (top..top + high).flat_map(|y| &pixels[row(y)]).map(|&v| u64::from(v)).sum();
-    let light = brightness > 127 * (wide * high * channels) as u64;
-    for y in top..top + high {
-        pixels[row(y)].fill(if light { 0 } else { 255 });
-    }
-    Frame::new(frame.width(), frame.height(), frame.color(), pixels)
+/// The head, loaded for the package that is being made.
+fn load_head(
+    head: Option<&HeadFile>,
+    manifest: &Manifest,
+    runtime: &Runtime,
+    options: &Options,
+) -> Result<Option<Head>> {
+    let load = |head: &HeadFile| {
+        let (channels, scale) = (manifest.backbone.channels, manifest.residual_scale);
+        Head::new(runtime, &head.onnx, &head.info(), channels, scale, &options.execution)
+    };
+    head.map(load).transpose()
+}
+
+/// The bank, which the stages hold until here.
+fn take_bank(stages: Stages) -> Result<Bank> {
+    let bank = Arc::clone(stages.residuals.bank());
+    drop(stages);
+    Arc::into_inner(bank).ok_or_else(|| Error::new(ErrorKind::Package, "the bank is still in use"))
 }
 
 /// Number of threads that decode pictures.

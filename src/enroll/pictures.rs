@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::{Settings, decoders};
 use crate::error::{Error, ErrorKind, Result};
@@ -103,23 +102,31 @@ pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey
     Ok(Survey { color, size, usable, bad })
 }
 
+/// What became of the pictures.
+pub(super) struct Reading {
+    pub used: Vec<PathBuf>,
+    /// Of the used ones: [`Frame::digest`].
+    pub digests: Vec<[u8; 32]>,
+    pub bad: Vec<BadPicture>,
+}
+
 /// Decodes and scales the usable pictures, several at a time, and hands them on in order.
 ///
-/// Returns the pictures that were used and those that were not, or `None` when `take` answered `false`.
+/// `None` when `take` answered `false`.
 pub(super) fn read(
     survey: &Survey,
     geometry: &Geometry,
     settings: &Settings,
     mut take: impl FnMut(&Frame) -> Result<bool>,
-) -> Result<Option<(Vec<PathBuf>, Vec<BadPicture>)>> {
-    let (mut used, mut bad) = (Vec::new(), survey.bad.clone());
+) -> Result<Option<Reading>> {
+    let (mut used, mut digests, mut bad) = (Vec::new(), Vec::new(), survey.bad.clone());
     let mut seen: HashMap<[u8; 32], PathBuf> = HashMap::new();
     for group in survey.usable.chunks(4 * decoders().get()) {
         let frames: Vec<Result<(Frame, [u8; 32])>> = group
             .par_iter()
             .map(|path| {
                 let frame = Frame::open(path)?;
-                let digest = Sha256::digest(frame.pixels()).into();
+                let digest = frame.digest();
                 Ok((geometry.scale(&frame)?, digest))
             })
             .collect();
@@ -142,6 +149,7 @@ pub(super) fn read(
                             return Ok(None);
                         }
                         used.push(path.clone());
+                        digests.push(digest);
                     }
                 }
             }
@@ -151,7 +159,7 @@ pub(super) fn read(
         refuse(&bad)?;
     }
     enough(used.len(), &bad)?;
-    Ok(Some((used, bad)))
+    Ok(Some(Reading { used, digests, bad }))
 }
 
 fn refuse(bad: &[BadPicture]) -> Result<()> {

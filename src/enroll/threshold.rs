@@ -6,17 +6,46 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::package::{ThresholdInfo, ThresholdRule};
 use crate::posfar::check_finite;
 
+/// What scores are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Lengths of residuals, from 0 up.
+    Length,
+    /// A head's probabilities, 0 to 1.
+    Probability,
+}
+
+impl Unit {
+    /// A score on a scale without ends: its logarithm, or that of its odds.
+    fn open(self, score: f32) -> f64 {
+        // Identical pictures can score exactly zero, and a head be entirely sure: neither has a logarithm.
+        let least = f64::from(f32::MIN_POSITIVE);
+        let score = f64::from(score);
+        match self {
+            Unit::Length => score.max(least).ln(),
+            Unit::Probability => score.max(least).ln() - (1.0 - score).max(least).ln(),
+        }
+    }
+
+    fn close(self, value: f64) -> f64 {
+        match self {
+            Unit::Length => value.exp(),
+            Unit::Probability => 1.0 / (1.0 + (-value).exp()),
+        }
+    }
+}
+
 /// Chooses the threshold for a false-reject rate in (0, 1) from leave-one-out scores.
 ///
 /// With n scores and a rate of at least 1 / (n + 1), the ⌈(n + 1)(1 − rate)⌉-th smallest score is such that a new good
 /// image scores above it with a probability of at most `rate`, whatever the distribution (split conformal prediction, Vovk et
 /// al. 2005): [`ThresholdRule::Rank`]. Fewer scores have no such rank. Then the upper prediction limit of log-normal
-/// scores is taken, `exp(m + t · s · √(1 + 1/n))` with Student's t of n − 1 degrees of freedom, and never less than the highest score:
+/// scores (of logit-normal ones, when they are probabilities) is taken, `exp(m + t · s · √(1 + 1/n))` with Student's t of n − 1 degrees of freedom, and never less than the highest score:
 /// [`ThresholdRule::Tail`]. It grows with the uncertainty of few images.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] with fewer than two scores or an impossible rate, [`ErrorKind::NotFinite`] on NaN or infinity.
-pub fn threshold_from_scores(scores: &[f32], rate: f64) -> Result<ThresholdInfo> {
+pub fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Result<ThresholdInfo> {
     check_finite("the leave-one-out scores", scores)?;
     let n = scores.len();
     if n < 2 {
@@ -36,7 +65,7 @@ pub fn threshold_from_scores(scores: &[f32], rate: f64) -> Result<ThresholdInfo>
     let (value, rule) = if rank <= n {
         (sorted[rank.max(1) - 1], ThresholdRule::Rank)
     } else {
-        (tail_limit(&sorted, rate)?.max(highest), ThresholdRule::Tail)
+        (tail_limit(&sorted, rate, unit)?.max(highest), ThresholdRule::Tail)
     };
     Ok(ThresholdInfo {
         value,
@@ -48,16 +77,14 @@ pub fn threshold_from_scores(scores: &[f32], rate: f64) -> Result<ThresholdInfo>
     })
 }
 
-fn tail_limit(scores: &[f32], rate: f64) -> Result<f32> {
+fn tail_limit(scores: &[f32], rate: f64, unit: Unit) -> Result<f32> {
     let n = scores.len() as f64;
-    // Identical pictures can score exactly zero, which has no logarithm.
-    let logs: Vec<f64> =
-        scores.iter().map(|&s| f64::from(s).max(f64::from(f32::MIN_POSITIVE)).ln()).collect();
+    let logs: Vec<f64> = scores.iter().map(|&s| unit.open(s)).collect();
     let mean = logs.iter().sum::<f64>() / n;
     let variance = logs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let student = StudentsT::new(0.0, 1.0, n - 1.0)
         .map_err(|e| Error::new(ErrorKind::Usage, "the threshold cannot be computed").with_source(e))?;
-    let limit = (mean + student.inverse_cdf(1.0 - rate) * (variance * (1.0 + 1.0 / n)).sqrt()).exp();
+    let limit = unit.close(mean + student.inverse_cdf(1.0 - rate) * (variance * (1.0 + 1.0 / n)).sqrt());
     // Two images give a limit beyond all measure; any finite number rejects as little.
     Ok(limit.min(f64::from(f32::MAX)) as f32)
 }
@@ -92,7 +119,7 @@ mod tests {
     #[test]
     fn enough_images_take_a_rank() {
         let scores: Vec<f32> = (1..=199).map(|v| v as f32).collect();
-        let info = threshold_from_scores(&scores, 0.01).unwrap();
+        let info = threshold_from_scores(&scores, 0.01, Unit::Length).unwrap();
         assert_eq!((info.rule, info.value), (ThresholdRule::Rank, 198.0));
         assert!((info.promised_rate - 0.01).abs() < 1e-12);
         assert_eq!(info.scores, [1.0, 100.0, 199.0]);
@@ -103,7 +130,7 @@ mod tests {
     fn few_images_take_the_tail() {
         let d = (0.5f32).sqrt();
         let scores: Vec<f32> = [-2.0 * d, 0.0, 0.0, 0.0, 2.0 * d].iter().map(|v: &f32| v.exp()).collect();
-        let info = threshold_from_scores(&scores, 0.01).unwrap();
+        let info = threshold_from_scores(&scores, 0.01, Unit::Length).unwrap();
         assert_eq!(info.rule, ThresholdRule::Tail);
         assert!((f64::from(info.value).ln() - 3.746_947 * 1.2f64.sqrt()).abs() < 1e-3, "{}", info.value);
         assert!(promise(&info).contains("99 images"), "{}", promise(&info));
@@ -122,7 +149,7 @@ mod tests {
         let exceeded = (0..trials)
             .filter(|_| {
                 let scores: Vec<f32> = (0..50).map(|_| draw()).collect();
-                draw() > threshold_from_scores(&scores, 0.05).unwrap().value
+                draw() > threshold_from_scores(&scores, 0.05, Unit::Length).unwrap().value
             })
             .count();
         let share = exceeded as f64 / f64::from(trials);
@@ -135,8 +162,8 @@ mod tests {
             scores in prop::collection::vec(0.0f32..1e4, 2..150), a in 0.001f64..0.5, b in 0.001f64..0.5,
         ) {
             let (low, high) = (a.min(b), a.max(b));
-            let strict = threshold_from_scores(&scores, low).unwrap();
-            let lax = threshold_from_scores(&scores, high).unwrap();
+            let strict = threshold_from_scores(&scores, low, Unit::Length).unwrap();
+            let lax = threshold_from_scores(&scores, high, Unit::Length).unwrap();
             prop_assert!(strict.value.is_finite() && lax.value.is_finite());
             prop_assert!(strict.value >= lax.value);
         }

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
@@ -35,7 +35,7 @@ pub enum Format {
 }
 
 /// The pictures of one product.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Category {
     /// What the data set calls it.
     pub name: String,
@@ -48,7 +48,7 @@ pub struct Category {
 }
 
 /// A picture to be judged, with the truth about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sample {
     /// The picture.
     pub image: PathBuf,
@@ -59,7 +59,7 @@ pub struct Sample {
 }
 
 /// A file that says which pixels are defective.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MaskSource {
     /// The file.
     pub path: PathBuf,
@@ -68,7 +68,8 @@ pub struct MaskSource {
 }
 
 /// Which values of a mask file mean *defective*.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MaskRule {
     /// Above 127 of 255 (for 16-bit files, above the middle likewise). Masks are drawn in black and white; what lies
     /// between comes from smoothed edges, and counting all of it would widen the defects.

@@ -8,6 +8,7 @@ use image::codecs::bmp::BmpDecoder;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -164,6 +165,16 @@ impl Frame {
     /// The pixels: rows from the top, channels interleaved, `width × height × channels` bytes.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
+    }
+
+    /// SHA-256 of size, color and pixels: the same for the same picture in whatever file.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.width.to_le_bytes());
+        hash.update(self.height.to_le_bytes());
+        hash.update([self.color.channels() as u8]);
+        hash.update(&self.pixels);
+        hash.finalize().into()
     }
 
     /// The frame as an RGB picture of the `image` crate, for drawing and saving.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4};
 
+use super::head::Head;
 use super::inspection::{Inspection, StageTimes, Verdict};
 use crate::anomaly::{
     AnomalyMap, MapParameters, MapScratch, map_from_tokens, regions_from_map, score_from_map,
@@ -89,7 +90,10 @@ impl FeatureStage {
 }
 
 /// Whether a frame is of the enrolled kind.
-fn check_frame(frame: &Frame, color: Color, size: FrameSize) -> Result<()> {
+///
+/// # Errors
+/// [`ErrorKind::Image`] otherwise.
+pub(crate) fn check_frame(frame: &Frame, color: Color, size: FrameSize) -> Result<()> {
     if frame.color() != color {
         return Err(Error::new(
             ErrorKind::Image,
@@ -193,12 +197,13 @@ impl ResidualStage {
     /// # Errors
     /// As [`Bank::residuals`].
     pub fn run(&mut self, features: &Features, out: &mut FrameResiduals) -> Result<()> {
-        self.run_without(features.tokens.view(), features.placement, None, out)?;
+        self.run_without(features.tokens.view(), features.placement, None, 1, out)?;
         out.times.features = features.time;
         Ok(())
     }
 
-    /// As [`ResidualStage::run`], leaving out the tokens of one enrolled image (leave-one-out).
+    /// As [`ResidualStage::run`], leaving out the tokens of one enrolled image (leave-one-out), and with the residuals
+    /// of up to three neighbors.
     ///
     /// # Errors
     /// As [`Bank::residuals`].
@@ -207,26 +212,41 @@ impl ResidualStage {
         tokens: ArrayView2<f32>,
         placement: Placement,
         exclude: Option<usize>,
+        neighbors: usize,
         out: &mut FrameResiduals,
     ) -> Result<()> {
         let start = Instant::now();
-        self.bank.residuals(tokens, placement.grid, exclude, 1, &mut self.scratch, &mut out.residuals)?;
+        self.bank.residuals(
+            tokens,
+            placement.grid,
+            exclude,
+            neighbors,
+            &mut self.scratch,
+            &mut out.residuals,
+        )?;
         out.placement = placement;
         out.times = StageTimes { residuals: start.elapsed(), ..StageTimes::default() };
         Ok(())
     }
 }
 
-/// Third stage: residuals → map, score, regions, verdict.
+/// Third stage: residuals → map, score, regions, verdict. Owns the head, if the package has one; without it a block is as
+/// strange as its residual is long.
 pub struct ClassifyStage {
+    head: Option<Head>,
     parameters: MapParameters,
     threshold: f32,
     scratch: MapScratch,
 }
 
 impl ClassifyStage {
-    pub(crate) fn new(parameters: MapParameters, threshold: f32) -> Self {
-        ClassifyStage { parameters, threshold, scratch: MapScratch::default() }
+    pub(crate) fn new(head: Option<Head>, parameters: MapParameters, threshold: f32) -> Self {
+        ClassifyStage { head, parameters, threshold, scratch: MapScratch::default() }
+    }
+
+    /// What the head really runs on; `None` without a head.
+    pub fn provider(&self) -> Option<Provider> {
+        self.head.as_ref().map(Head::provider)
     }
 
     /// Scores above it are rejected.
@@ -237,7 +257,7 @@ impl ClassifyStage {
     /// Judges a frame. After an error `out` is unspecified.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] when the score is not a finite number.
+    /// [`ErrorKind::NotFinite`] when the score is not a finite number; otherwise as [`Head::run`].
     pub fn run(&mut self, residuals: &FrameResiduals, out: &mut Inspection) -> Result<()> {
         let start = Instant::now();
         let score = self.score(residuals, &mut out.map)?;
@@ -259,13 +279,11 @@ impl ClassifyStage {
     /// # Errors
     /// As [`ClassifyStage::run`].
     pub fn score(&mut self, residuals: &FrameResiduals, map: &mut AnomalyMap) -> Result<f32> {
-        map_from_tokens(
-            &residuals.residuals.norms,
-            &residuals.placement,
-            &self.parameters,
-            &mut self.scratch,
-            map,
-        );
+        let blocks = match &mut self.head {
+            Some(head) => head.run(&residuals.residuals)?,
+            None => &residuals.residuals.norms,
+        };
+        map_from_tokens(blocks, &residuals.placement, &self.parameters, &mut self.scratch, map);
         let score = score_from_map(map, self.parameters.window, &mut self.scratch);
         if !score.is_finite() {
             return Err(Error::new(ErrorKind::NotFinite, "the image's score is not a finite number"));
@@ -319,8 +337,15 @@ impl Inspector {
         if !threshold.is_finite() {
             return Err(Error::new(ErrorKind::Usage, "the threshold must be a finite number"));
         }
-        let Package { manifest, backbone, bank, golden, hash, .. } = package;
-        let network = Network::from_bytes(runtime, &backbone, &options.execution)?;
+        let Package { manifest, backbone, bank, head, golden, hash, .. } = package;
+        let network = Network::backbone(runtime, &backbone, &options.execution)?;
+        let head = match (&manifest.head, head) {
+            (Some(info), Some(onnx)) => {
+                let (channels, scale) = (bank.channels(), manifest.residual_scale);
+                Some(Head::new(runtime, &onnx, info, channels, scale, &options.execution)?)
+            }
+            _ => None,
+        };
         let mut inspector = Inspector {
             features: FeatureStage::new(
                 network,
@@ -330,7 +355,7 @@ impl Inspector {
                 bank.channels(),
             ),
             residuals: ResidualStage::new(Arc::new(bank)),
-            classify: ClassifyStage::new(manifest.map, threshold),
+            classify: ClassifyStage::new(head, manifest.map, threshold),
             buffers: Default::default(),
             product: manifest.product,
             package: hash,

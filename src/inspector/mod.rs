@@ -2,9 +2,12 @@
 //! row.
 
 mod engine;
+mod head;
 mod inspection;
 
+pub(crate) use engine::check_frame;
 pub use engine::{ClassifyStage, FeatureStage, Features, FrameResiduals, Inspector, Options, ResidualStage};
+pub use head::Head;
 pub use inspection::{Inspection, StageTimes, Verdict};
 
 pub use crate::anomaly::{AnomalyMap, Region};

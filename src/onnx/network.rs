@@ -1,4 +1,4 @@
-//! A network with one image input and one feature-map output.
+//! A network with one input and one output: a backbone or a head.
 
 use ndarray::{Array4, ArrayView4, Ix4};
 use ort::session::Session;
@@ -8,7 +8,7 @@ use super::providers::{self, Execution, Provider};
 use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A loaded network that maps `[N, 3, height, width]` to `[N, channels, rows, cols]`, both `f32`.
+/// A loaded network. Its input and output are `f32` tensors of rank 4.
 pub struct Network {
     session: Session,
     input: String,
@@ -17,16 +17,39 @@ pub struct Network {
 }
 
 impl Network {
-    /// Loads a network from the bytes of an ONNX file.
+    /// Loads a backbone, `[N, 3, height, width]` to `[N, channels, rows, cols]`, from the bytes of an ONNX file.
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when the bytes are not an ONNX network, keep weights in other files, or have other inputs
-    /// and outputs than one of rank 4 each; [`ErrorKind::Runtime`] when the required provider cannot be used, or none.
-    pub fn from_bytes(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
+    /// and outputs than one of these shapes each; [`ErrorKind::Runtime`] when the required provider cannot be used, or none.
+    pub fn backbone(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
+        let input = Shape([("N", None), ("3", Some(3)), ("height", None), ("width", None)]);
+        let output = Shape([("N", None), ("channels", None), ("rows", None), ("cols", None)]);
+        Self::load(runtime, bytes, execution, input, output)
+    }
+
+    /// Loads a head, `[N, rows, cols, channels]` to `[N, rows, cols, 2]`, from the bytes of an ONNX file.
+    ///
+    /// # Errors
+    /// As [`Network::backbone`].
+    pub fn head(runtime: &Runtime, bytes: &[u8], execution: &Execution, channels: usize) -> Result<Self> {
+        let text = channels.to_string();
+        let input = Shape([("N", None), ("rows", None), ("cols", None), (&text, Some(channels as i64))]);
+        let output = Shape([("N", None), ("rows", None), ("cols", None), ("2", Some(2))]);
+        Self::load(runtime, bytes, execution, input, output)
+    }
+
+    fn load(
+        runtime: &Runtime,
+        bytes: &[u8],
+        execution: &Execution,
+        input: Shape,
+        output: Shape,
+    ) -> Result<Self> {
         refuse_external_data(bytes)?;
         let (session, provider) = providers::session(runtime, bytes, execution)?;
-        let input = only(session.inputs(), "input", Some(3))?;
-        let output = only(session.outputs(), "output", None)?;
+        let input = only(session.inputs(), "input", input)?;
+        let output = only(session.outputs(), "output", output)?;
         Ok(Network { session, input, output, provider })
     }
 
@@ -35,7 +58,7 @@ impl Network {
         self.provider
     }
 
-    /// Runs the network and hands its output `[N, channels, rows, cols]` to `read`.
+    /// Runs the network and hands its output to `read`.
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when ONNX Runtime cannot run it on an input of this size.
@@ -58,24 +81,29 @@ impl Network {
     }
 }
 
-/// The only outlet's name, if it is an `f32` tensor of rank 4 (with this many channels).
-fn only(outlets: &[ort::value::Outlet], what: &str, channels: Option<i64>) -> Result<String> {
-    let wanted = match channels {
-        Some(n) => format!("one {what} of 32-bit floats [N, {n}, height, width]"),
-        None => format!("one {what} of 32-bit floats [N, channels, rows, cols]"),
-    };
+/// Each dimension's name and, where it must be one, its size.
+struct Shape<'a>([(&'a str, Option<i64>); 4]);
+
+/// The only outlet's name, if it is an `f32` tensor of this shape. Sizes that a network leaves open fit.
+fn only(outlets: &[ort::value::Outlet], what: &str, wanted: Shape) -> Result<String> {
     let wrong = |found: String| {
+        let names = wanted.0.map(|(name, _)| name).join(", ");
         Err(Error::new(
             ErrorKind::Model,
             format!(
-                "the network must have {wanted}, but has {found}; export it with `weakrest-export backbone`"
+                "the network must have one {what} of 32-bit floats [{names}], but has {found}; export it with `weakrest-export`"
             ),
         ))
     };
     let [outlet] = outlets else { return wrong(format!("{} {what}s", outlets.len())) };
     match outlet.dtype() {
         ValueType::Tensor { ty: TensorElementType::Float32, shape, .. }
-            if shape.len() == 4 && channels.is_none_or(|n| shape[1] == n || shape[1] == -1) =>
+            if shape.len() == 4
+                && wanted
+                    .0
+                    .iter()
+                    .zip(shape.iter())
+                    .all(|((_, size), &n)| n == -1 || size.is_none_or(|size| size == n)) =>
         {
             Ok(outlet.name().to_owned())
         }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::network_file::{NetworkFile, check_hash};
 use crate::error::{Error, ErrorKind, Result};
-use crate::files;
 use crate::imaging::Geometry;
 
 /// The manifest beside a network. See `models/README.md` for each key.
@@ -86,38 +86,11 @@ impl Backbone {
     /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Model`] when the manifest is not one, the ONNX file's
     /// hash is not the manifest's, or the format is unknown.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let (manifest, network) = (path.with_extension("toml"), path.with_extension("onnx"));
-        let read = |file: &Path| {
-            std::fs::read(file).map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => Error::new(
-                    ErrorKind::Model,
-                    format!(
-                        "there is no {}; a network is two files, {} and {}",
-                        file.display(),
-                        network.display(),
-                        manifest.display()
-                    ),
-                ),
-                _ => Error::io("read", file, e),
-            })
-        };
-        let onnx = read(&network)?;
-        let text = String::from_utf8_lossy(&read(&manifest)?).into_owned();
-        let mut backbone =
-            Self::assemble(&text, onnx, String::new()).map_err(|e| e.within(manifest.display()))?;
-        backbone.license = match &backbone.manifest.license_file {
-            None => format!("{}: {}\n", backbone.manifest.source, backbone.manifest.license),
-            Some(name) => {
-                let only_a_name = Path::new(name).file_name() == Some(name.as_ref());
-                let text = std::fs::read(files::parent(path).join(name)).ok().filter(|_| only_a_name);
-                let text = text.ok_or_else(|| {
-                    let wrong = format!("license_file is {name:?}; there is no such file beside the network");
-                    Error::new(ErrorKind::Model, wrong).within(manifest.display())
-                })?;
-                String::from_utf8_lossy(&text).into_owned()
-            }
-        };
+        let file = NetworkFile::read(path.as_ref())?;
+        let mut backbone = Self::assemble(&file.text, file.onnx.clone(), String::new())
+            .map_err(|e| e.within(file.manifest.display()))?;
+        let BackboneManifest { license_file, source, license, .. } = &backbone.manifest;
+        backbone.license = file.license(license_file.as_deref(), source, license)?;
         Ok(backbone)
     }
 
@@ -156,11 +129,7 @@ impl Backbone {
             std: manifest.std,
         };
         geometry.validate().map_err(|e| model(e.reason()))?;
-        if files::sha256(&onnx) != manifest.sha256 {
-            return Err(model(
-                "the ONNX file is not the one the manifest was made for (its SHA-256 differs)".into(),
-            ));
-        }
+        check_hash(&onnx, &manifest.sha256)?;
         Ok(Backbone { manifest, onnx, license })
     }
 }

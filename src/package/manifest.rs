@@ -12,10 +12,13 @@ use crate::imaging::{Color, Geometry};
 use crate::posfar::Parameters;
 
 /// The format that this version reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// How far a golden image's score may be off, as a share of the threshold. Half-precision providers stay well within.
 const GOLDEN_TOLERANCE: f32 = 0.05;
+
+/// The same for a head's scores, which are probabilities: the threshold may be tiny, and a score still be one half.
+const PROBABILITY_TOLERANCE: f32 = 0.02;
 
 /// What was enrolled, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,8 +40,14 @@ pub struct Manifest {
     pub backbone: BackboneInfo,
     /// How the bank was made and is searched.
     pub posfar: Parameters,
+    /// Root mean square of the residuals' values on good pictures, each without itself: the unit in which heads read
+    /// residuals, so that one head can serve products of all kinds.
+    pub residual_scale: f32,
     /// How the anomaly map is smoothed and read.
     pub map: MapParameters,
+    /// The trained head; without it a block is as strange as its residual is long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadInfo>,
     /// When to reject.
     pub threshold: ThresholdInfo,
     /// Self-test pictures.
@@ -115,6 +124,24 @@ pub struct BackboneInfo {
     pub taps: Vec<u32>,
 }
 
+/// The head, as far as inspecting needs it and people want to know it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadInfo {
+    /// Name of the head.
+    pub name: String,
+    /// What it was trained on.
+    pub source: String,
+    /// SPDX license of its weights.
+    pub license: String,
+    /// What labels it was trained with: `unsupervised`, `tags`, `boxes`, and so on.
+    pub setting: String,
+    /// Side of the windows that it looks at in blocks; 0 for the whole grid at once.
+    pub window: usize,
+    /// From one window to the next, in blocks. At least 1 where there are windows.
+    pub step: usize,
+}
+
 /// When to reject, and what that can promise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,6 +159,20 @@ pub struct ThresholdInfo {
     pub promised_rate: f64,
     /// Lowest, median and highest leave-one-out score.
     pub scores: [f32; 3],
+}
+
+impl ThresholdInfo {
+    /// Before any score is known.
+    pub(crate) fn unset(false_reject_rate: f64) -> Self {
+        ThresholdInfo {
+            value: f32::MAX,
+            false_reject_rate,
+            rule: ThresholdRule::Rank,
+            images: 0,
+            promised_rate: 1.0,
+            scores: [0.0; 3],
+        }
+    }
 }
 
 /// What set a threshold.
@@ -199,6 +240,12 @@ impl Manifest {
         manifest.geometry.validate().map_err(wrong)?;
         manifest.posfar.validate().map_err(wrong)?;
         manifest.map.validate().map_err(wrong)?;
+        if !(manifest.residual_scale.is_finite() && manifest.residual_scale > 0.0) {
+            return Err(wrong(Error::new(ErrorKind::NotFinite, "residual_scale must be above 0")));
+        }
+        if manifest.head.as_ref().is_some_and(|head| head.window > 0 && head.step == 0) {
+            return Err(wrong(Error::new(ErrorKind::Usage, "the head's windows must be a step apart")));
+        }
         let threshold = &manifest.threshold;
         let mut scores = threshold.scores.iter().chain(manifest.golden.iter().map(|g| &g.score));
         if !threshold.value.is_finite() || scores.any(|score| !score.is_finite()) {
@@ -220,6 +267,7 @@ impl Manifest {
 
     /// How far a golden image's score may be off.
     pub(crate) fn golden_tolerance(&self) -> f32 {
-        GOLDEN_TOLERANCE * self.threshold.value.abs().max(f32::MIN_POSITIVE)
+        let least = if self.head.is_some() { PROBABILITY_TOLERANCE } else { f32::MIN_POSITIVE };
+        (GOLDEN_TOLERANCE * self.threshold.value.abs()).max(least)
     }
 }

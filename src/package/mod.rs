@@ -6,6 +6,8 @@
 //! | `package.sha256` | the SHA-256 of `package.toml`; `sha256sum -c package.sha256` checks it too |
 //! | `backbone.onnx` | the network that makes features |
 //! | `bank.safetensors` | the good parts' tokens: see [`crate::posfar::BankParts`] |
+//! | `head.onnx` | the trained head, if there is one |
+//! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the order of their numbers in the bank |
 //! | `golden/*.png` | pictures that must get the scores in the manifest |
 //! | `backbone-license.txt` | the license of the network's weights |
 //!
@@ -14,13 +16,16 @@
 
 mod backbone;
 mod bank_file;
+mod head;
 mod manifest;
+mod network_file;
 mod verified;
 
 pub use backbone::{Backbone, BackboneManifest, Tap};
 pub use bank_file::{bank_from_bytes, bytes_from_bank};
+pub use head::{HeadFile, HeadManifest};
 pub use manifest::{
-    BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, THRESHOLD_RULES,
+    BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, HeadInfo, InputInfo, Manifest, THRESHOLD_RULES,
     ThresholdInfo, ThresholdRule,
 };
 
@@ -38,6 +43,8 @@ const MANIFEST: &str = "package.toml";
 const MANIFEST_HASH: &str = "package.sha256";
 const BACKBONE: &str = "backbone.onnx";
 const BACKBONE_LICENSE: &str = "backbone-license.txt";
+const HEAD: &str = "head.onnx";
+const PICTURES: &str = "pictures.sha256";
 const BANK: &str = "bank.safetensors";
 const GOLDEN: &str = "golden";
 
@@ -83,6 +90,10 @@ pub struct Package {
     pub backbone_license: String,
     /// Tokens of the good parts.
     pub bank: Bank,
+    /// SHA-256 of each enrolled picture's pixels, by its number in the bank.
+    pub pictures: Vec<[u8; 32]>,
+    /// Bytes of the head's ONNX network, when [`Manifest::head`] is there.
+    pub head: Option<Vec<u8>>,
     /// Self-test pictures.
     pub golden: Vec<Golden>,
     /// SHA-256 of the manifest, in hexadecimal: names the package, since the manifest holds all other hashes.
@@ -140,6 +151,11 @@ impl Package {
                 manifest.backbone.channels
             )));
         }
+        let pictures = digests_from_text(&take(PICTURES)?).filter(|p| p.len() == bank.images());
+        let pictures = pictures.ok_or_else(|| {
+            damaged(format!("{PICTURES} does not hold a SHA-256 for each of {} pictures", bank.images()))
+        })?;
+        let head = manifest.head.as_ref().map(|_| take(HEAD)).transpose()?;
         let golden = manifest
             .golden
             .iter()
@@ -148,7 +164,7 @@ impl Package {
                 Ok(Golden { frame, info: info.clone(), tolerance: manifest.golden_tolerance() })
             })
             .collect::<Result<_>>()?;
-        Ok(Package { manifest, backbone, backbone_license, bank, golden, hash })
+        Ok(Package { manifest, backbone, backbone_license, bank, pictures, head, golden, hash })
     }
 
     /// Writes the package to `path`, whole or not at all.
@@ -166,6 +182,10 @@ impl Package {
         contents.insert(BACKBONE.into(), self.backbone.clone());
         contents.insert(BACKBONE_LICENSE.into(), self.backbone_license.clone().into_bytes());
         contents.insert(BANK.into(), bytes_from_bank(&self.bank)?);
+        contents.insert(PICTURES.into(), text_from_digests(&self.pictures).into_bytes());
+        if let Some(head) = &self.head {
+            contents.insert(HEAD.into(), head.clone());
+        }
         for golden in &self.golden {
             contents.insert(golden.info.file.clone(), png(&golden.frame)?);
         }
@@ -217,6 +237,25 @@ pub fn check_target(path: &Path, overwrite: bool) -> Result<()> {
 /// Name of a golden image's file within a package.
 pub fn golden_file(name: &str) -> String {
     PathBuf::from(GOLDEN).join(format!("{name}.png")).to_string_lossy().into_owned()
+}
+
+/// One digest per line, in hexadecimal.
+fn text_from_digests(digests: &[[u8; 32]]) -> String {
+    let mut text = String::with_capacity(digests.len() * 65);
+    for digest in digests {
+        text.extend(digest.iter().map(|byte| format!("{byte:02x}")));
+        text.push('\n');
+    }
+    text
+}
+
+fn digests_from_text(bytes: &[u8]) -> Option<Vec<[u8; 32]>> {
+    let digest = |line: &str| -> Option<[u8; 32]> {
+        let pairs = line.as_bytes().chunks(2).map(|p| std::str::from_utf8(p).ok());
+        let bytes: Option<Vec<u8>> = pairs.map(|p| u8::from_str_radix(p?, 16).ok()).collect();
+        bytes?.try_into().ok()
+    };
+    std::str::from_utf8(bytes).ok()?.lines().map(digest).collect()
 }
 
 /// Content of the file with the manifest's hash, as `sha256sum` writes it.

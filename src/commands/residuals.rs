@@ -1,0 +1,41 @@
+//! `weakrest residuals`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use weakrest::training::write_residuals;
+use weakrest::{Error, ErrorKind, Package, Result};
+
+use super::terminal::picture_bar;
+use super::{Outcome, RuntimeArguments};
+
+/// Arguments of `residuals`.
+#[derive(Debug, Args)]
+pub struct Residuals {
+    /// The package
+    package: PathBuf,
+    /// Pictures: one {"image": "PATH"} or {"image": "PATH", "leave_out": "PATH"} per line, relative to the list's folder
+    #[arg(long, value_name = "FILE.jsonl")]
+    list: PathBuf,
+    /// Folder to write to; made if it does not exist
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    runtime: RuntimeArguments,
+}
+
+impl Residuals {
+    pub fn run(self) -> Result<Outcome> {
+        let package = Package::open(&self.package)?;
+        let mut bar = None;
+        let finished =
+            write_residuals(package, &self.list, &self.output, &self.runtime.options(), |done, of| {
+                bar.get_or_insert_with(|| picture_bar(of, "computing residuals")).set_position(done as u64);
+                true
+            })?;
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        if finished { Ok(Outcome::Pass) } else { Err(Error::new(ErrorKind::Usage, "stopped")) }
+    }
+}

@@ -1,0 +1,145 @@
+//! The trained head: residuals → how likely each block is defective.
+
+use ndarray::{Array4, ArrayView3, ArrayView4, s};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::{Execution, Network, Provider, Runtime};
+use crate::package::HeadInfo;
+use crate::posfar::Residuals;
+
+/// A head, loaded and ready.
+pub struct Head {
+    network: Network,
+    channels: usize,
+    scale: f32,
+    window: usize,
+    step: usize,
+    input: Array4<f32>,
+    sums: Vec<f32>,
+    counts: Vec<f32>,
+}
+
+impl Head {
+    /// Loads a head for residuals of so many channels. `scale` is the package's unit of residuals.
+    ///
+    /// # Errors
+    /// As [`Network::head`].
+    pub(crate) fn new(
+        runtime: &Runtime,
+        onnx: &[u8],
+        info: &HeadInfo,
+        channels: usize,
+        scale: f32,
+        execution: &Execution,
+    ) -> Result<Self> {
+        let network = Network::head(runtime, onnx, execution, channels).map_err(|e| e.within(&info.name))?;
+        Ok(Head {
+            network,
+            channels,
+            scale,
+            window: info.window,
+            step: info.step,
+            input: Array4::zeros((0, 0, 0, 0)),
+            sums: Vec::new(),
+            counts: Vec::new(),
+        })
+    }
+
+    /// What the head really runs on.
+    pub fn provider(&self) -> Provider {
+        self.network.provider()
+    }
+
+    /// How likely each block is defective, 0 to 1, `rows × cols` values.
+    ///
+    /// A grid larger than the head's window is covered by windows a step apart, and what they say is averaged (SemiREST,
+    /// arXiv 2306.03492v1).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when the network fails or gives another shape; [`ErrorKind::NotFinite`] when it gives NaN.
+    pub fn run(&mut self, residuals: &Residuals) -> Result<&[f32]> {
+        let (rows, cols) = residuals.grid;
+        let unexpected = || Error::new(ErrorKind::Model, "residuals of another shape than the head takes");
+        let nearest = residuals.values.slice(s![0, .., ..]);
+        let values = nearest.to_slice().filter(|v| v.len() == rows * cols * self.channels);
+        let values = values.ok_or_else(unexpected)?;
+        let values = ArrayView3::from_shape((rows, cols, self.channels), values).map_err(|_| unexpected())?;
+        self.sums.clear();
+        self.sums.resize(rows * cols, 0.0);
+        self.counts.clear();
+        self.counts.resize(rows * cols, 0.0);
+        let whole = rows.max(cols);
+        let (window, step) = if self.window == 0 { (whole, whole) } else { (self.window, self.step.max(1)) };
+        let (high, wide) = (window.min(rows), window.min(cols));
+        let unit = 1.0 / self.scale;
+        for top in starts(rows, high, step) {
+            for left in starts(cols, wide, step) {
+                let part = values.slice(s![top..top + high, left..left + wide, ..]);
+                if self.input.dim() != (1, high, wide, self.channels) {
+                    self.input = Array4::zeros((1, high, wide, self.channels));
+                }
+                self.input.slice_mut(s![0, .., .., ..]).zip_mut_with(&part, |to, from| *to = from * unit);
+                let (sums, counts) = (&mut self.sums, &mut self.counts);
+                self.network
+                    .run(&self.input, |logits| add(logits, (top, left), (high, wide), cols, sums, counts))?;
+            }
+        }
+        self.sums.iter_mut().zip(&self.counts).for_each(|(sum, count)| *sum /= count);
+        crate::posfar::check_finite("the head's output", &self.sums)?;
+        Ok(&self.sums)
+    }
+}
+
+/// Where windows start so that all is covered; the last one ends at the end.
+fn starts(length: usize, window: usize, step: usize) -> impl Iterator<Item = usize> {
+    let last = length - window;
+    (0..last).step_by(step.max(1)).chain([last])
+}
+
+/// Adds one window's softmax, the share of the second of two logits.
+fn add(
+    logits: ArrayView4<f32>,
+    (top, left): (usize, usize),
+    (high, wide): (usize, usize),
+    cols: usize,
+    sums: &mut [f32],
+    counts: &mut [f32],
+) -> Result<()> {
+    if logits.dim() != (1, high, wide, 2) {
+        return Err(Error::new(
+            ErrorKind::Model,
+            format!("the head gave {:?}, but {:?} was expected", logits.dim(), (1, high, wide, 2)),
+        ));
+    }
+    for row in 0..high {
+        for col in 0..wide {
+            let (good, defective) = (logits[(0, row, col, 0)], logits[(0, row, col, 1)]);
+            let place = (top + row) * cols + left + col;
+            sums[place] += 1.0 / (1.0 + (good - defective).exp());
+            counts[place] += 1.0;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_everything_and_end_at_the_end() {
+        for (length, window, step, expected) in [
+            (32, 32, 8, vec![0]),
+            (40, 32, 8, vec![0, 8]),
+            (43, 32, 8, vec![0, 8, 11]),
+            (5, 5, 5, vec![0]),
+            (1, 1, 8, vec![0]),
+        ] {
+            assert_eq!(
+                starts(length, window, step).collect::<Vec<_>>(),
+                expected,
+                "{length} {window} {step}"
+            );
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What training reads: residuals of pictures, exactly as the device would hand them to a head.
+//!
+//! [`write_residuals`] fills a folder with shards, `residuals-00000.safetensors` and so on, and writes `index.json` last:
+//! a folder without it is not finished. A tensor is `f16`, `[neighbors, rows, cols, channels]`, neighbor minus token in
+//! the package's unit of residuals.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::files;
+use crate::imaging::Frame;
+use crate::inspector::{Features, FrameResiduals, Inspector, Options};
+use crate::package::Package;
+
+/// Version of the folder's format.
+const FORMAT: u32 = 1;
+/// Neighbors whose residuals are written: training draws one of them for each token.
+const NEIGHBORS: usize = 3;
+/// A shard is written when it has grown to this.
+const SHARD_BYTES: usize = 256 << 20;
+
+/// One picture of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The picture.
+    pub image: PathBuf,
+    /// The enrolled picture that must not be matched: what a synthetic defect was painted on. A picture that is enrolled
+    /// itself is never matched with itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave_out: Option<PathBuf>,
+}
+
+/// What the folder says of one picture.
+#[derive(Debug, Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    shard: String,
+    tensor: String,
+    grid: (usize, usize),
+    content: (u32, u32),
+    frame: (u32, u32),
+}
+
+/// Reads a list of pictures: one JSON object per line. Relative paths are relative to the list's folder.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when the file cannot be read; [`ErrorKind::Usage`] naming the line that is not an entry, or when
+/// there is none.
+pub fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
+    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let mut entries = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let entry = serde_json::from_str(line).map_err(|e| {
+            let wrong = r#"not {"image": "PATH"} or {"image": "PATH", "leave_out": "PATH"}"#;
+            Error::new(ErrorKind::Usage, wrong).with_source(e).within(format!("{}:{number}", path.display()))
+        })?;
+        entries.push((number, entry));
+    }
+    if entries.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "the list names no picture").within(path.display()));
+    }
+    Ok(entries)
+}
+
+/// Writes the residuals of the pictures that `list` names to `folder`, which must not hold any yet. `false` when
+/// `progress`, told how many of how many are done, stopped it.
+///
+/// # Errors
+/// As [`read_list`] and [`Inspector::with_options`]; [`ErrorKind::Usage`] when `folder` is not empty or a picture to be left out is not
+/// enrolled; [`ErrorKind::Image`] for a picture that cannot be used; [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing
+/// fails. Messages name the list's line.
+pub fn write_residuals(
+    package: Package,
+    list: &Path,
+    folder: &Path,
+    options: &Options,
+    mut progress: impl FnMut(usize, usize) -> bool,
+) -> Result<bool> {
+    let entries = read_list(list)?;
+    let base = files::parent(list);
+    prepare(folder)?;
+    let (hash, scale) = (package.hash.clone(), package.manifest.residual_scale);
+    let backbone = files::sha256(&package.backbone);
+    let (stride, channels) = (package.manifest.geometry.stride, package.bank.channels());
+    let enrolled: HashMap<[u8; 32], usize> =
+        package.pictures.iter().enumerate().map(|(number, digest)| (*digest, number)).collect();
+    let (mut features, mut residuals, _) = Inspector::with_options(package, options)?.into_stages();
+
+    let mut writer = Writer { folder, hash: &hash, shard: Vec::new(), bytes: 0, shards: 0 };
+    let (mut tokens, mut found) = (Features::default(), FrameResiduals::default());
+    let mut written = Vec::new();
+    let mut origins: HashMap<&Path, usize> = HashMap::new();
+    for (done, (line, entry)) in entries.iter().enumerate() {
+        let within = |e: Error| e.within(format!("{}:{line}", list.display()));
+        let frame = Frame::open(base.join(&entry.image)).map_err(within)?;
+        let exclude = match &entry.leave_out {
+            None => enrolled.get(&frame.digest()).copied(),
+            Some(path) => Some(match origins.get(path.as_path()) {
+                Some(number) => *number,
+                None => {
+                    let origin = Frame::open(base.join(path)).map_err(within)?;
+                    let number = *enrolled.get(&origin.digest()).ok_or_else(|| {
+                        let wrong = format!("{} is not one of the enrolled pictures", path.display());
+                        within(Error::new(ErrorKind::Usage, wrong))
+                    })?;
+                    origins.insert(path, number);
+                    number
+                }
+            }),
+        };
+        features.run(&frame, &mut tokens).map_err(within)?;
+        residuals
+            .run_without(tokens.tokens.view(), tokens.placement, exclude, NEIGHBORS, &mut found)
+            .map_err(within)?;
+        let values = &found.residuals.values;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(v / scale).to_le_bytes()).collect();
+        let (rows, cols) = tokens.placement.grid;
+        let (shard, tensor) =
+            writer.add(vec![values.len_of(ndarray::Axis(0)), rows, cols, channels], bytes)?;
+        let (content, frame) = (tokens.placement.content, tokens.placement.frame);
+        written.push(Written { entry, shard, tensor, grid: (rows, cols), content, frame });
+        if !progress(done + 1, entries.len()) {
+            return Ok(false);
+        }
+    }
+    writer.flush()?;
+    let index = serde_json::json!({
+        "format": FORMAT, "package": hash, "backbone": backbone, "channels": channels, "neighbors": NEIGHBORS,
+        "stride": stride, "scale": scale, "pictures": written,
+    });
+    files::write_file(&folder.join("index.json"), format!("{index:#}\n").as_bytes())?;
+    Ok(true)
+}
+
+/// Makes the folder, which must be empty: what is left of another run would be mixed with this one's.
+fn prepare(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    let mut entries = fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))?;
+    if entries.next().is_some() {
+        let wrong = "the folder is not empty; name a new one, or empty it";
+        return Err(Error::new(ErrorKind::Usage, wrong).within(folder.display()));
+    }
+    Ok(())
+}
+
+/// Collects tensors and writes them in files of a bearable size.
+struct Writer<'a> {
+    folder: &'a Path,
+    hash: &'a str,
+    shard: Vec<(String, Vec<usize>, Vec<u8>)>,
+    bytes: usize,
+    shards: usize,
+}
+
+impl Writer<'_> {
+    /// Takes a tensor; tells its file and its name.
+    fn add(&mut self, shape: Vec<usize>, bytes: Vec<u8>) -> Result<(String, String)> {
+        if self.bytes + bytes.len() > SHARD_BYTES && !self.shard.is_empty() {
+            self.flush()?;
+        }
+        let name = format!("{:06}", self.shard.len());
+        self.bytes += bytes.len();
+        self.shard.push((name.clone(), shape, bytes));
+        Ok((self.name(), name))
+    }
+
+    fn name(&self) -> String {
+        format!("residuals-{:05}.safetensors", self.shards)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let failed = |e| Error::new(ErrorKind::Package, "cannot store residuals").with_source(e);
+        let views: Vec<(&str, TensorView)> = self
+            .shard
+            .iter()
+            .map(|(name, shape, bytes)| {
+                Ok((name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes)?))
+            })
+            .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
+            .map_err(failed)?;
+        let metadata = HashMap::from([("package".to_owned(), self.hash.to_owned())]);
+        let file = safetensors::serialize(views, Some(metadata))
+            .map_err(|e| Error::new(ErrorKind::Package, "cannot store residuals").with_source(e))?;
+        files::write_file(&self.folder.join(self.name()), &file)?;
+        self.shard.clear();
+        self.bytes = 0;
+        self.shards += 1;
+        Ok(())
+    }
+}
