@@ -34,6 +34,7 @@ fn twelve_good_parts_become_a_package() {
         "golden/strangest.png",
         "package.sha256",
         "package.toml",
+        "pictures.sha256",
     ];
     assert_eq!(files(&package), names.map(Path::new));
     let around: Vec<_> = folder.contents().into_keys().filter(|p| p.components().count() == 1).collect();

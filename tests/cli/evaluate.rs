@@ -191,3 +191,28 @@ fn training_pictures_that_were_left_out_are_told() {
     assert_eq!(ran.json()["categories"][0]["enrolled"], 8);
     ran.says(&["note: disc: left out: ", "train/good/empty.png: the file is empty\n"]);
 }
+
+#[test]
+fn a_data_set_can_be_listed_and_pictures_left_out() {
+    let folder = Folder::new();
+    let data = data_set(&folder);
+    let list = weakrest!("evaluate", "--dataset", data, "--list").exits(0).json();
+    let disc = &list["categories"][0];
+    assert_eq!(disc["train"].as_array().unwrap().len(), 8);
+    let dents: Vec<&Value> =
+        disc["test"].as_array().unwrap().iter().filter(|s| s["defect"] == "dent").collect();
+    assert_eq!(dents.len(), 3);
+    assert_eq!(dents[0]["mask"]["rule"], "above-half");
+    assert!(Path::new(dents[0]["mask"]["path"].as_str().unwrap()).is_file());
+
+    // Relative to the file that names it, or as it was listed.
+    let trained = format!("{}\ndata/disc/test/dent/02.png\n\n", dents[0]["image"].as_str().unwrap());
+    let trained = folder.file("trained.txt", trained.as_bytes());
+    let result =
+        weakrest!("evaluate", "--dataset", data, "--size", "64", "--leave-out", trained, "--json").json();
+    assert_eq!(result["categories"][0]["confusion"]["defective"], 1);
+    let wrong = folder.file("wrong.txt", b"data/disc/test/dent/00.png\ndata/disc/test/dent/09.png\n");
+    weakrest!("evaluate", "--dataset", data, "--leave-out", wrong)
+        .exits(2)
+        .says(&["wrong.txt:2", "09.png is not one of the test pictures"]);
+}

@@ -5,6 +5,7 @@ mod common;
 mod bench;
 mod enroll;
 mod evaluate;
+mod head;
 mod inspect;
 mod package;
 mod run;

@@ -25,12 +25,12 @@ fn a_package_can_be_shown() {
     assert_eq!(shown["manifest"]["images"], 12);
     assert_eq!(shown["manifest"]["geometry"]["longest_side"], 64);
     assert_eq!(shown["manifest"]["input"]["size"], "96x80");
-    assert_eq!(shown["manifest"]["files"].as_object().unwrap().len(), 6);
+    assert_eq!(shown["manifest"]["files"].as_object().unwrap().len(), 7);
 }
 
 #[test]
 fn a_whole_package_is_verified() {
-    let says = "disc.weakrest: 7 files unchanged, 3 golden images get their scores\n";
+    let says = "disc.weakrest: 8 files unchanged, 3 golden images get their scores\n";
     weakrest!("package", "verify", ready_package()).exits(0).prints(&[says]);
     // With another number of threads scores may differ in their last bits, and no more.
     weakrest!("package", "verify", ready_package(), "--threads", "1").exits(0);
@@ -136,10 +136,10 @@ fn a_path_out_of_the_package_is_refused() {
 fn an_unknown_format_is_told() {
     let folder = Folder::new();
     let package = folder.package("p");
-    forge(&package, |text| text.replacen("format = 1", "format = 99", 1));
+    forge(&package, |text| text.replacen("format = 2", "format = 99", 1));
     refused(
         &package,
-        &["the package has format 99, and this program reads format 1; use the program's version"],
+        &["the package has format 99, and this program reads format 2; use the program's version"],
     );
 }
 

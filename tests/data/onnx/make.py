@@ -94,3 +94,24 @@ save(
     [helper.make_tensor_value_info("result", FLOAT, None)],
     [*weights, numpy_helper.from_array(np.array([1], np.int64), "one")],
 )
+
+
+def head(channels, out=2):
+    """A head that takes a block for defective when the mean of its squared residuals is above 4."""
+    return (
+        [
+            helper.make_node("Mul", ["residuals", "residuals"], ["squares"]),
+            helper.make_node("ReduceMean", ["squares"], ["mean"], axes=[3]),
+            helper.make_node("Sub", ["mean", "limit"], ["defective"]),
+            helper.make_node("Neg", ["defective"], ["good"]),
+            helper.make_node("Concat", ["good", *["defective"] * (out - 1)], ["logits"], axis=3),
+        ],
+        [value("residuals", "n", "rows", "cols", channels)],
+        [value("logits", "n", "rows", "cols", out)],
+        [numpy_helper.from_array(np.array(4, np.float32), "limit")],
+    )
+
+
+save("head", *head(176))
+save("head-of-other-channels", *head(4))
+save("head-of-three-classes", *head(176, 3))
