@@ -1,19 +1,22 @@
-"""The command line: `weakrest-export backbone NETWORK`."""
+"""The command line: `weakrest-export backbone NETWORK`, `weakrest-export labels check FILE` and others."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from weakrest_export import __version__
 from weakrest_export.errors import Exit, ExportError
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, see `errors.Exit`."""
     options = _parser().parse_args(arguments)
     try:
-        _backbone(options)
+        options.run(options)
     except ExportError as error:
         print(f"weakrest-export: {error}", file=sys.stderr)
         return error.exit
@@ -52,11 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_backbone_parser(commands)
+    add_labels_parser(commands)
+    return parser
+
+
+def add_backbone_parser(commands: _Commands) -> None:
     backbone = commands.add_parser(
         "backbone",
         help="export a pretrained network's feature maps to ONNX",
         description="Export a pretrained network's feature maps, on one grid, to NAME.onnx and NAME.toml.",
     )
+    backbone.set_defaults(run=_backbone)
     backbone.add_argument(
         "network",
         metavar="NETWORK",
@@ -100,4 +110,23 @@ def _parser() -> argparse.ArgumentParser:
         help="existing directory to write to (default: .)",
     )
     backbone.add_argument("--name", metavar="NAME", help="of the files (default: the network's name)")
-    return parser
+
+
+def add_labels_parser(commands: _Commands) -> None:
+    labels = commands.add_parser("labels", help="check label files")
+    actions = labels.add_subparsers(required=True, metavar="ACTION")
+
+    check = actions.add_parser("check", help="say what is wrong with a label file, or what it holds")
+    check.set_defaults(run=_labels_check)
+    check.add_argument("file", type=Path, metavar="FILE", help="label file (JSON Lines)")
+
+
+def _labels_check(options: argparse.Namespace) -> None:
+    from weakrest_export import labels
+
+    found, problems = labels.check(options.file)
+    for problem in problems[:-1]:
+        print(f"weakrest-export: {problem}", file=sys.stderr)
+    if problems:
+        raise problems[-1]
+    print(f"{options.file}: {labels.summary(found)}")
