@@ -113,12 +113,30 @@ def add_backbone_parser(commands: _Commands) -> None:
 
 
 def add_labels_parser(commands: _Commands) -> None:
-    labels = commands.add_parser("labels", help="check label files")
+    labels = commands.add_parser("labels", help="check, import or make label files")
     actions = labels.add_subparsers(required=True, metavar="ACTION")
 
     check = actions.add_parser("check", help="say what is wrong with a label file, or what it holds")
     check.set_defaults(run=_labels_check)
     check.add_argument("file", type=Path, metavar="FILE", help="label file (JSON Lines)")
+
+    imports = actions.add_parser("import", help="turn another labeling tool's file into a label file")
+    imports.set_defaults(run=_labels_import)
+    imports.add_argument(
+        "format",
+        choices=["coco", "label-studio", "cvat"],
+        help="COCO JSON, Label Studio JSON or CVAT XML 1.1 for images",
+    )
+    imports.add_argument("file", type=Path, metavar="FILE", help="the other tool's labels")
+    imports.add_argument("--images", type=Path, required=True, metavar="DIR", help="where the pictures are")
+    imports.add_argument(
+        "--unmarked-good",
+        action="store_true",
+        help="pictures without tag and shape are good (default: they are left out)",
+    )
+
+    imports.add_argument("--out", type=Path, required=True, metavar="FILE", help="label file to write")
+    imports.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
 
 def _labels_check(options: argparse.Namespace) -> None:
@@ -130,3 +148,12 @@ def _labels_check(options: argparse.Namespace) -> None:
     if problems:
         raise problems[-1]
     print(f"{options.file}: {labels.summary(found)}")
+
+
+def _labels_import(options: argparse.Namespace) -> None:
+    from weakrest_export import importers, labels
+
+    made = importers.import_labels(
+        options.format, options.file, options.images, options.out, options.unmarked_good, options.overwrite
+    )
+    print(f"{options.out}: {labels.summary(made)}")
