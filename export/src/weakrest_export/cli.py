@@ -135,8 +135,22 @@ def add_labels_parser(commands: _Commands) -> None:
         help="pictures without tag and shape are good (default: they are left out)",
     )
 
-    imports.add_argument("--out", type=Path, required=True, metavar="FILE", help="label file to write")
-    imports.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    made = actions.add_parser(
+        "from-dataset", help="make weak labels out of the masks of a labeled data set, for comparisons"
+    )
+    made.set_defaults(run=_labels_from_dataset)
+    made.add_argument("--dataset", type=Path, required=True, metavar="DIR")
+    made.add_argument("--format", required=True, metavar="F", help="as for `weakrest evaluate`")
+    made.add_argument("--category", metavar="C", help="needed where the data set has several")
+    made.add_argument("--kind", required=True, choices=["masks", "boxes", "rotated", "tags"])
+    made.add_argument("--count", type=int, default=10, metavar="N", help="defective pictures (default: 10)")
+    made.add_argument("--per-type", action="store_true", help="N of each kind of defect")
+    made.add_argument("--seed", type=int, default=0, help="another one chooses other pictures (default: 0)")
+    made.add_argument("--weakrest", type=Path, metavar="PATH", help="default: $WEAKREST, else on the PATH")
+
+    for action in (imports, made):
+        action.add_argument("--out", type=Path, required=True, metavar="FILE", help="label file to write")
+        action.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
 
 def _labels_check(options: argparse.Namespace) -> None:
@@ -156,4 +170,15 @@ def _labels_import(options: argparse.Namespace) -> None:
     made = importers.import_labels(
         options.format, options.file, options.images, options.out, options.unmarked_good, options.overwrite
     )
+    print(f"{options.out}: {labels.summary(made)}")
+
+
+def _labels_from_dataset(options: argparse.Namespace) -> None:
+    from weakrest_export import labels, splits, weak
+
+    labels.check_writable(options.out, options.overwrite)
+    category = splits.read_dataset(options.weakrest, options.dataset, options.format, options.category)
+    samples = splits.choose_training_defects(category, options.count, options.per_type, options.seed)
+    made = weak.weak_labels(samples, options.kind)
+    labels.write(options.out, made, options.overwrite)
     print(f"{options.out}: {labels.summary(made)}")
