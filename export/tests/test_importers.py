@@ -280,6 +280,11 @@ def test_compressed_masks_become_boxes(read: Import) -> None:
         ),
         (
             "coco",
+            COCO | {"images": [{"id": 1, "file_name": "z" * 300, "width": 200, "height": 100}]},
+            "$.images[0]: there is no picture zzz",
+        ),
+        (
+            "coco",
             COCO | {"images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 50}]},
             "$.images[0]: was labeled on 100×50 pixels, but",
         ),

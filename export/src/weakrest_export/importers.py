@@ -312,7 +312,12 @@ def _picture(images: Path, names: list[str], size: Any, where: str) -> _Picture:
         parts = [part for part in re.split(r"[/\\]+", name) if part not in ("", ".", "..")]
         for start in range(len(parts)):
             path = images.joinpath(*parts[start:])
-            if path.is_file():
+            try:
+                found = path.is_file()
+            except OSError:
+                # No file has a name that long.
+                found = False
+            if found:
                 picture = _Picture(where, path, picture_size(path, where))
                 _same_size(picture, size or picture.size, where)
                 return picture

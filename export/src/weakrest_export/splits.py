@@ -12,8 +12,6 @@ from pathlib import Path
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.labels import Mask
 
-FORMATS = ("mvtec", "mvtec3d", "btad", "ksdd2", "visa", "mtd")
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -53,7 +51,7 @@ def read_dataset(weakrest: Path | None, path: Path, format: str, category: str |
     Args:
         weakrest: the program, see `call`.
         path: the data set's folder.
-        format: one of `FORMATS`.
+        format: its layout, as `weakrest evaluate --format` names it.
         category: its name; needed only where there are several.
 
     Raises:

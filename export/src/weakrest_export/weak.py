@@ -7,8 +7,6 @@ from weakrest_export.labels import Box, Defect, Label, make_rotated, picture_siz
 from weakrest_export.shapes import components, smallest_box, upright_box
 from weakrest_export.splits import Sample
 
-KINDS = ("masks", "boxes", "rotated", "tags")
-
 GAP = 0.005
 """Share of the picture's longer side that may part two spots in one box: nobody boxes each speck."""
 
