@@ -1,14 +1,13 @@
 """From a network's name to the files of a backbone."""
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from weakrest_export.errors import Exit, ExportError
+from weakrest_export.files import write_whole
 from weakrest_export.graph import INPUT, OUTPUT, FeatureGrid, check_parity, onnx_bytes
 from weakrest_export.manifest import Manifest
 from weakrest_export.networks import PRETRAINED, Network, load
@@ -103,24 +102,9 @@ def write(backbone: Backbone, directory: Path) -> Path:
     manifest = directory / f"{backbone.manifest.name}.toml"
     try:
         if backbone.manifest.license_file and backbone.license_text:
-            _write(directory / backbone.manifest.license_file, backbone.license_text.encode())
-        _write(directory / f"{backbone.manifest.name}.onnx", backbone.model)
-        _write(manifest, backbone.manifest.to_toml().encode())
+            write_whole(directory / backbone.manifest.license_file, backbone.license_text.encode())
+        write_whole(directory / f"{backbone.manifest.name}.onnx", backbone.model)
+        write_whole(manifest, backbone.manifest.to_toml().encode())
     except OSError as error:
         raise ExportError(f"cannot write to {directory}: {error}", Exit.FAULT) from error
     return manifest
-
-
-def _write(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            # Temporary files are readable by their owner only; these are meant to be shared.
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink()
-            raise

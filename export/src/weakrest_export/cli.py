@@ -1,19 +1,22 @@
-"""The command line: `weakrest-export backbone NETWORK`."""
+"""The command line: `weakrest-export backbone NETWORK`, `weakrest-export labels check FILE` and others."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from weakrest_export import __version__
 from weakrest_export.errors import Exit, ExportError
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, see `errors.Exit`."""
     options = _parser().parse_args(arguments)
     try:
-        _backbone(options)
+        options.run(options)
     except ExportError as error:
         print(f"weakrest-export: {error}", file=sys.stderr)
         return error.exit
@@ -52,11 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_backbone_parser(commands)
+    add_labels_parser(commands)
+    return parser
+
+
+def add_backbone_parser(commands: _Commands) -> None:
     backbone = commands.add_parser(
         "backbone",
         help="export a pretrained network's feature maps to ONNX",
         description="Export a pretrained network's feature maps, on one grid, to NAME.onnx and NAME.toml.",
     )
+    backbone.set_defaults(run=_backbone)
     backbone.add_argument(
         "network",
         metavar="NETWORK",
@@ -100,4 +110,75 @@ def _parser() -> argparse.ArgumentParser:
         help="existing directory to write to (default: .)",
     )
     backbone.add_argument("--name", metavar="NAME", help="of the files (default: the network's name)")
-    return parser
+
+
+def add_labels_parser(commands: _Commands) -> None:
+    labels = commands.add_parser("labels", help="check, import or make label files")
+    actions = labels.add_subparsers(required=True, metavar="ACTION")
+
+    check = actions.add_parser("check", help="say what is wrong with a label file, or what it holds")
+    check.set_defaults(run=_labels_check)
+    check.add_argument("file", type=Path, metavar="FILE", help="label file (JSON Lines)")
+
+    imports = actions.add_parser("import", help="turn another labeling tool's file into a label file")
+    imports.set_defaults(run=_labels_import)
+    imports.add_argument(
+        "format",
+        choices=["coco", "label-studio", "cvat"],
+        help="COCO JSON, Label Studio JSON or CVAT XML 1.1 for images",
+    )
+    imports.add_argument("file", type=Path, metavar="FILE", help="the other tool's labels")
+    imports.add_argument("--images", type=Path, required=True, metavar="DIR", help="where the pictures are")
+    imports.add_argument(
+        "--unmarked-good",
+        action="store_true",
+        help="pictures without tag and shape are good (default: they are left out)",
+    )
+
+    made = actions.add_parser(
+        "from-dataset", help="make weak labels out of the masks of a labeled data set, for comparisons"
+    )
+    made.set_defaults(run=_labels_from_dataset)
+    made.add_argument("--dataset", type=Path, required=True, metavar="DIR")
+    made.add_argument("--format", required=True, metavar="F", help="as for `weakrest evaluate`")
+    made.add_argument("--category", metavar="C", help="needed where the data set has several")
+    made.add_argument("--kind", required=True, choices=["masks", "boxes", "rotated", "tags"])
+    made.add_argument("--count", type=int, default=10, metavar="N", help="defective pictures (default: 10)")
+    made.add_argument("--per-type", action="store_true", help="N of each kind of defect")
+    made.add_argument("--seed", type=int, default=0, help="another one chooses other pictures (default: 0)")
+    made.add_argument("--weakrest", type=Path, metavar="PATH", help="default: $WEAKREST, else on the PATH")
+
+    for action in (imports, made):
+        action.add_argument("--out", type=Path, required=True, metavar="FILE", help="label file to write")
+        action.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+
+
+def _labels_check(options: argparse.Namespace) -> None:
+    from weakrest_export import labels
+
+    found, problems = labels.check(options.file)
+    for problem in problems[:-1]:
+        print(f"weakrest-export: {problem}", file=sys.stderr)
+    if problems:
+        raise problems[-1]
+    print(f"{options.file}: {labels.summary(found)}")
+
+
+def _labels_import(options: argparse.Namespace) -> None:
+    from weakrest_export import importers, labels
+
+    made = importers.import_labels(
+        options.format, options.file, options.images, options.out, options.unmarked_good, options.overwrite
+    )
+    print(f"{options.out}: {labels.summary(made)}")
+
+
+def _labels_from_dataset(options: argparse.Namespace) -> None:
+    from weakrest_export import labels, splits, weak
+
+    labels.check_writable(options.out, options.overwrite)
+    category = splits.read_dataset(options.weakrest, options.dataset, options.format, options.category)
+    samples = splits.choose_training_defects(category, options.count, options.per_type, options.seed)
+    made = weak.weak_labels(samples, options.kind)
+    labels.write(options.out, made, options.overwrite)
+    print(f"{options.out}: {labels.summary(made)}")

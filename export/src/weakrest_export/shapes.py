@@ -1,0 +1,108 @@
+"""Shapes in pictures. Coordinates are pixel edges, x right and y down, from (0, 0) to (width, height)."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Points = NDArray[np.float64]
+"""`[n, 2]`, x and y."""
+Bits = NDArray[np.bool_]
+"""`[height, width]`, true for defective."""
+
+
+def is_convex(polygon: ArrayLike) -> bool:
+    """Whether the four corners make a convex shape with an area; a twisted one is not convex."""
+    sides = np.roll(polygon, -1, axis=0) - np.asarray(polygon, dtype=np.float64)
+    ahead = np.roll(sides, -1, axis=0)
+    turns = sides[:, 0] * ahead[:, 1] - sides[:, 1] * ahead[:, 0]
+    return bool((turns > 0).all() or (turns < 0).all())
+
+
+def rotated(polygon: ArrayLike, about: tuple[float, float], degrees: float) -> Points:
+    """`polygon` turned clockwise, as seen on a screen."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    moved: Points = (np.asarray(polygon) - about) @ np.array([[cos, sin], [-sin, cos]]) + about
+    return moved
+
+
+def filled(polygon: Points, size: tuple[int, int]) -> Bits:
+    """The pixels whose centers lie in a polygon of any form (even-odd rule). `size` is width and height."""
+    columns, rows = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
+    bits = np.zeros((size[1], size[0]), dtype=np.bool_)
+    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        crossed = np.flatnonzero((y0 <= rows) != (y1 <= rows))
+        if crossed.size:
+            at = x0 + (rows[crossed] - y0) * (x1 - x0) / (y1 - y0)
+            bits[crossed] ^= columns > at[:, None]
+    return bits
+
+
+def components(bits: Bits, gap: int) -> list[Points]:
+    """The connected components, top one first; those with at most `gap` pixels between them count as one.
+
+    Returns:
+        For each component the corners of its pixels that can lie on its convex hull.
+    """
+    steps = np.diff(bits.astype(np.int8), axis=1, prepend=0, append=0)
+    row_of, start_of = (values.tolist() for values in np.nonzero(steps == 1))
+    end_of = np.nonzero(steps == -1)[1].tolist()
+    first = np.searchsorted(row_of, np.arange(len(bits) + 1)).tolist()
+    parent = list(range(len(row_of)))
+
+    def root(run: int) -> int:
+        while parent[run] != run:
+            parent[run] = run = parent[parent[run]]
+        return run
+
+    for run, (row, start, end) in enumerate(zip(row_of, start_of, end_of, strict=True)):
+        for above in range(max(0, row - gap - 1), row + 1):
+            other = bisect_left(end_of, start - gap, first[above], first[above + 1])
+            while other < first[above + 1] and start_of[other] <= end + gap:
+                a, b = sorted((root(run), root(other)))
+                parent[b] = a
+                other += 1
+
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for run, (row, start, end) in enumerate(zip(row_of, start_of, end_of, strict=True)):
+        groups.setdefault(root(run), []).extend([(start, row), (end, row), (start, row + 1), (end, row + 1)])
+    return [np.array(points, dtype=np.float64) for points in groups.values()]
+
+
+def upright_box(points: Points) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom."""
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return left, top, right, bottom
+
+
+def smallest_box(points: Points) -> Points:
+    """The corners `[4, 2]` of the rectangle of least area round points that do not lie on one line."""
+    hull = _hull(points)
+    # One side of the smallest rectangle lies along a side of the hull.
+    sides = np.roll(hull, -1, axis=0) - hull
+    along = sides / np.hypot(sides[:, 0], sides[:, 1])[:, None]
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    u, v = hull @ along.T, hull @ across.T
+    best = int(np.argmin(np.ptp(u, axis=0) * np.ptp(v, axis=0)))
+    (u0, u1), (v0, v1) = ((w[:, best].min(), w[:, best].max()) for w in (u, v))
+    axes = np.stack([along[best], across[best]])
+    corners: Points = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]]) @ axes
+    return corners
+
+
+def _hull(points: Points) -> Points:
+    ordered = [(float(x), float(y)) for x, y in np.unique(points, axis=0)]
+
+    def half(way: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        kept: list[tuple[float, float]] = []
+        for x, y in way:
+            while len(kept) > 1:
+                (x0, y0), (x1, y1) = kept[-2:]
+                if (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) > 0:
+                    break
+                kept.pop()
+            kept.append((x, y))
+        return kept[:-1]
+
+    return np.array(half(ordered) + half(ordered[::-1]))

@@ -1,0 +1,169 @@
+"""Labeled data sets, as the `weakrest` program lists them, and which of their defects to learn from."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from weakrest_export.errors import Exit, ExportError
+from weakrest_export.labels import Mask
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to be judged.
+
+    Attributes:
+        image: the picture.
+        defect: kind of defect; None for a good part.
+        mask: where it is; None for a good part, and where the data set has no masks.
+    """
+
+    image: Path
+    defect: str | None
+    mask: Mask | None
+
+
+@dataclass(frozen=True)
+class Category:
+    """The pictures of one product.
+
+    Attributes:
+        name: what the data set calls it.
+        train: good pictures to enroll, at least one.
+        test: pictures to be judged.
+        notes: what was left out or looked odd, for people.
+    """
+
+    name: str
+    train: tuple[Path, ...]
+    test: tuple[Sample, ...]
+    notes: tuple[str, ...]
+
+
+def read_dataset(weakrest: Path | None, path: Path, format: str, category: str | None = None) -> Category:
+    """Lists one category of a data set.
+
+    Args:
+        weakrest: the program, see `call`.
+        path: the data set's folder.
+        format: its layout, as `weakrest evaluate --format` names it.
+        category: its name; needed only where there are several.
+
+    Raises:
+        ExportError: as `call`; when the category is not clear or has no good pictures.
+    """
+    arguments = ["evaluate", "--dataset", str(path), "--format", format, "--list"]
+    text = call(weakrest, arguments + (["--category", category] if category else []))
+    try:
+        categories = [
+            Category(
+                found["name"],
+                tuple(Path(image) for image in found["train"]),
+                tuple(
+                    Sample(
+                        Path(sample["image"]),
+                        sample["defect"],
+                        sample["mask"] and Mask(Path(sample["mask"]["path"]), sample["mask"]["rule"]),
+                    )
+                    for sample in found["test"]
+                ),
+                tuple(found["notes"]),
+            )
+            for found in json.loads(text)["categories"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"cannot understand what `weakrest {' '.join(arguments)}` lists ({error!r}): "
+            "are the program and this package of the same version?",
+            Exit.FAULT,
+        ) from error
+    if len(categories) != 1:
+        names = ", ".join(found.name for found in categories) or "none"
+        raise ExportError(f"choose one category of {path} with --category: {names}")
+    if not categories[0].train:
+        raise ExportError(
+            f"category {categories[0].name} of {path} has no good pictures to enroll: "
+            "add some, or choose another category"
+        )
+    return categories[0]
+
+
+def choose_training_defects(
+    category: Category, count: int = 10, per_type: bool = False, seed: int = 0
+) -> list[Sample]:
+    """Chooses defective pictures to learn from, as evenly from the kinds of defect as their numbers allow.
+
+    The choice depends on the order of the paths and the seed, not on where the data set lies.
+
+    Args:
+        category: to choose from.
+        count: how many, in all or of each kind.
+        per_type: of each kind.
+        seed: another one chooses others.
+
+    Returns:
+        By path.
+
+    Raises:
+        ExportError: when there are not enough.
+    """
+    if count < 1:
+        raise ExportError(f"count {count}: must be at least 1")
+    kinds: dict[str, list[Sample]] = {}
+    for sample in sorted(category.test, key=lambda sample: sample.image):
+        if sample.defect is not None:
+            kinds.setdefault(sample.defect, []).append(sample)
+    rng = random.Random(seed)
+    order = sorted(kinds)
+    for kind in order:
+        rng.shuffle(kinds[kind])
+    rng.shuffle(order)
+    if per_type:
+        few = min(order, key=lambda kind: len(kinds[kind]), default=None)
+        if few is None or len(kinds[few]) < count:
+            have = f"{len(kinds[few])} of {few}" if few else "none"
+            raise ExportError(
+                f"category {category.name} has not {count} of each kind of defect, but {have}: lower --count"
+            )
+        chosen = [sample for kind in order for sample in kinds[kind][:count]]
+    else:
+        # In rounds: the first of each kind, then the second of each kind, and so on.
+        ranked = [(turn, i) for i, kind in enumerate(order) for turn in range(len(kinds[kind]))]
+        if len(ranked) < count:
+            raise ExportError(
+                f"category {category.name} has {len(ranked)} defective pictures, not {count}: lower --count"
+            )
+        chosen = [kinds[order[i]][turn] for turn, i in sorted(ranked)[:count]]
+    return sorted(chosen, key=lambda sample: sample.image)
+
+
+def call(weakrest: Path | None, arguments: Sequence[str]) -> str:
+    """Runs the `weakrest` program and returns what it prints.
+
+    Args:
+        weakrest: the program; None for the environment variable WEAKREST, else `weakrest` on the PATH.
+        arguments: of the program.
+
+    Raises:
+        ExportError: when there is no such program, or with its own message when it fails.
+    """
+    named = str(weakrest) if weakrest else os.environ.get("WEAKREST") or "weakrest"
+    program = shutil.which(named)
+    if program is None:
+        raise ExportError(
+            f"there is no program {named}: build weakrest, and name it with --weakrest or in $WEAKREST"
+        )
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ExportError(f"cannot run {program}: {error.strerror}", Exit.FAULT) from error
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()) or "it did not say why"
+        exit = Exit.USAGE if done.returncode == Exit.USAGE else Exit.FAULT
+        raise ExportError(f"`weakrest {arguments[0]}` failed with exit code {done.returncode}: {said}", exit)
+    return done.stdout
