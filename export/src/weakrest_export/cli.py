@@ -1,4 +1,4 @@
-"""The command line: `weakrest-export backbone NETWORK`."""
+"""The command line: `weakrest-export COMMAND`."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, see `errors.Exit`."""
     options = _parser().parse_args(arguments)
     try:
-        _backbone(options)
+        options.run(options)
     except ExportError as error:
         print(f"weakrest-export: {error}", file=sys.stderr)
         return error.exit
@@ -100,4 +100,45 @@ def _parser() -> argparse.ArgumentParser:
         help="existing directory to write to (default: .)",
     )
     backbone.add_argument("--name", metavar="NAME", help="of the files (default: the network's name)")
+    backbone.set_defaults(run=_backbone)
+    add_synthesize_parser(commands)
     return parser
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    from weakrest_export import synthetic
+
+    goods = synthetic.good_pictures(options.goods)
+    index = synthetic.synthesize(
+        goods,
+        options.out,
+        options.count,
+        options.seed,
+        workers=options.workers,
+        overwrite=options.overwrite,
+    )
+    if options.contact_sheet is not None:
+        synthetic.contact_sheet(index, options.contact_sheet)
+    print(f"{index}: {options.count} synthetic defects on {len(goods)} good pictures")
+
+
+def add_synthesize_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "synthesize",
+        help="paint synthetic defects on good pictures",
+        description="Paint synthetic defects on good pictures: NNNN.png, NNNN_mask.png and synthetic.jsonl.",
+    )
+    parser.add_argument("goods", type=Path, metavar="GOOD_DIR", help="directory with the good pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write to")
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="how many pictures to make")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the same seed makes the same pictures (default: 0)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes to share the work (default: 1)"
+    )
+    parser.add_argument(
+        "--contact-sheet", type=Path, metavar="FILE", help="also draw the first pictures and masks to a JPEG"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write to a directory that is not empty")
+    parser.set_defaults(run=_synthesize)
