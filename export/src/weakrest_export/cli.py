@@ -108,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 def _synthesize(options: argparse.Namespace) -> None:
     from weakrest_export import synthetic
 
+    sheet = options.contact_sheet
+    if sheet is not None and sheet.suffix.lower() not in synthetic.SUFFIXES:
+        raise ExportError(f"contact sheet {sheet}: its name must end in .jpg or .png")
     goods = synthetic.good_pictures(options.goods)
     index = synthetic.synthesize(
         goods,
@@ -117,9 +120,9 @@ def _synthesize(options: argparse.Namespace) -> None:
         workers=options.workers,
         overwrite=options.overwrite,
     )
-    if options.contact_sheet is not None:
-        synthetic.contact_sheet(index, options.contact_sheet)
-    print(f"{index}: {options.count} synthetic defects on {len(goods)} good pictures")
+    if sheet is not None:
+        synthetic.contact_sheet(index, sheet)
+    print(f"{index}: {options.count} pictures with synthetic defects, from {len(goods)} good ones")
 
 
 def add_synthesize_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -138,7 +141,10 @@ def add_synthesize_parser(commands: "argparse._SubParsersAction[argparse.Argumen
         "--workers", type=int, default=1, metavar="N", help="processes to share the work (default: 1)"
     )
     parser.add_argument(
-        "--contact-sheet", type=Path, metavar="FILE", help="also draw the first pictures and masks to a JPEG"
+        "--contact-sheet",
+        type=Path,
+        metavar="FILE",
+        help="also draw the first pictures and masks to a JPEG or PNG",
     )
     parser.add_argument("--overwrite", action="store_true", help="write to a directory that is not empty")
     parser.set_defaults(run=_synthesize)

@@ -15,9 +15,14 @@ def f32(values: npt.ArrayLike) -> Float:
 
 
 def flood(allowed: Mask, seeds: Mask) -> Mask:
-    """What of `allowed` is connected with the seeds."""
+    """What of `allowed` is connected with the seeds, by pixels' sides."""
     while True:
-        grown = grow(seeds, 1) & allowed
+        grown = seeds.copy()
+        grown[1:] |= seeds[:-1]
+        grown[:-1] |= seeds[1:]
+        grown[:, 1:] |= seeds[:, :-1]
+        grown[:, :-1] |= seeds[:, 1:]
+        grown &= allowed
         if (grown == seeds).all():
             return seeds
         seeds = grown

@@ -40,11 +40,17 @@ def synthesize(
     """
     if count < 1:
         raise ExportError(f"count {count}: must be at least 1")
+    if seed < 0:
+        raise ExportError(f"seed {seed}: must not be negative")
     if workers < 1:
         raise ExportError(f"workers {workers}: must be at least 1")
     goods = [path.resolve() for path in goods]
     if not goods:
         raise ExportError("no good pictures to paint defects on: name a folder that has some")
+    for path in goods:
+        # Its header only: the seed should not decide whether a file that is no picture is noticed.
+        with _opened(path):
+            pass
     if out.resolve() in {path.parent for path in goods}:
         raise ExportError(f"{out} holds the good pictures: choose another output directory")
     try:
@@ -122,18 +128,25 @@ def _shows_object(goods: tuple[Path, ...]) -> bool:
     return 2 * sum(find_object(read(path)) is not None for path in some) > len(some)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise ExportError(f"{path}: cannot read this picture ({error}): repair or remove it") from error
+
+
 @lru_cache(maxsize=48)
 def read(path: Path) -> Float:
     """A picture as `[height, width, 1 or 3]`, 0..255; gray pictures have one channel."""
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                pixels = f32(np.asarray(upright) / 257)
-            else:
-                pixels = f32(np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB")))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise ExportError(f"{path}: cannot read this picture ({error}): repair or remove it") from error
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            pixels = f32(np.asarray(upright) / 257)
+        else:
+            gray = upright.mode in ("1", "L", "LA")
+            pixels = f32(np.asarray(upright.convert("L" if gray else "RGB")))
     if min(pixels.shape[:2]) < SMALLEST:
         raise ExportError(f"{path}: too small to paint on, it needs {SMALLEST} px a side: remove it")
     pixels = pixels.reshape(*pixels.shape[:2], -1)
