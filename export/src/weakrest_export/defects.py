@@ -302,7 +302,7 @@ def foreign(rng: Rng, site: Site) -> Float:
 def procedural(rng: Rng, site: Site) -> Float:
     """Noise, stripes, marble, weave or a gradient between two or three colors."""
     height, width = site.alpha.shape
-    cell = raster.log_uniform(rng, 2, max(4, max(height, width)))
+    cell = raster.log_uniform(rng, 2 * site.scene.unit, max(4 * site.scene.unit, height, width))
     y, x = raster.rotated(height, width, rng.uniform(0, np.pi))
     rough = raster.noise(rng, height, width, cell, int(rng.integers(1, 6)), raster.log_uniform(rng, 1, 6))
     wave = 2 * np.pi * y / cell
@@ -333,7 +333,11 @@ def flat(rng: Rng, site: Site) -> Float:
 def own(rng: Rng, site: Site) -> Float:
     """The picture's own texture from elsewhere, turned, brighter or darker."""
     patch = _turned(rng, site, site.scene.pixels, (0.6, 1.6))
-    return f32(patch * rng.choice([1, raster.log_uniform(rng, 0.5, 1.8)]))
+    # A uniform texture that is only turned looks as good as before, so most get another brightness.
+    gain = rng.choice(
+        [1, raster.log_uniform(rng, 0.5, 0.8), raster.log_uniform(rng, 1.25, 2)], p=[0.2, 0.4, 0.4]
+    )
+    return f32(patch * gain)
 
 
 def shards(rng: Rng, site: Site) -> Float:
@@ -388,14 +392,16 @@ def blurred(rng: Rng, site: Site) -> Float:
 
 def sharpened(rng: Rng, site: Site) -> Float:
     """Rougher than it was."""
-    soft = raster.blur(site.patch, rng.uniform(1, 4))
+    soft = raster.blur(site.patch, rng.uniform(1, 4) * site.scene.unit)
     return f32(soft + (site.patch - soft) * rng.uniform(2.5, 6))
 
 
 def frayed(rng: Rng, site: Site) -> Float:
     """Noise in streaks or grains, stronger than the texture."""
     height, width = site.alpha.shape
-    noise = raster.noise(rng, height, width, raster.log_uniform(rng, 1, 8), 3, raster.log_uniform(rng, 1, 10))
+    noise = raster.noise(
+        rng, height, width, site.scene.unit * raster.log_uniform(rng, 1, 8), 3, raster.log_uniform(rng, 1, 10)
+    )
     return f32(site.patch + noise[..., None] * raster.log_uniform(rng, 8, 45))
 
 

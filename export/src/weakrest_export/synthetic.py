@@ -12,6 +12,7 @@ from functools import cache, lru_cache, partial, reduce
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from weakrest_export import raster
@@ -137,21 +138,28 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ExportError(f"{path}: cannot read this picture ({error}): repair or remove it") from error
 
 
-@lru_cache(maxsize=48)
 def read(path: Path) -> Float:
-    """A picture as `[height, width, 1 or 3]`, 0..255; gray pictures have one channel."""
+    """A picture as `[height, width, 1 or 3]`, 0..255; gray pictures have one channel.
+
+    Raises:
+        ExportError: it cannot be read or is too small.
+    """
+    return f32(_decoded(path))
+
+
+# Few, and in 8 bits, because pictures may be large.
+@lru_cache(maxsize=16)
+def _decoded(path: Path) -> npt.NDArray[np.uint8]:
     with _opened(path) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):
-            pixels = f32(np.asarray(upright) / 257)
+            pixels = (np.asarray(upright) / 257 + 0.5).astype(np.uint8)
         else:
             gray = upright.mode in ("1", "L", "LA")
-            pixels = f32(np.asarray(upright.convert("L" if gray else "RGB")))
+            pixels = np.asarray(upright.convert("L" if gray else "RGB"))
     if min(pixels.shape[:2]) < SMALLEST:
         raise ExportError(f"{path}: too small to paint on, it needs {SMALLEST} px a side: remove it")
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    pixels.setflags(write=False)
-    return pixels
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def find_object(pixels: Float) -> tuple[Mask, Float] | None:
