@@ -72,6 +72,25 @@ def test_the_mask_is_what_visibly_changed(boards: list[Path], rings: list[Path],
         assert outside.size == 0 or (outside > 60).mean() < 1e-3, kind
 
 
+def test_only_what_can_be_seen_is_a_defect() -> None:
+    def visible(change: float, texture: float = 0) -> Mask | None:
+        """The mask of a change of the left half, where a defect was meant to cover all."""
+        pixels = (120 + RNG(0).normal(0, 1, (60, 60, 1)) * texture).astype(np.float32)
+        everywhere = np.ones((60, 60), bool)
+        scene = defects.Scene(pixels, everywhere, None, lambda _: pixels)
+        painted = pixels.copy()
+        painted[:, :30] += change
+        return defects.visible(defects.Site(scene, pixels, everywhere.astype(np.float32), 0, 0), painted)
+
+    mask = visible(20)
+    assert mask is not None
+    assert mask[:, :30].all()
+    assert not mask[:, 34:].any()
+    assert visible(3) is None
+    assert visible(10) is not None
+    assert visible(10, texture=30) is None
+
+
 def test_sizes_go_from_specks_to_a_large_part(boards: list[Path], tmp_path: Path) -> None:
     shares = [mask.mean() for _, _, mask, _ in samples(boards, tmp_path / "out", 150)]
     assert min(shares) < 2e-3

@@ -504,7 +504,7 @@ def _defect(rng: Rng, scene: Scene) -> tuple[str, Mask] | None:
         return None
     alpha = (site.alpha * np.float32(rng.uniform(*kind.blend)))[..., None]
     painted = raster.rounded(site.patch * (1 - alpha) + fill(rng, site) * alpha).astype(np.float32)
-    mask = _visible(site, painted)
+    mask = visible(site, painted)
     if mask is None:
         return None
     height, width = mask.shape
@@ -531,7 +531,7 @@ def _site(scene: Scene, alpha: Float, top: int, left: int) -> Site | None:
     return Site(scene, patch, alpha, top, left)
 
 
-def _visible(site: Site, painted: Float) -> Mask | None:
+def visible(site: Site, painted: Float) -> Mask | None:
     """Where a defect can be seen; None if it can hardly be anywhere."""
     change = np.abs(painted - site.patch).mean(axis=2)
     region = site.alpha > 0.1
