@@ -1,4 +1,4 @@
-"""The command line: `weakrest-export backbone NETWORK`, `weakrest-export labels check FILE` and others."""
+"""The command line: `weakrest-export COMMAND`."""
 
 import argparse
 import sys
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_backbone_parser(commands)
     add_labels_parser(commands)
+    add_synthesize_parser(commands)
     return parser
 
 
@@ -182,3 +183,48 @@ def _labels_from_dataset(options: argparse.Namespace) -> None:
     made = weak.weak_labels(samples, options.kind)
     labels.write(options.out, made, options.overwrite)
     print(f"{options.out}: {labels.summary(made)}")
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    from weakrest_export import synthetic
+
+    sheet = options.contact_sheet
+    if sheet is not None and sheet.suffix.lower() not in synthetic.SUFFIXES:
+        raise ExportError(f"contact sheet {sheet}: its name must end in .jpg or .png")
+    goods = synthetic.good_pictures(options.goods)
+    index = synthetic.synthesize(
+        goods,
+        options.out,
+        options.count,
+        options.seed,
+        workers=options.workers,
+        overwrite=options.overwrite,
+    )
+    if sheet is not None:
+        synthetic.contact_sheet(index, sheet)
+    print(f"{index}: {options.count} pictures with synthetic defects, from {len(goods)} good ones")
+
+
+def add_synthesize_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "synthesize",
+        help="paint synthetic defects on good pictures",
+        description="Paint synthetic defects on good pictures: NNNN.png, NNNN_mask.png and synthetic.jsonl.",
+    )
+    parser.add_argument("goods", type=Path, metavar="GOOD_DIR", help="directory with the good pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write to")
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="how many pictures to make")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the same seed makes the same pictures (default: 0)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes to share the work (default: 1)"
+    )
+    parser.add_argument(
+        "--contact-sheet",
+        type=Path,
+        metavar="FILE",
+        help="also draw the first pictures and masks to a JPEG or PNG",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write to a directory that is not empty")
+    parser.set_defaults(run=_synthesize)
