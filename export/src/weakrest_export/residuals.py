@@ -115,7 +115,8 @@ class Residuals:
             shard = safetensors.safe_open(str(path), framework="pt")
         except (OSError, safetensors.SafetensorError) as error:
             raise ExportError(f"{path}: damaged ({error}): compute the residuals again") from error
-        package = (shard.metadata() or {}).get("package")
+        metadata: Mapping[str, str] = shard.metadata() or {}  # type: ignore[no-untyped-call]
+        package = metadata.get("package")
         if package != self.package:
             raise ExportError(
                 f"{path}: residuals of package {str(package)[:12]}, where {INDEX} says {self.package[:12]}: "
@@ -154,7 +155,7 @@ def _picture(entry: Any, where: str) -> Picture:
 
 
 def _get(entry: Mapping[str, Any], key: str, kind: type, where: object) -> Any:
-    value = entry.get(key)
+    value: Any = entry.get(key)
     fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
     if not fits or (kind in (int, float) and not value > 0):
         raise ExportError(f"{where}: {key!r} must be {_NUMBERS[kind]}, not {value!r}")

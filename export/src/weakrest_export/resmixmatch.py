@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -94,6 +96,26 @@ def fix(guessed: Tensor, labels: Tensor, regions: Tensor) -> Tensor:
     return fixed
 
 
+def find_regions(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.int16]:
+    """Numbers the connected areas of unknown blocks from 1, `[rows, cols]`; corners connect, 0 elsewhere."""
+    regions = np.zeros(labels.shape, np.int16)
+    number = 0
+    for start in zip(*np.nonzero(labels == UNKNOWN), strict=True):
+        if regions[start]:
+            continue
+        number += 1
+        regions[start] = number
+        edge = [start]
+        while edge:
+            row, col = edge.pop()
+            around = np.s_[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
+            fresh = (labels[around] == UNKNOWN) & (regions[around] == 0)
+            regions[around][fresh] = number
+            rows, cols = np.nonzero(fresh)
+            edge += zip(rows + max(row - 1, 0), cols + max(col - 1, 0), strict=True)
+    return regions
+
+
 @dataclass(frozen=True)
 class Mixed:
     """Tokens with soft labels; every tensor but the first is `[N, rows, cols]`.
@@ -141,9 +163,7 @@ def mix_up(batch: Mixed, alpha: float, unmixed: float, generator: torch.Generato
     tokens, targets = batch.residuals.flatten(0, 2), batch.targets.flatten()
     mixed = torch.lerp(tokens[partner], tokens, share[:, None])
     soft = torch.lerp(targets[partner], targets, share)
-    return Mixed(
-        mixed.view_as(batch.residuals), soft.view_as(batch.targets), batch.labeled, batch.guessed
-    )
+    return Mixed(mixed.view_as(batch.residuals), soft.view_as(batch.targets), batch.labeled, batch.guessed)
 
 
 def larger_share(count: int, alpha: float, generator: torch.Generator) -> Tensor:
