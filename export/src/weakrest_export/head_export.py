@@ -17,7 +17,6 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from weakrest_export import __version__
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.files import write_whole
 from weakrest_export.graph import OPSET, strip
@@ -60,7 +59,6 @@ class Manifest:
         license: of the weights, as an SPDX expression.
         source: what it was trained on, in words.
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
-        made_by: program and version.
     """
 
     name: str
@@ -74,7 +72,6 @@ class Manifest:
     license: str
     source: str
     sha256: str
-    made_by: str
 
     def to_toml(self) -> str:
         """The manifest as TOML, ending in a newline."""
@@ -143,7 +140,6 @@ def export(
         license=license,
         source=source,
         sha256=hashlib.sha256(model).hexdigest(),
-        made_by=f"weakrest-export {__version__}",
     )
     return Exported(manifest, model, check_parity(head, model, precision))
 
