@@ -2,12 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from weakrest_export import __version__
 from weakrest_export.errors import Exit, ExportError
+
+if TYPE_CHECKING:
+    from weakrest_export.workflow import Product
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -21,6 +26,194 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"weakrest-export: {error}", file=sys.stderr)
         return error.exit
     return Exit.OK
+
+
+def add_train_parser(commands: _Commands) -> None:
+    one = commands.add_parser(
+        "train",
+        help="train a head for a package and put it in",
+        description="Train a head on good pictures, synthetic defects and labeled pictures, and put it into "
+        "a copy of a package.",
+    )
+    one.set_defaults(run=_train)
+    one.add_argument("package", type=Path, metavar="PACKAGE", help="package without a head")
+    one.add_argument(
+        "--good", type=Path, required=True, metavar="DIR", help="the good pictures that were enrolled"
+    )
+    one.add_argument(
+        "--labels", type=Path, nargs="+", default=[], metavar="FILE", help="label files (default: none)"
+    )
+    one.add_argument("--out", type=Path, required=True, metavar="NEW", help="package to write")
+    one.add_argument("--overwrite", action="store_true", help="replace NEW if it exists")
+
+    several = commands.add_parser(
+        "train-general",
+        help="train one head for several packages",
+        description="Train one head on several products, for packages with the same backbone: NAME.onnx and "
+        "NAME.toml, which `weakrest package add-head` puts into any of them.",
+    )
+    several.set_defaults(run=_train_general)
+    several.add_argument(
+        "products",
+        nargs="+",
+        metavar="PACKAGE:GOOD_DIR[:LABELS]",
+        help="package without a head, its good pictures, and a label file",
+    )
+    several.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="existing directory to write to"
+    )
+    for parser in (one, several):
+        _add_training_options(parser)
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--setting",
+        choices=["auto", "unsupervised", "tags", "boxes", "rotated", "blocks", "semirest"],
+        default="auto",
+        help="what of the labels is used: auto takes all, tags takes no places; semirest also builds its "
+        "head (default: auto)",
+    )
+    parser.add_argument(
+        "--synthetic",
+        type=int,
+        default=400,
+        metavar="N",
+        help="synthetic defects to make per package (default: 400)",
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 800)")
+    parser.add_argument("--width", type=int, metavar="N", help="of the head (default: 128)")
+    parser.add_argument("--depth", type=int, metavar="N", help="of the head, in layers (default: 2)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another one makes another head (default: 0)"
+    )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        choices=["guess", "fix", "mixup", "shake"],
+        help="parts of the learning from weak labels to leave out, for comparisons",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "float16", "int8"],
+        default="float32",
+        help="of the head's weights in the package (default: float32)",
+    )
+    parser.add_argument("--name", default="head", help="of the head (default: head)")
+    parser.add_argument(
+        "--license", metavar="SPDX", help="of the head's weights (default: LicenseRef-own, your own)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="keep synthetic pictures, residuals, checkpoint, log and head there (default: nowhere)",
+    )
+    parser.add_argument("--resume", action="store_true", help="continue what was stopped in --work")
+    parser.add_argument("--weakrest", type=Path, metavar="PATH", help="default: $WEAKREST, else on the PATH")
+
+
+def _train(options: argparse.Namespace) -> None:
+    if not options.out.parent.is_dir():
+        raise ExportError(f"output directory {options.out.parent} does not exist: create it first")
+    if options.out.exists() and not options.overwrite:
+        raise ExportError(f"{options.out} exists: choose another --out, or replace it with --overwrite")
+
+    from weakrest_export import workflow
+
+    product = workflow.Product(options.package, options.good, tuple(options.labels))
+    with _work(options, options.out.parent) as work:
+        head = _train_head([product], options, work, work)
+        workflow.add_head(product, head, options.out, options.overwrite, options.weakrest)
+    print(f"{options.out}: package with the head {options.name}")
+
+
+def _train_general(options: argparse.Namespace) -> None:
+    if not options.out.is_dir():
+        raise ExportError(f"output directory {options.out} does not exist: create it first")
+
+    from weakrest_export import workflow
+
+    products = []
+    for text in options.products:
+        package, *rest = (Path(part) for part in text.split(":"))
+        if len(rest) not in (1, 2) or "" in text.split(":"):
+            raise ExportError(f"{text!r}: must be PACKAGE:GOOD_DIR or PACKAGE:GOOD_DIR:LABELS")
+        products.append(workflow.Product(package, rest[0], tuple(rest[1:])))
+    with _work(options, options.out) as work:
+        head = _train_head(products, options, work, options.out)
+    print(f"{head}: put it into each package with `weakrest package add-head`")
+
+
+def _train_head(products: "list[Product]", options: argparse.Namespace, work: Path, out: Path) -> Path:
+    """Trains a head for products with the options of the command line, and writes it to `out`."""
+    # PyTorch takes seconds to import, which --help and usage errors need not wait for.
+    from weakrest_export import head_export, train, workflow
+
+    given = {key: getattr(options, key) for key in ("steps", "width", "depth")}
+    settings = train.Settings(
+        seed=options.seed,
+        without=tuple(options.without),
+        **{key: value for key, value in given.items() if value is not None},
+    )
+    if options.setting == "semirest":
+        settings = train.semirest(settings)
+    samples, setting = workflow.prepare_all(
+        products,
+        options.setting,
+        work,
+        synthetics=options.synthetic,
+        seed=options.seed,
+        weakrest=options.weakrest,
+        resume=options.resume,
+    )
+    trained = train.train(samples, settings, work, options.resume, _show_progress)
+    exported = head_export.export(
+        trained.head,
+        samples[0].residuals.backbone,
+        name=options.name,
+        setting=setting,
+        source=workflow.describe(products, samples),
+        license=options.license or head_export.LICENSE,
+        window=settings.window,
+        step=settings.stride,
+        precision=options.precision,
+    )
+    path = head_export.write(exported, out)
+    print(
+        f"{path}: {len(exported.model) / 1e6:.1f} MB, {setting}, trained on {exported.manifest.source}, "
+        f"differs from PyTorch by {exported.difference:.0e}"
+    )
+    return path
+
+
+@contextmanager
+def _work(options: argparse.Namespace, beside: Path) -> Iterator[Path]:
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
+        yield options.work
+    elif options.resume:
+        raise ExportError("--resume: name the directory with --work")
+    else:
+        # Residuals are large: where the package will be there is more room than where systems keep their
+        # temporary files.
+        with tempfile.TemporaryDirectory(prefix=".training-", dir=beside) as directory:
+            yield Path(directory)
+
+
+def _show_progress(entry: Mapping[str, Any]) -> None:
+    done = f"step {entry['step']} of {entry['of']}, loss {entry['labeled_loss']:.4f}"
+    if entry["guessed_loss"] is not None:
+        done += f", guessed {entry['guessed_loss']:.4f}"
+    checked = entry.get("validation_ap")
+    if checked is not None:
+        done += f", average precision on held-back synthetic defects {checked:.3f}"
+    last = entry["step"] == entry["of"]
+    if sys.stderr.isatty():
+        print(f"\r\033[K{done}", end="\n" if last else "", file=sys.stderr, flush=True)
+    elif last or "validation_ap" in entry:
+        print(done, file=sys.stderr, flush=True)
 
 
 def _backbone(options: argparse.Namespace) -> None:
@@ -58,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     add_backbone_parser(commands)
     add_labels_parser(commands)
     add_synthesize_parser(commands)
+    add_train_parser(commands)
     return parser
 
 

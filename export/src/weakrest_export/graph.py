@@ -150,14 +150,14 @@ def onnx_bytes(grid: FeatureGrid, name: str) -> bytes:
             reason = str(error).partition("\n")[0]
             raise ExportError(f"cannot be expressed in ONNX: choose another network ({reason})") from error
         model = onnx.load(path)
-    _strip(model)
+    strip(model)
     model.graph.name = name
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def strip(model: onnx.ModelProto) -> None:
     """Removes everything that only tells where and how the exporter ran."""
     model.doc_string = ""
     del model.metadata_props[:]

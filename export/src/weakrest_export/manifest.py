@@ -54,7 +54,7 @@ class Manifest:
         for key in ("name", "source", "license", "license_file", "sha256", "input", "output", "color"):
             value = getattr(self, key)
             if value is not None:
-                lines.append(f"{key} = {_string(value)}")
+                lines.append(f"{key} = {toml_string(value)}")
         lines += [f"{key} = {_floats(getattr(self, key))}" for key in ("mean", "std")]
         lines += [f"{key} = {getattr(self, key)}" for key in ("stride", "multiple", "channels")]
         for tap, scale in zip(self.taps, self.scales, strict=True):
@@ -63,7 +63,7 @@ class Manifest:
         return "\n".join(lines) + "\n"
 
 
-def _string(value: str) -> str:
+def toml_string(value: str) -> str:
     # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
     return json.dumps(value).replace("\x7f", "\\u007f")
 

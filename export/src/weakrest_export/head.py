@@ -1,0 +1,155 @@
+"""The head: a small windowed transformer from a grid of residuals to two logits per block."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakrest_export.errors import ExportError
+
+WINDOW = 8
+"""Sides of the attention's windows, in blocks. Every second layer's are shifted by half of that."""
+
+LIMIT = 64.0
+"""Residuals count up to here: far beyond any defect's, and their squares still fit half precision."""
+
+_ABSENT = -1e4
+"""Added to the scores of blocks outside the grid; fits half precision."""
+
+_HEAD_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a head is built from.
+
+    Attributes:
+        channels: of the residuals.
+        width: features per block; a multiple of 32.
+        depth: attention layers.
+        ratio: width of the hidden layer between two attention layers, in `width`s.
+        squares_only: read r² alone, as SemiREST does, instead of |r| and r².
+    """
+
+    channels: int
+    width: int = 128
+    depth: int = 2
+    ratio: float = 2.0
+    squares_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width < _HEAD_WIDTH or self.width % _HEAD_WIDTH:
+            raise ExportError(f"width {self.width}: must be a multiple of {_HEAD_WIDTH}")
+        if self.channels < 1 or self.depth < 1 or not self.ratio > 0:
+            raise ExportError("channels, depth and ratio must be positive")
+
+
+class Head(nn.Module):
+    """Two logits per block of a grid of any size; index 1 stands for defective.
+
+    Windows are shifted by padding the grid at its top and left, and every grid is padded to whole windows;
+    padded blocks are masked. So the graph is the same for all sizes, and blocks at opposite borders never
+    see each other.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed = nn.Linear(shape.channels * (1 if shape.squares_only else 2), shape.width)
+        self.layers = nn.ModuleList(
+            _Layer(shape.width, shape.ratio, WINDOW // 2 if at % 2 else 0) for at in range(shape.depth)
+        )
+        self.norm = nn.LayerNorm(shape.width)
+        self.classify = nn.Linear(shape.width, 2)
+        self.apply(_initialize)
+
+    def forward(self, residuals: Tensor, present: Tensor | None = None) -> Tensor:
+        """Logits `[N, rows, cols, 2]`.
+
+        Args:
+            residuals: `[N, rows, cols, channels]`, neighbor minus token, scaled.
+            present: `[N, rows, cols]`, 1 where there is a block and 0 where a smaller grid was padded to
+                fit the batch; None: blocks everywhere.
+        """
+        if present is None:
+            present = torch.ones_like(residuals[:1, :, :, 0])
+        size = residuals.abs().clamp(max=LIMIT)
+        square = size * size
+        tokens = self.embed(square if self.shape.squares_only else torch.cat((size, square), -1))
+        for layer in self.layers:
+            tokens = layer(tokens, present)
+        logits: Tensor = self.classify(self.norm(tokens))
+        return logits
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, ratio: float, shift: int) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.before_attention = nn.LayerNorm(width)
+        self.attention = _WindowAttention(width, shift)
+        self.before_mix = nn.LayerNorm(width)
+        self.mix = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
+        tokens = tokens + self.attention(self.before_attention(tokens), present)
+        mixed: Tensor = tokens + self.mix(self.before_mix(tokens))
+        return mixed
+
+
+class _WindowAttention(nn.Module):
+    index: Tensor
+
+    def __init__(self, width: int, shift: int) -> None:
+        super().__init__()
+        self.shift = shift
+        self.heads = width // _HEAD_WIDTH
+        self.project = nn.Linear(width, 3 * width)
+        self.merge = nn.Linear(width, width)
+        self.bias = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, self.heads))
+        self.register_buffer("index", _relative_positions(), persistent=False)
+
+    def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
+        count, rows, cols, width = tokens.shape
+        down, across = _windows(rows + self.shift), _windows(cols + self.shift)
+        right, bottom = across * WINDOW - cols - self.shift, down * WINDOW - rows - self.shift
+        pads = (0, 0, self.shift, right, self.shift, bottom)
+
+        # Projected before padding: padded blocks cost no multiplications.
+        projected = F.pad(self.project(tokens), pads)
+        projected = projected.reshape(count, down, WINDOW, across, WINDOW, 3, self.heads, _HEAD_WIDTH)
+        query, key, value = projected.permute(5, 0, 1, 3, 6, 2, 4, 7).unbind()
+        area = WINDOW * WINDOW
+        per_window = (count, down * across, self.heads, area, _HEAD_WIDTH)
+        query, key, value = (part.reshape(per_window) for part in (query, key, value))
+
+        mask = F.pad(present, pads[2:]).reshape(-1, down, WINDOW, across, WINDOW)
+        mask = (1 - mask.permute(0, 1, 3, 2, 4).reshape(-1, down * across, 1, 1, area)) * _ABSENT
+        bias = self.bias[self.index].reshape(area, area, self.heads).permute(2, 0, 1)
+        scores = (query * _HEAD_WIDTH**-0.5) @ key.transpose(-2, -1) + bias + mask
+        seen = scores.softmax(-1) @ value
+
+        seen = seen.reshape(count, down, across, self.heads, WINDOW, WINDOW, _HEAD_WIDTH)
+        seen = seen.permute(0, 1, 4, 2, 5, 3, 6).reshape(count, down * WINDOW, across * WINDOW, width)
+        merged: Tensor = self.merge(seen[:, self.shift : self.shift + rows, self.shift : self.shift + cols])
+        return merged
+
+
+def _windows(side: int) -> int:
+    return (side + WINDOW - 1) // WINDOW
+
+
+def _relative_positions() -> Tensor:
+    """Where in the table of biases the offset between two blocks of a window is: `[window⁴]`."""
+    cells = torch.stack(torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")).flatten(1)
+    offsets = cells[:, :, None] - cells[:, None, :] + WINDOW - 1
+    return (offsets[0] * (2 * WINDOW - 1) + offsets[1]).flatten()
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, _WindowAttention):
+        nn.init.trunc_normal_(module.bias, std=0.02)

@@ -1,0 +1,298 @@
+"""From a trained head to the ONNX file that a package takes, and the manifest beside it."""
+
+import hashlib
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from weakrest_export.errors import Exit, ExportError
+from weakrest_export.files import write_whole
+from weakrest_export.graph import OPSET, strip
+from weakrest_export.head import Head
+from weakrest_export.manifest import toml_string
+
+FORMAT = 1
+"""Version of the manifest's keys; a reader refuses others."""
+
+INPUT = "residuals"
+OUTPUT = "logits"
+
+LICENSE = "LicenseRef-own"
+"""Of weights that a user trained on own pictures: whoever owns those decides."""
+
+Precision = Literal["float32", "float16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+
+GRIDS = ((1, 32, 32), (2, 13, 50), (1, 1, 1), (3, 8, 9), (1, 20, 7), (1, 40, 64))
+"""Batch, rows and columns on which graph and network are compared."""
+
+TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "float16": 0.02, "int8": 0.1}
+"""Largest accepted difference: of logits, relative to the largest (or 1), in single precision; else of
+probabilities."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Facts about one head; `to_toml` writes them in this order.
+
+    Attributes:
+        name: of the head, and of its files without extension.
+        channels: of the residuals.
+        backbone: SHA-256 of the backbone whose residuals it was trained on.
+        input: name of the graph's input, `[N, rows, cols, channels]` f32.
+        output: name of the graph's output, `[N, rows, cols, 2]` f32; index 1 is defective.
+        window: side of the windows in which it is to be run, in blocks, overlaps averaged; 0: whole grids.
+        step: of these windows.
+        setting: what it was trained with: unsupervised, blocks, boxes, …
+        license: of the weights, as an SPDX expression.
+        source: what it was trained on, in words.
+        sha256: of the ONNX file, 64 lower-case hexadecimal digits.
+    """
+
+    name: str
+    channels: int
+    backbone: str
+    input: str
+    output: str
+    window: int
+    step: int
+    setting: str
+    license: str
+    source: str
+    sha256: str
+
+    def to_toml(self) -> str:
+        """The manifest as TOML, ending in a newline."""
+        lines = [f"format = {FORMAT}"]
+        for key, value in vars(self).items():
+            lines.append(f"{key} = {toml_string(value) if isinstance(value, str) else value}")
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported head, not yet written.
+
+    Attributes:
+        manifest: what is beside the graph.
+        model: the ONNX file's bytes.
+        difference: from PyTorch, see `TOLERANCES`.
+    """
+
+    manifest: Manifest
+    model: bytes
+    difference: float
+
+
+def export(
+    head: Head,
+    backbone: str,
+    *,
+    name: str = "head",
+    setting: str,
+    source: str,
+    license: str = LICENSE,
+    window: int = 0,
+    step: int = 0,
+    precision: Precision = "float32",
+) -> Exported:
+    """Exports a head and checks the graph against it.
+
+    Args:
+        head: in evaluation mode, on the CPU.
+        backbone: see `Manifest`.
+        name: see `Manifest`.
+        setting: see `Manifest`.
+        source: see `Manifest`.
+        license: see `Manifest`.
+        window: see `Manifest`.
+        step: see `Manifest`.
+        precision: of the weights; input and output stay f32. `int8` rounds activations, too, by ranges
+            that each picture has.
+
+    Raises:
+        ExportError: if the name is no file's, or the graph does not compute what the head computes.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")
+    model = _lowered(onnx_bytes(head, name), precision)
+    manifest = Manifest(
+        name=name,
+        channels=head.shape.channels,
+        backbone=backbone,
+        input=INPUT,
+        output=OUTPUT,
+        window=window,
+        step=step,
+        setting=setting,
+        license=license,
+        source=source,
+        sha256=hashlib.sha256(model).hexdigest(),
+    )
+    return Exported(manifest, model, check_parity(head, model, precision))
+
+
+def onnx_bytes(head: Head, name: str) -> bytes:
+    """Exports to ONNX: batch, rows and columns are free. The bytes carry no paths and no time.
+
+    Args:
+        head: in evaluation mode, on the CPU.
+        name: for the graph inside the file.
+    """
+    example = torch.zeros(2, 13, 21, head.shape.channels)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "exported.onnx"
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                head,
+                (example,),
+                path,
+                # As for the backbone: the newer exporter's graphs need cleaning.
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes={
+                    INPUT: {0: "batch", 1: "rows", 2: "columns"},
+                    OUTPUT: {0: "batch", 1: "rows", 2: "columns"},
+                },
+            )
+        model = onnx.load(path)
+    strip(model)
+    model.graph.name = name
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _lowered(model: bytes, precision: Precision) -> bytes:
+    if precision == "float32":
+        return model
+    if precision == "float16":
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        half = convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True)
+        content: bytes = half.SerializeToString(deterministic=True)
+        return content
+
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as directory:
+        path, quantized = Path(directory) / "head.onnx", Path(directory) / "int8.onnx"
+        path.write_bytes(model)
+        # It advises a preparation that makes no difference to this graph.
+        logging.getLogger().addFilter(_silence)
+        try:
+            quantize_dynamic(
+                path,
+                quantized,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                # Squares of defects leave no steps between those of good blocks.
+                nodes_to_exclude=[_reader_of_squares(model)],
+            )
+        finally:
+            logging.getLogger().removeFilter(_silence)
+        made = onnx.load(quantized)
+    strip(made)
+    content = made.SerializeToString(deterministic=True)
+    return content
+
+
+def _reader_of_squares(model: bytes) -> str:
+    first = next(node for node in onnx.load_from_string(model).graph.node if node.op_type == "MatMul")
+    return str(first.name)
+
+
+def _silence(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.WARNING
+
+
+def run_onnx(model: bytes, residuals: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
+    """Logits of one batch through ONNX Runtime on the CPU.
+
+    Args:
+        model: bytes of an ONNX file from `export`.
+        residuals: `[N, rows, cols, channels]`.
+        threads: for the operators.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (logits,) = session.run([OUTPUT], {INPUT: residuals})
+    return np.asarray(logits, dtype=np.float32)
+
+
+def check_parity(
+    head: Head,
+    model: bytes,
+    precision: Precision = "float32",
+    grids: Sequence[tuple[int, int, int]] = GRIDS,
+) -> float:
+    """Compares an exported graph with the head on noise with defects in it.
+
+    Returns:
+        The largest difference, see `TOLERANCES`.
+
+    Raises:
+        ExportError: if that exceeds the precision's tolerance.
+    """
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch, rows, cols in grids:
+        residuals = torch.randn(batch, rows, cols, head.shape.channels, generator=generator)
+        residuals[:, rows // 2 :, cols // 2 :] *= 4
+        with torch.inference_mode():
+            expected = head(residuals)
+        got = torch.from_numpy(run_onnx(model, residuals.numpy()))
+        if got.shape != expected.shape:
+            raise ExportError(
+                f"the exported graph gives {list(got.shape)} where the head gives {list(expected.shape)}",
+                Exit.FAULT,
+            )
+        if precision == "float32":
+            worst = max(worst, _largest(got - expected) / max(1.0, _largest(expected)))
+        else:
+            worst = max(worst, _largest(got.softmax(-1) - expected.softmax(-1)))
+    if not worst <= TOLERANCES[precision]:
+        raise ExportError(
+            f"the exported graph ({precision}) differs from the head by {worst:.1e}: use float32", Exit.FAULT
+        )
+    return worst
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max())
+
+
+def write(exported: Exported, directory: Path) -> Path:
+    """Writes `NAME.onnx`, then `NAME.toml`, each whole or not at all, into an existing directory.
+
+    Returns:
+        The graph's path.
+
+    Raises:
+        ExportError: if the directory is missing or cannot be written.
+    """
+    if not directory.is_dir():
+        raise ExportError(f"output directory {directory} does not exist: create it first")
+    path = directory / f"{exported.manifest.name}.onnx"
+    try:
+        write_whole(path, exported.model)
+        write_whole(path.with_suffix(".toml"), exported.manifest.to_toml().encode())
+    except OSError as error:
+        raise ExportError(f"cannot write to {directory}: {error}", Exit.FAULT) from error
+    return path

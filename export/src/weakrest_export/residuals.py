@@ -1,0 +1,169 @@
+"""Residuals as `weakrest residuals` writes them: an index and shards of half-precision tensors."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor
+
+from weakrest_export.errors import ExportError
+
+FORMAT = 1
+"""Version of the index; others are refused."""
+
+INDEX = "index.json"
+
+_NUMBERS = {int: "a whole number", float: "a number", str: "a string", list: "a list"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a residuals folder.
+
+    Attributes:
+        image: its path, as in the list that `weakrest residuals` was given.
+        leave_out: the enrolled picture that was not matched, as in that list.
+        shard: file name.
+        tensor: name within the shard.
+        grid: rows and columns of blocks.
+        content: width and height of the scaled picture, in pixels.
+        frame: width and height of the original picture, in pixels.
+    """
+
+    image: str
+    leave_out: str | None
+    shard: str
+    tensor: str
+    grid: tuple[int, int]
+    content: tuple[int, int]
+    frame: tuple[int, int]
+
+
+class Residuals:
+    """An opened residuals folder.
+
+    Tensors are read when asked for, through memory maps: what fits stays in the system's page cache, so
+    that nothing here has to choose between memory and disk.
+
+    Attributes:
+        folder: that was opened.
+        package: SHA-256 of the package's manifest.
+        backbone: SHA-256 of the backbone's ONNX file.
+        channels: values per block.
+        neighbors: of each token in the bank, nearest first.
+        stride: pixels of the scaled picture per block and side.
+        scale: what the residuals were divided by.
+        pictures: in the order of the list.
+
+    Raises:
+        ExportError: if the folder is unfinished, damaged, or belongs to a package other than `package`.
+    """
+
+    def __init__(self, folder: Path, package: str | None = None) -> None:
+        self.folder = folder
+        path = folder / INDEX
+        index = _read_index(path)
+        self.package: str = _get(index, "package", str, path)
+        self.backbone: str = _get(index, "backbone", str, path)
+        self.channels: int = _get(index, "channels", int, path)
+        self.neighbors: int = _get(index, "neighbors", int, path)
+        self.stride: int = _get(index, "stride", int, path)
+        self.scale: float = float(_get(index, "scale", float, path))
+        if package is not None and package != self.package:
+            raise ExportError(
+                f"{path}: residuals of package {self.package[:12]}, not of {package[:12]}: "
+                "compute them again with `weakrest residuals`"
+            )
+        entries = _get(index, "pictures", list, path)
+        if not entries:
+            raise ExportError(f"{path}: no pictures: give `weakrest residuals` a list that is not empty")
+        self.pictures = [_picture(entry, f"{path}: pictures[{at}]") for at, entry in enumerate(entries)]
+        self._shards = {name: self._open(name) for name in sorted({p.shard for p in self.pictures})}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def read(self, index: int) -> Tensor:
+        """Residuals of one picture: f16 `[neighbors, rows, cols, channels]`, neighbor minus token, scaled.
+
+        Raises:
+            ExportError: if the shard lacks the tensor, or it has another shape than the index says.
+        """
+        picture = self.pictures[index]
+        path = self.folder / picture.shard
+        try:
+            tensor: Tensor = self._shards[picture.shard].get_tensor(picture.tensor)
+        except safetensors.SafetensorError as error:
+            raise ExportError(f"{path}: tensor {picture.tensor!r} of {picture.image}: {error}") from error
+        shape = (self.neighbors, *picture.grid, self.channels)
+        if tuple(tensor.shape) != shape or tensor.dtype != torch.float16:
+            raise ExportError(
+                f"{path}: tensor {picture.tensor!r} of {picture.image} is {tensor.dtype} "
+                f"{list(tensor.shape)} where the index says float16 {list(shape)}"
+            )
+        return tensor
+
+    def _open(self, name: str) -> Any:
+        path = self.folder / name
+        if not path.is_file():
+            raise ExportError(f"{path}: missing: compute the residuals again with `weakrest residuals`")
+        try:
+            shard = safetensors.safe_open(str(path), framework="pt")
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ExportError(f"{path}: damaged ({error}): compute the residuals again") from error
+        metadata: Mapping[str, str] = shard.metadata() or {}  # type: ignore[no-untyped-call]
+        package = metadata.get("package")
+        if package != self.package:
+            raise ExportError(
+                f"{path}: residuals of package {str(package)[:12]}, where {INDEX} says {self.package[:12]}: "
+                "compute them again into an empty folder"
+            )
+        return shard
+
+
+def _read_index(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ExportError(
+            f"{path}: missing: the folder is not of `weakrest residuals`, or that has not finished"
+        )
+    try:
+        index = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ExportError(f"{path}: not an index of format {FORMAT}: use the weakrest of this release")
+    return index
+
+
+def _picture(entry: Any, where: str) -> Picture:
+    if not isinstance(entry, dict):
+        raise ExportError(f"{where}: must be an object")
+    leave_out = entry.get("leave_out")
+    return Picture(
+        image=_get(entry, "image", str, where),
+        leave_out=None if leave_out is None else _get(entry, "leave_out", str, where),
+        shard=_get(entry, "shard", str, where),
+        tensor=_get(entry, "tensor", str, where),
+        grid=_pair(entry, "grid", where),
+        content=_pair(entry, "content", where),
+        frame=_pair(entry, "frame", where),
+    )
+
+
+def _get(entry: Mapping[str, Any], key: str, kind: type, where: object) -> Any:
+    value: Any = entry.get(key)
+    fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    if not fits or (kind in (int, float) and not value > 0):
+        raise ExportError(f"{where}: {key!r} must be {_NUMBERS[kind]}, not {value!r}")
+    return value
+
+
+def _pair(entry: Mapping[str, Any], key: str, where: str) -> tuple[int, int]:
+    value = _get(entry, key, list, where)
+    if len(value) != 2 or not all(type(side) is int and side > 0 for side in value):
+        raise ExportError(f"{where}: {key!r} must be two positive whole numbers, not {value!r}")
+    return value[0], value[1]

@@ -1,0 +1,197 @@
+"""ResMixMatch: how residuals are augmented, and how a head learns from blocks that nobody labeled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+POSITIVE, NEGATIVE, IGNORED, UNKNOWN = 1, 0, -1, -2
+"""Values of block labels, as `weakrest_export.blocks` makes them."""
+
+_SHAKE_LIMIT = 0.223
+"""Bound of the shake's logarithm: factors between 0.8 and 1.25."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How one copy of the residuals differs from the next.
+
+    Attributes:
+        neighbors: how often the first, second, third … neighbor is taken, per token.
+        shake: standard deviation of the logarithm of the factors; 0 leaves values as they are.
+        shaken: the share of channels that are shaken is drawn between 0 and this, per picture.
+        dropout: the share of tokens that are set to zero is drawn between 0 and this, per picture.
+    """
+
+    neighbors: tuple[float, ...] = (5, 3, 2)
+    shake: float = 0.15
+    shaken: float = 0.5
+    dropout: float = 0.1
+
+
+def augment(residuals: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """One random copy f32 `[N, rows, cols, channels]` of `[N, neighbors, rows, cols, channels]`."""
+    count, neighbors, rows, cols, channels = residuals.shape
+    device = residuals.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=device)
+
+    weights = torch.tensor(how.neighbors[:neighbors], device=device, dtype=torch.float32)
+    steps = (weights.cumsum(0) / weights.sum())[:-1]
+    chosen = torch.bucketize(uniform(count, 1, rows, cols, 1), steps, right=True)
+    copy = residuals.gather(1, chosen.expand(-1, -1, -1, -1, channels)).squeeze(1).float()
+    if how.shake > 0:
+        shaken = uniform(count, 1, 1, channels) < how.shaken * uniform(count, 1, 1, 1)
+        noise = torch.randn(copy.shape, generator=generator, device=device).mul_(how.shake)
+        copy = copy * noise.clamp_(-_SHAKE_LIMIT, _SHAKE_LIMIT).mul_(shaken).exp_()
+    if how.dropout > 0:
+        copy = copy * (uniform(count, rows, cols, 1) >= how.dropout * uniform(count, 1, 1, 1))
+    return copy
+
+
+@torch.no_grad()
+def guess(
+    logits_of: Callable[[Tensor], Tensor],
+    copies: int,
+    copy: Callable[[], Tensor],
+    temperature: float,
+) -> Tensor:
+    """Sharpened mean probability of being defective, `[N, rows, cols]`, over augmented copies."""
+    mean = torch.stack([logits_of(copy()).float().softmax(-1) for _ in range(copies)]).mean(0)
+    return sharpen(mean[..., 1], temperature)
+
+
+def sharpen(probability: Tensor, temperature: float) -> Tensor:
+    """Pushes probabilities away from one half, the more the closer `temperature` is to zero."""
+    defective = probability ** (1 / temperature)
+    return defective / (defective + (1 - probability) ** (1 / temperature))
+
+
+def fix(guessed: Tensor, labels: Tensor, regions: Tensor) -> Tensor:
+    """Corrects guesses with what weak labels know.
+
+    Blocks outside of a box are good, and whoever drew a box or tagged a picture saw something in it: in
+    each region, the most suspicious block is defective.
+
+    Args:
+        guessed: probabilities `[N, rows, cols]`.
+        labels: `[N, rows, cols]`, block labels.
+        regions: `[N, rows, cols]`, which box or tag an unknown block belongs to, counted from 1 in each
+            picture; 0: none that must contain something.
+
+    Returns:
+        Corrected probabilities `[N, rows, cols]`.
+    """
+    fixed = torch.where(labels == NEGATIVE, torch.zeros_like(guessed), guessed)
+    for picture, region in zip(fixed, regions, strict=True):
+        for number in region.unique().tolist():
+            if number > 0:
+                inside = torch.where(region == number, picture, -1.0)
+                picture.view(-1)[inside.argmax()] = 1.0
+    return fixed
+
+
+def find_regions(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.int16]:
+    """Numbers the connected areas of unknown blocks from 1, `[rows, cols]`; corners connect, 0 elsewhere."""
+    regions = np.zeros(labels.shape, np.int16)
+    number = 0
+    for start in zip(*np.nonzero(labels == UNKNOWN), strict=True):
+        if regions[start]:
+            continue
+        number += 1
+        regions[start] = number
+        edge = [start]
+        while edge:
+            row, col = edge.pop()
+            around = np.s_[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
+            fresh = (labels[around] == UNKNOWN) & (regions[around] == 0)
+            regions[around][fresh] = number
+            rows, cols = np.nonzero(fresh)
+            edge += zip(rows + max(row - 1, 0), cols + max(col - 1, 0), strict=True)
+    return regions
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Tokens with soft labels; every tensor but the first is `[N, rows, cols]`.
+
+    Attributes:
+        residuals: `[N, rows, cols, channels]`.
+        targets: probability of being defective.
+        labeled: tokens whose loss is that of labels.
+        guessed: tokens whose loss is that of guesses.
+    """
+
+    residuals: Tensor
+    targets: Tensor
+    labeled: Tensor
+    guessed: Tensor
+
+
+def mix_up(batch: Mixed, alpha: float, unmixed: float, generator: torch.Generator) -> Mixed:
+    """Mixes every token and its label with another one's, drawn from the whole batch.
+
+    Each token keeps the larger part λ = max(β, 1 - β), β ~ Beta(alpha, alpha), so it stays in the loss that
+    it came from. Of the pictures without guesses, a share stays as it is: there the head sees whole grids
+    like those that it will judge, which tokens left alone among mixed ones would not be. Tokens without
+    label or guess are neither mixed nor mixed in.
+
+    Args:
+        batch: what to mix.
+        alpha: of the beta distribution.
+        unmixed: share of the labeled pictures that are kept.
+        generator: of the random numbers, on the batch's device.
+    """
+    device = batch.residuals.device
+    count = len(batch.residuals)
+    used = batch.labeled | batch.guessed
+    whole = ~batch.guessed.flatten(1).any(1)
+    kept = whole & (torch.rand(count, generator=generator, device=device) < unmixed)
+    mixing = (used & ~kept[:, None, None]).flatten()
+
+    sources = used.flatten().nonzero().squeeze(1)
+    order = torch.randperm(len(sources), generator=generator, device=device)
+    partner = torch.arange(used.numel(), device=device)
+    partner[sources] = sources[order]
+    share = torch.where(mixing, larger_share(used.numel(), alpha, generator), 1.0)
+
+    tokens, targets = batch.residuals.flatten(0, 2), batch.targets.flatten()
+    mixed = torch.lerp(tokens[partner], tokens, share[:, None])
+    soft = torch.lerp(targets[partner], targets, share)
+    return Mixed(mixed.view_as(batch.residuals), soft.view_as(batch.targets), batch.labeled, batch.guessed)
+
+
+def larger_share(count: int, alpha: float, generator: torch.Generator) -> Tensor:
+    """`count` draws of max(β, 1 - β), β ~ Beta(alpha, alpha)."""
+    device = generator.device
+    concentration = torch.full((count, 2), alpha, device=device)
+    # PyTorch's own distributions take no generator. A Dirichlet of two is a beta.
+    draws = torch._standard_gamma(concentration, generator=generator)
+    beta = draws[:, 0] / draws.sum(1).clamp_min(1e-30)
+    return torch.maximum(beta, 1 - beta)
+
+
+def focal(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Focal loss per block for soft labels.
+
+    Args:
+        logits: `[..., 2]`.
+        targets: `[...]`, probability of being defective.
+        alpha: weight of the defective class; the good one's is `1 - alpha`.
+        gamma: how much less blocks count that are already right; 0 is cross entropy.
+    """
+    log = F.log_softmax(logits.float(), -1)
+    weight = (1 - log.exp()) ** gamma
+    good, defective = (-weight * log).unbind(-1)
+    return (1 - alpha) * (1 - targets) * good + alpha * targets * defective
+
+
+def squared(logits: Tensor, targets: Tensor) -> Tensor:
+    """Squared difference between probability and guess per block: bounded, so wrong guesses do little."""
+    difference: Tensor = (logits.float().softmax(-1)[..., 1] - targets) ** 2
+    return difference

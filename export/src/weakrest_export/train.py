@@ -1,0 +1,609 @@
+"""Trains a head on residuals with block labels."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from weakrest_export.errors import Exit, ExportError
+from weakrest_export.head import Head, Shape
+from weakrest_export.residuals import Residuals
+from weakrest_export.resmixmatch import (
+    IGNORED,
+    NEGATIVE,
+    POSITIVE,
+    UNKNOWN,
+    Augmentation,
+    Mixed,
+    augment,
+    find_regions,
+    fix,
+    focal,
+    guess,
+    mix_up,
+    squared,
+)
+
+Kind = Literal["good", "synthetic", "defective"]
+KINDS: tuple[Kind, ...] = ("good", "synthetic", "defective")
+
+Part = Literal["guess", "fix", "mixup", "shake"]
+PARTS: tuple[Part, ...] = ("guess", "fix", "mixup", "shake")
+"""Steps of ResMixMatch that can be left out, to see what each is worth."""
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "training.jsonl"
+
+_CHECKPOINT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture to learn from.
+
+    Attributes:
+        residuals: folder that it is in.
+        index: within `residuals.pictures`.
+        labels: int8 `[rows, cols]`, block labels.
+        kind: of the picture.
+    """
+
+    residuals: Residuals
+    index: int
+    labels: npt.NDArray[np.int8]
+    kind: Kind
+
+    @property
+    def image(self) -> str:
+        return self.residuals.pictures[self.index].image
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a head is built and trained; the defaults suit pictures of 256 pixels on two cores.
+
+    Attributes:
+        width: see `head.Shape`.
+        depth: see `head.Shape`.
+        ratio: see `head.Shape`.
+        squares_only: see `head.Shape`.
+        steps: of the optimizer.
+        batch: pictures per step.
+        crop: larger grids are cut to this many blocks a side; the head looks no farther anyway.
+        rate: the largest learning rate.
+        decay: weight decay.
+        clip: largest norm of the gradient.
+        warmup: share of the steps in which the rate rises, before it falls like a cosine.
+        average: decay of the moving average of the weights, which is what is kept.
+        alpha: see `resmixmatch.focal`.
+        gamma: see `resmixmatch.focal`.
+        composition: how often good, synthetic and really defective pictures are drawn.
+        augmentation: of residuals.
+        copies: on which unknown blocks are guessed.
+        temperature: see `resmixmatch.sharpen`.
+        mix_alpha: see `resmixmatch.mix_up`.
+        unmixed: see `resmixmatch.mix_up`.
+        guessed: weight of the guessed blocks' loss.
+        ramp: share of the steps in which that weight rises from zero.
+        without: parts of ResMixMatch to leave out. Without `guess`, unknown blocks are not learned from;
+            without `fix`, all blocks of a weakly labeled picture are guessed and nothing is corrected.
+        validation: share of the synthetic pictures that is only used to choose among checkpoints.
+        checks: checkpoints, evenly spread over the steps.
+        window: side of the sliding window in which the head is to be run, in blocks; 0: the whole grid.
+        stride: of that window.
+        seed: of everything random.
+        precision: `auto` computes in bfloat16 where the processor multiplies in it.
+        device: `auto` takes a GPU where there is one.
+    """
+
+    width: int = 128
+    depth: int = 2
+    ratio: float = 2.0
+    squares_only: bool = False
+    steps: int = 800
+    batch: int = 8
+    crop: int = 32
+    rate: float = 1e-3
+    decay: float = 0.05
+    clip: float = 1.0
+    warmup: float = 0.05
+    average: float = 0.99
+    alpha: float = 0.5
+    gamma: float = 2.0
+    composition: tuple[float, float, float] = (2, 4, 2)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    copies: int = 2
+    temperature: float = 0.5
+    mix_alpha: float = 0.75
+    unmixed: float = 0.5
+    guessed: float = 1.0
+    ramp: float = 0.4
+    without: tuple[Part, ...] = ()
+    validation: float = 0.1
+    checks: int = 10
+    window: int = 0
+    stride: int = 0
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+
+
+def semirest(settings: Settings) -> Settings:
+    """The same with SemiREST's head: squared residuals, judged in windows of 32 blocks that overlap."""
+    return replace(settings, squares_only=True, crop=32, window=32, stride=8)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained head.
+
+    Attributes:
+        head: in evaluation mode, on the CPU.
+        step: whose averaged weights it has.
+        precision: block-level average precision on the pictures kept for validation; None without any.
+        log: one entry per line of the log.
+    """
+
+    head: Head
+    step: int
+    precision: float | None
+    log: list[dict[str, Any]]
+
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+def train(
+    samples: Sequence[Sample],
+    settings: Settings,
+    work: Path | None = None,
+    resume: bool = False,
+    report: Report | None = None,
+) -> Trained:
+    """Trains a head.
+
+    The same samples, settings, seed and number of threads give the same head, resumed or not.
+
+    Args:
+        samples: of any number of residuals folders, which must have the same backbone.
+        settings: see there.
+        work: existing directory for the checkpoint and the log; None keeps neither.
+        resume: continue from the checkpoint in `work`, if there is one.
+        report: is given every entry of the log, which is JSON.
+
+    Raises:
+        ExportError: if there is nothing to learn, the samples do not fit together, the loss is no longer
+            a number, or the checkpoint is of another training.
+    """
+    return _Training(samples, settings, work, report or (lambda entry: None)).run(resume)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Tensors of one step; all but the first are `[N, rows, cols]`.
+
+    Attributes:
+        residuals: f16 `[N, neighbors, rows, cols, channels]`.
+        labels: int8, block labels.
+        regions: see `resmixmatch.fix`.
+        present: f32, 1 where there is a block.
+    """
+
+    residuals: Tensor
+    labels: Tensor
+    regions: Tensor
+    present: Tensor
+
+    def __getitem__(self, chosen: Tensor) -> "_Batch":
+        return _Batch(self.residuals[chosen], self.labels[chosen], self.regions[chosen], self.present[chosen])
+
+
+class _Training:
+    def __init__(
+        self, samples: Sequence[Sample], settings: Settings, work: Path | None, report: Report
+    ) -> None:
+        _check(samples, settings)
+        self.settings = settings
+        self.work = work
+        self.report = report
+        self.samples, self.validation = _split(samples, settings)
+        self.regions = {id(sample): find_regions(sample.labels) for sample in self.samples}
+        self.by_kind = _by_kind(self.samples)
+        self.weak = any((sample.labels == UNKNOWN).any() for sample in self.samples)
+        self.fingerprint = _fingerprint(samples, settings)
+        self.device = torch.device(_device(settings.device))
+        self.lower = settings.precision == "bfloat16" or (
+            settings.precision == "auto" and _multiplies_in_bfloat16(self.device)
+        )
+        self.augmentation = settings.augmentation
+        if "shake" in settings.without:
+            self.augmentation = replace(self.augmentation, shake=0.0)
+
+        torch.manual_seed(settings.seed)
+        shape = Shape(
+            samples[0].residuals.channels,
+            settings.width,
+            settings.depth,
+            settings.ratio,
+            settings.squares_only,
+        )
+        self.head = Head(shape).to(self.device)
+        self.average = Head(shape).to(self.device).eval().requires_grad_(False)
+        self.average.load_state_dict(self.head.state_dict())
+        self.optimizer = torch.optim.AdamW(_groups(self.head, settings.decay), lr=settings.rate)
+        self.step = 0
+        self.best_step = 0
+        self.best_precision: float | None = None
+        self.best = _copy(self.average)
+        self.log: list[dict[str, Any]] = []
+        self.seconds = 0.0
+
+    def run(self, resume: bool) -> Trained:
+        if resume and self.work is not None and (self.work / CHECKPOINT).is_file():
+            self._load(self.work / CHECKPOINT)
+        checks = {
+            max(1, round(self.settings.steps * (at + 1) / self.settings.checks))
+            for at in range(self.settings.checks)
+        } | {self.settings.steps}
+        losses: list[tuple[float, float]] = []
+        while self.step < self.settings.steps:
+            started = time.monotonic()
+            losses.append(self._advance())
+            self.step += 1
+            self.seconds += time.monotonic() - started
+            if self.step in checks:
+                self._check_in(losses)
+                losses = []
+            elif self.step % 10 == 0:
+                self._note(losses)
+                losses = []
+        head = Head(self.head.shape)
+        head.load_state_dict(self.best)
+        return Trained(head.eval(), self.best_step, self.best_precision, self.log)
+
+    def _advance(self) -> tuple[float, float]:
+        """One step of the optimizer. Returns the losses of labeled and of guessed blocks."""
+        settings = self.settings
+        # One seed per step, so that a resumed training draws what an uninterrupted one would.
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
+        batch = self._draw(generator)
+        if self.device.type != "cpu":
+            generator = torch.Generator(self.device).manual_seed(generator.initial_seed())
+        mixed = self._targets(batch, generator)
+        if self.weak and "mixup" not in settings.without:
+            mixed = mix_up(mixed, settings.mix_alpha, settings.unmixed, generator)
+
+        with self._autocast():
+            logits = self.head(mixed.residuals, batch.present)
+        labeled = _mean(focal(logits, mixed.targets, settings.alpha, settings.gamma), mixed.labeled)
+        guessed = _mean(squared(logits, mixed.targets), mixed.guessed)
+        ramp = min(1.0, self.step / max(1.0, settings.ramp * settings.steps))
+        loss = labeled + settings.guessed * ramp * guessed
+        if not math.isfinite(loss.item()):
+            raise ExportError(
+                f"step {self.step}: the loss is no longer a number: train with a lower rate or in float32",
+                Exit.FAULT,
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip)
+        self.optimizer.step()
+        # Early weights are far from good: the average forgets them sooner.
+        decay = min(settings.average, (1 + self.step) / (10 + self.step))
+        for mean, now in zip(self.average.parameters(), self.head.parameters(), strict=True):
+            mean.lerp_(now.detach(), 1 - decay)
+        return labeled.item(), guessed.item()
+
+    def _targets(self, batch: _Batch, generator: torch.Generator) -> Mixed:
+        """An augmented copy with soft labels: those given, and guesses for unknown blocks."""
+        settings = self.settings
+        residuals = augment(batch.residuals, self.augmentation, generator)
+        targets = (batch.labels == POSITIVE).float()
+        labeled = batch.labels >= NEGATIVE
+        unknown = batch.labels == UNKNOWN
+        weak = unknown.flatten(1).any(1)
+        if "fix" in settings.without:
+            unknown = unknown | ((batch.labels == NEGATIVE) & weak[:, None, None])
+            labeled = labeled & ~unknown
+        if "guess" in settings.without or not weak.any():
+            return Mixed(residuals, targets, labeled, torch.zeros_like(labeled))
+        weakly = batch[weak]
+
+        def logits_of(copy: Tensor) -> Tensor:
+            with self._autocast():
+                logits: Tensor = self.average(copy, weakly.present)
+            return logits
+
+        guesses = guess(
+            logits_of,
+            settings.copies,
+            lambda: augment(weakly.residuals, self.augmentation, generator),
+            settings.temperature,
+        )
+        if "fix" not in settings.without:
+            guesses = fix(guesses, weakly.labels, weakly.regions)
+        spread = torch.zeros_like(targets)
+        spread[weak] = guesses
+        return Mixed(residuals, torch.where(unknown, spread, targets), labeled, unknown)
+
+    def _draw(self, generator: torch.Generator) -> _Batch:
+        """Draws, turns, crops and pads pictures, on the device."""
+        pieces = [self._piece(generator) for _ in range(self.settings.batch)]
+        count = len(pieces)
+        rows = max(piece[1].shape[0] for piece in pieces)
+        cols = max(piece[1].shape[1] for piece in pieces)
+        neighbors = min(piece[0].shape[0] for piece in pieces)
+        channels = pieces[0][0].shape[-1]
+        residuals = torch.zeros(count, neighbors, rows, cols, channels, dtype=torch.float16)
+        labels = torch.full((count, rows, cols), IGNORED, dtype=torch.int8)
+        regions = torch.zeros(count, rows, cols, dtype=torch.int16)
+        present = torch.zeros(count, rows, cols)
+        for at, (piece, label, region) in enumerate(pieces):
+            height, width = label.shape
+            residuals[at, :, :height, :width] = piece[:neighbors]
+            labels[at, :height, :width] = label
+            regions[at, :height, :width] = region
+            present[at, :height, :width] = 1
+        return _Batch(*(part.to(self.device) for part in (residuals, labels, regions, present)))
+
+    def _piece(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Residuals `[neighbors, rows, cols, channels]`, labels and regions of a random crop."""
+
+        def below(bound: int) -> int:
+            return int(torch.randint(bound, (), generator=generator))
+
+        shares = torch.tensor(
+            [
+                float(share) if self.by_kind[kind] else 0.0
+                for kind, share in zip(KINDS, self.settings.composition, strict=True)
+            ]
+        )
+        kind = KINDS[int(torch.multinomial(shares, 1, generator=generator))]
+        # Every package counts the same, however many pictures it has.
+        packages = self.by_kind[kind]
+        group = packages[below(len(packages))]
+        sample = group[below(len(group))]
+
+        residuals = sample.residuals.read(sample.index)
+        labels, regions = torch.from_numpy(sample.labels), torch.from_numpy(self.regions[id(sample)])
+        # Residuals know no up and down, nor left and right.
+        if below(2):
+            residuals, labels, regions = residuals.transpose(1, 2), labels.T, regions.T
+        for axis in (0, 1):
+            if below(2):
+                residuals = residuals.flip(axis + 1)
+                labels, regions = labels.flip(axis), regions.flip(axis)
+
+        crop = self.settings.crop
+        if max(labels.shape) <= crop:
+            return residuals, labels, regions
+        center = None
+        defective = ((labels == POSITIVE) | (labels == UNKNOWN)).nonzero()
+        if len(defective) and below(4):
+            center = defective[below(len(defective))].tolist()
+        spans = []
+        for axis, side in enumerate(labels.shape):
+            last = max(0, side - crop)
+            start = below(last + 1) if center is None else center[axis] - below(min(crop, side))
+            start = min(max(start, 0), last)
+            spans.append(slice(start, start + crop))
+        cut = regions[spans[0], spans[1]].clone()
+        whole, left = regions.flatten().long().bincount(), cut.flatten().long().bincount()
+        # What a box contains may be outside of the crop.
+        cut[(left < whole[: len(left)])[cut.long()]] = 0
+        return residuals[:, spans[0], spans[1]], labels[spans[0], spans[1]], cut
+
+    def _rate(self) -> float:
+        warmup = max(1, round(self.settings.warmup * self.settings.steps))
+        if self.step < warmup:
+            return self.settings.rate * (self.step + 1) / warmup
+        done = (self.step - warmup) / max(1, self.settings.steps - warmup)
+        return self.settings.rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.lower)
+
+    def _note(self, losses: Sequence[tuple[float, float]], **more: Any) -> None:
+        labeled, guessed = np.mean(losses, 0).tolist()
+        entry = {
+            "step": self.step,
+            "of": self.settings.steps,
+            "labeled_loss": labeled,
+            "guessed_loss": guessed if self.weak else None,
+            "rate": self._rate(),
+            "seconds": round(self.seconds, 3),
+            **more,
+        }
+        self.log.append(entry)
+        self.report(entry)
+        if self.work is not None:
+            with (self.work / LOG).open("w" if len(self.log) == 1 else "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+
+    def _check_in(self, losses: Sequence[tuple[float, float]]) -> None:
+        """Measures on the pictures kept for validation, keeps the better weights, writes a checkpoint."""
+        precision = None
+        if self.validation:
+            precision = evaluate(self.average, self.validation)
+        late = 2 * self.step >= self.settings.steps
+        if late and (precision is None or precision >= (self.best_precision or 0.0)):
+            self.best, self.best_step, self.best_precision = _copy(self.average), self.step, precision
+        self._note(losses, validation_ap=precision)
+        if self.work is not None:
+            self._save(self.work / CHECKPOINT)
+
+    def _save(self, path: Path) -> None:
+        tensors = {f"head.{name}": tensor for name, tensor in _copy(self.head).items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in _copy(self.average).items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for at, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{at}.{name}": value.cpu() for name, value in state.items()}
+        state = {
+            "format": _CHECKPOINT_FORMAT,
+            "training": self.fingerprint,
+            "step": self.step,
+            "best_step": self.best_step,
+            "best_precision": self.best_precision,
+            "seconds": self.seconds,
+            "log": self.log,
+        }
+        temporary = path.with_name(f".{path.name}")
+        try:
+            save_file(tensors, temporary, {"state": json.dumps(state)})
+            temporary.replace(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ExportError(f"{path}: cannot be written: {error}", Exit.FAULT) from error
+
+    def _load(self, path: Path) -> None:
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            raise ExportError(f"{path}: damaged ({error}): delete it, or train without resuming") from error
+        if state.get("format") != _CHECKPOINT_FORMAT:
+            raise ExportError(f"{path}: not a checkpoint of this release: train without resuming")
+        for key, value in self.fingerprint.items():
+            if state["training"].get(key) != value:
+                raise ExportError(
+                    f"{path}: of a training with another {key} ({state['training'].get(key)!r}, now "
+                    f"{value!r}): train without resuming, or as before"
+                )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+        self.head.load_state_dict(part("head."))
+        self.average.load_state_dict(part("average."))
+        self.best = part("best.")
+        optimizer = self.optimizer.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in part("optimizer.").items():
+            at, _, key = name.partition(".")
+            moments.setdefault(int(at), {})[key] = tensor
+        self.optimizer.load_state_dict({**optimizer, "state": moments})
+        self.step, self.best_step = state["step"], state["best_step"]
+        self.best_precision, self.seconds = state["best_precision"], state["seconds"]
+        self.log = state["log"]
+        if self.work is not None:
+            lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
+            (self.work / LOG).write_text(lines, "utf-8")
+
+
+def evaluate(head: Head, samples: Sequence[Sample]) -> float:
+    """Average precision of a head over all positive and negative blocks of the samples, 0..1."""
+    device = next(head.parameters()).device
+    scores, truths = [], []
+    with torch.inference_mode():
+        for sample in samples:
+            residuals = sample.residuals.read(sample.index)[:1].float().to(device)
+            defective = head(residuals)[0].softmax(-1)[..., 1].cpu().numpy()
+            known = sample.labels >= NEGATIVE
+            scores.append(defective[known])
+            truths.append(sample.labels[known] == POSITIVE)
+    return average_precision(np.concatenate(scores), np.concatenate(truths))
+
+
+def average_precision(scores: npt.NDArray[np.float32], truths: npt.NDArray[np.bool_]) -> float:
+    """Step-wise average precision, 0..1; 0 if nothing is true. Equal scores are one step."""
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(truths[order])
+    if not len(hits) or not hits[-1]:
+        return 0.0
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    recall = hits[ends] / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * hits[ends] / (ends + 1)))
+
+
+def _check(samples: Sequence[Sample], settings: Settings) -> None:
+    if settings.steps < 1 or settings.batch < 1 or settings.checks < 1 or settings.crop < 1:
+        raise ExportError("steps, batch, checks and crop must be at least 1")
+    if not any((sample.labels == POSITIVE).any() for sample in samples):
+        raise ExportError(
+            "no block is labeled defective: add synthetic defects, or pictures with masks of defects"
+        )
+    first = samples[0].residuals
+    for sample in samples:
+        residuals = sample.residuals
+        if residuals.backbone != first.backbone or residuals.channels != first.channels:
+            raise ExportError(
+                f"{residuals.folder}: made with another backbone than {first.folder}: "
+                "enroll all packages with the same one"
+            )
+        grid = residuals.pictures[sample.index].grid
+        if sample.labels.shape != grid or sample.labels.dtype != np.int8:
+            raise ExportError(
+                f"{sample.image}: labels are {sample.labels.dtype} {list(sample.labels.shape)}, "
+                f"its residuals int8 {list(grid)} blocks"
+            )
+
+
+def _split(samples: Sequence[Sample], settings: Settings) -> tuple[list[Sample], list[Sample]]:
+    """Samples to learn from, and synthetic ones to choose among checkpoints by."""
+    synthetic = [at for at, sample in enumerate(samples) if sample.kind == "synthetic"]
+    count = round(len(synthetic) * settings.validation)
+    order = np.random.default_rng(settings.seed).permutation(synthetic)
+    kept = set(order[:count].tolist())
+    held = [samples[at] for at in sorted(kept)]
+    return [sample for at, sample in enumerate(samples) if at not in kept], held
+
+
+def _by_kind(samples: Sequence[Sample]) -> dict[Kind, list[list[Sample]]]:
+    groups: dict[Kind, dict[int, list[Sample]]] = {kind: {} for kind in KINDS}
+    for sample in samples:
+        groups[sample.kind].setdefault(id(sample.residuals), []).append(sample)
+    return {kind: list(packages.values()) for kind, packages in groups.items()}
+
+
+def _fingerprint(samples: Sequence[Sample], settings: Settings) -> dict[str, Any]:
+    """What must be the same for a training to be continued, in words of JSON."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(f"{sample.residuals.package} {sample.image} {sample.kind}\n".encode())
+        digest.update(sample.labels.tobytes())
+    chosen = json.loads(json.dumps(asdict(settings)))
+    # Where it is computed does not matter.
+    del chosen["device"]
+    packages = sorted({sample.residuals.package for sample in samples})
+    return {"packages": packages, "samples": digest.hexdigest(), **chosen}
+
+
+def _groups(head: Head, decay: float) -> Iterator[dict[str, Any]]:
+    # Decay is for matrices: it would only pull scales, shifts and position biases to zero.
+    matrices = [m.weight for m in head.modules() if isinstance(m, nn.Linear)]
+    chosen = {id(matrix) for matrix in matrices}
+    yield {"params": matrices, "weight_decay": decay}
+    yield {"params": [p for p in head.parameters() if id(p) not in chosen], "weight_decay": 0.0}
+
+
+def _copy(head: Head) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
+
+
+def _mean(losses: Tensor, chosen: Tensor) -> Tensor:
+    return (losses * chosen).sum() / chosen.sum().clamp_min(1)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _multiplies_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()

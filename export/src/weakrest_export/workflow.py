@@ -1,0 +1,214 @@
+"""From packages, good pictures and labels to trained heads: what `weakrest-export train` runs."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from weakrest_export import blocks, labels, synthetic, train
+from weakrest_export.errors import ExportError
+from weakrest_export.labels import Box, Label, Mask, Rotated
+from weakrest_export.residuals import INDEX, Residuals
+from weakrest_export.splits import call
+from weakrest_export.train import Kind, Sample
+
+SETTINGS = ("auto", "unsupervised", "tags", "boxes", "rotated", "blocks", "semirest")
+
+_SHAPES = {Box: "boxes", Rotated: "rotated", Mask: "blocks"}
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a head learns one product from.
+
+    Attributes:
+        package: directory of the package without a head.
+        goods: directory of the good pictures that were enrolled.
+        labels: label files.
+    """
+
+    package: Path
+    goods: Path
+    labels: tuple[Path, ...] = ()
+
+
+def read_labels(product: Product, setting: str) -> tuple[list[Label], str]:
+    """The labels that a setting lets a head see, and the setting's name, which `auto` takes from them.
+
+    Raises:
+        ExportError: if a file is invalid, a picture is in two of them, or a setting needs other labels.
+    """
+    found = [label for path in product.labels for label in labels.read(path)]
+    seen: set[str] = set()
+    for label in found:
+        real = os.path.realpath(label.image)
+        if real in seen:
+            raise ExportError(f"{label.image} is in several label files: put its defects together in one")
+        seen.add(real)
+    if setting == "unsupervised":
+        return [label for label in found if label.tag == "good"], setting
+
+    defective = [label for label in found if label.tag == "defective"]
+    kinds = {_SHAPES[type(defect)] for label in defective for defect in label.defects}
+    if any(not label.defects for label in defective):
+        kinds.add("tags")
+    if setting == "auto":
+        return found, "unsupervised" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
+    if not kinds:
+        raise ExportError(f"setting {setting}: needs --labels with defective pictures")
+    if setting == "tags":
+        tagged = [Label(label.image, label.size, label.tag) for label in found]
+        return tagged, setting
+    if setting != "semirest" and kinds != {setting}:
+        raise ExportError(
+            f"setting {setting}: the labels are {' and '.join(sorted(kinds))}: use --setting auto, or make "
+            "others with `weakrest-export labels`"
+        )
+    return found, setting
+
+
+def prepare_all(
+    products: Sequence[Product],
+    setting: str,
+    work: Path,
+    *,
+    synthetics: int,
+    seed: int,
+    weakrest: Path | None,
+    resume: bool = False,
+) -> tuple[list[Sample], str]:
+    """`prepare` for each product, in `work` itself or, if there are several, in directories there.
+
+    Returns:
+        All samples, and the name of the setting.
+
+    Raises:
+        ExportError: see `read_labels` and `prepare`.
+    """
+    # All labels first: whoever made a mistake there should not wait for synthetic pictures.
+    read = [read_labels(product, setting) for product in products]
+    samples: list[Sample] = []
+    for at, (product, (found, _)) in enumerate(zip(products, read, strict=True)):
+        samples += prepare(
+            product,
+            found,
+            work if len(products) == 1 else work / f"{at:02}-{product.package.stem}",
+            synthetics=synthetics,
+            seed=seed,
+            weakrest=weakrest,
+            resume=resume,
+        )
+    names = {name for _, name in read}
+    return samples, names.pop() if len(names) == 1 else "mixed"
+
+
+def prepare(
+    product: Product,
+    found: Sequence[Label],
+    work: Path,
+    *,
+    synthetics: int,
+    seed: int,
+    weakrest: Path | None,
+    resume: bool = False,
+) -> list[Sample]:
+    """Synthetic defects, residuals and block labels of one product, in that order.
+
+    Args:
+        product: to learn from.
+        found: its labels, see `read_labels`.
+        work: directory for all that is made on the way; it may exist, empty.
+        synthetics: pictures with synthetic defects to make.
+        seed: of these.
+        weakrest: see `splits.call`.
+        resume: use what an earlier run left in `work`, where it is complete.
+
+    Raises:
+        ExportError: if something cannot be made, or `work` holds what is not to be continued.
+    """
+    goods = [path.resolve() for path in synthetic.good_pictures(product.goods)]
+    if work.is_dir() and any(work.iterdir()) and not resume:
+        raise ExportError(f"{work} is not empty: choose another --work, or continue with --resume")
+    work.mkdir(parents=True, exist_ok=True)
+
+    painted: list[Label] = []
+    if synthetics:
+        index = work / "synthetic" / synthetic.INDEX
+        if not index.is_file():
+            synthetic.synthesize(goods, index.parent, synthetics, seed, overwrite=resume)
+        painted = labels.read(index)
+        if len(painted) != synthetics:
+            raise ExportError(
+                f"{index}: has {len(painted)} pictures, not {synthetics}: train without resuming"
+            )
+
+    pictures: list[tuple[Label | None, Kind]] = [(None, "good")] * len(goods)
+    lines = [{"image": str(path)} for path in goods]
+    for label in [*painted, *found]:
+        line = {"image": str(label.image.resolve())}
+        if label.leave_out is not None:
+            line["leave_out"] = str(label.leave_out.resolve())
+        lines.append(line)
+    pictures += [(label, "synthetic") for label in painted]
+    pictures += [(label, "good" if label.tag == "good" else "defective") for label in found]
+    read = _residuals(product, lines, work, weakrest)
+
+    samples = []
+    for at, ((known, kind), picture) in enumerate(zip(pictures, read.pictures, strict=True)):
+        cells = blocks.Cells.of(vars(picture), read.stride)
+        made = blocks.good(cells) if known is None else blocks.from_label(known, cells)
+        samples.append(Sample(read, at, made, kind))
+    return samples
+
+
+def _residuals(
+    product: Product, lines: Sequence[dict[str, str]], work: Path, weakrest: Path | None
+) -> Residuals:
+    """Residuals of the listed pictures, in the list's order; computed unless `work` has them."""
+    listed, folder = work / "pictures.jsonl", work / "residuals"
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    if listed.is_file() and listed.read_text("utf-8") != text:
+        raise ExportError(f"{listed}: an earlier run had other pictures: train without resuming")
+    listed.write_text(text, "utf-8")
+    if not (folder / INDEX).is_file():
+        if folder.is_dir():
+            # Shards without an index, of a run that was stopped.
+            for shard in folder.glob("residuals-*.safetensors"):
+                shard.unlink()
+        call(weakrest, ["residuals", str(product.package), "--list", str(listed), "--output", str(folder)])
+    read = Residuals(folder, _hash_of(product.package))
+    if [picture.image for picture in read.pictures] != [line["image"] for line in lines]:
+        raise ExportError(f"{folder / INDEX}: not of the pictures in {listed}: train without resuming")
+    return read
+
+
+def _hash_of(package: Path) -> str:
+    manifest = package / "package.toml"
+    try:
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ExportError(f"{package} is not a package: cannot read {manifest.name}: {error}") from error
+
+
+def add_head(product: Product, head: Path, out: Path, overwrite: bool, weakrest: Path | None) -> None:
+    """Writes a copy of the product's package with a head, whose threshold its good pictures set.
+
+    Raises:
+        ExportError: see `splits.call`.
+    """
+    arguments = ["package", "add-head", str(product.package), "--head", str(head)]
+    arguments += ["--images", str(product.goods), "--output", str(out)]
+    call(weakrest, arguments + (["--overwrite"] if overwrite else []))
+
+
+def describe(products: Sequence[Product], samples: Sequence[Sample]) -> str:
+    """What a head was trained on, for its manifest: counts, and the packages' names."""
+    counts = [
+        f"{sum(sample.kind == kind for sample in samples)} {kind}"
+        for kind in train.KINDS
+        if any(sample.kind == kind for sample in samples)
+    ]
+    names = ", ".join(product.package.name.removesuffix(".weakrest") for product in products)
+    return f"{', '.join(counts)} pictures of {names}"
