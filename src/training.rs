@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,7 @@ pub fn write_residuals(
 
     let mut writer = Writer { folder, hash: &hash, shard: Vec::new(), bytes: 0, shards: 0 };
     let (mut tokens, mut found) = (Features::default(), FrameResiduals::default());
+    let (mut scaled, mut half) = (Vec::new(), Vec::new());
     let mut written = Vec::new();
     let mut origins: HashMap<&Path, usize> = HashMap::new();
     for (done, (line, entry)) in entries.iter().enumerate() {
@@ -121,7 +123,12 @@ pub fn write_residuals(
             .run_without(tokens.tokens.view(), tokens.placement, exclude, NEIGHBORS, &mut found)
             .map_err(within)?;
         let values = &found.residuals.values;
-        let bytes: Vec<u8> = values.iter().flat_map(|v| f16::from_f32(v / scale).to_le_bytes()).collect();
+        scaled.clear();
+        scaled.extend(values.iter().map(|v| v / scale));
+        half.resize(scaled.len(), f16::ZERO);
+        half.convert_from_f32_slice(&scaled);
+        let mut bytes = Vec::with_capacity(2 * half.len());
+        half.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
         let (rows, cols) = tokens.placement.grid;
         let (shard, tensor) =
             writer.add(vec![values.len_of(ndarray::Axis(0)), rows, cols, channels], bytes)?;

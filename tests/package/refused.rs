@@ -85,7 +85,7 @@ fn an_unknown_format_is_told_before_anything_else() {
     let text = copy.manifest();
     let line = format!("format = {FORMAT}\n");
     assert!(text.starts_with(&line));
-    for version in ["0", "2", "4294967295"] {
+    for version in ["0", "1", "4294967295"] {
         // Whatever else a later format has, and however it is hashed.
         copy.put(
             "package.toml",
