@@ -105,6 +105,9 @@ class Settings:
         seed: of everything random.
         precision: `auto` computes in bfloat16 where the processor multiplies in it.
         device: `auto` takes a GPU where there is one.
+
+    Raises:
+        ExportError: if no head can be built or trained so.
     """
 
     width: int = 128
@@ -137,6 +140,15 @@ class Settings:
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.crop, self.checks, self.copies) < 1:
+            raise ExportError("steps, batch, crop, checks and copies must be at least 1")
+        self.shape(1)
+
+    def shape(self, channels: int) -> Shape:
+        """Of the head, for residuals of so many channels; raises ExportError if it cannot be built."""
+        return Shape(channels, self.width, self.depth, self.ratio, self.squares_only)
 
 
 def semirest(settings: Settings) -> Settings:
@@ -213,7 +225,7 @@ class _Training:
     def __init__(
         self, samples: Sequence[Sample], settings: Settings, work: Path | None, report: Report
     ) -> None:
-        _check(samples, settings)
+        _check(samples)
         self.settings = settings
         self.work = work
         self.report = report
@@ -231,13 +243,7 @@ class _Training:
             self.augmentation = replace(self.augmentation, shake=0.0)
 
         torch.manual_seed(settings.seed)
-        shape = Shape(
-            samples[0].residuals.channels,
-            settings.width,
-            settings.depth,
-            settings.ratio,
-            settings.squares_only,
-        )
+        shape = settings.shape(samples[0].residuals.channels)
         self.head = Head(shape).to(self.device)
         self.average = Head(shape).to(self.device).eval().requires_grad_(False)
         self.average.load_state_dict(self.head.state_dict())
@@ -528,9 +534,7 @@ def average_precision(scores: npt.NDArray[np.float32], truths: npt.NDArray[np.bo
     return float(np.sum(np.diff(recall, prepend=0.0) * hits[ends] / (ends + 1)))
 
 
-def _check(samples: Sequence[Sample], settings: Settings) -> None:
-    if settings.steps < 1 or settings.batch < 1 or settings.checks < 1 or settings.crop < 1:
-        raise ExportError("steps, batch, checks and crop must be at least 1")
+def _check(samples: Sequence[Sample]) -> None:
     if not any((sample.labels == POSITIVE).any() for sample in samples):
         raise ExportError(
             "no block is labeled defective: add synthetic defects, or pictures with masks of defects"
