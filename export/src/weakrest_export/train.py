@@ -329,6 +329,7 @@ class _Training:
         weakly = batch[weak]
 
         def logits_of(copy: Tensor) -> Tensor:
+            # The average is steadier than the head of this step, which would follow its own mistakes.
             with self._autocast():
                 logits: Tensor = self.average(copy, weakly.present)
             return logits
@@ -609,5 +610,7 @@ def _device(name: str) -> str:
 
 def _multiplies_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported()
+        # Older versions cannot tell.
+        tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return tell is not None and bool(tell())
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
