@@ -11,6 +11,7 @@ import torch
 from shards import BACKBONE, make_samples
 
 from weakrest_export.errors import ExportError
+from weakrest_export.head import Head
 from weakrest_export.resmixmatch import IGNORED, UNKNOWN
 from weakrest_export.train import (
     CHECKPOINT,
@@ -20,6 +21,7 @@ from weakrest_export.train import (
     Settings,
     Trained,
     average_precision,
+    crop,
     evaluate,
     semirest,
     train,
@@ -138,6 +140,41 @@ def test_grids_of_all_sizes_fit_one_batch_and_large_ones_are_cut(tmp_path: Path)
     settings = replace(QUICK, steps=4, crop=8)
     assert train(mixed, settings).step == 4
     assert train(tagged(mixed, 2), settings).log[-1]["labeled_loss"] > 0
+
+
+def test_padding_is_told_from_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = make_samples(tmp_path / "r", [(3, 3), (4, 9), (3, 3), (9, 4)])
+    seen: list[torch.Tensor] = []
+    forward = Head.forward
+
+    def spy(self: Head, residuals: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        seen.extend(present)
+        assert not residuals[present == 0].any()
+        return forward(self, residuals, present)
+
+    monkeypatch.setattr(Head, "forward", spy)
+    train(mixed, replace(QUICK, steps=8))
+    assert {9.0, 36.0} == {present.sum().item() for present in seen}
+    assert any(present.numel() > present.sum() for present in seen)
+
+
+def test_crops_hold_defects_and_forget_boxes_that_they_cut() -> None:
+    labels = torch.zeros(40, 30, dtype=torch.int8)
+    regions = torch.zeros(40, 30, dtype=torch.int16)
+    labels[10:12, 10:12], regions[10:12, 10:12] = UNKNOWN, 1
+    residuals = torch.arange(40 * 30.0).reshape(1, 40, 30, 1)
+    generator = torch.Generator().manual_seed(0)
+    sizes = []
+    for _ in range(100):
+        part, label, region = crop(residuals, labels, regions, 8, generator)
+        assert part.shape == (1, 8, 8, 1)
+        row, col = divmod(int(part[0, 0, 0, 0]), 30)
+        assert torch.equal(label, labels[row : row + 8, col : col + 8])
+        sizes.append(int((label == UNKNOWN).sum()))
+        assert (region == 1).sum() == (4 if sizes[-1] == 4 else 0)
+    assert 60 <= sum(size > 0 for size in sizes) <= 95
+    assert sum(0 < size < 4 for size in sizes) >= 5
+    assert crop(residuals, labels, regions, 30, generator)[0].shape == (1, 30, 30, 1)
 
 
 def test_one_head_learns_from_several_packages(samples: list[Sample], tmp_path: Path) -> None:

@@ -394,24 +394,7 @@ class _Training:
                 residuals = residuals.flip(axis + 1)
                 labels, regions = labels.flip(axis), regions.flip(axis)
 
-        crop = self.settings.crop
-        if max(labels.shape) <= crop:
-            return residuals, labels, regions
-        center = None
-        defective = ((labels == POSITIVE) | (labels == UNKNOWN)).nonzero()
-        if len(defective) and below(4):
-            center = defective[below(len(defective))].tolist()
-        spans = []
-        for axis, side in enumerate(labels.shape):
-            last = max(0, side - crop)
-            start = below(last + 1) if center is None else center[axis] - below(min(crop, side))
-            start = min(max(start, 0), last)
-            spans.append(slice(start, start + crop))
-        cut = regions[spans[0], spans[1]].clone()
-        whole, left = regions.flatten().long().bincount(), cut.flatten().long().bincount()
-        # What a box contains may be outside of the crop.
-        cut[(left < whole[: len(left)])[cut.long()]] = 0
-        return residuals[:, spans[0], spans[1]], labels[spans[0], spans[1]], cut
+        return crop(residuals, labels, regions, self.settings.crop, generator)
 
     def _rate(self) -> float:
         warmup = max(1, round(self.settings.warmup * self.settings.steps))
@@ -508,6 +491,42 @@ class _Training:
         if self.work is not None:
             lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
             (self.work / LOG).write_text(lines, "utf-8")
+
+
+def crop(
+    residuals: Tensor, labels: Tensor, regions: Tensor, side: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """At most `side` blocks a side; three in four crops hold a block that is or may be defective.
+
+    Args:
+        residuals: `[neighbors, rows, cols, channels]`.
+        labels: `[rows, cols]`, block labels.
+        regions: `[rows, cols]`, see `resmixmatch.fix`; those that the crop cuts become 0, because what
+            their box contains may be outside.
+        side: see above.
+        generator: of the random numbers.
+    """
+    if max(labels.shape) <= side:
+        return residuals, labels, regions
+
+    def below(bound: int) -> int:
+        return int(torch.randint(bound, (), generator=generator))
+
+    center = None
+    defective = ((labels == POSITIVE) | (labels == UNKNOWN)).nonzero()
+    if len(defective) and below(4):
+        center = defective[below(len(defective))].tolist()
+    spans = []
+    for axis, length in enumerate(labels.shape):
+        last = max(0, length - side)
+        start = below(last + 1) if center is None else center[axis] - below(min(side, length))
+        start = min(max(start, 0), last)
+        spans.append(slice(start, start + side))
+    rows, cols = spans
+    kept = regions[rows, cols].clone()
+    whole, left = regions.flatten().long().bincount(), kept.flatten().long().bincount()
+    kept[(left < whole[: len(left)])[kept.long()]] = 0
+    return residuals[:, rows, cols], labels[rows, cols], kept
 
 
 def evaluate(head: Head, samples: Sequence[Sample]) -> float:
