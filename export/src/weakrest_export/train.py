@@ -94,7 +94,7 @@ class Settings:
         temperature: see `resmixmatch.sharpen`.
         mix_alpha: see `resmixmatch.mix_up`.
         unmixed: see `resmixmatch.mix_up`.
-        guessed: weight of the guessed blocks' loss.
+        guessed: weight of a guessed block's loss, relative to that of a labeled one.
         ramp: share of the steps in which that weight rises from zero.
         without: parts of ResMixMatch to leave out. Without `guess`, unknown blocks are not learned from;
             without `fix`, all blocks of a weakly labeled picture are guessed and nothing is corrected.
@@ -292,8 +292,12 @@ class _Training:
 
         with self._autocast():
             logits = self.head(mixed.residuals, batch.present)
-        labeled = _mean(focal(logits, mixed.targets, settings.alpha, settings.gamma), mixed.labeled)
-        guessed = _mean(squared(logits, mixed.targets), mixed.guessed)
+        # A guessed block counts like a labeled one, however few there are: a mean over guesses alone would
+        # let those of one small box outweigh the labels of all pictures.
+        count = (mixed.labeled | mixed.guessed).sum().clamp_min(1)
+        losses = focal(logits, mixed.targets, settings.alpha, settings.gamma)
+        labeled = (losses * mixed.labeled).sum() / count
+        guessed = (squared(logits, mixed.targets) * mixed.guessed).sum() / count
         ramp = min(1.0, self.step / max(1.0, settings.ramp * settings.steps))
         loss = labeled + settings.guessed * ramp * guessed
         if not math.isfinite(loss.item()):
@@ -615,10 +619,6 @@ def _groups(head: Head, decay: float) -> Iterator[dict[str, Any]]:
 
 def _copy(head: Head) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
-
-
-def _mean(losses: Tensor, chosen: Tensor) -> Tensor:
-    return (losses * chosen).sum() / chosen.sum().clamp_min(1)
 
 
 def _device(name: str) -> str:
