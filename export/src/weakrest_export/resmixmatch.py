@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-POSITIVE, NEGATIVE, IGNORED, UNKNOWN = 1, 0, -1, -2
-"""Values of block labels, as `weakrest_export.blocks` makes them."""
+from weakrest_export.blocks import NEGATIVE, UNKNOWN
 
 _SHAKE_LIMIT = 0.223
 """Bound of the shake's logarithm: factors between 0.8 and 1.25."""

@@ -16,14 +16,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from weakrest_export.blocks import IGNORED, NEGATIVE, POSITIVE, UNKNOWN
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.head import Head, Shape
 from weakrest_export.residuals import Residuals
 from weakrest_export.resmixmatch import (
-    IGNORED,
-    NEGATIVE,
-    POSITIVE,
-    UNKNOWN,
     Augmentation,
     Mixed,
     augment,
@@ -94,7 +91,7 @@ class Settings:
         temperature: see `resmixmatch.sharpen`.
         mix_alpha: see `resmixmatch.mix_up`.
         unmixed: see `resmixmatch.mix_up`.
-        guessed: weight of the guessed blocks' loss.
+        guessed: weight of a guessed block's loss, relative to that of a labeled one.
         ramp: share of the steps in which that weight rises from zero.
         without: parts of ResMixMatch to leave out. Without `guess`, unknown blocks are not learned from;
             without `fix`, all blocks of a weakly labeled picture are guessed and nothing is corrected.
@@ -105,6 +102,9 @@ class Settings:
         seed: of everything random.
         precision: `auto` computes in bfloat16 where the processor multiplies in it.
         device: `auto` takes a GPU where there is one.
+
+    Raises:
+        ExportError: if no head can be built or trained so.
     """
 
     width: int = 128
@@ -137,6 +137,15 @@ class Settings:
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.crop, self.checks, self.copies) < 1:
+            raise ExportError("steps, batch, crop, checks and copies must be at least 1")
+        self.shape(1)
+
+    def shape(self, channels: int) -> Shape:
+        """Of the head, for residuals of so many channels; raises ExportError if it cannot be built."""
+        return Shape(channels, self.width, self.depth, self.ratio, self.squares_only)
 
 
 def semirest(settings: Settings) -> Settings:
@@ -213,7 +222,7 @@ class _Training:
     def __init__(
         self, samples: Sequence[Sample], settings: Settings, work: Path | None, report: Report
     ) -> None:
-        _check(samples, settings)
+        _check(samples)
         self.settings = settings
         self.work = work
         self.report = report
@@ -231,13 +240,7 @@ class _Training:
             self.augmentation = replace(self.augmentation, shake=0.0)
 
         torch.manual_seed(settings.seed)
-        shape = Shape(
-            samples[0].residuals.channels,
-            settings.width,
-            settings.depth,
-            settings.ratio,
-            settings.squares_only,
-        )
+        shape = settings.shape(samples[0].residuals.channels)
         self.head = Head(shape).to(self.device)
         self.average = Head(shape).to(self.device).eval().requires_grad_(False)
         self.average.load_state_dict(self.head.state_dict())
@@ -286,8 +289,12 @@ class _Training:
 
         with self._autocast():
             logits = self.head(mixed.residuals, batch.present)
-        labeled = _mean(focal(logits, mixed.targets, settings.alpha, settings.gamma), mixed.labeled)
-        guessed = _mean(squared(logits, mixed.targets), mixed.guessed)
+        # A guessed block counts like a labeled one, however few there are: a mean over guesses alone would
+        # let those of one small box outweigh the labels of all pictures.
+        count = (mixed.labeled | mixed.guessed).sum().clamp_min(1)
+        losses = focal(logits, mixed.targets, settings.alpha, settings.gamma)
+        labeled = (losses * mixed.labeled).sum() / count
+        guessed = (squared(logits, mixed.targets) * mixed.guessed).sum() / count
         ramp = min(1.0, self.step / max(1.0, settings.ramp * settings.steps))
         loss = labeled + settings.guessed * ramp * guessed
         if not math.isfinite(loss.item()):
@@ -323,6 +330,7 @@ class _Training:
         weakly = batch[weak]
 
         def logits_of(copy: Tensor) -> Tensor:
+            # The average is steadier than the head of this step, which would follow its own mistakes.
             with self._autocast():
                 logits: Tensor = self.average(copy, weakly.present)
             return logits
@@ -387,24 +395,7 @@ class _Training:
                 residuals = residuals.flip(axis + 1)
                 labels, regions = labels.flip(axis), regions.flip(axis)
 
-        crop = self.settings.crop
-        if max(labels.shape) <= crop:
-            return residuals, labels, regions
-        center = None
-        defective = ((labels == POSITIVE) | (labels == UNKNOWN)).nonzero()
-        if len(defective) and below(4):
-            center = defective[below(len(defective))].tolist()
-        spans = []
-        for axis, side in enumerate(labels.shape):
-            last = max(0, side - crop)
-            start = below(last + 1) if center is None else center[axis] - below(min(crop, side))
-            start = min(max(start, 0), last)
-            spans.append(slice(start, start + crop))
-        cut = regions[spans[0], spans[1]].clone()
-        whole, left = regions.flatten().long().bincount(), cut.flatten().long().bincount()
-        # What a box contains may be outside of the crop.
-        cut[(left < whole[: len(left)])[cut.long()]] = 0
-        return residuals[:, spans[0], spans[1]], labels[spans[0], spans[1]], cut
+        return crop(residuals, labels, regions, self.settings.crop, generator)
 
     def _rate(self) -> float:
         warmup = max(1, round(self.settings.warmup * self.settings.steps))
@@ -503,6 +494,42 @@ class _Training:
             (self.work / LOG).write_text(lines, "utf-8")
 
 
+def crop(
+    residuals: Tensor, labels: Tensor, regions: Tensor, side: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """At most `side` blocks a side; three in four crops hold a block that is or may be defective.
+
+    Args:
+        residuals: `[neighbors, rows, cols, channels]`.
+        labels: `[rows, cols]`, block labels.
+        regions: `[rows, cols]`, see `resmixmatch.fix`; those that the crop cuts become 0, because what
+            their box contains may be outside.
+        side: see above.
+        generator: of the random numbers.
+    """
+    if max(labels.shape) <= side:
+        return residuals, labels, regions
+
+    def below(bound: int) -> int:
+        return int(torch.randint(bound, (), generator=generator))
+
+    center = None
+    defective = ((labels == POSITIVE) | (labels == UNKNOWN)).nonzero()
+    if len(defective) and below(4):
+        center = defective[below(len(defective))].tolist()
+    spans = []
+    for axis, length in enumerate(labels.shape):
+        last = max(0, length - side)
+        start = below(last + 1) if center is None else center[axis] - below(min(side, length))
+        start = min(max(start, 0), last)
+        spans.append(slice(start, start + side))
+    rows, cols = spans
+    kept = regions[rows, cols].clone()
+    whole, left = regions.flatten().long().bincount(), kept.flatten().long().bincount()
+    kept[(left < whole[: len(left)])[kept.long()]] = 0
+    return residuals[:, rows, cols], labels[rows, cols], kept
+
+
 def evaluate(head: Head, samples: Sequence[Sample]) -> float:
     """Average precision of a head over all positive and negative blocks of the samples, 0..1."""
     device = next(head.parameters()).device
@@ -528,9 +555,7 @@ def average_precision(scores: npt.NDArray[np.float32], truths: npt.NDArray[np.bo
     return float(np.sum(np.diff(recall, prepend=0.0) * hits[ends] / (ends + 1)))
 
 
-def _check(samples: Sequence[Sample], settings: Settings) -> None:
-    if settings.steps < 1 or settings.batch < 1 or settings.checks < 1 or settings.crop < 1:
-        raise ExportError("steps, batch, checks and crop must be at least 1")
+def _check(samples: Sequence[Sample]) -> None:
     if not any((sample.labels == POSITIVE).any() for sample in samples):
         raise ExportError(
             "no block is labeled defective: add synthetic defects, or pictures with masks of defects"
@@ -593,10 +618,6 @@ def _copy(head: Head) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
 
 
-def _mean(losses: Tensor, chosen: Tensor) -> Tensor:
-    return (losses * chosen).sum() / chosen.sum().clamp_min(1)
-
-
 def _device(name: str) -> str:
     if name != "auto":
         return name
@@ -605,5 +626,7 @@ def _device(name: str) -> str:
 
 def _multiplies_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported()
+        # Older versions cannot tell.
+        tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return tell is not None and bool(tell())
     return device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -1,0 +1,198 @@
+"""Training a package's head with one command; a fake stands in for the inspector."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shards import write_shards
+
+from weakrest_export import blocks, resmixmatch
+from weakrest_export.cli import main
+
+
+class Inspector:
+    """Sees nothing but the brightness of blocks, and remembers what it was called for."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __call__(self, weakrest: Path | None, arguments: Sequence[str]) -> str:
+        command, *rest = arguments
+        self.calls.append(command)
+        if command == "residuals":
+            package, _, listed, _, folder = rest
+            images = [json.loads(line)["image"] for line in Path(listed).read_text("utf-8").splitlines()]
+            digest = hashlib.sha256(Path(package, "package.toml").read_bytes()).hexdigest()
+            write_shards(Path(folder), [self.look(image) for image in images], images, digest)
+        else:
+            assert rest[0] == "add-head"
+            package, _, head, _, _, _, out = rest[1:]
+            shutil.copytree(package, out)
+            shutil.copy(head, Path(out) / "head.onnx")
+        return ""
+
+    def look(self, image: str) -> torch.Tensor:
+        pixels = np.asarray(Image.open(image).convert("L"), np.float32) - 128
+        cells = torch.from_numpy(pixels.reshape(8, 8, 8, 8).mean((1, 3)) / 8)
+        return cells[None, :, :, None].repeat(3, 1, 1, 4).half()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package, good pictures and two defective ones, 64×64 pixels each."""
+    (tmp_path / "nut.weakrest").mkdir()
+    (tmp_path / "nut.weakrest" / "package.toml").write_text("product = 'nut'\n")
+    generator = np.random.default_rng(0)
+    for name in ("good/0.png", "good/1.png", "good/2.png", "bad/0.png", "bad/1.png", "bad/0_mask.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        pixels = generator.integers(118, 138, (64, 64), np.uint8)
+        if "bad" in name:
+            pixels[16:32, 24:40] = 255
+        if "mask" in name:
+            pixels[pixels < 255] = 0
+        Image.fromarray(pixels).save(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def inspector(monkeypatch: pytest.MonkeyPatch) -> Inspector:
+    made = Inspector()
+    monkeypatch.setattr("weakrest_export.workflow.call", made)
+    return made
+
+
+QUICK = ["--steps", "2", "--width", "32", "--synthetic", "6"]
+
+
+def labels(folder: Path, *defects: object, name: str = "labels.jsonl") -> str:
+    lines = [
+        {"image": f"bad/{at}.png", "tag": "defective"}
+        if defect is None
+        else {"image": f"bad/{at}.png", "defects": [defect]}
+        for at, defect in enumerate(defects)
+    ]
+    (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return name
+
+
+def run(*arguments: str) -> int:
+    return main(["train", "nut.weakrest", "--good", "good", "--out", "new.weakrest", *QUICK, *arguments])
+
+
+@pytest.mark.usefixtures("inspector")
+def test_good_pictures_alone_make_a_package_with_a_head(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(folder.iterdir())
+    assert run() == 0
+    assert (folder / "new.weakrest" / "head.onnx").stat().st_size > 10_000
+    assert set(folder.iterdir()) - before == {folder / "new.weakrest"}
+    printed = capsys.readouterr()
+    assert "unsupervised, trained on 3 good, 6 synthetic pictures of nut" in printed.out
+    assert "step 2 of 2, loss" in printed.err
+
+
+BOX = {"box": [24, 16, 40, 32]}
+
+
+@pytest.mark.parametrize(
+    ("defects", "setting"),
+    [
+        ([{"mask": "bad/0_mask.png"}], "blocks"),
+        ([BOX, BOX], "boxes"),
+        ([{"rotated": [[24, 16], [40, 16], [40, 32], [24, 32]]}], "rotated"),
+        ([None, None], "tags"),
+        ([BOX, None], "mixed"),
+    ],
+)
+@pytest.mark.usefixtures("inspector")
+def test_labels_say_which_setting_it_is(folder: Path, defects: list[object], setting: str) -> None:
+    assert run("--labels", labels(folder, *defects), "--work", "work") == 0
+    manifest = (folder / "work" / "head.toml").read_text("utf-8")
+    assert f'setting = "{setting}"' in manifest
+    assert f"6 synthetic, {len(defects)} defective pictures" in manifest
+
+
+@pytest.mark.usefixtures("inspector")
+def test_synthetic_defects_are_not_compared_with_what_they_were_painted_on(folder: Path) -> None:
+    assert run("--work", "work") == 0
+    lines = [json.loads(line) for line in (folder / "work" / "pictures.jsonl").read_text().splitlines()]
+    goods = [str(folder / "good" / f"{at}.png") for at in range(3)]
+    assert [line["image"] for line in lines[:3]] == goods
+    assert all(line["leave_out"] in goods for line in lines[3:])
+    assert len(lines) == 9
+
+
+def test_a_stopped_run_continues_with_what_is_there(
+    folder: Path, inspector: Inspector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--work", "work") == 0
+    capsys.readouterr()
+    assert run("--work", "work", "--overwrite") == 2
+    assert "work is not empty: choose another --work, or continue with --resume" in capsys.readouterr().err
+    shutil.rmtree(folder / "new.weakrest")
+    assert run("--work", "work", "--resume") == 0
+    assert inspector.calls == ["residuals", "package", "package"]
+
+    (folder / "nut.weakrest" / "package.toml").write_text("product = 'bolt'\n")
+    assert run("--work", "work", "--resume", "--overwrite") == 2
+    assert "index.json: residuals of package" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--setting", "tags"], "setting tags: needs --labels with defective pictures"),
+        (["--labels", "boxes.jsonl", "--setting", "blocks"], "setting blocks: the labels are boxes"),
+        (["--labels", "boxes.jsonl", "tags.jsonl"], "is in several label files"),
+        (["--resume"], "--resume: name the directory with --work"),
+        (["--out", "nowhere/new.weakrest"], "output directory nowhere does not exist"),
+        (["--out", "nut.weakrest"], "nut.weakrest exists: choose another --out"),
+        (["--width", "100"], "width 100: must be a multiple of 32"),
+        (["--weakrest", "absent"], "there is no program absent"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels(folder, BOX, name="boxes.jsonl")
+    labels(folder, None, name="tags.jsonl")
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (folder / "new.weakrest").exists()
+
+
+@pytest.mark.usefixtures("inspector")
+def test_tags_hide_where_defects_are(folder: Path) -> None:
+    name = labels(folder, {"mask": "bad/0_mask.png"})
+    assert run("--labels", name, "--setting", "tags", "--work", "work") == 0
+    log = (folder / "work" / "training.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(log[-1])["guessed_loss"] is not None
+    assert 'setting = "tags"' in (folder / "work" / "head.toml").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("inspector")
+def test_several_packages_make_one_head(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = labels(folder, BOX)
+    (folder / "out").mkdir()
+    products = ["nut.weakrest:good", f"nut.weakrest:good:{name}"]
+    assert main(["train-general", *products, "--out", "out", "--name", "all", *QUICK]) == 0
+    assert "6 good, 12 synthetic, 1 defective pictures of nut, nut" in capsys.readouterr().out
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["all.onnx", "all.toml"]
+    assert main(["train-general", "nut.weakrest", "--out", "out", *QUICK]) == 2
+    assert "'nut.weakrest': must be PACKAGE:GOOD_DIR" in capsys.readouterr().err
+
+
+def test_block_labels_mean_the_same_everywhere() -> None:
+    for name in ("POSITIVE", "NEGATIVE", "IGNORED", "UNKNOWN"):
+        assert getattr(blocks, name) == getattr(resmixmatch, name)
