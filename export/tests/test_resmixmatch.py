@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from weakrest_export.blocks import IGNORED, UNKNOWN
 from weakrest_export.resmixmatch import (
-    IGNORED,
-    UNKNOWN,
     Augmentation,
     Mixed,
     augment,

@@ -10,9 +10,9 @@ import pytest
 import torch
 from shards import BACKBONE, make_samples
 
+from weakrest_export.blocks import IGNORED, UNKNOWN
 from weakrest_export.errors import ExportError
 from weakrest_export.head import Head
-from weakrest_export.resmixmatch import IGNORED, UNKNOWN
 from weakrest_export.train import (
     CHECKPOINT,
     LOG,
