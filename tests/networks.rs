@@ -276,3 +276,34 @@ fn a_backbone_is_opened_with_its_manifest_and_its_license() {
     std::fs::remove_file(file("efficientnet-lite1.onnx")).unwrap();
     assert_eq!(Backbone::open(file("efficientnet-lite1.toml")).unwrap_err().kind(), ErrorKind::Model);
 }
+
+/// What the inspector computes is what training computed, on grids of every kind: see `tests/data/head/make.py`.
+#[test]
+fn a_head_gives_what_pytorch_gives() {
+    let bytes = include_bytes!("data/head/golden.safetensors");
+    let golden = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let array = |name: &str| {
+        let tensor = golden.tensor(name).unwrap();
+        let (values, _) = tensor.data().as_chunks::<4>();
+        let values = values.iter().map(|v| f32::from_le_bytes(*v)).collect();
+        let shape: [usize; 4] = tensor.shape().try_into().unwrap();
+        Array4::from_shape_vec(shape, values).unwrap()
+    };
+    let runtime = Runtime::load(None).unwrap();
+    let mut head = Network::head(runtime, include_bytes!("data/head/swin.onnx"), &one_thread(), 6).unwrap();
+    let sizes: Vec<&str> = golden.names().into_iter().filter_map(|n| n.strip_prefix("residuals.")).collect();
+    assert_eq!(sizes.len(), 5);
+    for size in sizes {
+        let expected = array(&format!("logits.{size}"));
+        let largest = expected.iter().fold(0.0f32, |l, v| l.max(v.abs()));
+        assert!(largest > 0.1, "logits of nothing prove nothing: {largest}");
+        head.run(&array(&format!("residuals.{size}")), |logits| {
+            assert_eq!(logits.dim(), expected.dim());
+            for (ours, theirs) in logits.iter().zip(&expected) {
+                assert!((ours - theirs).abs() <= 1e-4 * largest.max(1.0), "{size}: {ours} {theirs}");
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+}
