@@ -128,7 +128,18 @@ def test_pictures_keep_their_size_and_stay_gray(boards: list[Path], tmp_path: Pa
             assert set(np.unique(np.asarray(mask))) <= {0, 255}
 
 
-def test_defects_stay_on_the_object(rings: list[Path], tmp_path: Path) -> None:
+def test_some_pictures_are_a_bit_lighter_or_darker_all_over(rings: list[Path], tmp_path: Path) -> None:
+    shifts = []
+    for good, painted, mask, _ in samples(rings, tmp_path / "out", 40):
+        shifts.append(float((painted.astype(float) - good)[~mask].mean()))
+    assert 0.1 < np.mean([abs(shift) < 0.5 for shift in shifts]) < 0.7
+    assert 0.5 < np.std(shifts) < 10
+
+
+def test_defects_stay_on_the_object(
+    rings: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "UNCHANGED", 1.0)
     touched = np.zeros((160, 160), bool)
     for good, painted, _, _ in samples(rings, tmp_path / "out", 40):
         touched |= (good != painted).any(axis=2)

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from shards import write_shards
 
-from weakrest_export import blocks, resmixmatch
+from weakrest_export import workflow
+from weakrest_export.blocks import IGNORED, NEGATIVE, POSITIVE
 from weakrest_export.cli import main
 
 
@@ -193,6 +194,9 @@ def test_several_packages_make_one_head(folder: Path, capsys: pytest.CaptureFixt
     assert "'nut.weakrest': must be PACKAGE:GOOD_DIR" in capsys.readouterr().err
 
 
-def test_block_labels_mean_the_same_everywhere() -> None:
-    for name in ("POSITIVE", "NEGATIVE", "IGNORED", "UNKNOWN"):
-        assert getattr(blocks, name) == getattr(resmixmatch, name)
+def test_defects_without_a_trace_in_the_residuals_are_not_taught() -> None:
+    labels = np.array([[POSITIVE, POSITIVE, NEGATIVE, IGNORED]], np.int8)
+    origin = torch.full((1, 4, 6), 2.0)
+    painted = origin.clone()
+    painted[0, 1] = 4.0
+    assert workflow.hide_unseen(labels, painted, origin).tolist() == [[IGNORED, POSITIVE, NEGATIVE, IGNORED]]

@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, lru_cache, partial, reduce
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from weakrest_export import raster
 from weakrest_export.defects import Scene, paint
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.raster import Float, Mask, f32
+from weakrest_export.raster import Float, Mask, Rng, f32
 
 INDEX = "synthetic.jsonl"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SMALLEST = 16
 """Pixels that a good picture's shorter side must have."""
+UNCHANGED = 0.3
+"""Share of the pictures whose light is left as it is."""
+
 ATTEMPTS = 20
 """Good pictures to try before giving up on a seed; one that takes no defect is rare."""
 
@@ -99,6 +103,7 @@ def _write_one(goods: tuple[Path, ...], out: Path, seed: int, digits: int, numbe
     for _ in range(ATTEMPTS):
         path = goods[int(rng.integers(len(goods)))]
         scene = _scene(goods, path)
+        scene = replace(scene, pixels=_another_shot(rng, scene.pixels))
         mask, kinds = paint(rng, scene)
         if mask.any():
             break
@@ -113,6 +118,21 @@ def _write_one(goods: tuple[Path, ...], out: Path, seed: int, digits: int, numbe
         "type": "+".join(sorted(set(kinds))),
         "leave_out": str(path),
     }
+
+
+def _another_shot(rng: Rng, pixels: Float) -> Float:
+    """The picture as it might be taken tomorrow: a bit lighter or darker, another contrast, other noise.
+
+    What is good in it must not be called a defect, and good pictures of one afternoon show nothing of it.
+    """
+    if rng.random() < UNCHANGED:
+        return pixels
+    gain, offset = np.exp(rng.normal(0, 0.03)), rng.normal(0, 2)
+    changed = (pixels - 127.5) * gain + 127.5 + offset
+    if rng.random() < 0.3:
+        changed = raster.blur(changed, rng.uniform(0.2, 0.6))
+    changed = changed + rng.normal(0, rng.uniform(0, 2), pixels.shape)
+    return f32(np.clip(changed, 0, 255))
 
 
 def _scene(goods: tuple[Path, ...], path: Path) -> Scene:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from torch import Tensor
+
 from weakrest_export import blocks, labels, synthetic, train
 from weakrest_export.errors import ExportError
 from weakrest_export.labels import Box, Label, Mask, Rotated
@@ -15,6 +18,9 @@ from weakrest_export.splits import call
 from weakrest_export.train import Kind, Sample
 
 SETTINGS = ("auto", "unsupervised", "tags", "boxes", "rotated", "blocks", "semirest")
+
+SEEN = 1.5
+"""Residuals of a synthetic defect must be so many times as long as those of the good picture beneath."""
 
 _SHAPES = {Box: "boxes", Rotated: "rotated", Mask: "blocks"}
 
@@ -156,11 +162,30 @@ def prepare(
     read = _residuals(product, lines, work, weakrest)
 
     samples = []
+    numbers = {path: at for at, path in enumerate(goods)}
     for at, ((known, kind), picture) in enumerate(zip(pictures, read.pictures, strict=True)):
         cells = blocks.Cells.of(vars(picture), read.stride)
         made = blocks.good(cells) if known is None else blocks.from_label(known, cells)
+        if kind == "synthetic" and known is not None and known.leave_out is not None:
+            origin = numbers[known.leave_out.resolve()]
+            made = hide_unseen(made, read.read(at)[0], read.read(origin)[0])
         samples.append(Sample(read, at, made, kind))
     return samples
+
+
+def hide_unseen(made: blocks.Labels, painted: Tensor, origin: Tensor) -> blocks.Labels:
+    """Block labels without defects that left no trace in the residuals: those blocks are ignored.
+
+    Paint that the backbone hardly sees looks like the variation of good parts. A head that had to call it a
+    defect would find defects in good parts of another day.
+
+    Args:
+        made: `[rows, cols]`, block labels.
+        painted: residuals `[rows, cols, channels]` of the picture with synthetic defects.
+        origin: residuals of the good picture that it was painted on, which is left out of its own matching.
+    """
+    before, after = (part.float().square().mean(-1).sqrt().numpy() for part in (origin, painted))
+    return np.where((made == blocks.POSITIVE) & (after < SEEN * before), blocks.IGNORED, made).astype(np.int8)
 
 
 def _residuals(
