@@ -13,7 +13,7 @@ ARGS ?=
 SECONDS ?= 20
 MINUTES ?= 1
 
-.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables bench bench-coreset bench-growth bench-search soak clean
+.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables table-bottle table-mtd bench bench-coreset bench-growth bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -22,6 +22,7 @@ help:
 	@echo "make runtime           get ONNX Runtime"
 	@echo "make build             the release binary: $(BINARY)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
+	@echo "make table-bottle      what each kind of label is worth, for hours (table-mtd: on MTD; ARGS=... for the tool)"
 	@echo "make bench             what the pipeline adds to its stages"
 	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
@@ -86,6 +87,9 @@ readme-picture: build
 
 tables: build $(VENV)/installed
 	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/tables.py $(TABLES)
+
+table-bottle table-mtd: build $(VENV)/installed
+	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/table_heads.py $(@:table-%=%) $(ARGS)
 
 bench: $(RUNTIME)
 	$(CARGO) bench --locked --bench pipeline

@@ -81,7 +81,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="synthetic defects to make per package (default: 400)",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 800)")
+    parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 400)")
     parser.add_argument("--width", type=int, metavar="N", help="of the head (default: 128)")
     parser.add_argument("--depth", type=int, metavar="N", help="of the head, in layers (default: 2)")
     parser.add_argument(

@@ -127,8 +127,12 @@ def _another_shot(rng: Rng, pixels: Float) -> Float:
     """
     if rng.random() < UNCHANGED:
         return pixels
+    height, width, _ = pixels.shape
     gain, offset = np.exp(rng.normal(0, 0.03)), rng.normal(0, 2)
-    changed = (pixels - 127.5) * gain + 127.5 + offset
+    # Light also falls from another side.
+    down, across = rng.normal(0, 0.05, 2)
+    falling = 1 + down * np.linspace(-0.5, 0.5, height)[:, None] + across * np.linspace(-0.5, 0.5, width)
+    changed = ((pixels - 127.5) * gain + 127.5 + offset) * falling[..., None]
     if rng.random() < 0.3:
         changed = raster.blur(changed, rng.uniform(0.2, 0.6))
     changed = changed + rng.normal(0, rng.uniform(0, 2), pixels.shape)

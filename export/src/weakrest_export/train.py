@@ -111,7 +111,7 @@ class Settings:
     depth: int = 2
     ratio: float = 2.0
     squares_only: bool = False
-    steps: int = 800
+    steps: int = 400
     batch: int = 8
     crop: int = 32
     rate: float = 1e-3

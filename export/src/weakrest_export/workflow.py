@@ -19,7 +19,7 @@ from weakrest_export.train import Kind, Sample
 
 SETTINGS = ("auto", "unsupervised", "tags", "boxes", "rotated", "blocks", "semirest")
 
-SEEN = 1.5
+SEEN = 2.0
 """Residuals of a synthetic defect must be so many times as long as those of the good picture beneath."""
 
 _SHAPES = {Box: "boxes", Rotated: "rotated", Mask: "blocks"}
