@@ -136,7 +136,7 @@ def train(run: Run, seeds: int) -> float:
     return minutes
 
 
-def measure(run: Run, seeds: int, general: Path, threads: int) -> dict:
+def measure(run: Run, seeds: int, general: Path | None, threads: int) -> dict:
     kept = run.folder / "result.json"
     if kept.exists():
         return json.loads(kept.read_text())
@@ -183,8 +183,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW")
-    parser.add_argument("--general", type=Path, default=Path("models/general.onnx"))
+    parser.add_argument("--general", type=Path, metavar="HEAD.onnx", help="a head of other products, for its row")
     options = parser.parse_args()
+    if options.general is None:
+        options.rows = [row for row in options.rows if row != "general head"]
     if not os.environ.get("WEAKREST_DATA"):
         sys.exit("table: WEAKREST_DATA names no folder of data sets; see docs/contributing.md")
     # Two runs must not make the same residuals at the same time.
@@ -195,7 +197,7 @@ def main() -> None:
     ]
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        waiting = [pool.submit(measure, run, options.seeds, options.general.resolve(), threads) for run in runs]
+        waiting = [pool.submit(measure, run, options.seeds, options.general, threads) for run in runs]
         results = {run: future.result() for run, future in zip(runs, waiting, strict=True)}
     print("| labels | image AUROC | pixel AUROC | PRO | pixel AP | labeling s per picture | training minutes |")
     print("|---|---|---|---|---|---|---|")
