@@ -29,13 +29,13 @@ const SHARD_BYTES: usize = 256 << 20;
 /// One picture of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+struct Entry {
     /// The picture.
-    pub image: PathBuf,
+    image: PathBuf,
     /// The enrolled picture that must not be matched: what a synthetic defect was painted on. A picture that is enrolled
     /// itself is never matched with itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub leave_out: Option<PathBuf>,
+    leave_out: Option<PathBuf>,
 }
 
 /// What the folder says of one picture.
@@ -50,12 +50,8 @@ struct Written<'a> {
     frame: (u32, u32),
 }
 
-/// Reads a list of pictures: one JSON object per line. Relative paths are relative to the list's folder.
-///
-/// # Errors
-/// [`ErrorKind::Io`] when the file cannot be read; [`ErrorKind::Usage`] naming the line that is not an entry, or when
-/// there is none.
-pub fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
+/// The pictures of a list, with their lines' numbers.
+fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
     let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
     let mut entries = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -71,20 +67,22 @@ pub fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
     Ok(entries)
 }
 
-/// Writes the residuals of the pictures that `list` names to `folder`, which must not hold any yet. `false` when
-/// `progress`, told how many of how many are done, stopped it.
+/// Writes the residuals of the pictures that `list` names to `folder`, which must not hold any yet.
+///
+/// `list` has one JSON object per line, `{"image": "PATH"}` or `{"image": "PATH", "leave_out": "PATH"}`, relative to its folder;
+/// `leave_out` is an enrolled picture that is not matched. `progress` is told how many of how many are done.
 ///
 /// # Errors
-/// As [`read_list`] and [`Inspector::with_options`]; [`ErrorKind::Usage`] when `folder` is not empty or a picture to be left out is not
-/// enrolled; [`ErrorKind::Image`] for a picture that cannot be used; [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing
-/// fails. Messages name the list's line.
+/// As [`Inspector::with_options`]; [`ErrorKind::Usage`] when a line is not such an object or there is none, when `folder` is not
+/// empty, or a picture to be left out is not enrolled; [`ErrorKind::Image`] for a picture that cannot be used;
+/// [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing fails. Messages name the list's line.
 pub fn write_residuals(
     package: Package,
     list: &Path,
     folder: &Path,
     options: &Options,
-    mut progress: impl FnMut(usize, usize) -> bool,
-) -> Result<bool> {
+    mut progress: impl FnMut(usize, usize),
+) -> Result<()> {
     let entries = read_list(list)?;
     let base = files::parent(list);
     prepare(folder)?;
@@ -134,17 +132,14 @@ pub fn write_residuals(
             writer.add(vec![values.len_of(ndarray::Axis(0)), rows, cols, channels], bytes)?;
         let (content, frame) = (tokens.placement.content, tokens.placement.frame);
         written.push(Written { entry, shard, tensor, grid: (rows, cols), content, frame });
-        if !progress(done + 1, entries.len()) {
-            return Ok(false);
-        }
+        progress(done + 1, entries.len());
     }
     writer.flush()?;
     let index = serde_json::json!({
         "format": FORMAT, "package": hash, "backbone": backbone, "channels": channels, "neighbors": NEIGHBORS,
         "stride": stride, "scale": scale, "pictures": written,
     });
-    files::write_file(&folder.join("index.json"), format!("{index:#}\n").as_bytes())?;
-    Ok(true)
+    files::write_file(&folder.join("index.json"), format!("{index:#}\n").as_bytes())
 }
 
 /// Makes the folder, which must be empty: what is left of another run would be mixed with this one's.

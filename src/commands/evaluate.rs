@@ -16,7 +16,7 @@ use super::enroll::SettingsArguments;
 use super::inspect::distinct_names;
 use super::package::facts;
 use super::terminal::{EnrollBar, picture_bar, print_table};
-use super::{Outcome, RuntimeArguments, check_report, inspector};
+use super::{Outcome, RuntimeArguments, check_report, inspector, parent};
 
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
@@ -197,7 +197,7 @@ fn leave_out(categories: &mut [Category], file: &Path) -> Result<()> {
     let mut left: HashMap<PathBuf, usize> = (1..)
         .zip(text.lines())
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(number, line)| (same(&file.parent().unwrap_or(Path::new("")).join(line.trim())), number))
+        .map(|(number, line)| (same(&parent(file).join(line.trim())), number))
         .collect();
     for category in categories {
         category.test.retain(|sample| left.remove(&same(&sample.image)).is_none());

@@ -8,10 +8,14 @@ use crate::anomaly::AnomalyMap;
 use crate::error::Result;
 use crate::imaging::{Frame, Geometry};
 use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, ResidualStage};
-use crate::package::{Golden, GoldenInfo, Manifest, ThresholdInfo, golden_file};
+use crate::package::{Golden, GoldenInfo, Manifest, ThresholdInfo, golden_file, golden_tolerance};
 
 /// Pictures whose residuals tell the unit of residuals: each has hundreds of blocks.
 const MEASURED: usize = 50;
+
+/// Pictures that are scored without themselves at most, as far as the false-reject rate needs no more: each is compared
+/// with every picture, so that scoring all of many would take longer than everything else.
+const SCORED: usize = 2_000;
 
 /// The stages of the package that is being made.
 pub(super) struct Stages {
@@ -29,9 +33,14 @@ pub(super) struct Calibration {
 }
 
 /// Numbers of pictures, at most `count`, evenly spread over `all`.
-pub(super) fn spread(all: usize, count: usize) -> impl Iterator<Item = usize> {
+fn spread(all: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = all.min(count);
     (0..count).map(move |i| i * all / count)
+}
+
+/// Numbers of the pictures that are scored: all, or as many as the rate of false rejects needs, and [`SCORED`] at least.
+pub(super) fn scored(all: usize, false_reject_rate: f64) -> impl Iterator<Item = usize> {
+    spread(all, SCORED.max((1.0 / false_reject_rate).ceil() as usize))
 }
 
 /// The root mean square of the residuals' values on good pictures; one when all are zero. `load` fills in a picture's
@@ -75,10 +84,11 @@ pub(super) fn calibrate(
         }
     }
     let values: Vec<f32> = scores.iter().map(|(_, score)| *score).collect();
-    let unit = if manifest.head.is_some() { Unit::Probability } else { Unit::Length };
+    let head = manifest.head.is_some();
+    let unit = if head { Unit::Probability } else { Unit::Length };
     let threshold = threshold_from_scores(&values, manifest.threshold.false_reject_rate, unit)?;
 
-    let tolerance = Manifest { threshold: threshold.clone(), ..manifest.clone() }.golden_tolerance();
+    let tolerance = golden_tolerance(threshold.value, head);
     let mut golden = Vec::new();
     let mut sees_painted_square = false;
     for (name, frame) in golden_frames(&scores, &manifest.geometry)? {

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use calibrate::{Calibration, Stages, calibrate, spread};
+use calibrate::{Calibration, Stages, calibrate};
 use pictures::Reading;
 
 use crate::anomaly::MapParameters;
@@ -25,10 +25,6 @@ use crate::package::{
     Backbone, BackboneInfo, FORMAT, FrameSize, HeadFile, InputInfo, Manifest, Package, ThresholdInfo,
 };
 use crate::posfar::{self, Bank, CoresetScope, Matching, Parameters, TokenStore};
-
-/// Pictures that are scored without themselves at most, as far as the false-reject rate needs no more: each is compared
-/// with every picture, so that scoring all of many would take longer than everything else.
-const SCORED: usize = 2_000;
 
 /// What makes packages.
 const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
@@ -250,8 +246,7 @@ pub fn enroll(
     };
     let classify = ClassifyStage::new(load_head(head, &manifest, runtime, options)?, map, f32::MAX);
     let mut stages = Stages { features: stage, residuals, classify };
-    let needed = (1.0 / settings.false_reject_rate).ceil();
-    let scored: Vec<usize> = spread(used.len(), SCORED.max(needed as usize)).collect();
+    let scored: Vec<usize> = calibrate::scored(used.len(), settings.false_reject_rate).collect();
     let paths: Vec<PathBuf> = scored.iter().map(|&i| used[i].clone()).collect();
     let calibration = calibrate(
         &mut stages,
@@ -308,7 +303,8 @@ pub fn add_head(
         ),
     };
     let numbers: HashMap<[u8; 32], usize> = enrolled.iter().enumerate().map(|(i, d)| (*d, i)).collect();
-    let scored: Vec<PathBuf> = spread(pictures.len(), SCORED).map(|i| pictures[i].clone()).collect();
+    let rate = manifest.threshold.false_reject_rate;
+    let scored: Vec<PathBuf> = calibrate::scored(pictures.len(), rate).map(|i| pictures[i].clone()).collect();
     let load = |stage: &mut FeatureStage, picture: usize, features: &mut Features| {
         let within = |e: Error| e.within(scored[picture].display());
         let frame = Frame::open(&scored[picture])?;

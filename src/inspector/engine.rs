@@ -399,9 +399,10 @@ impl Inspector {
         &self.package
     }
 
-    /// What the backbone really runs on.
+    /// What the networks really run on: the slowest of what backbone and head do.
     pub fn provider(&self) -> Provider {
-        self.features.network.provider()
+        let backbone = self.features.network.provider();
+        self.classify.provider().map_or(backbone, |head| backbone.max(head))
     }
 
     /// What frames must be like.

@@ -60,9 +60,8 @@ impl Head {
     pub fn run(&mut self, residuals: &Residuals) -> Result<&[f32]> {
         let (rows, cols) = residuals.grid;
         let unexpected = || Error::new(ErrorKind::Model, "residuals of another shape than the head takes");
-        let nearest = residuals.values.slice(s![0, .., ..]);
-        let values = nearest.to_slice().filter(|v| v.len() == rows * cols * self.channels);
-        let values = values.ok_or_else(unexpected)?;
+        let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
+        let values = nearest.ok_or_else(unexpected)?;
         let values = ArrayView3::from_shape((rows, cols, self.channels), values).map_err(|_| unexpected())?;
         self.sums.clear();
         self.sums.resize(rows * cols, 0.0);

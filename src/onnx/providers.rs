@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::Runtime;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a network can run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What a network can run on, the fastest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// NVIDIA TensorRT, half precision; what it does not take runs on CUDA.

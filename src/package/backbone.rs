@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::network_file::{NetworkFile, check_hash};
+use super::network_file::{NetworkFile, check_format, check_hash};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Geometry;
 
@@ -105,12 +105,7 @@ impl Backbone {
         let model = |m: String| Error::new(ErrorKind::Model, m);
         let manifest: BackboneManifest =
             toml::from_str(text).map_err(|e| model("not the manifest of a network".into()).with_source(e))?;
-        if manifest.format != 1 {
-            return Err(model(format!(
-                "the manifest has format {}, and this program reads 1",
-                manifest.format
-            )));
-        }
+        check_format(manifest.format)?;
         if manifest.color != "rgb" {
             return Err(model(format!("color must be \"rgb\", not {:?}", manifest.color)));
         }

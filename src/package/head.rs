@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::manifest::HeadInfo;
-use super::network_file::{NetworkFile, check_hash};
+use super::network_file::{NetworkFile, check_format, check_hash};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The manifest beside a head. See `models/README.md` for each key.
@@ -62,12 +62,7 @@ impl HeadFile {
         let model = |m: String| Error::new(ErrorKind::Model, m);
         let manifest: HeadManifest =
             toml::from_str(text).map_err(|e| model("not the manifest of a head".into()).with_source(e))?;
-        if manifest.format != 1 {
-            return Err(model(format!(
-                "the manifest has format {}, and this program reads 1",
-                manifest.format
-            )));
-        }
+        check_format(manifest.format)?;
         if manifest.window > 0 && manifest.step == 0 {
             return Err(model("step must be at least 1 where there is a window".into()));
         }

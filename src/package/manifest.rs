@@ -264,10 +264,10 @@ impl Manifest {
         toml::to_string(self)
             .map_err(|e| damaged("the manifest cannot be written as TOML".into()).with_source(e))
     }
+}
 
-    /// How far a golden image's score may be off.
-    pub(crate) fn golden_tolerance(&self) -> f32 {
-        let least = if self.head.is_some() { PROBABILITY_TOLERANCE } else { f32::MIN_POSITIVE };
-        (GOLDEN_TOLERANCE * self.threshold.value.abs()).max(least)
-    }
+/// How far a golden image's score may be off.
+pub(crate) fn golden_tolerance(threshold: f32, head: bool) -> f32 {
+    let least = if head { PROBABILITY_TOLERANCE } else { f32::MIN_POSITIVE };
+    (GOLDEN_TOLERANCE * threshold.abs()).max(least)
 }

@@ -24,6 +24,7 @@ mod verified;
 pub use backbone::{Backbone, BackboneManifest, Tap};
 pub use bank_file::{bank_from_bytes, bytes_from_bank};
 pub use head::{HeadFile, HeadManifest};
+pub(crate) use manifest::golden_tolerance;
 pub use manifest::{
     BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, HeadInfo, InputInfo, Manifest, THRESHOLD_RULES,
     ThresholdInfo, ThresholdRule,
@@ -156,12 +157,13 @@ impl Package {
             damaged(format!("{PICTURES} does not hold a SHA-256 for each of {} pictures", bank.images()))
         })?;
         let head = manifest.head.as_ref().map(|_| take(HEAD)).transpose()?;
+        let tolerance = golden_tolerance(manifest.threshold.value, head.is_some());
         let golden = manifest
             .golden
             .iter()
             .map(|info| {
                 let frame = Frame::decode(&take(&info.file)?).map_err(|e| e.within(&info.file))?;
-                Ok(Golden { frame, info: info.clone(), tolerance: manifest.golden_tolerance() })
+                Ok(Golden { frame, info: info.clone(), tolerance })
             })
             .collect::<Result<_>>()?;
         Ok(Package { manifest, backbone, backbone_license, bank, pictures, head, golden, hash })
@@ -241,12 +243,7 @@ pub fn golden_file(name: &str) -> String {
 
 /// One digest per line, in hexadecimal.
 fn text_from_digests(digests: &[[u8; 32]]) -> String {
-    let mut text = String::with_capacity(digests.len() * 65);
-    for digest in digests {
-        text.extend(digest.iter().map(|byte| format!("{byte:02x}")));
-        text.push('\n');
-    }
-    text
+    digests.iter().map(|digest| files::hex(digest) + "\n").collect()
 }
 
 fn digests_from_text(bytes: &[u8]) -> Option<Vec<[u8; 32]>> {

@@ -51,6 +51,15 @@ impl NetworkFile {
     }
 }
 
+/// Refuses a manifest of another format.
+pub(super) fn check_format(format: u32) -> Result<()> {
+    if format == 1 {
+        return Ok(());
+    }
+    let wrong = format!("the manifest has format {format}, and this program reads 1");
+    Err(Error::new(ErrorKind::Model, wrong))
+}
+
 /// Refuses a network whose hash is not its manifest's.
 pub(super) fn check_hash(onnx: &[u8], sha256: &str) -> Result<()> {
     if files::sha256(onnx) == sha256 {

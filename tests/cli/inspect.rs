@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::common::*;
 
 /// What the documentation shows of the library.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "its `main` is not called here")]
 #[path = "../../examples/inspect_one.rs"]
 mod example;
 
