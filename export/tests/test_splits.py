@@ -174,6 +174,18 @@ def test_choice_needs_enough(count: int, message: str) -> None:
         splits.choose_training_defects(category(a=3, b=4), count)
 
 
+def test_choice_passes_over_empty_masks(tmp_path: Path) -> None:
+    def sample(name: str, value: int) -> Sample:
+        mask = tmp_path / f"{name}_mask.png"
+        Image.fromarray(np.full((4, 4), value, np.uint8)).save(mask)
+        return Sample(tmp_path / f"{name}.png", "uneven", Mask(mask, "above-half"))
+
+    found = Category("tile", (tmp_path / "train.png",), (sample("a", 255), sample("b", 0), sample("c", 255)), ())
+    assert [chosen.image.stem for chosen in splits.choose_training_defects(found, 2)] == ["a", "c"]
+    with pytest.raises(ExportError, match="has 2 defective pictures, not 3"):
+        splits.choose_training_defects(found, 3)
+
+
 @pytest.mark.parametrize("kind", ["masks", "boxes", "rotated", "tags"])
 def test_weak_labels_from_a_data_set(
     tmp_path: Path, program: Program, kind: str, capsys: pytest.CaptureFixture[str]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from weakrest_export.errors import Exit, ExportError
@@ -249,6 +250,23 @@ def read_mask(mask: Mask, size: Size) -> Bits:
     Raises:
         ExportError: when the file cannot be read, has another size than `size`, or no pixel is defective.
     """
+    values = _read_values(mask)
+    if values.shape != size[::-1]:
+        found = pixels(values.shape[::-1])
+        raise ExportError(f"mask {mask.path} has {found} pixels, but its picture {pixels(size)}")
+    bits = _defective(mask, values)
+    if not bits.any():
+        hint = 'is it one of class numbers, with "rule": "non-zero"?' if values.any() else "it is black"
+        raise ExportError(f"no pixel of mask {mask.path} is defective: {hint}")
+    return bits
+
+
+def is_empty(mask: Mask) -> bool:
+    """Whether no pixel is defective, as in a few masks of public data sets; raises ExportError as `read_mask`."""
+    return not _defective(mask, _read_values(mask)).any()
+
+
+def _read_values(mask: Mask) -> npt.NDArray[np.uint32]:
     try:
         with Image.open(mask.path) as file:
             picture = ImageOps.exif_transpose(file)
@@ -261,14 +279,11 @@ def read_mask(mask: Mask, size: Size) -> Bits:
         raise ExportError(f"cannot read mask {mask.path}: {error}") from error
     if values.ndim == 3:
         values = values.max(axis=2)
-    if values.shape != size[::-1]:
-        found = pixels(values.shape[::-1])
-        raise ExportError(f"mask {mask.path} has {found} pixels, but its picture {pixels(size)}")
-    bits: Bits = values > (127 if mask.rule == "above-half" else 0)
-    if not bits.any():
-        hint = 'is it one of class numbers, with "rule": "non-zero"?' if values.any() else "it is black"
-        raise ExportError(f"no pixel of mask {mask.path} is defective: {hint}")
-    return bits
+    return values
+
+
+def _defective(mask: Mask, values: npt.NDArray[np.uint32]) -> Bits:
+    return values > (127 if mask.rule == "above-half" else 0)
 
 
 def pixels(size: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.labels import Mask
+from weakrest_export.labels import Mask, is_empty
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def choose_training_defects(
 ) -> list[Sample]:
     """Chooses defective pictures to learn from, as evenly from the kinds of defect as their numbers allow.
 
-    The choice depends on the order of the paths and the seed, not on where the data set lies.
+    The choice depends on the order of the paths and the seed, not on where the data set lies. Pictures whose
+    mask is empty are passed over: they do not say where their defect is.
 
     Args:
         category: to choose from.
@@ -110,13 +111,13 @@ def choose_training_defects(
         By path.
 
     Raises:
-        ExportError: when there are not enough.
+        ExportError: when there are not enough, or a mask cannot be read.
     """
     if count < 1:
         raise ExportError(f"count {count}: must be at least 1")
     kinds: dict[str, list[Sample]] = {}
     for sample in sorted(category.test, key=lambda sample: sample.image):
-        if sample.defect is not None:
+        if sample.defect is not None and not (sample.mask and is_empty(sample.mask)):
             kinds.setdefault(sample.defect, []).append(sample)
     rng = random.Random(seed)
     order = sorted(kinds)
