@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import MODELS
 
-from weakrest_export import backbone, graph
+from weakrest_export import backbone, onnx_file
 from weakrest_export.errors import ExportError
 from weakrest_export.manifest import Manifest
 from weakrest_export.taps import Tap
@@ -84,7 +84,7 @@ def test_committed_pairs_match(path: Path) -> None:
 def test_committed_model_is_what_this_code_exports(lite1: backbone.Backbone) -> None:
     committed = (MODELS / "efficientnet-lite1.onnx").read_bytes()
     image = np.random.default_rng(3).standard_normal((2, 3, 96, 160), dtype=np.float32)
-    got, expected = (graph.run_onnx(model, image) for model in (lite1.model, committed))
+    got, expected = (onnx_file.run(model, image) for model in (lite1.model, committed))
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
     assert lite1.license_text == (MODELS / "LICENSE-efficientnet-lite").read_text("utf-8")
     if onnx.load_from_string(committed).producer_version == torch.__version__.partition("+")[0]:

@@ -121,7 +121,7 @@ def test_each_kind_of_label(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "mask.png")
 
     def made(*defects: Box | Mask, tag: str = "defective") -> list[int]:
-        label = Label(tmp_path / "a.png", (48, 32), tag, defects)  # type: ignore[arg-type]
+        label = Label(tmp_path / "a.png", (48, 32), tag, defects)
         return blocks.from_label(label, EVEN)[0].tolist()
 
     drawn = Mask(tmp_path / "mask.png")

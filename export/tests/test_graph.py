@@ -10,7 +10,7 @@ import torch
 from conftest import LITE, exported
 from torch import Tensor, nn
 
-from weakrest_export import graph, networks
+from weakrest_export import graph, networks, onnx_file
 from weakrest_export.errors import ExportError
 from weakrest_export.networks import License, Network
 from weakrest_export.taps import Tap, Tapped
@@ -36,7 +36,7 @@ def test_graph_equals_network(
     image = noise(batch, 3, height, width)
     with torch.inference_mode():
         expected = features(image).numpy()
-    got = graph.run_onnx(model, image.numpy())
+    got = onnx_file.run(model, image.numpy())
     assert got.shape == (batch, features.channels, height // 8, width // 8)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
 
@@ -54,7 +54,7 @@ def test_graph_equals_network_on_other_taps_and_grids(
     image = noise(1, 3, height, width)
     with torch.inference_mode():
         expected = features(image).numpy()
-    got = graph.run_onnx(model, image.numpy())
+    got = onnx_file.run(model, image.numpy())
     assert got.shape[2:] == (height // grid, width // grid)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4)
 
@@ -66,7 +66,7 @@ def test_graph_has_no_shape_arithmetic(name: str) -> None:
     kinds = {node.op_type for node in model.graph.node}
     # Pads and batch normalization must have gone into the convolutions.
     assert kinds == {"Conv", "Clip", "Add", "AveragePool", "Resize", "Concat", "Constant"}
-    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", graph.OPSET)]
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", onnx_file.OPSET)]
 
 
 def test_graph_is_cut_after_the_deepest_tap() -> None:
@@ -175,7 +175,7 @@ def test_local_mean_resize_and_concatenation(grid: int, noise: Callable[..., Ten
         else:
             parts.append(bilinear(means, tap.stride // grid))
     expected = np.concatenate(parts, 1)
-    got = graph.run_onnx(graph.onnx_bytes(features, "pyramid"), image.numpy())
+    got = onnx_file.run(graph.onnx_bytes(features, "pyramid"), image.numpy())
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
@@ -186,7 +186,7 @@ def test_scales_multiply_the_taps(noise: Callable[..., Tensor]) -> None:
     image = noise(1, 3, 64, 96)
     plain = graph.FeatureGrid(network, 8).eval()(image).numpy()
     factors = np.repeat(scales, [tap.channels for tap in network.tapped.taps])
-    got = graph.run_onnx(graph.onnx_bytes(scaled, "pyramid"), image.numpy())
+    got = onnx_file.run(graph.onnx_bytes(scaled, "pyramid"), image.numpy())
     np.testing.assert_allclose(got, plain * factors[None, :, None, None], rtol=0, atol=1e-5)
 
 
@@ -213,7 +213,7 @@ def test_channel_pooling(channels: int, noise: Callable[..., Tensor]) -> None:
     image = noise(1, 3, 64, 64)
     whole = graph.FeatureGrid(network, 8).eval()(image)
     expected = np.einsum("kc,nchw->nkhw", graph.group_means(13, channels), whole)
-    got = graph.run_onnx(graph.onnx_bytes(features, "pyramid"), image.numpy())
+    got = onnx_file.run(graph.onnx_bytes(features, "pyramid"), image.numpy())
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 

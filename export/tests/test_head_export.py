@@ -10,10 +10,10 @@ import onnx
 import pytest
 import torch
 
-from weakrest_export import head_export
+from weakrest_export import head_export, onnx_file
 from weakrest_export.errors import ExportError
 from weakrest_export.head import Head, Shape
-from weakrest_export.head_export import Exported, Precision, export, run_onnx, write
+from weakrest_export.head_export import Exported, Precision, export, write
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,7 +43,7 @@ def test_computes_what_the_head_computes_on_any_grid(
     residuals = torch.randn(*grid, 20)
     with torch.inference_mode():
         expected = head(residuals).numpy()
-    assert np.abs(run_onnx(exported.model, residuals.numpy()) - expected).max() < 1e-4
+    assert np.abs(onnx_file.run(exported.model, residuals.numpy()) - expected).max() < 1e-4
 
 
 def test_uses_plain_operators_only(exported: Exported) -> None:
@@ -71,7 +71,7 @@ def test_other_precisions_are_smaller_and_nearly_the_same(
     assert len(lowered.model) < smaller * len(exported.model)
     assert 0 < lowered.difference <= head_export.TOLERANCES[precision]
     residuals = np.zeros((1, 9, 9, 20), np.float32)
-    assert run_onnx(lowered.model, residuals).dtype == np.float32
+    assert onnx_file.run(lowered.model, residuals).dtype == np.float32
 
 
 def test_a_graph_that_computes_something_else_is_refused(head: Head, exported: Exported) -> None:

@@ -180,7 +180,9 @@ def test_choice_passes_over_empty_masks(tmp_path: Path) -> None:
         Image.fromarray(np.full((4, 4), value, np.uint8)).save(mask)
         return Sample(tmp_path / f"{name}.png", "uneven", Mask(mask, "above-half"))
 
-    found = Category("tile", (tmp_path / "train.png",), (sample("a", 255), sample("b", 0), sample("c", 255)), ())
+    found = Category(
+        "tile", (tmp_path / "train.png",), (sample("a", 255), sample("b", 0), sample("c", 255)), ()
+    )
     assert [chosen.image.stem for chosen in splits.choose_training_defects(found, 2)] == ["a", "c"]
     with pytest.raises(ExportError, match="has 2 defective pictures, not 3"):
         splits.choose_training_defects(found, 3)

@@ -1,16 +1,15 @@
 """From a network's name to the files of a backbone."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weakrest_export.errors import Exit, ExportError
-from weakrest_export.files import write_whole
+from weakrest_export.files import write_together
 from weakrest_export.graph import INPUT, OUTPUT, FeatureGrid, check_parity, onnx_bytes
 from weakrest_export.manifest import Manifest
 from weakrest_export.networks import PRETRAINED, Network, load
+from weakrest_export.onnx_file import check_name
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def export(
         ExportError: see `networks.load`, `graph.FeatureGrid` and `graph.check_parity`.
     """
     title = name if name is not None else network.replace(":", "-")
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")
+    if name is not None:
+        check_name(name)
     loaded = load(network, taps, weights)
     features = FeatureGrid(loaded, grid, channels, scales).eval()
     model = onnx_bytes(features, title)
@@ -97,14 +96,10 @@ def write(backbone: Backbone, directory: Path) -> Path:
     Raises:
         ExportError: if the directory is missing or cannot be written.
     """
-    if not directory.is_dir():
-        raise ExportError(f"output directory {directory} does not exist: create it first")
-    manifest = directory / f"{backbone.manifest.name}.toml"
-    try:
-        if backbone.manifest.license_file and backbone.license_text:
-            write_whole(directory / backbone.manifest.license_file, backbone.license_text.encode())
-        write_whole(directory / f"{backbone.manifest.name}.onnx", backbone.model)
-        write_whole(manifest, backbone.manifest.to_toml().encode())
-    except OSError as error:
-        raise ExportError(f"cannot write to {directory}: {error}", Exit.FAULT) from error
-    return manifest
+    manifest = backbone.manifest
+    files = {}
+    if manifest.license_file and backbone.license_text:
+        files[manifest.license_file] = backbone.license_text.encode()
+    files |= {f"{manifest.name}.onnx": backbone.model, f"{manifest.name}.toml": manifest.to_toml().encode()}
+    write_together(directory, files)
+    return directory / f"{manifest.name}.toml"

@@ -2,7 +2,25 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+from weakrest_export.errors import Exit, ExportError
+
+
+def write_together(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files into an existing directory, in their order, each whole or not at all.
+
+    Raises:
+        ExportError: if the directory is missing or cannot be written.
+    """
+    if not directory.is_dir():
+        raise ExportError(f"output directory {directory} does not exist: create it first")
+    try:
+        for name, content in files.items():
+            write_whole(directory / name, content)
+    except OSError as error:
+        raise ExportError(f"cannot write to {directory}: {error}", Exit.FAULT) from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -23,3 +41,17 @@ def write_whole(path: Path, content: bytes) -> None:
         except BaseException:
             temporary.unlink()
             raise
+
+
+def read_text(path: Path) -> str:
+    """Text in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ExportError: if it cannot be read or is something else.
+    """
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise ExportError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ExportError(f"cannot read {path}: it is not UTF-8 text") from error

@@ -1,24 +1,16 @@
 """Feature maps of several strides on one grid, as a graph of constant shape arithmetic."""
 
 import math
-import tempfile
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from weakrest_export import onnx_file
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.networks import Network
-
-OPSET = 17
-"""The newest operator set that TensorRT 8.6 takes."""
 
 INPUT = "image"
 OUTPUT = "features"
@@ -112,10 +104,7 @@ def group_means(available: int, channels: int) -> Tensor:
 
 
 def onnx_bytes(grid: FeatureGrid, name: str) -> bytes:
-    """Exports to ONNX: batch, height and width are free, everything else is constant.
-
-    The bytes depend on the network and the versions of the libraries only. They carry no paths, no stack
-    traces and no time.
+    """Exports to ONNX, see `onnx_file.onnx_bytes`: batch, height and width are free.
 
     Args:
         grid: in evaluation mode.
@@ -124,62 +113,13 @@ def onnx_bytes(grid: FeatureGrid, name: str) -> bytes:
     Raises:
         ExportError: if the network uses an operator that ONNX lacks.
     """
-    example = torch.zeros(1, 3, 2 * grid.multiple, 3 * grid.multiple)
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "exported.onnx"
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                # Its age and what it does not fold concern us, not the user.
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    grid,
-                    (example,),
-                    path,
-                    # PyTorch calls this exporter the older one. It is used on purpose: it takes uneven
-                    # pads, folds batch normalization, and its graphs need no further cleaning.
-                    dynamo=False,
-                    opset_version=OPSET,
-                    input_names=[INPUT],
-                    output_names=[OUTPUT],
-                    dynamic_axes={
-                        INPUT: {0: "batch", 2: "height", 3: "width"},
-                        OUTPUT: {0: "batch", 2: "rows", 3: "columns"},
-                    },
-                )
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            raise ExportError(f"cannot be expressed in ONNX: choose another network ({reason})") from error
-        model = onnx.load(path)
-    strip(model)
-    model.graph.name = name
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
-
-
-def strip(model: onnx.ModelProto) -> None:
-    """Removes everything that only tells where and how the exporter ran."""
-    model.doc_string = ""
-    del model.metadata_props[:]
-    model.graph.doc_string = ""
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-
-
-def run_onnx(model: bytes, image: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
-    """Features of one batch through ONNX Runtime on the CPU.
-
-    Args:
-        model: bytes of an ONNX file from `onnx_bytes`.
-        image: `[N, 3, H, W]`.
-        threads: for the operators.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (features,) = session.run([OUTPUT], {INPUT: image})
-    return np.asarray(features, dtype=np.float32)
+    return onnx_file.onnx_bytes(
+        grid,
+        torch.zeros(1, 3, 2 * grid.multiple, 3 * grid.multiple),
+        name,
+        (INPUT, {0: "batch", 2: "height", 3: "width"}),
+        (OUTPUT, {0: "batch", 2: "rows", 3: "columns"}),
+    )
 
 
 def check_parity(grid: FeatureGrid, model: bytes, shapes: Sequence[tuple[int, int, int]]) -> float:
@@ -202,7 +142,7 @@ def check_parity(grid: FeatureGrid, model: bytes, shapes: Sequence[tuple[int, in
         image = torch.randn(batch, 3, height, width, generator=generator)
         with torch.inference_mode():
             expected = grid(image).numpy()
-        got = run_onnx(model, image.numpy())
+        got = onnx_file.run(model, image.numpy())
         if got.shape != expected.shape:
             raise ExportError(
                 f"the exported graph gives {got.shape} where the network gives {expected.shape}", Exit.FAULT

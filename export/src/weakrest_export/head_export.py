@@ -2,24 +2,19 @@
 
 import hashlib
 import logging
-import re
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor
 
+from weakrest_export import onnx_file
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.files import write_whole
-from weakrest_export.graph import OPSET, strip
+from weakrest_export.files import write_together
 from weakrest_export.head import Head
 from weakrest_export.manifest import toml_string
 
@@ -125,8 +120,7 @@ def export(
     Raises:
         ExportError: if the name is no file's, or the graph does not compute what the head computes.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")
+    onnx_file.check_name(name)
     model = _lowered(onnx_bytes(head, name), precision)
     manifest = Manifest(
         name=name,
@@ -145,37 +139,19 @@ def export(
 
 
 def onnx_bytes(head: Head, name: str) -> bytes:
-    """Exports to ONNX: batch, rows and columns are free. The bytes carry no paths and no time.
+    """Exports to ONNX, see `onnx_file.onnx_bytes`: batch, rows and columns are free.
 
     Args:
         head: in evaluation mode, on the CPU.
         name: for the graph inside the file.
     """
-    example = torch.zeros(2, 13, 21, head.shape.channels)
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "exported.onnx"
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                head,
-                (example,),
-                path,
-                # As for the backbone: the newer exporter's graphs need cleaning.
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes={
-                    INPUT: {0: "batch", 1: "rows", 2: "columns"},
-                    OUTPUT: {0: "batch", 1: "rows", 2: "columns"},
-                },
-            )
-        model = onnx.load(path)
-    strip(model)
-    model.graph.name = name
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    return onnx_file.onnx_bytes(
+        head,
+        torch.zeros(2, 13, 21, head.shape.channels),
+        name,
+        (INPUT, {0: "batch", 1: "rows", 2: "columns"}),
+        (OUTPUT, {0: "batch", 1: "rows", 2: "columns"}),
+    )
 
 
 def _lowered(model: bytes, precision: Precision) -> bytes:
@@ -184,9 +160,7 @@ def _lowered(model: bytes, precision: Precision) -> bytes:
     if precision == "float16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        half = convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True)
-        content: bytes = half.SerializeToString(deterministic=True)
-        return content
+        return onnx_file.stripped(convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True))
 
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -206,10 +180,7 @@ def _lowered(model: bytes, precision: Precision) -> bytes:
             )
         finally:
             logging.getLogger().removeFilter(_silence)
-        made = onnx.load(quantized)
-    strip(made)
-    content = made.SerializeToString(deterministic=True)
-    return content
+        return onnx_file.stripped(onnx.load(quantized))
 
 
 def _reader_of_squares(model: bytes) -> str:
@@ -219,21 +190,6 @@ def _reader_of_squares(model: bytes) -> str:
 
 def _silence(record: logging.LogRecord) -> bool:
     return record.levelno > logging.WARNING
-
-
-def run_onnx(model: bytes, residuals: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
-    """Logits of one batch through ONNX Runtime on the CPU.
-
-    Args:
-        model: bytes of an ONNX file from `export`.
-        residuals: `[N, rows, cols, channels]`.
-        threads: for the operators.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (logits,) = session.run([OUTPUT], {INPUT: residuals})
-    return np.asarray(logits, dtype=np.float32)
 
 
 def check_parity(
@@ -257,7 +213,7 @@ def check_parity(
         residuals[:, rows // 2 :, cols // 2 :] *= 4
         with torch.inference_mode():
             expected = head(residuals)
-        got = torch.from_numpy(run_onnx(model, residuals.numpy()))
+        got = torch.from_numpy(onnx_file.run(model, residuals.numpy()))
         if got.shape != expected.shape:
             raise ExportError(
                 f"the exported graph gives {list(got.shape)} where the head gives {list(expected.shape)}",
@@ -287,12 +243,7 @@ def write(exported: Exported, directory: Path) -> Path:
     Raises:
         ExportError: if the directory is missing or cannot be written.
     """
-    if not directory.is_dir():
-        raise ExportError(f"output directory {directory} does not exist: create it first")
-    path = directory / f"{exported.manifest.name}.onnx"
-    try:
-        write_whole(path, exported.model)
-        write_whole(path.with_suffix(".toml"), exported.manifest.to_toml().encode())
-    except OSError as error:
-        raise ExportError(f"cannot write to {directory}: {error}", Exit.FAULT) from error
-    return path
+    name = exported.manifest.name
+    manifest = exported.manifest.to_toml().encode()
+    write_together(directory, {f"{name}.onnx": exported.model, f"{name}.toml": manifest})
+    return directory / f"{name}.onnx"

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.files import write_whole
+from weakrest_export.files import read_text, write_whole
 from weakrest_export.labels import (
     Defect,
     Label,
@@ -117,12 +117,7 @@ def import_labels(
     check_writable(out, overwrite)
     if not images.is_dir():
         raise ExportError(f"folder of pictures {images} does not exist: name it with --images")
-    try:
-        text = file.read_text("utf-8-sig")
-    except OSError as error:
-        raise ExportError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ExportError(f"cannot read {file}: it is not UTF-8 text") from error
+    text = read_text(file)
     pictures: dict[Path, _Picture] = {}
     for picture in FORMATS[format](text, str(file), images):
         if picture.image in pictures:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.files import write_whole
+from weakrest_export.files import read_text, write_whole
 from weakrest_export.shapes import Bits, Points, is_convex
 
 Tag = Literal["good", "defective"]
@@ -127,14 +127,8 @@ def check(path: Path) -> tuple[list[Label], list[ExportError]]:
     Raises:
         ExportError: when the file cannot be read, or is not text.
     """
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise ExportError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ExportError(f"{path} is not a label file: it is not UTF-8 text") from error
     labels, problems, seen = [], [], dict[str, int]()
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -262,7 +256,7 @@ def read_mask(mask: Mask, size: Size) -> Bits:
 
 
 def is_empty(mask: Mask) -> bool:
-    """Whether no pixel is defective, as in a few masks of public data sets; raises ExportError as `read_mask`."""
+    """Whether no pixel is defective, as in a few public data sets; raises ExportError if it is unreadable."""
     return not _defective(mask, _read_values(mask)).any()
 
 
