@@ -115,7 +115,7 @@ fn the_stages_allocate_nothing_of_a_pictures_size() {
         picture(i).save(folder.path().join(format!("{i}.png"))).unwrap();
     }
     let pictures = weakrest::enroll::find_pictures(folder.path()).unwrap();
-    let settings = weakrest::enroll::Settings { longest_side: 128, ..Default::default() };
+    let settings = weakrest::enroll::Settings { longest_side: Some(128), ..Default::default() };
     let backbone = weakrest::package::Backbone::built_in().unwrap();
     let options = weakrest::inspector::Options::default();
     let enrolled = weakrest::enroll::enroll(&pictures, &backbone, &settings, &options, &mut |_, _, _| true);

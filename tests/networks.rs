@@ -224,7 +224,7 @@ fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
     let mut backbone = Backbone::built_in().unwrap();
     backbone.onnx = onnx.to_vec();
     backbone.manifest.channels = 4;
-    let settings = Settings { longest_side: 48, ..Settings::default() };
+    let settings = Settings { longest_side: Some(48), ..Settings::default() };
     enroll(&pictures, &backbone, &settings, &Options::default(), &mut |_, _, _| true).map(|_| ())
 }
 

@@ -63,10 +63,10 @@ pub enum Scope {
 /// What `enroll` and `evaluate` share.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArguments {
-    /// Length that a picture's longest side is scaled to, in pixels: larger finds smaller defects and takes longer
-    #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().longest_side,
-        allow_negative_numbers = true)]
-    size: u32,
+    /// Length that a picture's longest side is scaled to, in pixels: larger finds smaller defects and takes longer;
+    /// "native" leaves pictures as they are
+    #[arg(long, value_name = "PIXELS", default_value = "256", value_parser = size, allow_negative_numbers = true)]
+    size: Size,
     /// Share of good parts that may be rejected, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate,
         allow_negative_numbers = true, value_parser = number::<f64>(Excluded(0.0), Excluded(100.0)))]
@@ -122,6 +122,17 @@ pub struct SettingsArguments {
     seed: u64,
 }
 
+/// A longest side; none for pictures as they are.
+#[derive(Debug, Clone, Copy)]
+struct Size(Option<u32>);
+
+fn size(text: &str) -> Result<Size, String> {
+    if text == "native" {
+        return Ok(Size(None));
+    }
+    text.parse().map(|side| Size(Some(side))).map_err(|_| "must be a number of pixels or \"native\"".into())
+}
+
 fn default_weight() -> f32 {
     match Settings::default().matching {
         Matching::Soft { weight } => weight,
@@ -134,7 +145,7 @@ impl SettingsArguments {
     pub fn settings(&self, product: String) -> Result<Settings> {
         Ok(Settings {
             product,
-            longest_side: self.size,
+            longest_side: self.size.0,
             matching: match self.matching {
                 Rule::Soft => Matching::Soft { weight: self.position_weight },
                 Rule::Window => Matching::Window { reach: self.window_reach },

@@ -119,8 +119,10 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
         (
             "longest side",
             format!(
-                "{} pixels, grid of {}-pixel blocks",
-                manifest.geometry.longest_side, manifest.geometry.stride
+                "{} pixels{}, grid of {}-pixel blocks",
+                manifest.geometry.longest_side,
+                if manifest.geometry.native { " on average, not scaled" } else { "" },
+                manifest.geometry.stride
             ),
         ),
         (

@@ -34,8 +34,8 @@ const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
 pub struct Settings {
     /// Name of the part.
     pub product: String,
-    /// Length of the longest side after scaling, in pixels.
-    pub longest_side: u32,
+    /// Length of the longest side after scaling, in pixels; `None` leaves pictures as they are.
+    pub longest_side: Option<u32>,
     /// Role of position in matching.
     pub matching: Matching,
     /// What the tokens are thinned within.
@@ -46,9 +46,10 @@ pub struct Settings {
     pub coreset_floor: usize,
     /// K: how many similar images each image is searched in.
     pub images: usize,
-    /// Standard deviation of the map's smoothing in pixels at a longest side of 512; it scales with the side.
+    /// Standard deviation of the map's smoothing in pixels at a longest side of 512; it scales with the side, or with
+    /// the good pictures' mean one where they are left as they are.
     pub sigma: f32,
-    /// Side of the score's window in pixels at a longest side of 512; it scales with the side.
+    /// Side of the score's window in pixels at a longest side of 512; it scales as `sigma` does.
     pub window: f32,
     /// Share of good parts that may be rejected, in (0, 1).
     pub false_reject_rate: f64,
@@ -66,7 +67,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             product: "part".into(),
-            longest_side: 256,
+            longest_side: Some(256),
             matching: Matching::Soft { weight: 0.1 },
             coreset: CoresetScope::Image,
             coreset_share: 0.1,
@@ -97,8 +98,8 @@ impl Settings {
         Ok(())
     }
 
-    fn map(&self) -> MapParameters {
-        let scale = self.longest_side as f32 / 512.0;
+    fn map(&self, longest_side: u32) -> MapParameters {
+        let scale = longest_side as f32 / 512.0;
         MapParameters { sigma: self.sigma * scale, window: ((self.window * scale).round() as u32).max(1) }
     }
 
@@ -163,8 +164,11 @@ pub fn enroll(
     progress: Progress,
 ) -> Result<Option<Enrollment>> {
     settings.validate()?;
+    let survey = pictures::survey(pictures, settings)?;
+    let longest_side = settings.longest_side.unwrap_or(survey.longest_side);
     let geometry = Geometry {
-        longest_side: settings.longest_side,
+        longest_side,
+        native: settings.longest_side.is_none(),
         multiple: backbone.manifest.multiple,
         stride: backbone.manifest.stride,
         mean: backbone.manifest.mean,
@@ -173,7 +177,7 @@ pub fn enroll(
     geometry.validate()?;
     let parameters = settings.posfar(backbone);
     parameters.validate()?;
-    let map = settings.map();
+    let map = settings.map(longest_side);
     map.validate()?;
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
     let name = &backbone.manifest.name;
@@ -184,7 +188,6 @@ pub fn enroll(
         head.check_backbone(&backbone.manifest.sha256, backbone.manifest.channels)?;
     }
 
-    let survey = pictures::survey(pictures, settings)?;
     let mut stage = FeatureStage::new(
         network,
         geometry.clone(),

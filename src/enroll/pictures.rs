@@ -64,6 +64,8 @@ const OTHER_SIZE: &str = "pixels instead of";
 pub(super) struct Survey {
     pub color: Color,
     pub size: FrameSize,
+    /// Mean of the usable pictures' longest sides, in pixels.
+    pub longest_side: u32,
     pub usable: Vec<PathBuf>,
     pub bad: Vec<BadPicture>,
 }
@@ -81,14 +83,18 @@ pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey
     let color = if rgb { Color::Rgb } else { Color::Gray };
     let size = if settings.any_size { FrameSize::Any } else { FrameSize::Fixed(width, height) };
     let (mut usable, mut bad) = (Vec::new(), Vec::new());
+    let mut sides = 0_u64;
     for (path, header) in pictures.iter().zip(headers) {
-        let reason = match header {
+        let reason = match &header {
             Err(e) => Some(e.reason()),
-            Ok((_, _, c)) if c != color => Some(format!("{c} instead of {color}")),
-            Ok((w, h, _)) if !settings.any_size && (w, h) != (width, height) => {
+            Ok((_, _, c)) if *c != color => Some(format!("{c} instead of {color}")),
+            Ok((w, h, _)) if !settings.any_size && (*w, *h) != (width, height) => {
                 Some(format!("{w}×{h} {OTHER_SIZE} {width}×{height}"))
             }
-            Ok(_) => None,
+            Ok((w, h, _)) => {
+                sides += u64::from(*w.max(h));
+                None
+            }
         };
         match reason {
             Some(reason) => bad.push(BadPicture { path: path.clone(), reason }),
@@ -99,7 +105,8 @@ pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey
         refuse(&bad)?;
     }
     enough(usable.len(), &bad)?;
-    Ok(Survey { color, size, usable, bad })
+    let longest_side = (sides as f64 / usable.len() as f64).round() as u32;
+    Ok(Survey { color, size, longest_side, usable, bad })
 }
 
 /// What became of the pictures.

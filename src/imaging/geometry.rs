@@ -1,6 +1,6 @@
 //! The one place where pixels become model input and grid positions become pixels again.
 //!
-//! A frame is scaled so that its longest side has the configured length, its aspect kept, and set into the top left
+//! A frame is scaled so that its longest side has the configured length, its aspect kept, or stays as it is. It is set into the top left
 //! corner of a canvas whose sides are multiples of what the network needs. The rest of the canvas repeats the
 //! frame's last column and row. Grid cells beyond the frame are *padding*: they enter neither bank, map nor score.
 
@@ -16,8 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Geometry {
-    /// Length of a frame's longest side after scaling, in pixels.
+    /// Length of a frame's longest side after scaling, in pixels. For native frames a typical one.
     pub longest_side: u32,
+    /// Frames keep their own size.
+    #[serde(default)]
+    pub native: bool,
     /// The network takes inputs whose sides are multiples of this.
     pub multiple: u32,
     /// Pixels per grid cell.
@@ -84,6 +87,9 @@ impl Geometry {
     pub fn place(&self, width: u32, height: u32) -> Placement {
         let longest = u64::from(width.max(height)).max(1);
         let scaled = |side: u32| {
+            if self.native {
+                return side.max(1);
+            }
             let v = (u64::from(side) * u64::from(self.longest_side) * 2 + longest) / (2 * longest);
             (v as u32).max(1)
         };
@@ -96,7 +102,8 @@ impl Geometry {
     /// Scales a frame to its content size. A frame that already has it comes back as it is.
     ///
     /// # Errors
-    /// [`ErrorKind::Image`] when the resizer refuses the buffers.
+    /// [`ErrorKind::Image`] when a native frame is larger than [`Geometry::MAX_LONGEST_SIDE`], and when the resizer
+    /// refuses the buffers.
     pub fn scale(&self, frame: &Frame) -> Result<Frame> {
         self.scale_with(frame, &mut Scaler::default()).cloned()
     }
@@ -107,6 +114,15 @@ impl Geometry {
     /// As [`Geometry::scale`].
     pub fn scale_with<'a>(&self, frame: &'a Frame, scaler: &'a mut Scaler) -> Result<&'a Frame> {
         let (width, height) = self.place(frame.width(), frame.height()).content;
+        if width.max(height) > Self::MAX_LONGEST_SIDE {
+            return Err(Error::new(
+                ErrorKind::Image,
+                format!(
+                    "{width}×{height} pixels are too many without scaling: {} a side at most",
+                    Self::MAX_LONGEST_SIDE
+                ),
+            ));
+        }
         if (width, height) == (frame.width(), frame.height()) {
             return Ok(frame);
         }

@@ -118,6 +118,7 @@ impl Backbone {
         }
         let geometry = Geometry {
             longest_side: manifest.multiple.min(Geometry::MAX_LONGEST_SIDE),
+            native: false,
             multiple: manifest.multiple,
             stride: manifest.stride,
             mean: manifest.mean,

@@ -288,6 +288,29 @@ fn a_package_of_any_size_takes_other_sizes() {
 }
 
 #[test]
+fn pictures_may_keep_their_size() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 6);
+    folder.picture("good/wide.png", &part_of_size(6, 120, 80));
+    weakrest!("enroll", "--images", good, "--output", folder.path("p"), "--any-size", "--size", "native")
+        .exits(0);
+    // Six of 96 pixels and one of 120.
+    weakrest!("package", "show", folder.path("p"))
+        .exits(0)
+        .prints(&["longest side    99 pixels on average, not scaled, grid of 8-pixel blocks"]);
+    let wide = folder.picture("wide.png", &part_of_size(31, 110, 80));
+    let list = folder.path("list.jsonl");
+    std::fs::write(&list, format!("{}\n", serde_json::json!({"image": wide}))).unwrap();
+    weakrest!("residuals", folder.path("p"), "--list", list, "--output", folder.path("r")).exits(0);
+    let index = std::fs::read(folder.path("r/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    assert_eq!(index["pictures"][0]["grid"], serde_json::json!([10, 14]));
+    weakrest!("enroll", "--images", folder.path("good"), "--output", folder.path("q"), "--size", "whole")
+        .exits(2)
+        .says(&["\"native\""]);
+}
+
+#[test]
 fn gray_parts_are_inspected_gray() {
     let folder = Folder::new();
     let gray = |picture: DynamicImage| DynamicImage::ImageLuma8(picture.into_luma8());

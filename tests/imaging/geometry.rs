@@ -6,7 +6,7 @@ use weakrest::imaging::{Geometry, Placement};
 use weakrest::{Color, ErrorKind, Frame};
 
 fn geometry(longest_side: u32, multiple: u32, stride: u32) -> Geometry {
-    Geometry { longest_side, multiple, stride, mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.2] }
+    Geometry { longest_side, native: false, multiple, stride, mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.2] }
 }
 
 /// Geometries that are valid, small enough to try many.
@@ -44,7 +44,25 @@ fn slow_input(geometry: &Geometry, content: &Frame, placement: &Placement) -> Ar
     })
 }
 
+#[test]
+fn native_frames_beyond_the_limit_are_refused() {
+    let native = Geometry { native: true, ..geometry(64, 16, 8) };
+    let frame = |side| Frame::new(side, 1, Color::Gray, vec![0; side as usize]).unwrap();
+    assert_eq!(native.scale(&frame(4096)).unwrap(), frame(4096));
+    let error = native.scale(&frame(4097)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Image);
+    assert!(error.to_string().contains("4097×1 pixels are too many without scaling"), "{error}");
+}
+
 proptest! {
+    #[test]
+    fn native_frames_keep_their_size(geometry in geometries(), width in sides(), height in sides()) {
+        let placement = Geometry { native: true, ..geometry.clone() }.place(width, height);
+        prop_assert_eq!(placement.content, (width, height));
+        // As if just this side had been configured.
+        prop_assert_eq!(placement, Geometry { longest_side: width.max(height), ..geometry }.place(width, height));
+    }
+
     #[test]
     fn every_frame_has_its_place(geometry in geometries(), width in sides(), height in sides()) {
         prop_assert!(geometry.validate().is_ok());

@@ -30,7 +30,7 @@ pub fn draw_pictures(folder: &Path, count: u32) -> Vec<PathBuf> {
 }
 
 pub fn settings() -> Settings {
-    Settings { product: "stripes".into(), longest_side: 64, coreset_floor: 100, ..Settings::default() }
+    Settings { product: "stripes".into(), longest_side: Some(64), coreset_floor: 100, ..Settings::default() }
 }
 
 pub fn enrolled(pictures: &[PathBuf], settings: &Settings) -> Enrollment {
