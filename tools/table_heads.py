@@ -49,7 +49,7 @@ class Run:
     """One cell of the table."""
 
     product: str
-    size: int
+    size: str
     row: str
     seed: int
     steps: int
@@ -71,7 +71,7 @@ def dataset(product: str) -> Path:
     return Path(os.environ["WEAKREST_DATA"]) / PRODUCTS[product][0]
 
 
-def package(product: str, size: int, matching: str) -> Path:
+def package(product: str, size: str, matching: str) -> Path:
     path = KEPT / f"{product}-{size}" / f"{matching}.weakrest"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def chosen(product: str, seed: int) -> list:
     return splits.choose_training_defects(category, count, per_type, seed)
 
 
-def prepare(product: str, size: int, matching: str, seeds: int) -> dict:
+def prepare(product: str, size: str, matching: str, seeds: int) -> dict:
     """Residuals of good pictures, synthetic defects, and all defective pictures that any seed trains on."""
     from weakrest_export import weak, workflow
 
@@ -170,6 +170,15 @@ def measure(run: Run, seeds: int, general: Path | None, threads: int) -> dict:
     return result
 
 
+def frame_ms(run: Run, result: dict) -> float:
+    """Time of a frame on all cores, which nothing else may use meanwhile; measured once per row."""
+    kept = run.folder / "frame.json"
+    if not kept.exists():
+        goods = dataset(run.product) / "train/good"
+        kept.write_text(weakrest("bench", result["package"], "--images", goods, "--frames", 100, "--json"))
+    return json.loads(kept.read_text())["milliseconds"]["total"]["median"]
+
+
 def spread(values: list[float], digits: int) -> str:
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
@@ -178,7 +187,7 @@ def spread(values: list[float], digits: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("product", choices=PRODUCTS)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", default="256")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
@@ -199,19 +208,20 @@ def main() -> None:
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         waiting = [pool.submit(measure, run, options.seeds, options.general, threads) for run in runs]
         results = {run: future.result() for run, future in zip(runs, waiting, strict=True)}
-    print("| labels | image AUROC | pixel AUROC | PRO | pixel AP | labeling s per picture | training minutes |")
-    print("|---|---|---|---|---|---|---|")
+    print("| labels | image AUROC | pixel AUROC | PRO | pixel AP | labeling s per picture | training minutes | frame ms |")
+    print("|---|---|---|---|---|---|---|---|")
     for row in options.rows:
-        own = [result for run, result in results.items() if run.row == row]
-        pixels = [result["pixels"] for result in own]
+        own = [(run, result) for run, result in results.items() if run.row == row]
+        pixels = [result["pixels"] for _, result in own]
         cells = [
             row,
-            spread([result["image_auroc"] for result in own], 4),
+            spread([result["image_auroc"] for _, result in own], 4),
             spread([p["auroc"] for p in pixels], 4),
             spread([p["pro"] for p in pixels], 3),
             spread([p["average_precision"] for p in pixels], 3),
             ROWS[row][2],
-            f"{statistics.mean(result['minutes'] for result in own):.1f}",
+            f"{statistics.mean(result['minutes'] for _, result in own):.1f}",
+            f"{frame_ms(*own[0]):.1f}",
         ]
         print("| " + " | ".join(cells) + " |")
 
