@@ -80,17 +80,26 @@ def test_boxes_cover_what_sampling_says(seed: int) -> None:
 
 def test_thresholds_are_part_of_what_they_name() -> None:
     mask = np.zeros((32, 48), dtype=bool)
-    mask[0:4, 0:8] = True  # half of block 0, 0
-    mask[0:4, 8:16] = True
-    mask[0, 8] = False  # a pixel less
-    cells = Cells(1, 1, 10, (10, 10), (10, 10))
-    tenth = np.zeros((10, 10), dtype=bool)
-    tenth[0] = True
+    mask[8:16, 0:24] = True  # full blocks, with which all that follow are connected
+    mask[4:8, 0:8] = True  # half of block 0, 0
+    mask[4:8, 8:16] = True
+    mask[7, 8] = False  # a pixel less
+    mask[7, 16:22] = True  # a tenth, less a bit
     assert blocks.from_mask(mask, EVEN)[0].tolist() == [POSITIVE, IGNORED, 0, 0, 0, 0]
-    assert blocks.from_mask(tenth, cells).tolist() == [[NEGATIVE]]
-    tenth[1, 0] = True
-    assert blocks.from_mask(tenth, cells).tolist() == [[IGNORED]]
-    assert blocks.from_mask(tenth, cells, positive=0.11, negative=0.05).tolist() == [[POSITIVE]]
+    assert blocks.from_mask(mask, EVEN, negative=0.05)[0].tolist() == [POSITIVE, IGNORED, IGNORED, 0, 0, 0]
+    assert blocks.from_mask(mask, EVEN, positive=0.45)[0].tolist() == [POSITIVE, POSITIVE, 0, 0, 0, 0]
+
+
+def test_narrow_defects_have_positive_blocks_and_specks_have_none() -> None:
+    mask = np.zeros((32, 48), dtype=bool)
+    mask[3, 2:48] = True  # an eighth of each block, three quarters of that in the first
+    mask[8, 0] = True
+    mask[24:26, 46:48] = True
+    made = blocks.from_mask(mask, EVEN)
+    assert made[0].tolist() == [IGNORED] + 5 * [POSITIVE]
+    assert made[1].tolist() == 6 * [NEGATIVE], "the same defect as the line above"
+    assert made[3].tolist() == 5 * [NEGATIVE] + [IGNORED]
+    assert blocks.from_mask(mask, EVEN, negative=0.02)[3].tolist() == 5 * [NEGATIVE] + [POSITIVE]
 
 
 def test_the_rim_is_judged_by_what_is_inside_the_picture() -> None:

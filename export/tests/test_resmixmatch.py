@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from weakrest_export.blocks import IGNORED, UNKNOWN
+from weakrest_export.blocks import IGNORED, POSITIVE, UNKNOWN
 from weakrest_export.resmixmatch import (
     Augmentation,
     Mixed,
     augment,
-    find_regions,
-    fix,
+    balanced,
     focal,
     guess,
     larger_share,
     mix_up,
     sharpen,
     squared,
+    surely_defective,
 )
 
 PLAIN = Augmentation(shake=0, dropout=0)
@@ -73,19 +73,29 @@ def test_sharpening_keeps_one_half_and_the_order() -> None:
     assert torch.allclose(sharpen(values, 1.0), values)
 
 
-def test_regions_are_areas_of_unknown_blocks() -> None:
-    labels = np.array([[-2, 0, 0, -2], [0, -2, 0, -2], [0, 0, 0, 0], [-2, -1, 1, 0]], np.int8)
-    assert find_regions(labels).tolist() == [[1, 0, 0, 2], [0, 1, 0, 2], [0, 0, 0, 0], [3, 0, 0, 0]]
-    assert find_regions(np.full((40, 40), UNKNOWN, np.int8)).max() == 1
+def test_a_share_of_every_region_is_surely_defective() -> None:
+    regions = np.array([[1, 1, 1, 0, 2], [1, 1, 1, 0, 2], [1, 1, 1, 0, 0], [1, 0, 0, 3, 0]], np.int16)
+    suspicion = np.arange(20, dtype=np.float32).reshape(4, 5)
+    wanted = np.zeros((4, 5), bool)
+    # The three most suspicious of ten blocks, and one of those with fewer.
+    wanted[3, 0] = wanted[2, 2] = wanted[2, 1] = wanted[1, 4] = wanted[3, 3] = True
+    assert np.array_equal(surely_defective(suspicion, regions, 0.3), wanted)
+    assert surely_defective(suspicion, regions, 0.0).sum() == 3
+    assert not surely_defective(suspicion, np.zeros((4, 5), np.int16), 0.3).any()
 
 
-def test_every_box_contains_something_and_nothing_is_outside() -> None:
-    labels = torch.tensor([[[-2, -2, 0, -2], [-2, 0, 0, -2]]])
-    regions = torch.tensor([[[1, 1, 0, 2], [1, 0, 0, 0]]])
-    guesses = torch.tensor([[[0.1, 0.3, 0.9, 0.2], [0.2, 0.8, 0.7, 0.4]]])
-    fixed = fix(guesses, labels, regions)
-    wanted = torch.tensor([[[0.1, 1.0, 0.0, 1.0], [0.2, 0.0, 0.0, 0.4]]])
-    assert torch.equal(fixed, wanted)
+def test_small_defects_count_more() -> None:
+    labels = np.zeros((20, 20), np.int8)
+    labels[0, 0] = labels[0, 19] = POSITIVE
+    labels[5, 5:9] = POSITIVE
+    labels[10:20, 0:20] = POSITIVE
+    labels[19, 19] = IGNORED
+    weights = balanced(labels, 0.5)
+    assert weights[0, 0] == weights[0, 19] == pytest.approx(8)
+    assert weights[5, 5] == pytest.approx(4)
+    assert weights[15, 15] == weights[2, 2] == weights[19, 19] == 1
+    assert (balanced(labels, 0.0) == 1).all()
+    assert (balanced(np.zeros((3, 3), np.int8), 0.5) == 1).all()
 
 
 def batch(labels: Tensor) -> Mixed:

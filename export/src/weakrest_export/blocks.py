@@ -89,8 +89,17 @@ def block_share(mask: Bits, cells: Cells) -> NDArray[np.float32]:
 
 
 def from_mask(mask: Bits, cells: Cells, positive: float = 0.5, negative: float = 0.1) -> Labels:
-    """Labels where every pixel is known: POSITIVE from a share of `positive`, NEGATIVE up to `negative`."""
+    """Labels where every pixel is known: POSITIVE from a share of `positive`, NEGATIVE up to `negative`.
+
+    Shares are relative to that of the same defect's fullest block. That one is full, unless the defect is
+    narrower than a block: a thin crack would have no positive block otherwise. Specks that fill less than
+    `negative` of a block have none.
+    """
     share = block_share(mask, cells)
+    regions = find_regions(share > 0)
+    fullest = np.zeros(int(regions.max()) + 1, np.float32)
+    np.maximum.at(fullest, regions, share)
+    share = share / fullest.clip(2 * negative)[regions]
     labels = np.where(share <= negative, NEGATIVE, IGNORED)
     return np.where(share >= positive, POSITIVE, labels).astype(np.int8)
 
@@ -146,6 +155,26 @@ def from_label(label: Label, cells: Cells, positive: float = 0.5, negative: floa
         exact = from_mask(bits, cells, positive, negative)
         made = np.where((made == UNKNOWN) & (exact != POSITIVE), UNKNOWN, exact).astype(np.int8)
     return made
+
+
+def find_regions(blocks: NDArray[np.bool_]) -> NDArray[np.int16]:
+    """Numbers the connected areas of true blocks from 1, `[rows, cols]`; corners connect, 0 elsewhere."""
+    regions = np.zeros(blocks.shape, np.int16)
+    number = 0
+    for start in zip(*np.nonzero(blocks), strict=True):
+        if regions[start]:
+            continue
+        number += 1
+        regions[start] = number
+        edge = [start]
+        while edge:
+            row, col = edge.pop()
+            around = np.s_[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
+            fresh = blocks[around] & (regions[around] == 0)
+            regions[around][fresh] = number
+            rows, cols = np.nonzero(fresh)
+            edge += zip(rows + max(row - 1, 0), cols + max(col - 1, 0), strict=True)
+    return regions
 
 
 def _sums(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.float64]:

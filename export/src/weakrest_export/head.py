@@ -29,7 +29,7 @@ class Shape:
         width: features per block; a multiple of 32.
         depth: attention layers.
         ratio: width of the hidden layer between two attention layers, in `width`s.
-        squares_only: read r² alone, as SemiREST does, instead of |r| and r².
+        squares_only: read r² alone, as SemiREST does, instead of r, |r| and r².
     """
 
     channels: int
@@ -56,7 +56,7 @@ class Head(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.embed = nn.Linear(shape.channels * (1 if shape.squares_only else 2), shape.width)
+        self.embed = nn.Linear(shape.channels * (1 if shape.squares_only else 3), shape.width)
         self.layers = nn.ModuleList(
             _Layer(shape.width, shape.ratio, WINDOW // 2 if at % 2 else 0) for at in range(shape.depth)
         )
@@ -74,9 +74,12 @@ class Head(nn.Module):
         """
         if present is None:
             present = torch.ones_like(residuals[:1, :, :, 0])
-        size = residuals.abs().clamp(max=LIMIT)
-        square = size * size
-        tokens = self.embed(square if self.shape.squares_only else torch.cat((size, square), -1))
+        residuals = residuals.clamp(-LIMIT, LIMIT)
+        squares = residuals * residuals
+        # With its sign, a residual also says what is there instead.
+        tokens = self.embed(
+            squares if self.shape.squares_only else torch.cat((residuals, residuals.abs(), squares), -1)
+        )
         for layer in self.layers:
             tokens = layer(tokens, present)
         logits: Tensor = self.classify(self.norm(tokens))

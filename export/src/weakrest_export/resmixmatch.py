@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakrest_export.blocks import NEGATIVE, UNKNOWN
+from weakrest_export.blocks import POSITIVE, find_regions
 
 _SHAKE_LIMIT = 0.223
 """Bound of the shake's logarithm: factors between 0.8 and 1.25."""
@@ -71,48 +71,41 @@ def sharpen(probability: Tensor, temperature: float) -> Tensor:
     return defective / (defective + (1 - probability) ** (1 / temperature))
 
 
-def fix(guessed: Tensor, labels: Tensor, regions: Tensor) -> Tensor:
-    """Corrects guesses with what weak labels know.
+def surely_defective(
+    suspicion: npt.NDArray[np.float32], regions: npt.NDArray[np.int16], share: float
+) -> npt.NDArray[np.bool_]:
+    """Which unknown blocks must be defective, because whoever drew a box or set a tag saw something in it.
 
-    Blocks outside of a box are good, and whoever drew a box or tagged a picture saw something in it: in
-    each region, the most suspicious block is defective.
+    The papers' step "fix", taken further: they are learned from as if they had been labeled. Without that,
+    guesses of a head that knows nothing yet would soon agree that all is good.
 
     Args:
-        guessed: probabilities `[N, rows, cols]`.
-        labels: `[N, rows, cols]`, block labels.
-        regions: `[N, rows, cols]`, which box or tag an unknown block belongs to, counted from 1 in each
-            picture; 0: none that must contain something.
-
-    Returns:
-        Corrected probabilities `[N, rows, cols]`.
+        suspicion: `[rows, cols]`, larger for blocks that are more likely defective.
+        regions: `[rows, cols]`, see `blocks.find_regions`.
+        share: of each region's blocks that its defect covers at least; at least one block is covered.
     """
-    fixed = torch.where(labels == NEGATIVE, torch.zeros_like(guessed), guessed)
-    for picture, region in zip(fixed, regions, strict=True):
-        for number in region.unique().tolist():
-            if number > 0:
-                inside = torch.where(region == number, picture, -1.0)
-                picture.view(-1)[inside.argmax()] = 1.0
-    return fixed
+    surely = np.zeros(regions.shape, bool)
+    for number in range(1, int(regions.max()) + 1):
+        inside = np.flatnonzero(regions == number)
+        order = np.argsort(-suspicion.flat[inside], kind="stable")
+        surely.flat[inside[order[: max(1, int(share * len(inside)))]]] = True
+    return surely
 
 
-def find_regions(labels: npt.NDArray[np.int8]) -> npt.NDArray[np.int16]:
-    """Numbers the connected areas of unknown blocks from 1, `[rows, cols]`; corners connect, 0 elsewhere."""
-    regions = np.zeros(labels.shape, np.int16)
-    number = 0
-    for start in zip(*np.nonzero(labels == UNKNOWN), strict=True):
-        if regions[start]:
-            continue
-        number += 1
-        regions[start] = number
-        edge = [start]
-        while edge:
-            row, col = edge.pop()
-            around = np.s_[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
-            fresh = (labels[around] == UNKNOWN) & (regions[around] == 0)
-            regions[around][fresh] = number
-            rows, cols = np.nonzero(fresh)
-            edge += zip(rows + max(row - 1, 0), cols + max(col - 1, 0), strict=True)
-    return regions
+def balanced(labels: npt.NDArray[np.int8], power: float) -> npt.NDArray[np.float32]:
+    """Weights of blocks in the loss, `[rows, cols]`, so that small defects are not lost beside large ones.
+
+    Args:
+        labels: `[rows, cols]`, block labels.
+        power: a defect of `n` positive blocks, fewer than 64, has the weight (64 / n)^power in each; all
+            other blocks have 1.
+    """
+    regions = find_regions(labels == POSITIVE)
+    sizes = np.bincount(regions.ravel()).astype(np.float32)
+    weights = np.maximum(64 / sizes.clip(1), 1) ** power
+    weights[0] = 1
+    chosen: npt.NDArray[np.float32] = weights[regions].astype(np.float32)
+    return chosen
 
 
 @dataclass(frozen=True)

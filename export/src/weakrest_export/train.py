@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from weakrest_export.blocks import IGNORED, NEGATIVE, POSITIVE, UNKNOWN
+from weakrest_export.blocks import IGNORED, NEGATIVE, POSITIVE, UNKNOWN, find_regions
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.head import Head, Shape
 from weakrest_export.residuals import Residuals
@@ -24,12 +24,12 @@ from weakrest_export.resmixmatch import (
     Augmentation,
     Mixed,
     augment,
-    find_regions,
-    fix,
+    balanced,
     focal,
     guess,
     mix_up,
     squared,
+    surely_defective,
 )
 
 Kind = Literal["good", "synthetic", "defective"]
@@ -85,16 +85,18 @@ class Settings:
         average: decay of the moving average of the weights, which is what is kept.
         alpha: see `resmixmatch.focal`.
         gamma: see `resmixmatch.focal`.
+        balance: power of the weights that small real defects have, see `resmixmatch.balanced`.
         composition: how often good, synthetic and really defective pictures are drawn.
         augmentation: of residuals.
         copies: on which unknown blocks are guessed.
         temperature: see `resmixmatch.sharpen`.
         mix_alpha: see `resmixmatch.mix_up`.
         unmixed: see `resmixmatch.mix_up`.
+        filled: share of a box that is surely defective, see `resmixmatch.surely_defective`.
         guessed: weight of a guessed block's loss, relative to that of a labeled one.
         ramp: share of the steps in which that weight rises from zero.
         without: parts of ResMixMatch to leave out. Without `guess`, unknown blocks are not learned from;
-            without `fix`, all blocks of a weakly labeled picture are guessed and nothing is corrected.
+            without `fix`, all blocks of a weakly labeled picture are guessed and none is sure.
         validation: share of the synthetic pictures that is only used to choose among checkpoints.
         checks: checkpoints, evenly spread over the steps.
         window: side of the sliding window in which the head is to be run, in blocks; 0: the whole grid.
@@ -121,12 +123,14 @@ class Settings:
     average: float = 0.99
     alpha: float = 0.5
     gamma: float = 2.0
-    composition: tuple[float, float, float] = (2, 4, 2)
+    balance: float = 0.75
+    composition: tuple[float, float, float] = (2, 3, 3)
     augmentation: Augmentation = field(default_factory=Augmentation)
     copies: int = 2
     temperature: float = 0.5
     mix_alpha: float = 0.75
     unmixed: float = 0.5
+    filled: float = 0.3
     guessed: float = 1.0
     ramp: float = 0.4
     without: tuple[Part, ...] = ()
@@ -205,17 +209,16 @@ class _Batch:
     Attributes:
         residuals: f16 `[N, neighbors, rows, cols, channels]`.
         labels: int8, block labels.
-        regions: see `resmixmatch.fix`.
+        surely: bool, see `resmixmatch.surely_defective`.
+        weights: f32, see `resmixmatch.balanced`.
         present: f32, 1 where there is a block.
     """
 
     residuals: Tensor
     labels: Tensor
-    regions: Tensor
+    surely: Tensor
+    weights: Tensor
     present: Tensor
-
-    def __getitem__(self, chosen: Tensor) -> "_Batch":
-        return _Batch(self.residuals[chosen], self.labels[chosen], self.regions[chosen], self.present[chosen])
 
 
 class _Training:
@@ -227,7 +230,12 @@ class _Training:
         self.work = work
         self.report = report
         self.samples, self.validation = _split(samples, settings)
-        self.regions = {id(sample): find_regions(sample.labels) for sample in self.samples}
+        # How large synthetic defects are says nothing about real ones.
+        power = {"good": 0.0, "synthetic": 0.0, "defective": settings.balance}
+        self.weights = {id(sample): balanced(sample.labels, power[sample.kind]) for sample in self.samples}
+        unknown = {id(sample): sample.labels == UNKNOWN for sample in self.samples}
+        self.regions = {name: find_regions(blocks) for name, blocks in unknown.items() if blocks.any()}
+        self.surely = {id(sample): np.zeros(sample.labels.shape, bool) for sample in self.samples}
         self.by_kind = _by_kind(self.samples)
         self.weak = any((sample.labels == UNKNOWN).any() for sample in self.samples)
         self.fingerprint = _fingerprint(samples, settings)
@@ -255,6 +263,7 @@ class _Training:
     def run(self, resume: bool) -> Trained:
         if resume and self.work is not None and (self.work / CHECKPOINT).is_file():
             self._load(self.work / CHECKPOINT)
+        self._suspect()
         checks = {
             max(1, round(self.settings.steps * (at + 1) / self.settings.checks))
             for at in range(self.settings.checks)
@@ -292,7 +301,7 @@ class _Training:
         # A guessed block counts like a labeled one, however few there are: a mean over guesses alone would
         # let those of one small box outweigh the labels of all pictures.
         count = (mixed.labeled | mixed.guessed).sum().clamp_min(1)
-        losses = focal(logits, mixed.targets, settings.alpha, settings.gamma)
+        losses = focal(logits, mixed.targets, settings.alpha, settings.gamma) * batch.weights
         labeled = (losses * mixed.labeled).sum() / count
         guessed = (squared(logits, mixed.targets) * mixed.guessed).sum() / count
         ramp = min(1.0, self.step / max(1.0, settings.ramp * settings.steps))
@@ -318,34 +327,56 @@ class _Training:
         """An augmented copy with soft labels: those given, and guesses for unknown blocks."""
         settings = self.settings
         residuals = augment(batch.residuals, self.augmentation, generator)
-        targets = (batch.labels == POSITIVE).float()
+        positive = batch.labels == POSITIVE
         labeled = batch.labels >= NEGATIVE
         unknown = batch.labels == UNKNOWN
         weak = unknown.flatten(1).any(1)
         if "fix" in settings.without:
             unknown = unknown | ((batch.labels == NEGATIVE) & weak[:, None, None])
             labeled = labeled & ~unknown
+        else:
+            sure = batch.surely
+            positive, labeled, unknown = positive | sure, labeled | sure, unknown & ~sure
+        targets = positive.float()
         if "guess" in settings.without or not weak.any():
             return Mixed(residuals, targets, labeled, torch.zeros_like(labeled))
-        weakly = batch[weak]
+        weakly, present = batch.residuals[weak], batch.present[weak]
 
         def logits_of(copy: Tensor) -> Tensor:
             # The average is steadier than the head of this step, which would follow its own mistakes.
             with self._autocast():
-                logits: Tensor = self.average(copy, weakly.present)
+                logits: Tensor = self.average(copy, present)
             return logits
 
         guesses = guess(
             logits_of,
             settings.copies,
-            lambda: augment(weakly.residuals, self.augmentation, generator),
+            lambda: augment(weakly, self.augmentation, generator),
             settings.temperature,
         )
-        if "fix" not in settings.without:
-            guesses = fix(guesses, weakly.labels, weakly.regions)
         spread = torch.zeros_like(targets)
         spread[weak] = guesses
-        return Mixed(residuals, torch.where(unknown, spread, targets), labeled, unknown)
+        # What good blocks are like, all others show; where a defect fills its box, such guesses would win.
+        guessed = unknown & (spread > 0.5)
+        return Mixed(residuals, torch.where(guessed, spread, targets), labeled, guessed)
+
+    def _suspect(self) -> None:
+        """Decides which unknown blocks are surely defective, at first by the length of their residuals."""
+        for sample in self.samples:
+            regions = self.regions.get(id(sample))
+            if regions is None:
+                continue
+            residuals = sample.residuals.read(sample.index)[:1]
+            if self.step == 0:
+                suspicion = residuals[0].float().square().mean(-1)
+            else:
+                suspicion = _probability(self.average, residuals)
+            # A tag says that something is defective, but not how much.
+            share = self.settings.filled if (sample.labels != UNKNOWN).any() else 0.0
+            surely = surely_defective(suspicion.numpy(), regions, share)
+            known = np.where(surely, POSITIVE, sample.labels).astype(np.int8)
+            self.surely[id(sample)] = surely
+            self.weights[id(sample)] = balanced(known, self.settings.balance)
 
     def _draw(self, generator: torch.Generator) -> _Batch:
         """Draws, turns, crops and pads pictures, on the device."""
@@ -357,18 +388,21 @@ class _Training:
         channels = pieces[0][0].shape[-1]
         residuals = torch.zeros(count, neighbors, rows, cols, channels, dtype=torch.float16)
         labels = torch.full((count, rows, cols), IGNORED, dtype=torch.int8)
-        regions = torch.zeros(count, rows, cols, dtype=torch.int16)
+        surely = torch.zeros(count, rows, cols, dtype=torch.bool)
+        weights = torch.ones(count, rows, cols)
         present = torch.zeros(count, rows, cols)
-        for at, (piece, label, region) in enumerate(pieces):
+        for at, (piece, label, sure, weight) in enumerate(pieces):
             height, width = label.shape
             residuals[at, :, :height, :width] = piece[:neighbors]
             labels[at, :height, :width] = label
-            regions[at, :height, :width] = region
+            surely[at, :height, :width] = sure
+            weights[at, :height, :width] = weight
             present[at, :height, :width] = 1
-        return _Batch(*(part.to(self.device) for part in (residuals, labels, regions, present)))
+        parts = (residuals, labels, surely, weights, present)
+        return _Batch(*(part.to(self.device) for part in parts))
 
-    def _piece(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Residuals `[neighbors, rows, cols, channels]`, labels and regions of a random crop."""
+    def _piece(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Residuals `[neighbors, rows, cols, channels]`, labels, sure blocks and weights of a random crop."""
 
         def below(bound: int) -> int:
             return int(torch.randint(bound, (), generator=generator))
@@ -386,16 +420,18 @@ class _Training:
         sample = group[below(len(group))]
 
         residuals = sample.residuals.read(sample.index)
-        labels, regions = torch.from_numpy(sample.labels), torch.from_numpy(self.regions[id(sample)])
+        blocks = [
+            torch.from_numpy(of) for of in (sample.labels, self.surely[id(sample)], self.weights[id(sample)])
+        ]
         # Residuals know no up and down, nor left and right.
         if below(2):
-            residuals, labels, regions = residuals.transpose(1, 2), labels.T, regions.T
+            residuals, blocks = residuals.transpose(1, 2), [of.T for of in blocks]
         for axis in (0, 1):
             if below(2):
-                residuals = residuals.flip(axis + 1)
-                labels, regions = labels.flip(axis), regions.flip(axis)
-
-        return crop(residuals, labels, regions, self.settings.crop, generator)
+                residuals, blocks = residuals.flip(axis + 1), [of.flip(axis) for of in blocks]
+        rows, cols = crop(blocks[0], self.settings.crop, generator)
+        labels, surely, weights = (of[rows, cols] for of in blocks)
+        return residuals[:, rows, cols], labels, surely, weights
 
     def _rate(self) -> float:
         warmup = max(1, round(self.settings.warmup * self.settings.steps))
@@ -429,8 +465,12 @@ class _Training:
         precision = None
         if self.validation:
             precision = evaluate(self.average, self.validation)
-        late = 2 * self.step >= self.settings.steps
-        if late and (precision is None or precision >= (self.best_precision or 0.0)):
+        self._suspect()
+        # Synthetic defects would choose against real ones, of which there are too few to spare some.
+        best = (
+            precision is None or bool(self.by_kind["defective"]) or precision >= (self.best_precision or 0.0)
+        )
+        if best and 2 * self.step >= self.settings.steps:
             self.best, self.best_step, self.best_precision = _copy(self.average), self.step, precision
         self._note(losses, validation_ap=precision)
         if self.work is not None:
@@ -494,21 +534,16 @@ class _Training:
             (self.work / LOG).write_text(lines, "utf-8")
 
 
-def crop(
-    residuals: Tensor, labels: Tensor, regions: Tensor, side: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """At most `side` blocks a side; three in four crops hold a block that is or may be defective.
+def crop(labels: Tensor, side: int, generator: torch.Generator) -> tuple[slice, slice]:
+    """Rows and columns of at most `side` blocks each; three in four hold one that is or may be defective.
 
     Args:
-        residuals: `[neighbors, rows, cols, channels]`.
         labels: `[rows, cols]`, block labels.
-        regions: `[rows, cols]`, see `resmixmatch.fix`; those that the crop cuts become 0, because what
-            their box contains may be outside.
         side: see above.
         generator: of the random numbers.
     """
     if max(labels.shape) <= side:
-        return residuals, labels, regions
+        return slice(None), slice(None)
 
     def below(bound: int) -> int:
         return int(torch.randint(bound, (), generator=generator))
@@ -524,24 +559,26 @@ def crop(
         start = min(max(start, 0), last)
         spans.append(slice(start, start + side))
     rows, cols = spans
-    kept = regions[rows, cols].clone()
-    whole, left = regions.flatten().long().bincount(), kept.flatten().long().bincount()
-    kept[(left < whole[: len(left)])[kept.long()]] = 0
-    return residuals[:, rows, cols], labels[rows, cols], kept
+    return rows, cols
 
 
 def evaluate(head: Head, samples: Sequence[Sample]) -> float:
     """Average precision of a head over all positive and negative blocks of the samples, 0..1."""
-    device = next(head.parameters()).device
     scores, truths = [], []
-    with torch.inference_mode():
-        for sample in samples:
-            residuals = sample.residuals.read(sample.index)[:1].float().to(device)
-            defective = head(residuals)[0].softmax(-1)[..., 1].cpu().numpy()
-            known = sample.labels >= NEGATIVE
-            scores.append(defective[known])
-            truths.append(sample.labels[known] == POSITIVE)
+    for sample in samples:
+        defective = _probability(head, sample.residuals.read(sample.index)[:1]).numpy()
+        known = sample.labels >= NEGATIVE
+        scores.append(defective[known])
+        truths.append(sample.labels[known] == POSITIVE)
     return average_precision(np.concatenate(scores), np.concatenate(truths))
+
+
+def _probability(head: Head, residuals: Tensor) -> Tensor:
+    """Of being defective, `[rows, cols]` on the CPU, for residuals `[1, rows, cols, channels]`."""
+    with torch.inference_mode():
+        logits = head(residuals.float().to(next(head.parameters()).device))
+    defective: Tensor = logits[0].softmax(-1)[..., 1].cpu()
+    return defective
 
 
 def average_precision(scores: npt.NDArray[np.float32], truths: npt.NDArray[np.bool_]) -> float:
