@@ -38,8 +38,8 @@ ROWS = {
     "SemiREST, boxes": ("window", "boxes", "≤ 5.5", {"semirest": True}),
     "boxes without guess": ("soft", "boxes", "≤ 5.5", {"without": ("guess",)}),
     "boxes without fix": ("soft", "boxes", "≤ 5.5", {"without": ("fix",)}),
-    "boxes without mixup": ("soft", "boxes", "≤ 5.5", {"without": ("mixup",)}),
     "boxes without shake": ("soft", "boxes", "≤ 5.5", {"without": ("shake",)}),
+    "boxes with MixUp": ("soft", "boxes", "≤ 5.5", {"mixup": True}),
     "rotated boxes, corners off by 1 %": ("soft", "rotated", "5.5", {"jitter": True}),
 }
 
@@ -121,7 +121,7 @@ def train(run: Run, seeds: int) -> float:
                 label = replace(label, defects=label_files.jitter(label.defects, label.size, rng=random))
             cells = blocks.Cells.of(vars(sample.residuals.pictures[sample.index]), sample.residuals.stride)
             samples.append(replace(sample, labels=blocks.from_label(label, cells)))
-    settings = training.Settings(seed=run.seed, steps=run.steps, without=more.get("without", ()))
+    settings = training.Settings(seed=run.seed, steps=run.steps, without=more.get("without", ()), mixup=more.get("mixup", False))
     if more.get("semirest"):
         settings = training.semirest(settings)
     start = time.monotonic()
@@ -136,7 +136,7 @@ def train(run: Run, seeds: int) -> float:
     return minutes
 
 
-def measure(run: Run, seeds: int, general: Path | None, threads: int) -> dict:
+def measure(run: Run, seeds: int, threads: int) -> dict:
     kept = run.folder / "result.json"
     if kept.exists():
         return json.loads(kept.read_text())
@@ -150,7 +150,7 @@ def measure(run: Run, seeds: int, general: Path | None, threads: int) -> dict:
     bank = package(run.product, run.size, matching)
     minutes = 0.0
     if run.row != "residual norm":
-        head = general
+        head: Path | str = "general"
         if more is not None:
             minutes = train(run, seeds)
             head = run.folder / "head.onnx"
@@ -192,10 +192,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), metavar="ROW")
-    parser.add_argument("--general", type=Path, metavar="HEAD.onnx", help="a head of other products, for its row")
     options = parser.parse_args()
-    if options.general is None:
-        options.rows = [row for row in options.rows if row != "general head"]
     if not os.environ.get("WEAKREST_DATA"):
         sys.exit("table: WEAKREST_DATA names no folder of data sets; see docs/contributing.md")
     # Two runs must not make the same residuals at the same time.
@@ -206,7 +203,7 @@ def main() -> None:
     ]
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        waiting = [pool.submit(measure, run, options.seeds, options.general, threads) for run in runs]
+        waiting = [pool.submit(measure, run, options.seeds, threads) for run in runs]
         results = {run: future.result() for run, future in zip(runs, waiting, strict=True)}
     print("| labels | image AUROC | pixel AUROC | PRO | pixel AP | labeling s per picture | training minutes | frame ms |")
     print("|---|---|---|---|---|---|---|---|")

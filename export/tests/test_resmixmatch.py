@@ -77,9 +77,9 @@ def test_a_share_of_every_region_is_surely_defective() -> None:
     regions = np.array([[1, 1, 1, 0, 2], [1, 1, 1, 0, 2], [1, 1, 1, 0, 0], [1, 0, 0, 3, 0]], np.int16)
     suspicion = np.arange(20, dtype=np.float32).reshape(4, 5)
     wanted = np.zeros((4, 5), bool)
-    # The three most suspicious of ten blocks, and one of those with fewer.
+    # Of ten blocks four are covered, of which three are filled; one of those that are too narrow.
     wanted[3, 0] = wanted[2, 2] = wanted[2, 1] = wanted[1, 4] = wanted[3, 3] = True
-    assert np.array_equal(surely_defective(suspicion, regions, 0.3), wanted)
+    assert np.array_equal(surely_defective(suspicion, regions, 0.75), wanted)
     assert surely_defective(suspicion, regions, 0.0).sum() == 3
     assert not surely_defective(suspicion, np.zeros((4, 5), np.int16), 0.3).any()
 

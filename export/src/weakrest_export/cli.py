@@ -91,8 +91,13 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         "--without",
         nargs="+",
         default=[],
-        choices=["guess", "fix", "mixup", "shake"],
+        choices=["guess", "fix", "shake"],
         help="parts of the learning from weak labels to leave out, for comparisons",
+    )
+    parser.add_argument(
+        "--mixup",
+        action="store_true",
+        help="mix blocks of weakly labeled pictures with others, as the papers do (semirest always does)",
     )
     parser.add_argument(
         "--precision",
@@ -155,6 +160,7 @@ def _train_head(products: "list[Product]", options: argparse.Namespace, work: Pa
     settings = train.Settings(
         seed=options.seed,
         without=tuple(options.without),
+        mixup=options.mixup,
         **{key: value for key, value in given.items() if value is not None},
     )
     if options.setting == "semirest":

@@ -82,13 +82,16 @@ def surely_defective(
     Args:
         suspicion: `[rows, cols]`, larger for blocks that are more likely defective.
         regions: `[rows, cols]`, see `blocks.find_regions`.
-        share: of each region's blocks that its defect covers at least; at least one block is covered.
+        share: of each box that its defect fills at least; at least one block is covered.
     """
     surely = np.zeros(regions.shape, bool)
     for number in range(1, int(regions.max()) + 1):
         inside = np.flatnonzero(regions == number)
+        rows, cols = np.unravel_index(inside, regions.shape)
+        # A box reaches into blocks that it covers by half on average, all around.
+        covered = len(inside) - np.ptp(rows) - np.ptp(cols) - 1
         order = np.argsort(-suspicion.flat[inside], kind="stable")
-        surely.flat[inside[order[: max(1, int(share * len(inside)))]]] = True
+        surely.flat[inside[order[: max(1, int(share * covered))]]] = True
     return surely
 
 

@@ -35,8 +35,8 @@ from weakrest_export.resmixmatch import (
 Kind = Literal["good", "synthetic", "defective"]
 KINDS: tuple[Kind, ...] = ("good", "synthetic", "defective")
 
-Part = Literal["guess", "fix", "mixup", "shake"]
-PARTS: tuple[Part, ...] = ("guess", "fix", "mixup", "shake")
+Part = Literal["guess", "fix", "shake"]
+PARTS: tuple[Part, ...] = ("guess", "fix", "shake")
 """Steps of ResMixMatch that can be left out, to see what each is worth."""
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -90,6 +90,8 @@ class Settings:
         augmentation: of residuals.
         copies: on which unknown blocks are guessed.
         temperature: see `resmixmatch.sharpen`.
+        mixup: mix the tokens of weakly labeled pictures, and of others, with each other. The papers do; here
+            it made heads worse.
         mix_alpha: see `resmixmatch.mix_up`.
         unmixed: see `resmixmatch.mix_up`.
         filled: share of a box that is surely defective, see `resmixmatch.surely_defective`.
@@ -128,6 +130,7 @@ class Settings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     copies: int = 2
     temperature: float = 0.5
+    mixup: bool = False
     mix_alpha: float = 0.75
     unmixed: float = 0.5
     filled: float = 0.3
@@ -153,8 +156,8 @@ class Settings:
 
 
 def semirest(settings: Settings) -> Settings:
-    """The same with SemiREST's head: squared residuals, judged in windows of 32 blocks that overlap."""
-    return replace(settings, squares_only=True, crop=32, window=32, stride=8)
+    """The same as SemiREST does it: squared residuals, MixUp, judged in windows of 32 blocks that overlap."""
+    return replace(settings, squares_only=True, crop=32, window=32, stride=8, mixup=True)
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,7 @@ class _Training:
         if self.device.type != "cpu":
             generator = torch.Generator(self.device).manual_seed(generator.initial_seed())
         mixed = self._targets(batch, generator)
-        if self.weak and "mixup" not in settings.without:
+        if self.weak and settings.mixup:
             mixed = mix_up(mixed, settings.mix_alpha, settings.unmixed, generator)
 
         with self._autocast():
@@ -356,9 +359,7 @@ class _Training:
         )
         spread = torch.zeros_like(targets)
         spread[weak] = guesses
-        # What good blocks are like, all others show; where a defect fills its box, such guesses would win.
-        guessed = unknown & (spread > 0.5)
-        return Mixed(residuals, torch.where(guessed, spread, targets), labeled, guessed)
+        return Mixed(residuals, torch.where(unknown, spread, targets), labeled, unknown)
 
     def _suspect(self) -> None:
         """Decides which unknown blocks are surely defective, at first by the length of their residuals."""
