@@ -1,7 +1,9 @@
 //! `weakrest enroll`
 
+use std::fmt;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -65,7 +67,8 @@ pub enum Scope {
 pub struct SettingsArguments {
     /// Length that a picture's longest side is scaled to, in pixels: larger finds smaller defects and takes longer;
     /// "native" leaves pictures as they are
-    #[arg(long, value_name = "PIXELS", default_value = "256", value_parser = size, allow_negative_numbers = true)]
+    #[arg(long, value_name = "PIXELS", default_value_t = Size(Settings::default().longest_side),
+        allow_negative_numbers = true)]
     size: Size,
     /// Share of good parts that may be rejected, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate,
@@ -126,11 +129,24 @@ pub struct SettingsArguments {
 #[derive(Debug, Clone, Copy)]
 struct Size(Option<u32>);
 
-fn size(text: &str) -> Result<Size, String> {
-    if text == "native" {
-        return Ok(Size(None));
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "native" {
+            return Ok(Size(None));
+        }
+        text.parse().map(|side| Size(Some(side))).map_err(|_| "must be a number of pixels or \"native\"")
     }
-    text.parse().map(|side| Size(Some(side))).map_err(|_| "must be a number of pixels or \"native\"".into())
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(side) => side.fmt(f),
+            None => f.write_str("native"),
+        }
+    }
 }
 
 fn default_weight() -> f32 {

@@ -1,8 +1,9 @@
 //! The one place where pixels become model input and grid positions become pixels again.
 //!
-//! A frame is scaled so that its longest side has the configured length, its aspect kept, or stays as it is. It is set into the top left
-//! corner of a canvas whose sides are multiples of what the network needs. The rest of the canvas repeats the
-//! frame's last column and row. Grid cells beyond the frame are *padding*: they enter neither bank, map nor score.
+//! A frame is scaled so that its longest side has the configured length, its aspect kept, or stays as it is. It is set
+//! into the top left corner of a canvas whose sides are multiples of what the network needs. The rest of the canvas
+//! repeats the frame's last column and row. Grid cells beyond the frame are *padding*: they enter neither bank, map nor
+//! score.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};

@@ -99,7 +99,8 @@ def from_mask(mask: Bits, cells: Cells, positive: float = 0.5, negative: float =
     regions = find_regions(share > 0)
     fullest = np.zeros(int(regions.max()) + 1, np.float32)
     np.maximum.at(fullest, regions, share)
-    share = share / fullest.clip(2 * negative)[regions]
+    fullest[0] = 1
+    share = share / fullest.clip(negative / positive)[regions]
     labels = np.where(share <= negative, NEGATIVE, IGNORED)
     return np.where(share >= positive, POSITIVE, labels).astype(np.int8)
 

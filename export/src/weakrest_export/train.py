@@ -337,9 +337,8 @@ class _Training:
         if "fix" in settings.without:
             unknown = unknown | ((batch.labels == NEGATIVE) & weak[:, None, None])
             labeled = labeled & ~unknown
-        else:
-            sure = batch.surely
-            positive, labeled, unknown = positive | sure, labeled | sure, unknown & ~sure
+        sure = batch.surely
+        positive, labeled, unknown = positive | sure, labeled | sure, unknown & ~sure
         targets = positive.float()
         if "guess" in settings.without or not weak.any():
             return Mixed(residuals, targets, labeled, torch.zeros_like(labeled))
@@ -363,6 +362,8 @@ class _Training:
 
     def _suspect(self) -> None:
         """Decides which unknown blocks are surely defective, at first by the length of their residuals."""
+        if "fix" in self.settings.without:
+            return
         for sample in self.samples:
             regions = self.regions.get(id(sample))
             if regions is None:
