@@ -73,12 +73,13 @@ def test_outliers_stay_finite(head: Head) -> None:
         assert torch.isfinite(head(torch.randn(1, 8, 8, 6) * 1e30)).all()
 
 
-def test_the_sign_of_residuals_matters_unless_only_squares_are_read(head: Head) -> None:
+@pytest.mark.parametrize("reads", ["sizes", "squares"])
+def test_the_sign_of_residuals_matters_only_where_it_is_read(head: Head, reads: Reads) -> None:
     residuals = torch.randn(1, 8, 8, 6)
-    squares = Head(Shape(6, 32, squares_only=True)).eval()
+    blind = Head(Shape(6, 32, reads=reads)).eval()
     with torch.inference_mode():
         assert not torch.equal(head(residuals), head(-residuals))
-        assert torch.equal(squares(residuals), squares(-residuals))
+        assert torch.equal(blind(residuals), blind(-residuals))
 
 
 @pytest.mark.parametrize("wrong", [{"width": 100}, {"width": 0}, {"depth": 0}, {"ratio": 0}])

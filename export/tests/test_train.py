@@ -198,7 +198,7 @@ def test_refuses_settings_that_cannot_work(wrong: dict[str, int]) -> None:
 def test_semirest_reads_squares_in_windows(samples: list[Sample]) -> None:
     settings = semirest(replace(QUICK, steps=1))
     assert (settings.window, settings.stride, settings.crop) == (32, 8, 32)
-    assert train(samples, settings).head.shape.squares_only
+    assert train(samples, settings).head.shape.reads == "squares"
 
 
 def test_refuses_samples_without_a_defect(samples: list[Sample]) -> None:

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Bound::{Excluded, Included, Unbounded};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,6 +44,11 @@ pub struct Enroll {
     json: bool,
 }
 
+/// The built-in head where it is asked for by its name, else a file's.
+pub fn open_head(path: &Path) -> Result<HeadFile> {
+    if path == Path::new("general") { HeadFile::built_in() } else { HeadFile::open(path) }
+}
+
 /// How position counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Rule {
@@ -83,7 +88,7 @@ pub struct SettingsArguments {
     /// Network to use instead of the built-in one: NAME.onnx with its manifest NAME.toml beside it
     #[arg(long, value_name = "FILE")]
     backbone: Option<PathBuf>,
-    /// Trained head to judge with: NAME.onnx with its manifest NAME.toml beside it
+    /// Trained head to judge with: NAME.onnx with its manifest NAME.toml beside it, or `general`, the built-in one
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
     /// How the position of a place on the part counts
@@ -179,7 +184,7 @@ impl SettingsArguments {
             skip_bad: self.skip_bad,
             any_size: self.any_size,
             seed: self.seed,
-            head: self.head.as_ref().map(HeadFile::open).transpose()?,
+            head: self.head.as_deref().map(open_head).transpose()?,
         })
     }
 

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use weakrest::enroll::{add_head, find_pictures, promise};
-use weakrest::package::{HeadFile, check_target};
+use weakrest::package::check_target;
 use weakrest::posfar::Matching;
 use weakrest::{Package, Result, package};
 
-use super::enroll::{summarize, unless_stopped};
+use super::enroll::{open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector};
 
 /// Arguments of `package`.
@@ -33,7 +33,7 @@ enum Action {
     AddHead {
         /// The package
         package: PathBuf,
-        /// The head: NAME.onnx with its manifest NAME.toml beside it
+        /// The head: NAME.onnx with its manifest NAME.toml beside it, or `general`, the built-in one
         #[arg(long, value_name = "FILE")]
         head: PathBuf,
         /// Folder with pictures of good parts, such as those that were enrolled: their scores set the threshold
@@ -73,7 +73,7 @@ impl Arguments {
             Action::AddHead { package, head, images, output, overwrite, runtime } => {
                 let start = Instant::now();
                 check_target(&output, overwrite)?;
-                let (pictures, head) = (find_pictures(&images)?, HeadFile::open(&head)?);
+                let (pictures, head) = (find_pictures(&images)?, open_head(&head)?);
                 let (contents, options) = (Package::open(&package)?, runtime.options());
                 let mut done =
                     unless_stopped(|progress| add_head(contents, &head, &pictures, &options, progress))?;

@@ -48,6 +48,15 @@ pub struct HeadFile {
 }
 
 impl HeadFile {
+    /// The head that this program brings along: for products that have none of their own, with the built-in network.
+    ///
+    /// # Errors
+    /// None in a program that was built from an intact source tree, which its tests check.
+    pub fn built_in() -> Result<Self> {
+        let onnx = include_bytes!("../../models/general-head.onnx");
+        Self::assemble(include_str!("../../models/general-head.toml"), onnx.to_vec())
+    }
+
     /// Reads a head `NAME.onnx` and its manifest `NAME.toml`; `path` is either of them.
     ///
     /// # Errors

@@ -80,6 +80,18 @@ fn enrolling_with_a_head_is_the_same_as_adding_it() {
     assert_eq!(manifest(&again), left);
 }
 
+#[test]
+fn the_general_head_needs_no_training() {
+    let folder = Folder::new();
+    let package = folder.path("disc.weakrest");
+    enroll(&good(), &package, &["--head", "general"]).exits(0);
+    weakrest!("package", "show", package).exits(0).prints(&["general (unsupervised;"]);
+    let unseen = folder.picture("good.png", &part(100));
+    let bad = folder.picture("bad.png", &dented_part(101));
+    let inspected = weakrest!("inspect", package, unseen, bad, "--json").exits(1).json_lines();
+    assert_eq!((&inspected[0]["verdict"], &inspected[1]["verdict"]), (&json!("pass"), &json!("reject")));
+}
+
 /// The made-up head looks at each block alone, so that windows must not change anything.
 #[test]
 fn windows_are_averaged() {

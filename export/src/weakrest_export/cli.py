@@ -12,6 +12,7 @@ from weakrest_export import __version__
 from weakrest_export.errors import Exit, ExportError
 
 if TYPE_CHECKING:
+    from weakrest_export.head import Reads
     from weakrest_export.workflow import Product
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -129,7 +130,7 @@ def _train(options: argparse.Namespace) -> None:
 
     product = workflow.Product(options.package, options.good, tuple(options.labels))
     with _work(options, options.out.parent) as work:
-        head = _train_head([product], options, work, work)
+        head = _train_head([product], options, work, work, "signed")
         workflow.add_head(product, head, options.out, options.overwrite, options.weakrest)
     print(f"{options.out}: package with the head {options.name}")
 
@@ -147,11 +148,13 @@ def _train_general(options: argparse.Namespace) -> None:
             raise ExportError(f"{text!r}: must be PACKAGE:GOOD_DIR or PACKAGE:GOOD_DIR:LABELS")
         products.append(workflow.Product(package, rest[0], tuple(rest[1:])))
     with _work(options, options.out) as work:
-        head = _train_head(products, options, work, options.out)
+        head = _train_head(products, options, work, options.out, "sizes")
     print(f"{head}: put it into each package with `weakrest package add-head`")
 
 
-def _train_head(products: "list[Product]", options: argparse.Namespace, work: Path, out: Path) -> Path:
+def _train_head(
+    products: "list[Product]", options: argparse.Namespace, work: Path, out: Path, reads: "Reads"
+) -> Path:
     """Trains a head for products with the options of the command line, and writes it to `out`."""
     # PyTorch takes seconds to import, which --help and usage errors need not wait for.
     from weakrest_export import head_export, train, workflow
@@ -161,6 +164,7 @@ def _train_head(products: "list[Product]", options: argparse.Namespace, work: Pa
         seed=options.seed,
         without=tuple(options.without),
         mixup=options.mixup,
+        reads=reads,
         **{key: value for key, value in given.items() if value is not None},
     )
     if options.setting == "semirest":

@@ -1,6 +1,7 @@
 """The head: a small windowed transformer from a grid of residuals to two logits per block."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,13 @@ _ABSENT = -1e4
 _HEAD_WIDTH = 32
 
 
+Reads = Literal["signed", "sizes", "squares"]
+"""What a head reads of residuals. With its sign, a residual also says what is there instead: that helps on the
+product that a head was trained for, and misleads it on others."""
+
+_PARTS: dict[Reads, int] = {"signed": 3, "sizes": 2, "squares": 1}
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a head is built from.
@@ -29,14 +37,15 @@ class Shape:
         width: features per block; a multiple of 32.
         depth: attention layers.
         ratio: width of the hidden layer between two attention layers, in `width`s.
-        squares_only: read r² alone, as SemiREST does, instead of r, |r| and r².
+        reads: what of a residual r; `signed`: r, |r| and r²; `sizes`: |r| and log(1 + r²); `squares`: r²
+            alone, as SemiREST does.
     """
 
     channels: int
     width: int = 128
     depth: int = 2
     ratio: float = 2.0
-    squares_only: bool = False
+    reads: Reads = "signed"
 
     def __post_init__(self) -> None:
         if self.width < _HEAD_WIDTH or self.width % _HEAD_WIDTH:
@@ -56,7 +65,7 @@ class Head(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.embed = nn.Linear(shape.channels * (1 if shape.squares_only else 3), shape.width)
+        self.embed = nn.Linear(shape.channels * _PARTS[shape.reads], shape.width)
         self.layers = nn.ModuleList(
             _Layer(shape.width, shape.ratio, WINDOW // 2 if at % 2 else 0) for at in range(shape.depth)
         )
@@ -74,16 +83,19 @@ class Head(nn.Module):
         """
         if present is None:
             present = torch.ones_like(residuals[:1, :, :, 0])
-        residuals = residuals.clamp(-LIMIT, LIMIT)
-        squares = residuals * residuals
-        # With its sign, a residual also says what is there instead.
-        tokens = self.embed(
-            squares if self.shape.squares_only else torch.cat((residuals, residuals.abs(), squares), -1)
-        )
+        tokens = self.embed(self._read(residuals.clamp(-LIMIT, LIMIT)))
         for layer in self.layers:
             tokens = layer(tokens, present)
         logits: Tensor = self.classify(self.norm(tokens))
         return logits
+
+    def _read(self, residuals: Tensor) -> Tensor:
+        squares = residuals * residuals
+        if self.shape.reads == "squares":
+            return squares
+        if self.shape.reads == "sizes":
+            return torch.cat((residuals.abs(), (1 + squares).log()), -1)
+        return torch.cat((residuals, residuals.abs(), squares), -1)
 
 
 class _Layer(nn.Module):

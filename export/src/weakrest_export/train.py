@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from weakrest_export.blocks import IGNORED, NEGATIVE, POSITIVE, UNKNOWN, find_regions
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.head import Head, Shape
+from weakrest_export.head import Head, Reads, Shape
 from weakrest_export.residuals import Residuals
 from weakrest_export.resmixmatch import (
     Augmentation,
@@ -74,7 +74,7 @@ class Settings:
         width: see `head.Shape`.
         depth: see `head.Shape`.
         ratio: see `head.Shape`.
-        squares_only: see `head.Shape`.
+        reads: see `head.Shape`.
         steps: of the optimizer.
         batch: pictures per step.
         crop: larger grids are cut to this many blocks a side; the head looks no farther anyway.
@@ -114,7 +114,7 @@ class Settings:
     width: int = 128
     depth: int = 2
     ratio: float = 2.0
-    squares_only: bool = False
+    reads: Reads = "signed"
     steps: int = 400
     batch: int = 8
     crop: int = 32
@@ -152,12 +152,12 @@ class Settings:
 
     def shape(self, channels: int) -> Shape:
         """Of the head, for residuals of so many channels; raises ExportError if it cannot be built."""
-        return Shape(channels, self.width, self.depth, self.ratio, self.squares_only)
+        return Shape(channels, self.width, self.depth, self.ratio, self.reads)
 
 
 def semirest(settings: Settings) -> Settings:
     """The same as SemiREST does it: squared residuals, MixUp, judged in windows of 32 blocks that overlap."""
-    return replace(settings, squares_only=True, crop=32, window=32, stride=8, mixup=True)
+    return replace(settings, reads="squares", crop=32, window=32, stride=8, mixup=True)
 
 
 @dataclass(frozen=True)
