@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::Options;
 use crate::onnx::{Execution, Provider};
 use crate::output::{journal, line, mqtt, pictures, web};
+use crate::package::{Package, PublicKeys};
 use crate::pipeline::{self, Trigger};
 
 /// The whole configuration.
@@ -51,6 +52,10 @@ pub struct Config {
 pub struct InspectionSettings {
     /// The package.
     pub package: PathBuf,
+    /// Keys of minisign, each a file or the key itself, of which one must have signed the package. Without any it need
+    /// not be signed.
+    #[serde(default)]
+    pub public_keys: Vec<String>,
     /// Score above which a part is rejected, instead of the package's.
     pub threshold: Option<f32>,
     /// What the networks run on, the best first: `tensorrt`, `cuda`, `cpu`.
@@ -71,6 +76,22 @@ fn cpu() -> Vec<Provider> {
 }
 
 impl InspectionSettings {
+    /// Opens the package, and verifies its signature where that is required.
+    ///
+    /// # Errors
+    /// As [`PublicKeys::read`] and [`Package::open_signed`].
+    pub fn open_package(&self) -> Result<Package> {
+        Package::open_signed(&self.package, &self.keys()?)
+    }
+
+    /// The keys of which one must have signed the package.
+    ///
+    /// # Errors
+    /// As [`PublicKeys::read`].
+    pub fn keys(&self) -> Result<PublicKeys> {
+        PublicKeys::read(&self.public_keys).map_err(|e| e.within("inspection.public_keys"))
+    }
+
     /// The engine's options.
     pub fn options(&self) -> Options {
         let cache = self.cache.clone().or_else(|| std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from));

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Io,
     /// The disk is full.
     StorageFull,
+    /// A server does not answer, or not with what it was asked for.
+    Network,
     /// A camera is missing, does not answer, or gives what cannot be used.
     Camera,
     /// A digital line or another device does not work.

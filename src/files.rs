@@ -43,12 +43,7 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
     let doing = |e: std::io::Error| Error::io("write", path, e);
     fs::create_dir(&fresh).map_err(doing)?;
     for (name, bytes) in contents {
-        let file = fresh.join(name);
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder).map_err(doing)?;
-        }
-        let mut out = File::create(&file).map_err(doing)?;
-        out.write_all(bytes).and_then(|()| out.sync_all()).map_err(doing)?;
+        write_new(&fresh.join(name), bytes).map_err(doing)?;
     }
     if path.symlink_metadata().is_ok() {
         let old = temporary.path().join("old");
@@ -74,6 +69,14 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// Writes a file that nobody looks at yet, and the folders that it lies in.
+pub(crate) fn write_new(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    fs::create_dir_all(parent(file))?;
+    let mut out = File::create(file)?;
+    out.write_all(bytes)?;
+    out.sync_all()
 }
 
 /// Writes one file, whole or not at all.

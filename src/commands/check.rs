@@ -62,10 +62,15 @@ impl Check {
 /// Checks what a service needs, in the order in which it would miss it.
 fn check_service(config: &Config, options: &Options) -> Result<()> {
     let path = &config.inspection.package;
-    let package = Package::open(path)?;
+    let package = config.inspection.open_package()?;
+    let signed = package.signed.clone();
     let (product, size) = (package.manifest.product.clone(), package.manifest.input.size);
     let inspector = inspector(path, package, options)?;
     say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
+    match signed {
+        Some(signed) => say!("signature      {}", signed.comment)?,
+        None => say!("signature      not required (inspection.public_keys)")?,
+    }
     say!("provider       {}", inspector.provider())?;
 
     let frame = take_frame(config, inspector.color())?;

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use weakrest::config::Config;
 use weakrest::enroll::{add_head, find_pictures, promise};
-use weakrest::package::check_target;
+use weakrest::inspector::Options;
+use weakrest::package::install::{Candidate, Rules, previous};
+use weakrest::package::{PublicKeys, Source, check_target};
 use weakrest::posfar::Matching;
-use weakrest::{Package, Result, package};
+use weakrest::{Error, ErrorKind, Package, Result, package};
 
 use super::enroll::{open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector};
@@ -52,9 +55,95 @@ enum Action {
     Verify {
         /// The package
         package: PathBuf,
+        /// Public key of minisign, or its file, with which the package must be signed
+        #[arg(long = "key", value_name = "KEY")]
+        keys: Vec<String>,
         #[command(flatten)]
         runtime: RuntimeArguments,
     },
+    /// Fetch a signed package, verify it, and put it in the place of the one in use, which is kept
+    Install {
+        /// The package: a folder, or the https:// address of one
+        source: String,
+        #[command(flatten)]
+        place: PlaceArguments,
+        /// Public key of minisign, or its file, with which the package must be signed (default: those of the configuration)
+        #[arg(long = "key", value_name = "KEY", conflicts_with_all = ["config", "unsigned"])]
+        keys: Vec<String>,
+        /// Take a package whatever its signature
+        #[arg(long)]
+        unsigned: bool,
+        /// Certificates (PEM) of those who vouch for the server (default: those that this system trusts)
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+        /// Take a package of another product than the one in use
+        #[arg(long)]
+        other_product: bool,
+        /// Take a package that was signed before the one in use
+        #[arg(long)]
+        older: bool,
+        #[command(flatten)]
+        runtime: RuntimeArguments,
+    },
+    /// Change places with the package that was in use before
+    Rollback {
+        #[command(flatten)]
+        place: PlaceArguments,
+        #[command(flatten)]
+        runtime: RuntimeArguments,
+    },
+}
+
+/// Which package is replaced.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct PlaceArguments {
+    /// Where the package is, or is to be
+    package: Option<PathBuf>,
+    /// The service's configuration, which says where its package is and whose signature it needs
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Where a package is installed, whose signature it needs, and what it is tried on.
+struct Target {
+    package: PathBuf,
+    keys: PublicKeys,
+    options: Options,
+}
+
+impl PlaceArguments {
+    fn target(self, runtime: &RuntimeArguments) -> Result<Target> {
+        let mut options = runtime.options();
+        if let Some(file) = self.config {
+            let settings = Config::read(&file)?.inspection;
+            let (keys, given) = (settings.keys().map_err(|e| e.within(file.display()))?, options);
+            options = settings.options();
+            options.onnxruntime = given.onnxruntime.or(options.onnxruntime);
+            options.execution.threads = given.execution.threads.or(options.execution.threads);
+            return Ok(Target { package: settings.package, keys, options });
+        }
+        Ok(Target { package: self.package.unwrap_or_default(), keys: PublicKeys::default(), options })
+    }
+}
+
+impl Target {
+    /// Puts a package in place once its golden images get their scores here.
+    fn install(self, package: Package, candidate: Candidate) -> Result<()> {
+        let (product, hash) = (package.manifest.product.clone(), package.hash.clone());
+        let signed = package.signed.clone();
+        inspector(&self.package, package, &self.options)?;
+        candidate.install()?;
+        say!("{}: package {hash} of {product} is in place", self.package.display())?;
+        if let Some(signed) = signed {
+            say!("signed: {}", signed.comment)?;
+        }
+        let before = previous(&self.package);
+        if before.exists() {
+            say!("the one before is kept as {}", before.display())?;
+        }
+        say!("a running service takes it when told: systemctl reload weakrest")
+    }
 }
 
 impl Arguments {
@@ -80,14 +169,50 @@ impl Arguments {
                 done.package.write(&output, overwrite)?;
                 summarize(&done, &output.display().to_string(), start.elapsed().as_secs_f64())?;
             }
-            Action::Verify { package, runtime } => {
-                let contents = Package::open(&package)?;
+            Action::Verify { package, keys, runtime } => {
+                let contents = Package::open_signed(&package, &PublicKeys::read(&keys)?)?;
                 let (files, golden) = (contents.manifest.files.len() + 1, contents.golden.len());
+                let signed = contents.signed.clone();
                 inspector(&package, contents, &runtime.options())?;
                 say!(
                     "{}: {files} files unchanged, {golden} golden images get their scores",
                     package.display()
                 )?;
+                if let Some(signed) = signed {
+                    say!("signed: {}", signed.comment)?;
+                }
+            }
+            Action::Install { source, place, keys, unsigned, ca, other_product, older, runtime } => {
+                let mut target = place.target(&runtime)?;
+                if !keys.is_empty() {
+                    target.keys = PublicKeys::read(&keys)?;
+                }
+                let usage = |text: &str| Err(Error::new(ErrorKind::Usage, text));
+                match (target.keys.is_empty(), unsigned) {
+                    (true, false) => {
+                        return usage(
+                            "whose signature must the package have? name the public key in inspection.public_keys of the \
+                             configuration, or with --key; --unsigned takes it whatever its signature",
+                        );
+                    }
+                    (false, true) => {
+                        return usage(
+                            "inspection.public_keys requires a signature: the service would not take it",
+                        );
+                    }
+                    _ => {}
+                }
+                let source = Source::new(&source, ca.as_deref())?;
+                let rules = Rules { keys: target.keys.clone(), other_product, older };
+                match Candidate::fetch(&source, &target.package, &rules)? {
+                    Some((package, candidate)) => target.install(package, candidate)?,
+                    None => say!("{}: this package is installed already", target.package.display())?,
+                }
+            }
+            Action::Rollback { place, runtime } => {
+                let target = place.target(&runtime)?;
+                let (package, candidate) = Candidate::previous(&target.package, &target.keys)?;
+                target.install(package, candidate)?;
             }
         }
         Ok(Outcome::Pass)

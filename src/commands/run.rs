@@ -19,7 +19,7 @@ use weakrest::output::web::WebPage;
 use weakrest::output::{Output, Reopening, run_id};
 use weakrest::pipeline::{Pipeline, Setup, Stages};
 use weakrest::record::{Part, Record, Severity};
-use weakrest::{Error, ErrorKind, Package, Result};
+use weakrest::{Error, ErrorKind, Result};
 
 use super::{Outcome, inspector};
 
@@ -109,7 +109,7 @@ fn bug() -> Error {
 /// Loads and verifies the package, its golden pictures included.
 fn load(config: &Config) -> Result<Stages> {
     let settings = &config.inspection;
-    let package = Package::open(&settings.package)?;
+    let package = settings.open_package()?;
     let inspector = inspector(&settings.package, package, &settings.options())?;
     let (product, package, provider) = (inspector.product(), inspector.package(), inspector.provider());
     log::info!("{product}: package {package}, networks run on {provider}");

@@ -270,6 +270,7 @@ pub fn enroll(
         head: head.map(|head| head.onnx.clone()),
         golden,
         hash: String::new(),
+        signed: None,
     };
     Ok(Some(Enrollment { package, scores, skipped, tokens: store.tokens(), sees_painted_square }))
 }
@@ -328,6 +329,7 @@ pub fn add_head(
         head: Some(head.onnx.clone()),
         golden,
         hash: String::new(),
+        signed: None,
     };
     Ok(Some(Enrollment { package, scores, skipped: Vec::new(), tokens, sees_painted_square }))
 }

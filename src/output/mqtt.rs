@@ -46,7 +46,8 @@ pub struct Settings {
     pub host: String,
     /// The broker's port. Default 1883. The connection is not encrypted.
     pub port: u16,
-    /// What the topics begin with, such as `plant/line-4/inspector`. Required; of each inspector its own.
+    /// What the topics begin with, by convention `PLANT/LINE/DEVICE`, such as `plant/line-4/inspector`: then one
+    /// subscription to `plant/#` sees the whole plant. Required; of each inspector its own.
     pub prefix: String,
     /// The name for the broker, of which each client needs its own. Default the prefix.
     pub client_id: Option<String>,

@@ -10,6 +10,7 @@
 //! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the order of their numbers in the bank |
 //! | `golden/*.png` | pictures that must get the scores in the manifest |
 //! | `backbone-license.txt` | the license of the network's weights |
+//! | `package.toml.minisig` | the signature of `package.toml`, if it was signed: see [`PublicKeys`] |
 //!
 //! Everything is read once, checked, and used from the checked bytes. A package is written beside its place and moved
 //! there when it is complete.
@@ -17,8 +18,11 @@
 mod backbone;
 mod bank_file;
 mod head;
+pub mod install;
 mod manifest;
 mod network_file;
+mod signature;
+mod source;
 mod verified;
 
 pub use backbone::{Backbone, BackboneManifest, Tap};
@@ -29,6 +33,8 @@ pub use manifest::{
     BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, HeadInfo, InputInfo, Manifest, THRESHOLD_RULES,
     ThresholdInfo, ThresholdRule,
 };
+pub use signature::{PublicKeys, Signed};
+pub use source::Source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,6 +48,7 @@ use crate::posfar::Bank;
 
 const MANIFEST: &str = "package.toml";
 const MANIFEST_HASH: &str = "package.sha256";
+const SIGNATURE: &str = "package.toml.minisig";
 const BACKBONE: &str = "backbone.onnx";
 const BACKBONE_LICENSE: &str = "backbone-license.txt";
 const HEAD: &str = "head.onnx";
@@ -99,6 +106,8 @@ pub struct Package {
     pub golden: Vec<Golden>,
     /// SHA-256 of the manifest, in hexadecimal: names the package, since the manifest holds all other hashes.
     pub hash: String,
+    /// What its signature says, where that was verified.
+    pub signed: Option<Signed>,
 }
 
 impl Package {
@@ -109,11 +118,20 @@ impl Package {
     /// format is unknown, or a file is missing, changed, or outside the directory; [`ErrorKind::NotFinite`] when the
     /// bank holds NaN. Messages name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let root = path.as_ref();
-        Self::read(root).map_err(|e| e.within(root.display()))
+        Self::open_signed(path, &PublicKeys::default())
     }
 
-    fn read(root: &Path) -> Result<Self> {
+    /// The same for a package that must be signed with one of some keys. Its signature is verified before anything
+    /// else is looked at. Without keys it need not be signed.
+    ///
+    /// # Errors
+    /// As [`Package::open`], and [`ErrorKind::Package`] when it is not signed, or not with one of the keys.
+    pub fn open_signed(path: impl AsRef<Path>, keys: &PublicKeys) -> Result<Self> {
+        let root = path.as_ref();
+        Self::read(root, keys).map_err(|e| e.within(root.display()))
+    }
+
+    fn read(root: &Path, keys: &PublicKeys) -> Result<Self> {
         if !root.is_dir() {
             let what =
                 if root.exists() { "a package is a folder, not a file" } else { "there is no such package" };
@@ -123,6 +141,10 @@ impl Package {
             return Err(damaged(format!("{MANIFEST} is missing, so this is no package, or not all of it")));
         }
         let text = verified::read(root, MANIFEST, None)?;
+        let signed = match keys.is_empty() {
+            true => None,
+            false => Some(keys.verify(&text, &verified::read(root, SIGNATURE, None)?)?),
+        };
         let hash = files::sha256(&text);
         let text = String::from_utf8(text).map_err(|_| damaged(format!("{MANIFEST} is not text")))?;
         // The version comes first: a newer format may well have another way of hashing.
@@ -166,7 +188,7 @@ impl Package {
                 Ok(Golden { frame, info: info.clone(), tolerance })
             })
             .collect::<Result<_>>()?;
-        Ok(Package { manifest, backbone, backbone_license, bank, pictures, head, golden, hash })
+        Ok(Package { manifest, backbone, backbone_license, bank, pictures, head, golden, hash, signed })
     }
 
     /// Writes the package to `path`, whole or not at all.
@@ -200,6 +222,7 @@ impl Package {
         self.manifest.golden = self.golden.iter().map(|g| g.info.clone()).collect();
         let text = self.manifest.to_text()?;
         self.hash = files::sha256(text.as_bytes());
+        self.signed = None;
         contents.insert(MANIFEST_HASH.into(), hash_line(&self.hash).into_bytes());
         contents.insert(MANIFEST.into(), text.into_bytes());
         files::write_directory(path, &contents)

@@ -3,25 +3,38 @@
 use std::fs;
 use std::path::{Component, Path};
 
-use super::damaged;
 use super::manifest::FileInfo;
+use super::{SIGNATURE, damaged};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 
 /// Larger files are not read: no part of a package comes near it.
 const MAX_BYTES: u64 = 4 << 30;
 
+/// The same for what the manifest does not list, such as itself.
+pub(super) const MAX_MANIFEST: u64 = 1 << 20;
+
+/// Refuses a name that would lead out of the package.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let inside = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+    if inside && !name.is_empty() {
+        return Ok(());
+    }
+    Err(damaged(format!("the manifest names {name:?}, which is not a file inside the package")))
+}
+
 /// Reads a file of the package, checked against the manifest where it says what to expect.
 pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Result<Vec<u8>> {
+    check_name(name)?;
     let relative = Path::new(name);
-    if name.is_empty() || !relative.components().all(|c| matches!(c, Component::Normal(_))) {
-        return Err(damaged(format!("the manifest names {name:?}, which is not a file inside the package")));
-    }
     // A link anywhere below the root could lead outside, so every step is looked at.
     let mut path = root.to_path_buf();
     for component in relative.components() {
         path.push(component);
         let meta = match fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && name == SIGNATURE => {
+                return Err(damaged("there is no signature; the package was not signed".into()));
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(damaged(format!("{name} is missing; copy the package again, or enroll again")));
             }
@@ -39,7 +52,8 @@ pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Resu
     let length = meta.len();
     let changed =
         || damaged(format!("{name} was changed or is incomplete; copy the package again, or enroll again"));
-    if length > MAX_BYTES || expected.is_some_and(|e| e.bytes != length) {
+    let most = if expected.is_some() { MAX_BYTES } else { MAX_MANIFEST };
+    if length > most || expected.is_some_and(|e| e.bytes != length) {
         return Err(changed());
     }
     let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;

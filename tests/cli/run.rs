@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::common::*;
 
 /// A running service and what it prints.
-struct Service {
+pub struct Service {
     child: Child,
     parts: Receiver<Value>,
     said: Receiver<String>,
 }
 
 impl Service {
-    fn start(config: &Path) -> Service {
+    pub fn start(config: &Path) -> Service {
         Self::with(config, &[])
     }
 
@@ -51,7 +51,7 @@ impl Service {
     }
 
     #[track_caller]
-    fn part(&self) -> Value {
+    pub fn part(&self) -> Value {
         self.parts.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| {
             panic!("no part; said:\n{}", self.said.try_iter().collect::<Vec<_>>().join("\n"))
         })
@@ -59,7 +59,7 @@ impl Service {
 
     /// Waits until it says a line with `text`.
     #[track_caller]
-    fn wait_for(&self, text: &str) -> String {
+    pub fn wait_for(&self, text: &str) -> String {
         let limit = Instant::now() + Duration::from_secs(20);
         let mut all = Vec::new();
         while let Ok(line) = self.said.recv_timeout(limit.saturating_duration_since(Instant::now())) {
@@ -71,7 +71,7 @@ impl Service {
         panic!("{text:?} is not said in\n{}", all.join("\n"));
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(status.unwrap().success());
     }
@@ -101,7 +101,7 @@ fn config(folder: &Folder, package: &Path, more: &str) -> PathBuf {
 }
 
 /// Four good parts, a dented one, and so on.
-fn parts(folder: &Folder) {
+pub fn parts(folder: &Folder) {
     for i in 0..10u64 {
         let dented = i % 5 == 4;
         let picture = if dented { dented_part(300 + i) } else { part(300 + i) };
@@ -338,7 +338,7 @@ fn outputs_that_cannot_be_opened_keep_no_part_waiting() {
 }
 
 /// A request to the service's page; gives the status and the body.
-fn http(address: &str, request: &str) -> (u16, String) {
+pub fn http(address: &str, request: &str) -> (u16, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(stream, "{request} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
