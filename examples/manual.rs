@@ -15,10 +15,10 @@ fn main() -> std::io::Result<()> {
     };
     let folder = Path::new(&folder);
     std::fs::create_dir_all(folder)?;
-    let mut command = commands::Arguments::command();
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut command, "weakrest", folder)?;
+        clap_complete::generate_to(shell, &mut commands::Arguments::command(), "weakrest", folder)?;
     }
-    // Shells offer `help` by themselves; a page of it for each command would say nothing.
-    clap_mangen::generate_to(command.disable_help_subcommand(true), folder)
+    // A page of `help` for each command would say nothing.
+    let command = commands::Arguments::command().mut_subcommands(|c| c.disable_help_subcommand(true));
+    clap_mangen::generate_to(command, folder)
 }
