@@ -46,5 +46,5 @@ debian_unpack() {
     for package in "$unpacked"/*.deb; do
         dpkg-deb -x "$package" "$unpacked/root" || return 1
     done
-    rm -rf "$unpacked"/*.deb "$unpacked/apt"
+    rm -rf "$unpacked"/*.deb "$unpacked/apt" "$unpacked/apt.conf" "$unpacked/sources.list"
 }
