@@ -8,6 +8,7 @@ mod evaluate;
 mod head;
 mod inspect;
 mod package;
+mod processors;
 mod run;
 mod runtime;
 mod usage;
