@@ -258,7 +258,7 @@ def assemble(work: Path, version: str) -> None:
     (etc / "hosts").write_text("127.0.0.1 localhost board\n::1 localhost\n")
     (etc / "hostname").write_text("board\n")
     (etc / "machine-id").write_text("")
-    (etc / "fstab").write_text("/dev/vda / ext4 rw 0 0\n")
+    (etc / "fstab").write_text("")
     (root / "usr/bin/awk").symlink_to("mawk")
 
     # Modules, and those that are there at every start.
@@ -285,12 +285,17 @@ def assemble(work: Path, version: str) -> None:
         shutil.copy(GUEST / name, hands / name)
         (hands / name).chmod(0o755)
         shutil.copy(GUEST / f"board-{name}.service", etc / "systemd/system")
-    wanted = etc / "systemd/system/multi-user.target.wants"
-    wanted.mkdir(exist_ok=True)
-    (wanted / "board-agent.service").symlink_to("../board-agent.service")
+    started = etc / "systemd/system/multi-user.target.wants"
+    started.mkdir(exist_ok=True)
+    (started / "board-agent.service").symlink_to("../board-agent.service")
     # What only takes time here.
-    for unit in ["getty@", "serial-getty@", "systemd-timesyncd", "systemd-networkd", "getty-static", "man-db", "apt-daily"]:
+    for unit in ["getty@", "getty-static", "serial-getty@", "systemd-networkd", "systemd-timesyncd"]:
         (etc / f"systemd/system/{unit}.service").symlink_to("/dev/null")
+    # Asking for every device again is most of the boot of a computed processor; these are those that matter.
+    trigger = etc / "systemd/system/systemd-udev-trigger.service.d"
+    trigger.mkdir()
+    wanted = " ".join(f"--subsystem-match={s}" for s in ["block", "gpio", "virtio-ports", "video4linux"])
+    (trigger / "board.conf").write_text(f"[Service]\nExecStart=\nExecStart=udevadm trigger --action=add {wanted}\n")
     run("mkfs.ext4", "-q", "-O", "^has_journal", "-d", root, work / "disk.ext4", f"{DISK_MEGABYTES}M")
 
 

@@ -79,7 +79,7 @@ class Machine:
         at = Path(self.sockets.name)
         self.qemu = subprocess.Popen(
             [
-                *["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a57", "-accel", "tcg,thread=multi"],
+                *["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a76", "-accel", "tcg,thread=multi"],
                 *["-smp", "2", "-m", "1024", "-kernel", image.kernel, "-initrd", image.initrd],
                 *["-append", "console=ttyAMA0 rw quiet panic=-1 systemd.show_status=0"],
                 # What is written is gone with the machine.
@@ -149,7 +149,7 @@ class Machine:
     def wait_for_boot(self, seconds: float) -> None:
         self._hear(seconds, "the board does not start")
 
-    def ask(self, command: str, seconds: float = 60) -> Answer:
+    def ask(self, command: str, seconds: float = 600) -> Answer:
         """Runs a command on the board, as root."""
         self.agent.send(f"{seconds:.0f} {base64.b64encode(command.encode()).decode()}")
         # The board ends what takes too long, and still answers.
@@ -160,7 +160,7 @@ class Machine:
             raise Failure(f"{command!r} takes more than {seconds:.0f} s:\n{answer.text}")
         return answer
 
-    def run(self, command: str, seconds: float = 60) -> str:
+    def run(self, command: str, seconds: float = 600) -> str:
         """What a command prints that must succeed."""
         answer = self.ask(command, seconds)
         if answer.status != 0:

@@ -3,6 +3,36 @@
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Frames(NamedTuple):
+    """What a camera of one kind sends."""
+
+    width: int
+    height: int
+    pixels: str  # as V4L2 calls it
+
+
+def frame_of(path: Path) -> tuple[Frames, bytes]:
+    """A picture as a camera sends it: JPEG as it is, other pictures uncompressed."""
+    if path.suffix in (".jpg", ".jpeg"):
+        data = path.read_bytes()
+        return Frames(*size_of_jpeg(data), "MJPG"), data
+    width, height, data = yuyv_from_png(path)
+    return Frames(width, height, "YUYV"), data
+
+
+def size_of_jpeg(data: bytes) -> tuple[int, int]:
+    """Width and height."""
+    at = 2
+    while at < len(data):
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker in (0xFFC0, 0xFFC1, 0xFFC2):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 2 + length
+    raise ValueError("a JPEG picture without a size")
 
 
 def yuyv_from_png(path: Path) -> tuple[int, int, bytes]:

@@ -163,6 +163,10 @@ fn what_keeps_the_service_from_starting_is_told() {
     weakrest!("run", "--config", with("[line]\nchip = \"/dev/none\"\nreject = 5\n"))
         .exits(3)
         .says(&["line 5 of /dev/none", "gpioinfo"]);
+    weakrest!("release", "--config", with("[line]\nchip = \"/dev/none\"\nreject = 5\n"))
+        .exits(3)
+        .says(&["line 5 of /dev/none", "gpioinfo"]);
+    weakrest!("release", "--config", &good).exits(0);
     weakrest!("run", "--config", with("[trigger]\nsource = \"gpio\"\nchip = \"/dev/none\"\nline = 5\n"))
         .exits(3)
         .says(&["line 5 of /dev/none"]);
