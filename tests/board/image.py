@@ -1,4 +1,4 @@
-"""The emulated board's kernel and disk: Debian for arm64, put together from packages without running any of them.
+"""The emulated board's kernel and disk: Debian for arm64, put together from packages without running any.
 
 Everything comes through this machine's apt, from the Debian mirror that it is set up with, and is kept in
 `target/board/cache`: delete that folder to begin afresh with newer packages.
@@ -11,17 +11,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 RELEASE = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 GUEST = Path(__file__).with_name("guest")
 
 # What is on the board before weakrest's package comes; their dependencies come with them.
-PACKAGES = """
-    adduser apt base-files base-passwd bash coreutils curl dash diffutils dpkg findutils gpiod grep gzip hostname
-    init-system-helpers kmod libc-bin libgomp1 libstdc++6 login man-db mawk mount passwd procps sed systemd systemd-sysv tar
-    udev util-linux v4l-utils
-""".split()
+PACKAGES = [
+    *["adduser", "apt", "base-files", "base-passwd", "bash", "coreutils", "curl", "dash", "dpkg"],
+    *["findutils", "gpiod", "grep", "gzip", "hostname", "init-system-helpers", "kmod", "libc-bin"],
+    *["libstdc++6", "login", "man-db", "mawk", "mount", "passwd", "procps", "sed", "systemd", "systemd-sysv"],
+    *["tar", "udev", "util-linux", "v4l-utils"],
+]
 # Modules that the first steps of the boot need, and those that systemd loads.
 EARLY_MODULES = ["virtio_pci", "virtio_blk", "ext4"]
 LATE_MODULES = ["virtio_console", "9pnet_virtio", "9p", "videodev"]
@@ -76,14 +78,16 @@ class Image:
         work.mkdir(parents=True)
         Builder(self.cache, work).build()
         # Complete or not there at all.
-        os.rename(work, self.folder)
+        work.rename(self.folder)
 
 
-def run(*command, **options) -> str:
-    """What a command prints; its errors are shown when it fails."""
+def run(*command: object, **options: Any) -> str:
+    """What a command prints, as its errors are shown when it fails."""
     environment = dict(os.environ, PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin", LC_ALL="C")
     options = {"text": True, "env": environment, **options}
-    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    done = subprocess.run(
+        [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
     if done.returncode != 0:
         raise SystemExit(f"board: {' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -125,7 +129,7 @@ class Builder:
         for folder in ["lists/partial", "archives/partial"]:
             (self.apt / folder).mkdir(parents=True, exist_ok=True)
         targets = run("apt-get", "indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)")
-        mirrors = {}
+        mirrors: dict[bool, str] = {}
         for line in targets.splitlines():
             origin, codename, uri = line.split("|", 2)
             if origin == "Debian":
@@ -151,14 +155,14 @@ class Builder:
         )
         self.apt_get("update")
 
-    def apt_command(self, program: str, *arguments, board_only: bool = False, **options) -> str:
+    def apt_command(self, program: str, *arguments: object, board_only: bool = False, **options: Any) -> str:
         # The compiler's helpers run on this machine, all else on the board.
         own = run("dpkg", "--print-architecture").strip()
         known = ["arm64"] if board_only else [own, "arm64"]
         settings = ["-o", f"APT::Architecture={known[0]}", *(f"-oAPT::Architectures::={a}" for a in known)]
         return run(program, "-qq", "-c", self.apt / "apt.conf", *settings, *arguments, **options)
 
-    def apt_get(self, *arguments, **options) -> str:
+    def apt_get(self, *arguments: object, **options: Any) -> str:
         return self.apt_command("apt-get", *arguments, **options)
 
     def newest_kernel(self) -> str:
@@ -166,7 +170,7 @@ class Builder:
         names = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
         return names[0].removesuffix(":arm64")
 
-    def download(self, *packages) -> list[Path]:
+    def download(self, *packages: str) -> list[Path]:
         folder = self.work / "packages"
         folder.mkdir()
         self.apt_get("download", *packages, cwd=folder)
@@ -215,8 +219,10 @@ class Builder:
         for number, module in enumerate(self.modules(EARLY_MODULES)):
             shutil.copy(module, tree / f"modules/{number:02}-{module.name}")
         names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*")))
-        archive = run("cpio", "-o", "-H", "newc", "--quiet", input=names.encode(), cwd=tree, text=False)
-        (self.work / "initrd").write_bytes(gzip.compress(archive, 1))
+        with gzip.open(self.work / "initrd", "wb", 1) as initrd:
+            packed = ["cpio", "-o", "-H", "newc", "--quiet"]
+            done = subprocess.run(packed, input=names.encode(), cwd=tree, check=True, capture_output=True)
+            initrd.write(done.stdout)
 
     def assemble(self, packages: list[Path]) -> None:
         """The disk. Whoever is not root needs files that seem to be root's."""
@@ -295,7 +301,9 @@ def assemble(work: Path, version: str) -> None:
     trigger = etc / "systemd/system/systemd-udev-trigger.service.d"
     trigger.mkdir()
     wanted = " ".join(f"--subsystem-match={s}" for s in ["block", "gpio", "virtio-ports", "video4linux"])
-    (trigger / "board.conf").write_text(f"[Service]\nExecStart=\nExecStart=udevadm trigger --action=add {wanted}\n")
+    (trigger / "board.conf").write_text(
+        f"[Service]\nExecStart=\nExecStart=udevadm trigger --action=add {wanted}\n"
+    )
     run("mkfs.ext4", "-q", "-O", "^has_journal", "-d", root, work / "disk.ext4", f"{DISK_MEGABYTES}M")
 
 

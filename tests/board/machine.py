@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import socket
 import subprocess
@@ -9,10 +10,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from image import Image
-
 
 # What `timeout` ends with.
 TOO_LONG = 124
@@ -63,8 +63,8 @@ class Connection:
 class Machine:
     """QEMU's `virt` board with arm64 cores that are computed, not this machine's own.
 
-    Its GPIO chip is a PL061 with eight lines. Outputs are read from QEMU's trace of that device, inputs are driven
-    through QEMU's test protocol: the guest has no part in either.
+    Its GPIO chip is a PL061 with eight lines. Outputs are read from QEMU's trace of that device, inputs are
+    driven through QEMU's test protocol: the guest has no part in either.
     """
 
     def __init__(self, image: Image, folder: Path, share: Path):
@@ -85,7 +85,12 @@ class Machine:
                 # What is written is gone with the machine.
                 *["-drive", f"file={image.disk},if=virtio,format=raw,snapshot=on"],
                 *["-virtfs", f"local,path={share},mount_tag=share,security_model=none"],
-                *["-device", "virtio-serial", "-chardev", f"socket,id=agent,path={at}/agent,server=on,wait=off"],
+                *[
+                    "-device",
+                    "virtio-serial",
+                    "-chardev",
+                    f"socket,id=agent,path={at}/agent,server=on,wait=off",
+                ],
                 *["-device", "virtserialport,chardev=agent,name=board"],
                 *["-display", "none", "-serial", f"file:{self.console}", "-no-reboot", "-net", "none"],
                 *["-monitor", "none", "-qmp", f"unix:{at}/qmp,server=on,wait=off"],
@@ -121,7 +126,7 @@ class Machine:
                     raise Failure(f"QEMU does not start: {e}\n{''.join(self.complaints)}") from e
                 time.sleep(0.05)
 
-    def _ask_qemu(self, command: str, **arguments):
+    def _ask_qemu(self, command: str, **arguments: str) -> Any:
         self.qmp.send(json.dumps({"execute": command, "arguments": arguments}))
         while True:
             answer = json.loads(self.qmp.hear())
@@ -139,7 +144,9 @@ class Machine:
 
     def edges(self, line: int) -> list[Edge]:
         """All changes of an output of the GPIO chip so far."""
-        pattern = re.compile(rf"@(\d+\.\d+):pl061_set_output {re.escape(self.gpio)} .* {line} to ([01])$", re.MULTILINE)
+        pattern = re.compile(
+            rf"@(\d+\.\d+):pl061_set_output {re.escape(self.gpio)} .* {line} to ([01])$", re.MULTILINE
+        )
         return [Edge(float(at), level == "1") for at, level in pattern.findall(self.trace.read_text())]
 
     def level(self, line: int) -> bool:
@@ -153,8 +160,7 @@ class Machine:
         """Runs a command on the board, as root."""
         self.agent.send(f"{seconds:.0f} {base64.b64encode(command.encode()).decode()}")
         # The board ends what takes too long, and still answers.
-        answer = self._hear(seconds + 60, f"no answer to {command!r}")
-        status, text = answer.split(" ")
+        status, text = self._hear(seconds + 60, f"no answer to {command!r}").split(" ")
         answer = Answer(int(status), base64.b64decode(text).decode(errors="replace").strip())
         if answer.status == TOO_LONG:
             raise Failure(f"{command!r} takes more than {seconds:.0f} s:\n{answer.text}")
@@ -182,9 +188,13 @@ class Machine:
         except OSError as e:
             raise Failure(f"{otherwise}: {e}\n{''.join(self.complaints)}") from e
 
+    def computed(self) -> float:
+        """Seconds that this machine's processors spent on the board, whatever else they did meanwhile."""
+        fields = Path(f"/proc/{self.qemu.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         """Takes the power away."""
         self.qemu.kill()
         self.qemu.wait()
         self.sockets.cleanup()
-

@@ -1,8 +1,9 @@
 """The life of a board beside a line: `make board-test`.
 
-Debian for arm64 starts in QEMU, weakrest's package is installed as a customer would, and real pictures of parts pass a
-V4L2 camera. The light barrier's line is driven, and the lines of the reject gate are read, from outside the board.
-How long anything takes there says nothing: an emulated processor is slow. Order, counts and verdicts are what count.
+Debian for arm64 starts in QEMU, weakrest's package is installed as a customer would, and pictures of parts
+pass a V4L2 camera. The light barrier's line is driven, and the gate's lines are read, from outside the board.
+How long anything takes there says nothing: an emulated processor is slow. Order, counts and verdicts are what
+count.
 """
 
 import argparse
@@ -26,6 +27,8 @@ ENROLLED = 20
 PICTURES = 8  # of each kind
 # Small enough for a processor that is computed itself.
 ENROLLING = "--size 128 --coreset-floor 1000"
+CHECK = "weakrest check --config /etc/weakrest/weakrest.toml"
+AS_SERVICE = "setpriv --reuid weakrest --regid weakrest --init-groups"
 # For whatever takes long only when something is wrong, or on a machine that has other things to do.
 PATIENCE = 600.0
 
@@ -97,8 +100,8 @@ class Story:
         self.shuffle = shuffle
         # A list of parts for each run of the service.
         self.runs: list[list[Sent]] = []
-        # From the light barrier to the gate, and least between two parts, so that a late pulse still tells whose it
-        # is; seconds. Set when it is known how fast this board is.
+        # From the light barrier to the gate, and least between two parts, so that a late pulse still tells whose
+        # it is; seconds. Set when it is known how fast this board is.
         self.travel = self.distance = 0.0
 
     # What the line does.
@@ -167,7 +170,7 @@ class Story:
     def install(self) -> None:
         board = self.board
         board.run("dpkg -i /mnt/share/weakrest.deb")
-        must("enrol" in board.run("man -P cat weakrest"), "there is no manual page")
+        board.run("man -w weakrest && man -w weakrest-run")
         enabled = board.ask("systemctl is-enabled weakrest").text
         must(enabled == "disabled", f"the service is {enabled} before anything is enrolled")
         must(" gpio " in board.run("ls -l /dev/gpiochip0"), "the GPIO chip is not the group gpio's")
@@ -198,8 +201,13 @@ class Story:
         board.run("mkdir -p /run/board; systemctl start board-camera")
         self.show(self.good[0])
         board.run("cp /mnt/share/weakrest.toml /etc/weakrest/weakrest.toml")
-        text = board.run("runuser -u weakrest -- weakrest check --config /etc/weakrest/weakrest.toml")
-        for needed in ["package", f"camera         gives {self.frames.width}×{self.frames.height}", f"reject line    {REJECT}", "all is well"]:
+        text = board.run(f"{AS_SERVICE} {CHECK}")
+        for needed in [
+            "package",
+            f"camera         gives {self.frames.width}×{self.frames.height}",
+            f"reject line    {REJECT}",
+            "all is well",
+        ]:
             must(needed in text, f"the check does not say {needed!r}:\n{text}")
 
     def start(self) -> None:
@@ -237,15 +245,18 @@ class Story:
         board.run(
             "pid=$(systemctl show weakrest -P MainPID)\n"
             # The kernel's own table of lines is quicker than anybody outside.
-            "base=$(cat /sys/class/gpio/gpiochip*/base | head -n 1)\n"
-            f'for i in $(seq 5000); do grep -q "gpio-$((base + {REJECT}) .*out hi" /sys/kernel/debug/gpio && break; done\n'
+            f"line=gpio-$(($(cat /sys/class/gpio/gpiochip*/base | head -n 1) + {REJECT}))\n"
+            'until grep -q "$line .*out hi" /sys/kernel/debug/gpio; do sleep 0.02; done\n'
             "kill -9 $pid\n"
-            'for i in $(seq 200); do [ "$(systemctl show weakrest -P SubState)" = auto-restart ] && break; done'
+            'until [ "$(systemctl show weakrest -P SubState)" = auto-restart ]; do :; done'
         )
         must(not board.level(REJECT) and not board.level(HEALTHY), "a killed service leaves its lines high")
         self.runs.append([])
         self.until_operational()
-        must(board.run("systemctl show weakrest -P NRestarts") == "1", "systemd did not restart the service once")
+        must(
+            board.run("systemctl show weakrest -P NRestarts") == "1",
+            "systemd did not restart the service once",
+        )
         for verdict in ["pass", "reject"]:
             self.send(verdict)
         self.pass_the_gate()
@@ -272,8 +283,8 @@ class Story:
     def refuse_a_package(self) -> None:
         board = self.board
         board.run(
-            "cd /var/lib/weakrest; cp -r product.weakrest damaged.weakrest\n"
-            "printf '\\377' | dd of=damaged.weakrest/bank.safetensors bs=1 seek=100000 conv=notrunc status=none\n"
+            "cd /var/lib/weakrest && cp -r product.weakrest damaged.weakrest && cd damaged.weakrest\n"
+            "printf '\\377' | dd of=bank.safetensors bs=1 seek=100000 conv=notrunc status=none\n"
             "sed -i s/product.weakrest/damaged.weakrest/ /etc/weakrest/weakrest.toml\n"
             "systemctl reload weakrest"
         )
@@ -282,7 +293,10 @@ class Story:
         print(f"    {self.ask('status')['problems']['configuration']['text']}")
         for verdict in ["pass", "reject"]:
             self.send(verdict)
-        board.run("sed -i s/damaged.weakrest/product.weakrest/ /etc/weakrest/weakrest.toml; systemctl reload weakrest")
+        board.run(
+            "sed -i s/damaged.weakrest/product.weakrest/ /etc/weakrest/weakrest.toml\n"
+            "systemctl reload weakrest"
+        )
         self.until(lambda: not told(), "the warning stays")
         for verdict in ["reject", "pass"]:
             self.send(verdict)
@@ -294,7 +308,7 @@ class Story:
         must(not board.level(REJECT) and not board.level(HEALTHY), "a stopped service leaves its lines high")
         result = board.run("systemctl show weakrest -P Result")
         must(result == "success", f"the service did not stop cleanly: {result}")
-        text = board.run("weakrest check --config /etc/weakrest/weakrest.toml")
+        text = board.run(CHECK)
         count = sum(map(len, self.runs))
         needed = f"{count} parts in {len(self.runs)} runs, 0 twice, 0 missing"
         must(needed in text, f"the check does not say {needed!r}:\n{text}")
@@ -303,7 +317,9 @@ class Story:
     def read_the_journal(self) -> None:
         self.board.run("cp /var/lib/weakrest/journal.sqlite* /mnt/share/; sync")
         connection = sqlite3.connect(self.board.share / "journal.sqlite")
-        rows = connection.execute("SELECT run, part, verdict, fault FROM parts ORDER BY triggered, part").fetchall()
+        rows = connection.execute(
+            "SELECT run, part, verdict, fault FROM parts ORDER BY triggered, part"
+        ).fetchall()
         names = list(dict.fromkeys(row[0] for row in rows))
         found = [[(part, verdict) for run, part, verdict, _ in rows if run == name] for name in names]
         expected = [[(n, part.verdict) for n, part in enumerate(run, 1)] for run in self.runs]
@@ -340,26 +356,33 @@ def prepare(parts: Path, kinds: list[str], share: Path, package: Path) -> Parts:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--package", type=Path, required=True, help="weakrest's package for arm64")
-    parser.add_argument("--parts", type=Path, required=True, help="pictures in MVTec's layout")
-    parser.add_argument("--bad", nargs="+", required=True, help="kinds of defects that any inspection must find")
-    parser.add_argument("--folder", type=Path, required=True, help="where downloads and logs are kept")
+    parser.add_argument("--only-look", action="store_true", help="only say which programs this machine lacks")
+    parser.add_argument("--package", type=Path, help="weakrest's package for arm64")
+    parser.add_argument("--parts", type=Path, help="pictures in MVTec's layout")
+    parser.add_argument("--bad", nargs="+", help="kinds of defects that any inspection must find")
+    parser.add_argument("--folder", type=Path, help="where downloads and logs are kept")
     arguments = parser.parse_args()
     missing = missing_packages()
     if missing:
         print(f"board: this machine lacks programs: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 2
+    if arguments.only_look:
+        return 0
+    if None in (arguments.package, arguments.parts, arguments.bad, arguments.folder):
+        parser.error("--package, --parts, --bad and --folder are needed")
 
     begin = time.monotonic()
 
+    machine = None
+
     def done(what: str, since: float) -> None:
-        print(f"board: {what} ({time.monotonic() - since:.0f} s)", flush=True)
+        computed = f", {machine.computed():.0f} s computed so far" if machine else ""
+        print(f"board: {what} ({time.monotonic() - since:.0f} s{computed})", flush=True)
 
     folder = arguments.folder.resolve()
     image = Image(folder / "cache")
     image.make()
     done("kernel and disk are there", begin)
-    machine = None
     with tempfile.TemporaryDirectory(prefix="share-", dir=folder) as share:
         try:
             parts = prepare(arguments.parts, arguments.bad, Path(share), arguments.package)
@@ -375,7 +398,10 @@ def main() -> int:
                 (story.start, "systemd has started the service"),
                 (story.parts, "exactly the bad parts were rejected"),
                 (story.kill, "killed during a pulse: both lines low, restarted, goes on"),
-                (story.lose_the_camera, "camera lost and found: the part meanwhile was rejected, others were judged"),
+                (
+                    story.lose_the_camera,
+                    "camera lost and found: the part meanwhile was rejected, others were judged",
+                ),
                 (story.refuse_a_package, "a damaged package was refused, the old one went on"),
                 (story.stop, "stopped: both lines low"),
                 (story.read_the_journal, "the journal has exactly one row for each part"),
@@ -395,6 +421,7 @@ def main() -> int:
         finally:
             if machine:
                 machine.end()
+                machine = None
     done("all is well", begin)
     return 0
 
