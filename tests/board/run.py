@@ -22,7 +22,6 @@ from machine import Failure, Machine
 from pictures import Frames, frame_of
 
 BARRIER, REJECT, HEALTHY = 4, 5, 6
-PULSE = 0.3  # seconds
 ENROLLED = 20
 PICTURES = 8  # of each kind
 # Small enough for a processor that is computed itself.
@@ -100,9 +99,9 @@ class Story:
         self.shuffle = shuffle
         # A list of parts for each run of the service.
         self.runs: list[list[Sent]] = []
-        # From the light barrier to the gate, and least between two parts, so that a late pulse still tells whose
-        # it is; seconds. Set when it is known how fast this board is.
-        self.travel = self.distance = 0.0
+        # In seconds, and set when it is known how fast this board is: from the light barrier to the gate; the
+        # least between two parts, so that a late pulse still tells whose it is; the gate's pulse.
+        self.travel = self.distance = self.pulse = 0.0
 
     # What the line does.
 
@@ -151,7 +150,7 @@ class Story:
 
     def pass_the_gate(self) -> None:
         """Waits until the last part is past the gate, and compares the pulses with the parts."""
-        last = self.runs[-1][-1].at + self.travel + PULSE + self.distance
+        last = self.runs[-1][-1].at + self.travel + self.pulse + self.distance
         time.sleep(max(0.0, last - time.time()))
         parts = [part for run in self.runs for part in run]
         rejected = []
@@ -181,8 +180,12 @@ class Story:
             "weakrest enroll --images /mnt/share/good --output /var/lib/weakrest/product.weakrest"
             f" --product part {ENROLLING}"
         )
-        each = (time.monotonic() - begin) / ENROLLED
-        self.travel, self.distance = max(4.0, 4 * each), max(1.6, each)
+        self.configure((time.monotonic() - begin) / ENROLLED)
+
+    def configure(self, pace: float) -> None:
+        """Times for a board that took so many seconds for each picture."""
+        self.travel, self.distance = max(4.0, 4 * pace), max(1.6, pace)
+        self.pulse = self.distance / 4
         configuration = CONFIGURATION.format(
             format={"YUYV": "yuyv", "MJPG": "mjpeg"}[self.frames.pixels],
             width=self.frames.width,
@@ -191,7 +194,7 @@ class Story:
             reject=REJECT,
             healthy=HEALTHY,
             travel_ms=1000 * self.travel,
-            pulse_ms=1000 * PULSE,
+            pulse_ms=1000 * self.pulse,
             camera_timeout_ms=round(1000 * self.travel),
         )
         (self.board.share / "weakrest.toml").write_text(configuration)
@@ -246,9 +249,10 @@ class Story:
             "pid=$(systemctl show weakrest -P MainPID)\n"
             # The kernel's own table of lines is quicker than anybody outside.
             f"line=gpio-$(($(cat /sys/class/gpio/gpiochip*/base | head -n 1) + {REJECT}))\n"
-            'until grep -q "$line .*out hi" /sys/kernel/debug/gpio; do sleep 0.02; done\n'
+            'until grep -q "$line .*out hi" /sys/kernel/debug/gpio; do :; done\n'
             "kill -9 $pid\n"
-            'until [ "$(systemctl show weakrest -P SubState)" = auto-restart ]; do :; done'
+            # It waits for a second before it starts again.
+            "until systemctl show weakrest -P SubState -P NRestarts | grep -q 'auto-restart\\|1'; do :; done"
         )
         must(not board.level(REJECT) and not board.level(HEALTHY), "a killed service leaves its lines high")
         self.runs.append([])
