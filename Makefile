@@ -12,8 +12,11 @@ export WEAKREST_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data
 ARGS ?=
 SECONDS ?= 20
 MINUTES ?= 1
+# Debian's names of the machines that `make deb` is for.
+ARCH ?= amd64
+BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build python lint format licenses fuzz readme-picture tables table-bottle table-mtd bench bench-coreset bench-growth bench-search soak clean
+.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd bench bench-coreset bench-growth bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -21,6 +24,11 @@ help:
 	@echo "make test              everything that must hold: Rust, Python, formatting, lints"
 	@echo "make runtime           get ONNX Runtime"
 	@echo "make build             the release binary: $(BINARY)"
+	@echo "make cross             the binary for boards (aarch64): target/$(BOARD)/release/weakrest"
+	@echo "make cross-test        the tests as built for aarch64, on an emulated processor (Debian)"
+	@echo "make deb ARCH=arm64    the Debian package (amd64 without ARCH; ARCH=\"amd64 arm64\" for both): target/deb/"
+	@echo "make deb-test          install, upgrade, remove and purge it in a root of its own (Debian, root)"
+	@echo "make board-test        a board's life in an emulated one: install, enroll, inspect, faults (Debian; installs nothing)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
 	@echo "make table-bottle      what each kind of label is worth, for hours (table-mtd: on MTD; ARGS=... for the tool)"
 	@echo "make bench             what the pipeline adds to its stages"
@@ -40,6 +48,36 @@ $(RUNTIME): tools/fetch-onnxruntime.sh tools/from-wheel.sh
 
 build: $(RUNTIME)
 	$(CARGO) build --release --locked
+
+# For glibc 2.28 or newer, which is also what ONNX Runtime's library needs.
+cross:
+	tools/cross.sh $(BOARD) build --locked --release --bin weakrest
+	@tools/fetch-onnxruntime.sh aarch64 target/$(BOARD)/onnxruntime
+	@tools/glibc-floor.sh 2.28 target/$(BOARD)/release/weakrest target/$(BOARD)/onnxruntime/libonnxruntime.so
+
+cross-test: build
+	@tools/cross-test.sh $(CPU)
+
+deb:
+	@for arch in $(ARCH); do tools/deb.sh $$arch || exit; done
+
+deb-test:
+	@tests/deb/run.sh
+
+# Photographed parts where there are some, the demo's where not. Kinds of defects that no inspection may overlook.
+BOTTLES := $(wildcard $(WEAKREST_DATA)/mvtec_ad/bottle)
+BOARD_PARTS ?= $(or $(BOTTLES),$(PICTURES)/gravel)
+BOARD_BAD ?= $(if $(BOTTLES),broken_large,foreign scratch stain)
+board-test: $(if $(BOTTLES),,$(PICTURES)/README.txt)
+	@$(PYTHON) tests/board/run.py --only-look
+	@$(MAKE) --no-print-directory deb ARCH=arm64
+	@$(PYTHON) tests/board/run.py --folder target/board --parts "$(BOARD_PARTS)" --bad $(BOARD_BAD) \
+		--package "$$(ls -t target/deb/weakrest_*_arm64.deb | head -n 1)"
+
+$(PICTURES)/README.txt: $(RUNTIME)
+	$(CARGO) build --release --locked --example demo_pictures
+	@tools/fetch-photographs.sh target/photographs
+	@target/release/examples/demo_pictures target/photographs $(PICTURES)
 
 ifdef DATA
 demo: build

@@ -8,7 +8,7 @@ use weakrest::camera::Health;
 use weakrest::clock::Clock;
 use weakrest::config::Config;
 use weakrest::inspector::Options;
-use weakrest::onnx::{MINIMUM_VERSION, Network, Runtime};
+use weakrest::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
 use weakrest::output::journal;
 use weakrest::package::{Backbone, FrameSize};
 use weakrest::{Color, Error, ErrorKind, Frame, Package, Result};
@@ -39,7 +39,9 @@ impl Check {
         say!("threads        {} of {cores}", options.execution.threads.map_or(cores, |n| n.get()))?;
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
         say!("ONNX Runtime   {} ({MINIMUM_VERSION} or newer needed)", runtime.path().display())?;
+        say!("               version {}", runtime.version())?;
         say!("               {}", runtime.build_info())?;
+        say_providers(runtime, &options)?;
         let backbone = Backbone::built_in()?;
         let side = backbone.manifest.multiple as usize * 4;
         let mut network = Network::backbone(runtime, &backbone.onnx, &options.execution)?;
@@ -57,6 +59,22 @@ impl Check {
         say!("all is well")?;
         Ok(Outcome::Pass)
     }
+}
+
+/// What the library can run on here. What the configuration asks for and is missing is told with what to do; with
+/// `require` the service would not start, and loading its networks says so.
+fn say_providers(runtime: &Runtime, options: &Options) -> Result<()> {
+    for (i, provider) in Provider::ALL.into_iter().enumerate() {
+        let asked = options.execution.providers.contains(&provider);
+        let found = match provider.load(runtime) {
+            Ok(()) => "can be loaded".to_owned(),
+            Err(e) if asked => format!("asked for, but {}", e.chain()),
+            Err(e) if provider.is_built_in(runtime) => format!("built in, but {}", e.chain()),
+            Err(_) => "not built in".to_owned(),
+        };
+        say!("{:14} {provider:8} {found}", if i == 0 { "providers" } else { "" })?;
+    }
+    Ok(())
 }
 
 /// Checks what a service needs, in the order in which it would miss it.

@@ -8,6 +8,7 @@ mod enroll;
 mod evaluate;
 mod inspect;
 mod package;
+mod release;
 mod residuals;
 mod run;
 
@@ -48,6 +49,8 @@ enum Command {
     Residuals(residuals::Residuals),
     /// Run beside a camera, as a service
     Run(run::Run),
+    /// Make the lines of a service inactive that died
+    Release(release::Release),
     /// Say whether this machine can run inspections, and a package
     Check(check::Check),
     /// Measure the time of each stage on this machine
@@ -96,6 +99,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Package(command) => command.run(),
         Command::Residuals(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Release(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
     }

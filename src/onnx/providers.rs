@@ -28,6 +28,32 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// Every one, the fastest first.
+    pub const ALL: [Provider; 3] = [Provider::TensorRt, Provider::Cuda, Provider::Cpu];
+
+    /// Whether the library was built with it. Whether it can be used here is for [`Provider::load`] to say.
+    pub fn is_built_in(self, _: &Runtime) -> bool {
+        match self {
+            Provider::TensorRt => TensorRT::is_available(),
+            Provider::Cuda => CUDA::is_available(),
+            Provider::Cpu => Ok(true),
+        }
+        .unwrap_or(false)
+    }
+
+    /// Loads what it needs from this machine: its own libraries and the driver's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Runtime`] saying what is missing and what to do.
+    pub fn load(self, runtime: &Runtime) -> Result<()> {
+        if self == Provider::Cpu {
+            return Ok(());
+        }
+        require_built_in(runtime, self)?;
+        let mut builder = Session::builder(runtime.environment()).map_err(|e| not_loaded(self, e))?;
+        register(&mut builder, self, &[], None)
+    }
+
     /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -131,10 +157,27 @@ fn attempt(runtime: &Runtime, bytes: &[u8], execution: &Execution, provider: Pro
         builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
     }
     if provider != Provider::Cpu {
+        require_built_in(runtime, provider)?;
         builder = builder.with_disable_cpu_fallback().map_err(|e| refused(e.into()))?;
         register(&mut builder, provider, bytes, execution.cache.as_deref())?;
     }
     builder.commit_from_memory(bytes).map_err(refused)
+}
+
+/// What to do about a provider, on a device that came with its own ONNX Runtime and on others.
+const ADVICE: &str = "install an ONNX Runtime built for this machine's JetPack or CUDA, and name its library in \
+                      inspection.onnxruntime";
+
+fn require_built_in(runtime: &Runtime, provider: Provider) -> Result<()> {
+    if provider.is_built_in(runtime) {
+        return Ok(());
+    }
+    let library = runtime.path().display();
+    Err(Error::new(ErrorKind::Runtime, format!("{library} was built without {provider}; {ADVICE}")))
+}
+
+fn not_loaded(provider: Provider, e: ort::Error) -> Error {
+    Error::new(ErrorKind::Runtime, format!("{provider} cannot be loaded")).with_source(e)
 }
 
 fn register(
@@ -143,8 +186,7 @@ fn register(
     bytes: &[u8],
     cache: Option<&Path>,
 ) -> Result<()> {
-    let failed =
-        |e: ort::Error| Error::new(ErrorKind::Runtime, format!("{provider} cannot be loaded")).with_source(e);
+    let failed = |e: ort::Error| not_loaded(provider, e);
     if provider == Provider::TensorRt {
         let mut tensorrt = TensorRT::default().with_fp16(true);
         if let Some(cache) = cache {

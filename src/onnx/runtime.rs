@@ -1,5 +1,6 @@
 //! The ONNX Runtime library, loaded once per process.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ const LIBRARY: &str = "libonnxruntime.so";
 pub struct Runtime {
     environment: Environment,
     path: PathBuf,
+    version: String,
 }
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -50,6 +52,11 @@ impl Runtime {
     /// The file that was loaded.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The library's version, such as `1.20.0`.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// What the library says of its build.
@@ -107,7 +114,21 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
         .map_err(|e| Error::new(ErrorKind::Runtime, "ONNX Runtime did not start").with_source(e))?;
     environment.set_log_level(ort::logging::LogLevel::Error);
     log::debug!("ONNX Runtime from {}", path.display());
-    Ok(Runtime { environment, path })
+    let version = version(&path).unwrap_or_else(|| "unknown".to_owned());
+    Ok(Runtime { environment, path, version })
+}
+
+/// The version of the library at `path`, which is loaded already.
+fn version(path: &Path) -> Option<String> {
+    type GetApiBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
+    // SAFETY: the library was loaded from there as ONNX Runtime and stays, so its initializers have run and its function has
+    // this type. The text that it gives is a constant.
+    unsafe {
+        let library = libloading::Library::new(path).ok()?;
+        let base = library.get::<GetApiBase>(b"OrtGetApiBase").ok()?();
+        let text = ((*base).GetVersionString)();
+        Some(CStr::from_ptr(text).to_str().ok()?.to_owned())
+    }
 }
 
 const ADVICE: &str = "run `make runtime`, or give its path with --onnxruntime FILE or in ORT_DYLIB_PATH";

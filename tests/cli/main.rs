@@ -10,6 +10,7 @@ mod head;
 mod inspect;
 mod install;
 mod package;
+mod processors;
 mod run;
 mod runtime;
 mod usage;

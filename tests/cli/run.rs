@@ -163,13 +163,19 @@ fn what_keeps_the_service_from_starting_is_told() {
     weakrest!("run", "--config", with("[line]\nchip = \"/dev/none\"\nreject = 5\n"))
         .exits(3)
         .says(&["line 5 of /dev/none", "gpioinfo"]);
+    weakrest!("release", "--config", with("[line]\nchip = \"/dev/none\"\nreject = 5\n"))
+        .exits(3)
+        .says(&["line 5 of /dev/none", "gpioinfo"]);
+    weakrest!("release", "--config", &good).exits(0);
     weakrest!("run", "--config", with("[trigger]\nsource = \"gpio\"\nchip = \"/dev/none\"\nline = 5\n"))
         .exits(3)
         .says(&["line 5 of /dev/none"]);
     let cuda = text.replace("threads = 1", "providers = [\"cuda\", \"cpu\"]\nrequire = \"cuda\"");
-    weakrest!("run", "--config", folder.file("cuda.toml", cuda.as_bytes()))
-        .exits(3)
-        .says(&["the provider cuda cannot be used"]);
+    weakrest!("run", "--config", folder.file("cuda.toml", cuda.as_bytes())).exits(3).says(&[
+        "the provider cuda cannot be used",
+        "was built without cuda",
+        "inspection.onnxruntime",
+    ]);
 
     let mut bank = std::fs::read(package.join("bank.safetensors")).unwrap();
     let middle = bank.len() / 2;
@@ -187,6 +193,11 @@ fn a_provider_that_is_not_required_is_passed_over_and_the_real_one_told() {
     let text = std::fs::read_to_string(&config).unwrap();
     let text = text.replace("threads = 1", "providers = [\"tensorrt\", \"cuda\", \"cpu\"]");
     std::fs::write(&config, text).unwrap();
+    weakrest!("check", "--config", config).exits(0).prints(&[
+        "providers      tensorrt asked for, but ",
+        "was built without cuda; install an ONNX Runtime built for this machine's JetPack or CUDA",
+        "provider       cpu\n",
+    ]);
     let service = Service::start(&config);
     service.wait_for("the provider tensorrt cannot be used");
     service.wait_for("the provider cuda cannot be used");

@@ -19,6 +19,8 @@ fn a_machine_that_works_is_checked() {
         "threads        ",
         "ONNX Runtime   ",
         "(1.20 or newer needed)",
+        "               version 1.",
+        "providers      tensorrt not built in\n               cuda     not built in\n               cpu      can be loaded\n",
         "backbone       efficientnet-lite1 runs (176 channels)\n",
         "all is well\n",
     ]);

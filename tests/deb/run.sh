@@ -1,0 +1,142 @@
+#!/bin/sh
+# Installs, upgrades, removes and purges the Debian package in a root of its own, as `make deb-test` does: run.sh [PACKAGE]
+# Needs root, and Debian with mmdebstrap; says SKIP without.
+set -eu
+cd "$(dirname "$0")/../.."
+skip() { echo "SKIP deb-test: $*"; mkdir -p target; echo "SKIP deb-test: $*" >> target/skipped.txt; exit 0; }
+[ "$(id -u)" = 0 ] || skip "only root can make a root file system of another user's files"
+for needed in mmdebstrap:mmdebstrap chroot:coreutils dpkg-deb:dpkg; do
+    command -v "${needed%:*}" >/dev/null || skip "${needed%:*} is missing (on Debian: apt install ${needed#*:})"
+done
+arch=$(dpkg --print-architecture)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+package=${1:-target/deb/weakrest_${version}_$arch.deb}
+[ -e "$package" ] || { echo "deb-test: there is no $package; run: make deb" >&2; exit 1; }
+
+# A small Debian with systemd, kept between runs.
+base=target/deb-test/bookworm-$arch.tar
+if [ ! -e "$base" ]; then
+    mkdir -p target/deb-test
+    echo "deb-test: making a small Debian"
+    mmdebstrap --quiet --arch="$arch" --variant=minbase --include=systemd,systemd-sysv,udev,libstdc++6,man-db bookworm "$base.new" ||
+        skip "cannot make a Debian"
+    mv "$base.new" "$base"
+fi
+work=$(mktemp -d)
+root=$work/root
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+mkdir "$root"
+tar -C "$root" -xf "$base"
+
+checks=0
+# check WHAT COMMAND...: fails the test unless the command works.
+check() {
+    what=$1
+    shift
+    if "$@" > "$work/log" 2>&1; then
+        checks=$((checks + 1))
+    else
+        echo "FAIL deb-test: $what" >&2
+        cat "$work/log" >&2
+        exit 1
+    fi
+}
+not() { ! "$@"; }
+inside() { chroot "$root" "$@"; }
+# As the service runs: no root, and only its groups.
+as_service() { inside setpriv --reuid weakrest --regid weakrest --init-groups --no-new-privs "$@"; }
+owner_is() { [ "$(inside stat -c '%U:%G %a' "$2")" = "$1" ]; }
+file_says() { grep -q "$1" "$root$2"; }
+# install PACKAGE
+install_package() {
+    cp "$1" "$root/tmp/package.deb"
+    inside env DEBIAN_FRONTEND=noninteractive dpkg --install --force-confdef --force-confold /tmp/package.deb
+}
+
+# The next version, with another example configuration.
+dpkg-deb -R "$package" "$work/next"
+next=$version+next
+sed -i "s/^Version: .*/Version: $next/" "$work/next/DEBIAN/control"
+echo "# New in this version." >> "$work/next/etc/weakrest/weakrest.toml"
+dpkg-deb --root-owner-group -Znone --build "$work/next" "$work/next.deb" >/dev/null
+
+check "installs" install_package "$package"
+check "dpkg finds every file as packaged" inside dpkg --verify weakrest
+for path in /usr/bin/weakrest /usr/lib/weakrest/libonnxruntime.so /etc/weakrest/weakrest.toml \
+    /usr/lib/systemd/system/weakrest.service /usr/lib/udev/rules.d/60-weakrest.rules /usr/lib/sysusers.d/weakrest.conf \
+    /usr/share/bash-completion/completions/weakrest /usr/share/zsh/vendor-completions/_weakrest \
+    /usr/share/fish/vendor_completions.d/weakrest.fish; do
+    check "has $path" test -s "$root$path"
+done
+check "the user exists" inside id weakrest
+for group in video gpio; do
+    check "the user is in $group" sh -c "chroot '$root' id -nG weakrest | grep -qw $group"
+done
+check "the state folder is the user's" owner_is "weakrest:weakrest 750" /var/lib/weakrest
+check "the cache folder is the user's" owner_is "weakrest:weakrest 750" /var/cache/weakrest
+check "the service is not enabled" sh -c "[ \"\$(chroot '$root' systemctl is-enabled weakrest)\" = disabled ]"
+check "the unit can be read" inside systemd-analyze verify weakrest.service
+for page in weakrest weakrest-enroll weakrest-run weakrest-check; do
+    check "has a manual page $page" sh -c "chroot '$root' man --warnings -E UTF-8 $page 2>&1 | grep -qi '^NAME'"
+done
+check "bash reads the completions" inside bash -n /usr/share/bash-completion/completions/weakrest
+
+# The program finds its library and its network without the sources.
+inside weakrest check > "$work/check" || { cat "$work/check" >&2; exit 1; }
+check "finds its ONNX Runtime" grep -q "/usr/lib/weakrest/libonnxruntime.so" "$work/check"
+check "runs its network" grep -q "backbone .* runs" "$work/check"
+# What a root enrolls, the service can read.
+mkdir "$root/tmp/good"
+python3 - "$root/tmp/good" <<'PYTHON'
+import pathlib, random, sys
+random.seed(1)
+for i in range(12):
+    pixels = bytes(min(255, 60 + x + y + random.randrange(8)) for y in range(64) for x in range(64) for _ in range(3))
+    header = (54 + len(pixels)).to_bytes(4, "little") + bytes(4) + (54).to_bytes(4, "little")
+    info = (40).to_bytes(4, "little") + (64).to_bytes(4, "little") * 2 + b"\1\0\x18\0" + bytes(24)
+    pathlib.Path(sys.argv[1], f"{i:02}.bmp").write_bytes(b"BM" + header + info + pixels)
+PYTHON
+product=/var/lib/weakrest/product.weakrest
+check "enrolls" inside weakrest enroll --images /tmp/good --size 64 --output $product
+check "the service reads what root enrolled" as_service weakrest check $product
+check "the service inspects" as_service weakrest inspect $product /tmp/good/00.bmp
+
+# An administrator's configuration and choice outlive an upgrade.
+check "can be enabled" inside systemctl enable weakrest
+sed -i 's/^#threads = 4/threads = 1/' "$root/etc/weakrest/weakrest.toml"
+chmod 0640 "$root/etc/weakrest/weakrest.toml"
+check "upgrades" install_package "$work/next.deb"
+check "is the next version" sh -c "chroot '$root' dpkg-query -W -f '\${Version}' weakrest | grep -qx '$next'"
+check "keeps the edited configuration" file_says "^threads = 1" /etc/weakrest/weakrest.toml
+check "lays the new one beside it" file_says "New in this version" /etc/weakrest/weakrest.toml.dpkg-dist
+check "stays enabled" inside systemctl is-enabled weakrest
+check "keeps the product" as_service weakrest check $product
+check "goes back to the version before" install_package "$package"
+
+check "is removed" inside dpkg --remove weakrest
+for path in /usr/bin/weakrest /usr/lib/weakrest /usr/lib/systemd/system/weakrest.service /usr/share/doc/weakrest; do
+    check "removing takes $path" test ! -e "$root$path"
+done
+check "removing keeps the configuration" file_says "^threads = 1" /etc/weakrest/weakrest.toml
+check "removing keeps the product" test -s "$root$product/package.toml"
+
+check "is installed again" install_package "$package"
+check "with the configuration of before" file_says "^threads = 1" /etc/weakrest/weakrest.toml
+check "and enabled as before" inside systemctl is-enabled weakrest
+mkdir -p "$root/var/cache/weakrest/tensorrt"
+inside dpkg --purge weakrest > "$work/purge" 2>&1 || { cat "$work/purge" >&2; exit 1; }
+check "purging says what it keeps" grep -q "kept in /var/lib/weakrest" "$work/purge"
+check "purging keeps the records" test -s "$root$product/package.toml"
+check "purging takes the configuration" test ! -e "$root/etc/weakrest"
+check "purging takes the cache" test ! -e "$root/var/cache/weakrest"
+check "purging takes the enabling" not test -L "$root/etc/systemd/system/multi-user.target.wants/weakrest.service"
+
+# A machine that never had a product is left as it was, but for the user.
+rm -rf "$root/var/lib/weakrest"
+(cd "$root" && find . -path ./proc -prune -o -print | LC_ALL=C sort) > "$work/before"
+check "is installed once more" install_package "$package"
+check "is purged at once" inside dpkg --purge weakrest
+(cd "$root" && find . -path ./proc -prune -o -print | LC_ALL=C sort) > "$work/after"
+check "leaves nothing behind" diff "$work/before" "$work/after"
+echo "deb-test: $checks checks of $(basename "$package") passed"
