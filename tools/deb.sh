@@ -82,7 +82,7 @@ Version: $version
 Architecture: $arch
 Maintainer: $maintainer
 Installed-Size: $(du -k -s --apparent-size "$root" | cut -f 1)
-Depends: libc6 (>= $floor), libgcc-s1 | libgcc1, libstdc++6 (>= 7), systemd | systemd-standalone-sysusers
+Depends: libc6 (>= $floor), libgcc-s1 | libgcc1, libstdc++6 (>= 7), procps, systemd | systemd-standalone-sysusers
 Recommends: v4l-utils
 Suggests: gpiod, mosquitto
 Section: science

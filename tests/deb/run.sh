@@ -5,9 +5,11 @@ set -eu
 cd "$(dirname "$0")/../.."
 skip() { echo "SKIP deb-test: $*"; mkdir -p target; echo "SKIP deb-test: $*" >> target/skipped.txt; exit 0; }
 [ "$(id -u)" = 0 ] || skip "only root can make a root file system of another user's files"
-for needed in mmdebstrap:mmdebstrap chroot:coreutils dpkg-deb:dpkg; do
+for needed in mmdebstrap:mmdebstrap unshare:util-linux dpkg-deb:dpkg; do
     command -v "${needed%:*}" >/dev/null || skip "${needed%:*} is missing (on Debian: apt install ${needed#*:})"
 done
+# What is mounted goes with the process.
+[ -n "${DEB_TEST_OWN_MOUNTS:-}" ] || DEB_TEST_OWN_MOUNTS=1 exec unshare --mount "$PWD/tests/deb/run.sh" "$@"
 arch=$(dpkg --print-architecture)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 package=${1:-target/deb/weakrest_${version}_$arch.deb}
@@ -18,16 +20,18 @@ base=target/deb-test/bookworm-$arch.tar
 if [ ! -e "$base" ]; then
     mkdir -p target/deb-test
     echo "deb-test: making a small Debian"
-    mmdebstrap --quiet --arch="$arch" --variant=minbase --include=systemd,systemd-sysv,udev,libstdc++6,man-db bookworm "$base.new" ||
+    mmdebstrap --quiet --arch="$arch" --variant=minbase --include=systemd,systemd-sysv,udev,procps,libstdc++6,man-db bookworm "$base.new" ||
         skip "cannot make a Debian"
     mv "$base.new" "$base"
 fi
 work=$(mktemp -d)
 root=$work/root
-trap 'rm -rf "$work"' EXIT
+trap 'umount "$root/proc" "$root/sys" 2>/dev/null; rm -rf --one-file-system "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 mkdir "$root"
 tar -C "$root" -xf "$base"
+mount -t proc proc "$root/proc"
+mount -t sysfs -o ro sys "$root/sys"
 
 checks=0
 # check WHAT COMMAND...: fails the test unless the command works.
@@ -84,7 +88,7 @@ check "bash reads the completions" inside bash -n /usr/share/bash-completion/com
 
 # The program finds its library and its network without the sources.
 inside weakrest check > "$work/check" || { cat "$work/check" >&2; exit 1; }
-check "finds its ONNX Runtime" grep -q "/usr/lib/weakrest/libonnxruntime.so" "$work/check"
+check "finds its ONNX Runtime" grep -q "/lib/weakrest/libonnxruntime.so" "$work/check"
 check "runs its network" grep -q "backbone .* runs" "$work/check"
 # What a root enrolls, the service can read.
 mkdir "$root/tmp/good"
@@ -134,9 +138,9 @@ check "purging takes the enabling" not test -L "$root/etc/systemd/system/multi-u
 
 # A machine that never had a product is left as it was, but for the user.
 rm -rf "$root/var/lib/weakrest"
-(cd "$root" && find . -path ./proc -prune -o -print | LC_ALL=C sort) > "$work/before"
+(cd "$root" && find . -path ./proc -prune -o -path ./sys -prune -o -print | LC_ALL=C sort) > "$work/before"
 check "is installed once more" install_package "$package"
 check "is purged at once" inside dpkg --purge weakrest
-(cd "$root" && find . -path ./proc -prune -o -print | LC_ALL=C sort) > "$work/after"
+(cd "$root" && find . -path ./proc -prune -o -path ./sys -prune -o -print | LC_ALL=C sort) > "$work/after"
 check "leaves nothing behind" diff "$work/before" "$work/after"
 echo "deb-test: $checks checks of $(basename "$package") passed"
