@@ -361,7 +361,8 @@ fn a_server_that_dies_lies_or_never_ends_changes_nothing() {
         while stream.write_all(&[b'#'; 1 << 16]).is_ok() {}
     };
     type Answer = Box<dyn Fn(&str, &mut TcpStream, &[u8]) + Send + Sync>;
-    let when = |file: &'static str, act: Box<dyn Fn(&mut TcpStream, &[u8]) + Send + Sync>| -> Answer {
+    type Act = Box<dyn Fn(&mut TcpStream, &[u8]) + Send + Sync>;
+    let when = |file: &'static str, act: Act| -> Answer {
         Box::new(move |name, stream, bytes| match name == file {
             true => act(stream, bytes),
             false => give(stream, bytes.len(), bytes),
