@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd bench bench-coreset bench-growth bench-search soak clean
+.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head bench bench-coreset bench-growth bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -31,6 +31,7 @@ help:
 	@echo "make board-test        a board's life in an emulated one: install, enroll, inspect, faults (Debian; installs nothing)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
 	@echo "make table-bottle      what each kind of label is worth, for hours (table-mtd: on MTD; ARGS=... for the tool)"
+	@echo "make general-head      train the head that ships again (needs WEAKREST_DATA)"
 	@echo "make bench             what the pipeline adds to its stages"
 	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
@@ -128,6 +129,10 @@ tables: build $(VENV)/installed
 
 table-bottle table-mtd: build $(VENV)/installed
 	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/table_heads.py $(@:table-%=%) $(ARGS)
+
+general-head: build $(VENV)/installed
+	@tools/fetch-photographs.sh target/photographs
+	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general_head.py
 
 bench: $(RUNTIME)
 	$(CARGO) bench --locked --bench pipeline

@@ -1,4 +1,4 @@
-"""Trains the head that ships, models/general-head: `make general-head` (needs WEAKREST_DATA and the Python environment).
+"""Trains the head that ships: `make general-head` (needs WEAKREST_DATA and the Python environment).
 
 Five products, none of them with a real defect: hazelnuts and wooden boards (CC BY 4.0), and pieces of photographs of brick,
 grass and gravel (CC0) as they would be taken on different days.

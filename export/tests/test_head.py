@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from weakrest_export.errors import ExportError
-from weakrest_export.head import Head, Shape
+from weakrest_export.head import Head, Reads, Shape
 
 
 @pytest.fixture(scope="module")

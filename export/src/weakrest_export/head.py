@@ -22,8 +22,8 @@ _HEAD_WIDTH = 32
 
 
 Reads = Literal["signed", "sizes", "squares"]
-"""What a head reads of residuals. With its sign, a residual also says what is there instead: that helps on the
-product that a head was trained for, and misleads it on others."""
+"""What a head reads of residuals. With its sign, a residual also says what is there instead: that helps on
+the product that a head was trained for, and misleads it on others."""
 
 _PARTS: dict[Reads, int] = {"signed": 3, "sizes": 2, "squares": 1}
 
