@@ -85,7 +85,7 @@ fn the_general_head_needs_no_training() {
     let folder = Folder::new();
     let package = folder.path("disc.weakrest");
     enroll(&good(), &package, &["--head", "general"]).exits(0);
-    weakrest!("package", "show", package).exits(0).prints(&["general (unsupervised;"]);
+    weakrest!("package", "show", package).exits(0).prints(&["general-head (unsupervised;"]);
     let unseen = folder.picture("good.png", &part(100));
     let bad = folder.picture("bad.png", &dented_part(101));
     let inspected = weakrest!("inspect", package, unseen, bad, "--json").exits(1).json_lines();
