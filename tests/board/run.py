@@ -144,7 +144,7 @@ class Story:
     def until_operational(self) -> None:
         def operational() -> bool:
             answer = self.board.ask("curl -s --max-time 20 http://localhost:8080/healthz")
-            return answer.status == 0 and json.loads(answer.text)["state"] == "operational"
+            return answer.status == 0 and json.loads(answer.text)["state"] == "Operational"
 
         self.until(operational, "the service does not become operational")
 
@@ -272,7 +272,7 @@ class Story:
             "for i in $(seq 300); do modprobe -r v4l2loopback 2>/dev/null && exit; sleep 0.1; done; exit 1"
         )
         must(board.ask("ls /dev/video0").status != 0, "the camera is still there")
-        self.until(lambda: self.ask("status")["state"] == "error", "nobody misses the camera")
+        self.until(lambda: self.ask("status")["state"] == "Error", "nobody misses the camera")
         time.sleep(0.5)
         toggled = len(board.edges(HEALTHY))
         self.send("fault")
