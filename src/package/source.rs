@@ -40,10 +40,9 @@ impl Source {
         let Some((scheme, _)) = source.split_once("://") else {
             return Ok(Source(Place::Folder(source.into())));
         };
-        let address = source.trim_end_matches('/');
-        let Ok(uri) = address.parse::<Uri>() else { return usage("is not the address of a package") };
+        let Ok(uri) = source.parse::<Uri>() else { return usage("is not the address of a package") };
         let Some(host) = uri.host() else { return usage("is not the address of a package") };
-        if uri.query().is_some() || address.contains('#') {
+        if uri.query().is_some() || source.contains('#') {
             return usage("the address of a package has no ? or #: files' names are put behind it");
         }
         let secure = match scheme {
@@ -61,7 +60,8 @@ impl Source {
         if secure {
             config = config.tls_config(tls(authorities)?);
         }
-        Ok(Source(Place::Server { address: address.into(), agent: config.build().new_agent() }))
+        let address = source.trim_end_matches('/').to_owned();
+        Ok(Source(Place::Server { address, agent: config.build().new_agent() }))
     }
 
     /// A file that nothing is known of yet, such as the manifest.
