@@ -37,15 +37,12 @@ impl Source {
     /// [`ErrorKind::Usage`] when the address is none, [`ErrorKind::Io`] when the authorities cannot be read.
     pub fn new(source: &str, authorities: Option<&Path>) -> Result<Self> {
         let usage = |text: &str| Err(Error::new(ErrorKind::Usage, text).within(source));
-        let Some((scheme, rest)) = source.split_once("://") else {
+        let Some((scheme, _)) = source.split_once("://") else {
             return Ok(Source(Place::Folder(source.into())));
         };
-        let address = source.trim_end_matches('/');
-        let Ok(uri) = address.parse::<Uri>() else { return usage("is not the address of a package") };
-        let Some(host) = uri.host().filter(|_| !rest.trim_matches('/').is_empty()) else {
-            return usage("is not the address of a package");
-        };
-        if uri.query().is_some() || address.contains('#') {
+        let Ok(uri) = source.parse::<Uri>() else { return usage("is not the address of a package") };
+        let Some(host) = uri.host() else { return usage("is not the address of a package") };
+        if uri.query().is_some() || source.contains('#') {
             return usage("the address of a package has no ? or #: files' names are put behind it");
         }
         let secure = match scheme {
@@ -63,7 +60,8 @@ impl Source {
         if secure {
             config = config.tls_config(tls(authorities)?);
         }
-        Ok(Source(Place::Server { address: address.into(), agent: config.build().new_agent() }))
+        let address = source.trim_end_matches('/').to_owned();
+        Ok(Source(Place::Server { address, agent: config.build().new_agent() }))
     }
 
     /// A file that nothing is known of yet, such as the manifest.

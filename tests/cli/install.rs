@@ -449,7 +449,7 @@ fn whenever_it_is_killed_a_whole_package_is_in_place() {
         let mut command = Command::new(PROGRAM);
         command.args(["package", "install"]).arg(&packages[next]).arg(&to).args(["--key", &signer.key()]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(usual.mul_f32(0.55 + 0.5 * random.signed()));
+        std::thread::sleep(usual.mul_f32(0.8 + 0.7 * random.signed()));
         child.kill().unwrap();
         child.wait().unwrap();
         let then = contents(&to);
@@ -466,6 +466,41 @@ fn whenever_it_is_killed_a_whole_package_is_in_place() {
         std::fs::read_dir(folder.path("lib")).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["disc.weakrest", "disc.weakrest.previous"]);
+}
+
+/// At the only moments that matter, which chance would hardly find.
+#[test]
+fn killed_before_any_renaming_a_whole_package_is_in_place() {
+    let (folder, signer) = (Folder::new(), Signer::new());
+    let to = folder.folder("lib").join("disc.weakrest");
+    let before = folder.path("lib/disc.weakrest.previous");
+    let packages = [1, 2, 3].map(|i| folder.signed_package(&i.to_string(), &signer, i));
+    let [first, second, third] = packages.each_ref().map(|package| contents(package));
+    install(&packages[0], &to, &signer, &[]).exits(0);
+    install(&packages[1], &to, &signer, &[]).exits(0);
+    let killed = |at: &str| {
+        let mut command = Command::new("strace");
+        command.args([
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("inject=renameat2:signal=KILL:when={at}"),
+            PROGRAM,
+        ]);
+        command.args(["package", "install"]).arg(&packages[2]).arg(&to).args(["--key", &signer.key()]);
+        let ended = command.stdin(Stdio::null()).output();
+        ended.is_ok_and(|e| e.status.code().is_none() && folder.path("lib/.disc.weakrest.incoming").exists())
+    };
+    if !killed("1") {
+        return skip("no strace (Debian: apt install strace): no installation was killed at a chosen moment");
+    }
+    assert_eq!((contents(&to), contents(&before)), (second.clone(), first));
+    assert!(killed("2"));
+    assert_eq!((contents(&to), contents(&before)), (second.clone(), third.clone()));
+    install(&packages[2], &to, &signer, &[]).exits(0);
+    assert_eq!((contents(&to), contents(&before)), (third, second));
+    assert!(!folder.path("lib/.disc.weakrest.incoming").exists());
 }
 
 #[test]
