@@ -30,10 +30,10 @@ pub struct Check {
 impl Check {
     pub fn run(self) -> Result<Outcome> {
         let config = self.config.as_deref().map(Config::read).transpose()?;
-        let mut options = self.runtime.options();
-        if let Some(config) = &config {
-            options = config.inspection.options();
-        }
+        let options = match &config {
+            Some(config) => self.runtime.options_over(config.inspection.options()),
+            None => self.runtime.options(),
+        };
         say!("weakrest       {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         say!("threads        {} of {cores}", options.execution.threads.map_or(cores, |n| n.get()))?;

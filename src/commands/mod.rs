@@ -20,7 +20,6 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use weakrest::inspector::{Inspector, Options};
-use weakrest::onnx::Execution;
 use weakrest::{Error, ErrorKind, Package, Result};
 
 /// Finds defects it has never been shown: learns what good parts look like from pictures of them.
@@ -119,12 +118,18 @@ struct RuntimeArguments {
 impl RuntimeArguments {
     /// The engine's options, with the process's thread pool set up to match.
     fn options(&self) -> Options {
+        self.options_over(Options::default())
+    }
+
+    /// The same over what a service's configuration says.
+    fn options_over(&self, mut options: Options) -> Options {
         if let Some(threads) = self.threads {
             // Fails only when the pool exists already, which then has the number of threads of the first call.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         }
-        let execution = Execution { threads: self.threads, ..Execution::default() };
-        Options { onnxruntime: self.onnxruntime.clone(), execution, threshold: None }
+        options.execution.threads = self.threads.or(options.execution.threads);
+        options.onnxruntime = self.onnxruntime.clone().or(options.onnxruntime);
+        options
     }
 }
 

@@ -114,16 +114,14 @@ struct Target {
 
 impl PlaceArguments {
     fn target(self, runtime: &RuntimeArguments) -> Result<Target> {
-        let mut options = runtime.options();
-        if let Some(file) = self.config {
-            let settings = Config::read(&file)?.inspection;
-            let (keys, given) = (settings.keys().map_err(|e| e.within(file.display()))?, options);
-            options = settings.options();
-            options.onnxruntime = given.onnxruntime.or(options.onnxruntime);
-            options.execution.threads = given.execution.threads.or(options.execution.threads);
-            return Ok(Target { package: settings.package, keys, options });
-        }
-        Ok(Target { package: self.package.unwrap_or_default(), keys: PublicKeys::default(), options })
+        let Some(file) = self.config else {
+            let package = self.package.unwrap_or_default();
+            return Ok(Target { package, keys: PublicKeys::default(), options: runtime.options() });
+        };
+        let settings = Config::read(&file)?.inspection;
+        let keys = settings.keys().map_err(|e| e.within(file.display()))?;
+        let options = runtime.options_over(settings.options());
+        Ok(Target { package: settings.package, keys, options })
     }
 }
 

@@ -131,7 +131,8 @@ fn version(path: &Path) -> Option<String> {
     }
 }
 
-const ADVICE: &str = "run `make runtime`, or give its path with --onnxruntime FILE or in ORT_DYLIB_PATH";
+const ADVICE: &str = "install weakrest's package again, in its sources run `make runtime`, or give its path with --onnxruntime FILE \
+     or in ORT_DYLIB_PATH";
 
 fn unusable(what: &str) -> Error {
     Error::new(ErrorKind::Runtime, format!("ONNX Runtime cannot be loaded: {what}; {ADVICE}"))
@@ -161,6 +162,6 @@ fn beside_executable() -> Option<PathBuf> {
     let folder = executable.parent()?;
     ["", "../lib", "../lib/weakrest", "../onnxruntime"]
         .iter()
-        .map(|relative| folder.join(relative).join(LIBRARY))
-        .find(|file| file.exists())
+        // Without `..` the path can be read, and it exists only if the file does.
+        .find_map(|relative| folder.join(relative).canonicalize().ok().map(|f| f.join(LIBRARY)).filter(|f| f.exists()))
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::sha256;
 
 /// Larger files are not read: no part of a package comes near it.
-const MAX_BYTES: u64 = 4 << 30;
+pub(super) const MAX_BYTES: u64 = 4 << 30;
 
 /// The same for what the manifest does not list, such as itself.
 pub(super) const MAX_MANIFEST: u64 = 1 << 20;

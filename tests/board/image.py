@@ -19,7 +19,7 @@ GUEST = Path(__file__).with_name("guest")
 
 # What is on the board before weakrest's package comes; their dependencies come with them.
 PACKAGES = [
-    *["adduser", "apt", "base-files", "base-passwd", "bash", "coreutils", "curl", "dash", "dpkg"],
+    *["adduser", "apt", "base-files", "base-passwd", "bash", "coreutils", "curl", "dash", "diffutils", "dpkg"],
     *["findutils", "gpiod", "grep", "gzip", "hostname", "init-system-helpers", "kmod", "libc-bin"],
     *["libstdc++6", "login", "man-db", "mawk", "mount", "passwd", "procps", "sed", "systemd", "systemd-sysv"],
     *["tar", "udev", "util-linux", "v4l-utils"],
