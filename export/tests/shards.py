@@ -21,22 +21,29 @@ def write_shards(
     tensors: Sequence[torch.Tensor],
     images: Sequence[str] | None = None,
     package: str = PACKAGE,
+    pictures: Sequence[torch.Tensor] | None = None,
     **other: Any,
 ) -> Path:
-    """Writes f16 tensors `[3, rows, cols, channels]`, two to a shard, and an index; `other` goes there."""
+    """Writes f16 tensors `[3, rows, cols, channels]`, two to a shard, and an index; `other` goes there.
+
+    What the backbone saw, `[3, 8 rows, 8 cols]`, is written with them if it is given.
+    """
     folder.mkdir(parents=True)
-    pictures = []
+    entries = []
     for start in range(0, len(tensors), 2):
         shard = f"residuals-{start // 2:05}.safetensors"
         named = {f"{at:06}": tensor for at, tensor in enumerate(tensors[start : start + 2])}
-        save_file(named, folder / shard, {"package": package})
+        seen = {f"{at:06}.picture": pictures[start + at] for at in range(len(named))} if pictures else {}
+        save_file({**named, **seen}, folder / shard, {"package": package})
         for at, (name, tensor) in enumerate(named.items(), start):
             _, rows, cols, _ = tensor.shape
             entry = {"image": images[at] if images else f"{at}.png", "shard": shard, "tensor": name}
             entry |= {"grid": [rows, cols], "content": [cols * 8, rows * 8], "frame": [cols * 8, rows * 8]}
-            pictures.append(entry)
+            if pictures:
+                entry["picture"] = f"{name}.picture"
+            entries.append(entry)
     index = {"format": 1, "package": package, "backbone": BACKBONE, "channels": tensors[0].shape[-1]}
-    index |= {"neighbors": 3, "stride": 8, "scale": 1.25, "pictures": pictures, **other}
+    index |= {"neighbors": 3, "stride": 8, "scale": 1.25, "pictures": entries, **other}
     (folder / "index.json").write_text(json.dumps(index), "utf-8")
     return folder
 

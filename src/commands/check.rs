@@ -45,7 +45,7 @@ impl Check {
         let backbone = Backbone::built_in()?;
         let side = backbone.manifest.multiple as usize * 4;
         let mut network = Network::backbone(runtime, &backbone.onnx, &options.execution)?;
-        let shape = network.run(&ndarray::Array4::zeros((1, 3, side, side)), |out| Ok(out.dim()))?;
+        let shape = network.run([&ndarray::Array4::zeros((1, 3, side, side))], |out| Ok(out.dim()))?;
         say!("backbone       {} runs ({} channels)", backbone.manifest.name, shape.1)?;
         if let Some(path) = &self.package {
             let package = Package::open(path)?;

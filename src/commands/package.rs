@@ -8,7 +8,7 @@ use weakrest::config::Config;
 use weakrest::enroll::{add_head, find_pictures, promise};
 use weakrest::inspector::Options;
 use weakrest::package::install::{Candidate, Rules, previous};
-use weakrest::package::{PublicKeys, Source, check_target};
+use weakrest::package::{ClickFile, PublicKeys, Source, check_target};
 use weakrest::posfar::Matching;
 use weakrest::{Error, ErrorKind, Package, Result, package};
 
@@ -50,6 +50,20 @@ enum Action {
         overwrite: bool,
         #[command(flatten)]
         runtime: RuntimeArguments,
+    },
+    /// Put a trained network into a package that turns clicks into masks, for `weakrest label`
+    AddAdclick {
+        /// The package
+        package: PathBuf,
+        /// The network: NAME.onnx, with its manifest NAME.toml and its prompts NAME.safetensors beside it
+        #[arg(long, value_name = "FILE")]
+        network: PathBuf,
+        /// The package to write
+        #[arg(long, value_name = "PACKAGE")]
+        output: PathBuf,
+        /// Replace an existing package
+        #[arg(long)]
+        overwrite: bool,
     },
     /// Check every file, and that the golden images still get their scores on this machine
     Verify {
@@ -167,6 +181,15 @@ impl Arguments {
                 done.package.write(&output, overwrite)?;
                 summarize(&done, &output.display().to_string(), start.elapsed().as_secs_f64())?;
             }
+            Action::AddAdclick { package, network, output, overwrite } => {
+                check_target(&output, overwrite)?;
+                let mut contents = Package::open(&package)?;
+                let file = ClickFile::open(&network)?;
+                let (name, count) = (file.network.manifest.name.clone(), file.prompts.0.len());
+                contents.add_adclick(file).map_err(|e| e.within(network.display()))?;
+                contents.write(&output, overwrite)?;
+                say!("{}: package with {name}, which knows {count} prompts", output.display())?;
+            }
             Action::Verify { package, keys, runtime } => {
                 let contents = Package::open_signed(&package, &PublicKeys::read(&keys)?)?;
                 let (files, golden) = (contents.manifest.files.len() + 1, contents.golden.len());
@@ -268,6 +291,13 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
             match &manifest.head {
                 None => "none: a block is as strange as its residual is long".into(),
                 Some(head) => format!("{} ({}; {}; {})", head.name, head.setting, head.source, head.license),
+            },
+        ),
+        (
+            "clicks",
+            match &manifest.adclick {
+                None => "no network of its own".into(),
+                Some(network) => format!("{} ({}; {})", network.name, network.source, network.license),
             },
         ),
         ("threshold", format!("{:.4} ({rule})", threshold.value)),

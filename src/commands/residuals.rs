@@ -20,6 +20,9 @@ pub struct Residuals {
     /// Folder to write to; made if it does not exist
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// Write what the backbone saw, too, which ADClick is trained on
+    #[arg(long)]
+    pictures: bool,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
@@ -28,7 +31,8 @@ impl Residuals {
     pub fn run(self) -> Result<Outcome> {
         let package = Package::open(&self.package)?;
         let mut bar = None;
-        write_residuals(package, &self.list, &self.output, &self.runtime.options(), |done, of| {
+        let options = self.runtime.options();
+        write_residuals(package, &self.list, &self.output, self.pictures, &options, |done, of| {
             bar.get_or_insert_with(|| picture_bar(of, "computing residuals")).set_position(done as u64);
         })?;
         if let Some(bar) = bar {

@@ -54,7 +54,7 @@ pub(super) fn residual_scale(
     let (mut sum, mut count) = (0.0f64, 0);
     for picture in spread(pictures, MEASURED) {
         let number = load(picture, &mut features)?;
-        stage.run_without(features.tokens.view(), features.placement, number, 1, &mut residuals)?;
+        stage.run_without(&features, number, 1, &mut residuals)?;
         sum += residuals.residuals.norms.iter().map(|&n| f64::from(n) * f64::from(n)).sum::<f64>();
         count += features.tokens.len();
     }
@@ -73,11 +73,12 @@ pub(super) fn calibrate(
 ) -> Result<Option<Calibration>> {
     let Stages { features: stage, residuals: residual_stage, classify } = stages;
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
+    stage.keep_picture(classify.sees_picture());
     let mut map = AnomalyMap::default();
     let mut scores = Vec::new();
     for (picture, path) in pictures.iter().enumerate() {
         let number = load(stage, picture, &mut features)?;
-        residual_stage.run_without(features.tokens.view(), features.placement, number, 1, &mut residuals)?;
+        residual_stage.run_without(&features, number, 1, &mut residuals)?;
         scores.push((path.clone(), classify.score(&residuals, &mut map)?));
         if !progress(Step::Scores, scores.len(), pictures.len()) {
             return Ok(None);

@@ -186,6 +186,11 @@ pub fn enroll(
 
     if let Some(head) = &settings.head {
         head.check_backbone(&backbone.manifest.sha256, backbone.manifest.channels)?;
+        if head.manifest.sees_picture {
+            // Enrolling keeps features, and not the pictures that this head would need.
+            let text = "put this head into the enrolled package, with `weakrest package add-head`";
+            return Err(Error::new(ErrorKind::Usage, text).within(&head.manifest.name));
+        }
     }
 
     let mut stage = FeatureStage::new(
@@ -243,6 +248,7 @@ pub fn enroll(
         residual_scale,
         map,
         head: head.map(HeadFile::info),
+        adclick: None,
         threshold: ThresholdInfo::unset(settings.false_reject_rate),
         golden: Vec::new(),
         files: Default::default(),
@@ -268,6 +274,7 @@ pub fn enroll(
         bank: take_bank(stages)?,
         pictures: digests,
         head: head.map(|head| head.onnx.clone()),
+        adclick: None,
         golden,
         hash: String::new(),
         signed: None,
@@ -291,7 +298,7 @@ pub fn add_head(
 ) -> Result<Option<Enrollment>> {
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
     head.check_backbone(&files::sha256(&package.backbone), package.bank.channels())?;
-    let Package { mut manifest, backbone, backbone_license, bank, pictures: enrolled, .. } = package;
+    let Package { mut manifest, backbone, backbone_license, bank, pictures: enrolled, adclick, .. } = package;
     manifest.head = Some(head.info());
     manifest.made_by = MADE_BY.into();
     let network = Network::backbone(runtime, &backbone, &options.execution)?;
@@ -327,6 +334,7 @@ pub fn add_head(
         bank: take_bank(stages)?,
         pictures: enrolled,
         head: Some(head.onnx.clone()),
+        adclick,
         golden,
         hash: String::new(),
         signed: None,

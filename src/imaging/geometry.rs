@@ -47,6 +47,14 @@ pub struct Placement {
     pub stride: u32,
 }
 
+impl Placement {
+    /// The same frame on a finer grid, of cells of so many pixels, of which whole ones fit into a cell of this grid.
+    pub fn refined(self, stride: u32) -> Placement {
+        let times = (self.stride / stride.max(1)) as usize;
+        Placement { grid: (self.grid.0 * times, self.grid.1 * times), stride, ..self }
+    }
+}
+
 /// Memory that scaling keeps from frame to frame.
 #[derive(Default)]
 pub struct Scaler {

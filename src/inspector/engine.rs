@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ndarray::{Array2, Array4, ArrayView2, ArrayView4};
+use ndarray::{Array2, Array4, ArrayView2, ArrayView4, s};
 
+use super::click::Prepared;
 use super::head::Head;
 use super::inspection::{Inspection, StageTimes, Verdict};
 use crate::anomaly::{
@@ -35,6 +36,9 @@ pub struct Features {
     pub tokens: Array2<f32>,
     /// Where the frame lies on the grid.
     pub placement: Placement,
+    /// What the network saw of the frame, `[1, 3, rows × stride, cols × stride]`, normalized. Empty unless
+    /// [`FeatureStage::keep_picture`] asked for it.
+    pub picture: Array4<f32>,
     /// How long it took.
     pub time: Duration,
 }
@@ -48,6 +52,7 @@ pub struct FeatureStage {
     channels: usize,
     input: Array4<f32>,
     scaler: Scaler,
+    keep_picture: bool,
 }
 
 impl FeatureStage {
@@ -66,7 +71,13 @@ impl FeatureStage {
             channels,
             input: Array4::zeros((0, 0, 0, 0)),
             scaler: Scaler::default(),
+            keep_picture: false,
         }
+    }
+
+    /// Whether to hand on what the network saw, for networks that look at more than tokens.
+    pub fn keep_picture(&mut self, keep: bool) {
+        self.keep_picture = keep;
     }
 
     /// Computes a frame's tokens.
@@ -82,7 +93,16 @@ impl FeatureStage {
         self.geometry.fill_input(content, &placement, &mut self.input);
         let tokens = &mut features.tokens;
         let channels = self.channels;
-        self.network.run(&self.input, |output| tokens_from_output(output, &placement, channels, tokens))?;
+        self.network.run([&self.input], |output| tokens_from_output(output, &placement, channels, tokens))?;
+        if self.keep_picture {
+            let stride = placement.stride as usize;
+            let (high, wide) = (placement.grid.0 * stride, placement.grid.1 * stride);
+            let seen = self.input.slice(s![.., .., ..high, ..wide]);
+            if features.picture.dim() != seen.dim() {
+                features.picture = Array4::zeros(seen.dim());
+            }
+            features.picture.assign(&seen);
+        }
         features.placement = placement;
         features.time = start.elapsed();
         Ok(())
@@ -167,6 +187,8 @@ pub struct FrameResiduals {
     pub residuals: Residuals,
     /// Where the frame lies on the grid.
     pub placement: Placement,
+    /// As [`Features::picture`].
+    pub picture: Array4<f32>,
     /// How long this stage took, and the one before.
     pub times: StageTimes,
 }
@@ -197,9 +219,7 @@ impl ResidualStage {
     /// # Errors
     /// As [`Bank::residuals`].
     pub fn run(&mut self, features: &Features, out: &mut FrameResiduals) -> Result<()> {
-        self.run_without(features.tokens.view(), features.placement, None, 1, out)?;
-        out.times.features = features.time;
-        Ok(())
+        self.run_without(features, None, 1, out)
     }
 
     /// As [`ResidualStage::run`], leaving out the tokens of one enrolled image (leave-one-out), and with the residuals
@@ -209,23 +229,28 @@ impl ResidualStage {
     /// As [`Bank::residuals`].
     pub fn run_without(
         &mut self,
-        tokens: ArrayView2<f32>,
-        placement: Placement,
+        features: &Features,
         exclude: Option<usize>,
         neighbors: usize,
         out: &mut FrameResiduals,
     ) -> Result<()> {
         let start = Instant::now();
+        let placement = features.placement;
         self.bank.residuals(
-            tokens,
+            features.tokens.view(),
             placement.grid,
             exclude,
             neighbors,
             &mut self.scratch,
             &mut out.residuals,
         )?;
+        if out.picture.dim() != features.picture.dim() {
+            out.picture = Array4::zeros(features.picture.dim());
+        }
+        out.picture.assign(&features.picture);
         out.placement = placement;
-        out.times = StageTimes { residuals: start.elapsed(), ..StageTimes::default() };
+        out.times =
+            StageTimes { features: features.time, residuals: start.elapsed(), ..StageTimes::default() };
         Ok(())
     }
 }
@@ -247,6 +272,11 @@ impl ClassifyStage {
     /// What the head really runs on; `None` without a head.
     pub fn provider(&self) -> Option<Provider> {
         self.head.as_ref().map(Head::provider)
+    }
+
+    /// Whether it needs [`FeatureStage::keep_picture`].
+    pub fn sees_picture(&self) -> bool {
+        self.head.as_ref().is_some_and(Head::sees_picture)
     }
 
     /// Scores above it are rejected.
@@ -279,11 +309,11 @@ impl ClassifyStage {
     /// # Errors
     /// As [`ClassifyStage::run`].
     pub fn score(&mut self, residuals: &FrameResiduals, map: &mut AnomalyMap) -> Result<f32> {
-        let blocks = match &mut self.head {
-            Some(head) => head.run(&residuals.residuals)?,
-            None => &residuals.residuals.norms,
+        let (blocks, placement) = match &mut self.head {
+            Some(head) => head.run(residuals)?,
+            None => (residuals.residuals.norms.as_slice(), residuals.placement),
         };
-        map_from_tokens(blocks, &residuals.placement, &self.parameters, &mut self.scratch, map);
+        map_from_tokens(blocks, &placement, &self.parameters, &mut self.scratch, map);
         let score = score_from_map(map, self.parameters.window, &mut self.scratch);
         if !score.is_finite() {
             return Err(Error::new(ErrorKind::NotFinite, "the image's score is not a finite number"));
@@ -360,6 +390,7 @@ impl Inspector {
             product: manifest.product,
             package: hash,
         };
+        inspector.features.keep_picture(inspector.classify.sees_picture());
         for image in &golden {
             inspector.check_golden(image)?;
         }
@@ -377,6 +408,17 @@ impl Inspector {
         let mut inspection = Inspection::default();
         self.classify.run(residuals, &mut inspection)?;
         Ok(inspection)
+    }
+
+    /// As [`Inspector::inspect`], with what a mask is made from.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn prepare(&mut self, frame: &Frame) -> Result<Prepared> {
+        self.features.keep_picture(true);
+        let inspected = self.inspect(frame);
+        self.features.keep_picture(self.classify.sees_picture());
+        Ok(Prepared { inspection: inspected?, residuals: self.buffers.1.clone() })
     }
 
     /// The three stages, to run on three threads.

@@ -2,10 +2,15 @@
 
 use ndarray::{Array4, ArrayView3, ArrayView4, s};
 
+use super::engine::FrameResiduals;
 use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Placement;
 use crate::onnx::{Execution, Network, Provider, Runtime};
 use crate::package::HeadInfo;
 use crate::posfar::Residuals;
+
+/// Side of a cell in pixels of the scaled frame, for networks that see the picture.
+pub(super) const CELL: u32 = 2;
 
 /// A head, loaded and ready.
 pub struct Head {
@@ -14,6 +19,7 @@ pub struct Head {
     scale: f32,
     window: usize,
     step: usize,
+    sees_picture: bool,
     input: Array4<f32>,
     sums: Vec<f32>,
     counts: Vec<f32>,
@@ -32,13 +38,18 @@ impl Head {
         scale: f32,
         execution: &Execution,
     ) -> Result<Self> {
-        let network = Network::head(runtime, onnx, execution, channels).map_err(|e| e.within(&info.name))?;
+        let network = match info.sees_picture {
+            true => Network::seeing_head(runtime, onnx, execution, channels),
+            false => Network::head(runtime, onnx, execution, channels),
+        };
+        let network = network.map_err(|e| e.within(&info.name))?;
         Ok(Head {
             network,
             channels,
             scale,
             window: info.window,
             step: info.step,
+            sees_picture: info.sees_picture,
             input: Array4::zeros((0, 0, 0, 0)),
             sums: Vec::new(),
             counts: Vec::new(),
@@ -50,19 +61,52 @@ impl Head {
         self.network.provider()
     }
 
-    /// How likely each block is defective, 0 to 1, `rows × cols` values.
+    /// Whether it needs [`super::FeatureStage::keep_picture`].
+    pub fn sees_picture(&self) -> bool {
+        self.sees_picture
+    }
+
+    /// How likely each block is defective, 0 to 1, and where the blocks lie; those of a head that sees the picture are smaller.
     ///
     /// A grid larger than the head's window is covered by windows a step apart, and what they say is averaged (SemiREST,
     /// arXiv 2306.03492v1).
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when the network fails or gives another shape; [`ErrorKind::NotFinite`] when it gives NaN.
-    pub fn run(&mut self, residuals: &Residuals) -> Result<&[f32]> {
+    pub fn run(&mut self, frame: &FrameResiduals) -> Result<(&[f32], Placement)> {
+        let placement = match self.sees_picture {
+            true => self.run_with_picture(frame)?,
+            false => self.run_windows(&frame.residuals).map(|()| frame.placement)?,
+        };
+        crate::posfar::check_finite("the head's output", &self.sums)?;
+        Ok((&self.sums, placement))
+    }
+
+    fn run_with_picture(&mut self, frame: &FrameResiduals) -> Result<Placement> {
+        let (rows, cols) = frame.residuals.grid;
+        let values = nearest(&frame.residuals, self.channels)?;
+        if self.input.dim() != (1, rows, cols, self.channels) {
+            self.input = Array4::zeros((1, rows, cols, self.channels));
+        }
+        let unit = 1.0 / self.scale;
+        self.input.slice_mut(s![0, .., .., ..]).zip_mut_with(&values, |to, from| *to = from * unit);
+        let cells = frame.placement.refined(CELL);
+        let (down, across) = cells.grid;
+        let sums = &mut self.sums;
+        self.network.run([&self.input, &frame.picture], |logits| {
+            if logits.dim() != (1, down, across, 1) {
+                return Err(unlike(logits.dim(), (1, down, across, 1)));
+            }
+            sums.clear();
+            sums.extend(logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())));
+            Ok(())
+        })?;
+        Ok(cells)
+    }
+
+    fn run_windows(&mut self, residuals: &Residuals) -> Result<()> {
         let (rows, cols) = residuals.grid;
-        let unexpected = || Error::new(ErrorKind::Model, "residuals of another shape than the head takes");
-        let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
-        let values = nearest.ok_or_else(unexpected)?;
-        let values = ArrayView3::from_shape((rows, cols, self.channels), values).map_err(|_| unexpected())?;
+        let values = nearest(residuals, self.channels)?;
         self.sums.clear();
         self.sums.resize(rows * cols, 0.0);
         self.counts.clear();
@@ -79,14 +123,26 @@ impl Head {
                 }
                 self.input.slice_mut(s![0, .., .., ..]).zip_mut_with(&part, |to, from| *to = from * unit);
                 let (sums, counts) = (&mut self.sums, &mut self.counts);
-                self.network
-                    .run(&self.input, |logits| add(logits, (top, left), (high, wide), cols, sums, counts))?;
+                self.network.run([&self.input], |logits| {
+                    add(logits, (top, left), (high, wide), cols, sums, counts)
+                })?;
             }
         }
         self.sums.iter_mut().zip(&self.counts).for_each(|(sum, count)| *sum /= count);
-        crate::posfar::check_finite("the head's output", &self.sums)?;
-        Ok(&self.sums)
+        Ok(())
     }
+}
+
+/// Residuals of the nearest neighbors, `[rows, cols, channels]`.
+pub(super) fn nearest(residuals: &Residuals, channels: usize) -> Result<ArrayView3<'_, f32>> {
+    let unexpected = || Error::new(ErrorKind::Model, "residuals of another shape than the head takes");
+    let (rows, cols) = residuals.grid;
+    let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
+    ArrayView3::from_shape((rows, cols, channels), nearest.ok_or_else(unexpected)?).map_err(|_| unexpected())
+}
+
+fn unlike(found: (usize, usize, usize, usize), expected: (usize, usize, usize, usize)) -> Error {
+    Error::new(ErrorKind::Model, format!("the head gave {found:?}, but {expected:?} was expected"))
 }
 
 /// Where windows start so that all is covered; the last one ends at the end.
@@ -105,10 +161,7 @@ fn add(
     counts: &mut [f32],
 ) -> Result<()> {
     if logits.dim() != (1, high, wide, 2) {
-        return Err(Error::new(
-            ErrorKind::Model,
-            format!("the head gave {:?}, but {:?} was expected", logits.dim(), (1, high, wide, 2)),
-        ));
+        return Err(unlike(logits.dim(), (1, high, wide, 2)));
     }
     for row in 0..high {
         for col in 0..wide {

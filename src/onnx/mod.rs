@@ -4,8 +4,10 @@ mod external;
 mod network;
 mod providers;
 mod runtime;
+mod text;
 
 pub use external::refuse_external_data;
 pub use network::Network;
 pub use providers::{Execution, Provider};
 pub use runtime::{MINIMUM_VERSION, Runtime};
+pub use text::{TextEncoder, check_text};

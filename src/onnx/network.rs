@@ -1,17 +1,17 @@
-//! A network with one input and one output: a backbone or a head.
+//! A network with one output: a backbone, a head, or one that turns clicks into masks.
 
 use ndarray::{Array4, ArrayView4, Ix4};
-use ort::session::Session;
-use ort::value::{TensorElementType, TensorRef, ValueType};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::providers::{self, Execution, Provider};
 use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A loaded network. Its input and output are `f32` tensors of rank 4.
+/// A loaded network. Its inputs and its output are `f32` tensors of rank 4.
 pub struct Network {
     session: Session,
-    input: String,
+    inputs: Vec<String>,
     output: String,
     provider: Provider,
 }
@@ -23,9 +23,8 @@ impl Network {
     /// [`ErrorKind::Model`] when the bytes are not an ONNX network, keep weights in other files, or have other inputs
     /// and outputs than one of these shapes each; [`ErrorKind::Runtime`] when the required provider cannot be used, or none.
     pub fn backbone(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
-        let input = Shape([("N", None), ("3", Some(3)), ("height", None), ("width", None)]);
         let output = Shape([("N", None), ("channels", None), ("rows", None), ("cols", None)]);
-        Self::load(runtime, bytes, execution, input, output)
+        Self::load(runtime, bytes, execution, &[("image", PICTURE)], output)
     }
 
     /// Loads a head, `[N, rows, cols, channels]` to `[N, rows, cols, 2]`, from the bytes of an ONNX file.
@@ -33,24 +32,76 @@ impl Network {
     /// # Errors
     /// As [`Network::backbone`].
     pub fn head(runtime: &Runtime, bytes: &[u8], execution: &Execution, channels: usize) -> Result<Self> {
-        let text = channels.to_string();
-        let input = Shape([("N", None), ("rows", None), ("cols", None), (&text, Some(channels as i64))]);
         let output = Shape([("N", None), ("rows", None), ("cols", None), ("2", Some(2))]);
-        Self::load(runtime, bytes, execution, input, output)
+        Self::load(runtime, bytes, execution, &[("residuals", residuals(channels))], output)
+    }
+
+    /// Loads ADClick, from the bytes of an ONNX file. Its inputs are residuals `[N, rows, cols, channels]`, the picture
+    /// `[N, 3, height, width]`, guidance `[N, 3, cells down, cells across]` and a prompt's vector `[N, 1, 1, length]`; its
+    /// output is a logit for each cell, `[N, cells down, cells across, 1]`.
+    ///
+    /// # Errors
+    /// As [`Network::backbone`].
+    pub fn adclick(
+        runtime: &Runtime,
+        bytes: &[u8],
+        execution: &Execution,
+        channels: usize,
+        prompt: usize,
+    ) -> Result<Self> {
+        let guidance = Shape([("N", None), ("3", Some(3)), ("cells down", None), ("cells across", None)]);
+        let prompt = Shape([("N", None), ("1", Some(1)), ("1", Some(1)), ("length", Some(prompt as i64))]);
+        let inputs = [
+            ("residuals", residuals(channels)),
+            ("picture", PICTURE),
+            ("guidance", guidance),
+            ("prompt", prompt),
+        ];
+        Self::load(runtime, bytes, execution, &inputs, CELLS)
+    }
+
+    /// Loads a head that sees the picture, too: residuals `[N, rows, cols, channels]` and the picture `[N, 3, height, width]` to
+    /// a logit for each cell, `[N, cells down, cells across, 1]`.
+    ///
+    /// # Errors
+    /// As [`Network::backbone`].
+    pub fn seeing_head(
+        runtime: &Runtime,
+        bytes: &[u8],
+        execution: &Execution,
+        channels: usize,
+    ) -> Result<Self> {
+        let inputs = [("residuals", residuals(channels)), ("picture", PICTURE)];
+        Self::load(runtime, bytes, execution, &inputs, CELLS)
     }
 
     fn load(
         runtime: &Runtime,
         bytes: &[u8],
         execution: &Execution,
-        input: Shape,
+        inputs: &[(&str, Shape)],
         output: Shape,
     ) -> Result<Self> {
         refuse_external_data(bytes)?;
         let (session, provider) = providers::session(runtime, bytes, execution)?;
-        let input = only(session.inputs(), "input", input)?;
+        let inputs = match inputs {
+            // Backbones of other programs call it what they like.
+            [(_, shape)] => vec![only(session.inputs(), "input", *shape)?],
+            _ => inputs
+                .iter()
+                .map(|(name, shape)| {
+                    let named: Vec<&Outlet> =
+                        session.inputs().iter().filter(|input| input.name() == *name).collect();
+                    only(named, &format!("input {name:?}"), *shape)
+                })
+                .collect::<Result<_>>()?,
+        };
+        if session.inputs().len() != inputs.len() {
+            let text = format!("the network has more inputs than {}", inputs.join(", "));
+            return Err(Error::new(ErrorKind::Model, text));
+        }
         let output = only(session.outputs(), "output", output)?;
-        Ok(Network { session, input, output, provider })
+        Ok(Network { session, inputs, output, provider })
     }
 
     /// What it really runs on.
@@ -58,21 +109,25 @@ impl Network {
         self.provider
     }
 
-    /// Runs the network and hands its output to `read`.
+    /// Runs the network and hands its output to `read`. Inputs stand in the order in which the network's loader names them.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when ONNX Runtime cannot run it on an input of this size.
-    pub fn run<T>(
+    /// [`ErrorKind::Model`] when ONNX Runtime cannot run it on inputs of these sizes.
+    pub fn run<const N: usize, T>(
         &mut self,
-        input: &Array4<f32>,
+        inputs: [&Array4<f32>; N],
         read: impl FnOnce(ArrayView4<f32>) -> Result<T>,
     ) -> Result<T> {
         let failed = |e: ort::Error| {
-            Error::new(ErrorKind::Model, format!("the network failed on an input of {:?}", input.dim()))
-                .with_source(e)
+            let sizes = inputs.map(|input| format!("{:?}", input.dim())).join(", ");
+            Error::new(ErrorKind::Model, format!("the network failed on an input of {sizes}")).with_source(e)
         };
-        let tensor = TensorRef::from_array_view(input).map_err(failed)?;
-        let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(failed)?;
+        let mut named = Vec::with_capacity(N);
+        for (name, input) in self.inputs.iter().zip(inputs) {
+            let tensor = TensorRef::from_array_view(input).map_err(failed)?;
+            named.push((name.as_str(), SessionInputValue::from(tensor)));
+        }
+        let outputs = self.session.run(named).map_err(failed)?;
         let output = outputs[self.output.as_str()].try_extract_array::<f32>().map_err(failed)?;
         let output = output.into_dimensionality::<Ix4>().map_err(|e| {
             Error::new(ErrorKind::Model, "the network's output does not have four dimensions").with_source(e)
@@ -82,12 +137,25 @@ impl Network {
 }
 
 /// Each dimension's name and, where it must be one, its size.
-struct Shape<'a>([(&'a str, Option<i64>); 4]);
+#[derive(Clone, Copy)]
+struct Shape([(&'static str, Option<i64>); 4]);
+
+const PICTURE: Shape = Shape([("N", None), ("3", Some(3)), ("height", None), ("width", None)]);
+const CELLS: Shape = Shape([("N", None), ("cells down", None), ("cells across", None), ("1", Some(1))]);
+
+fn residuals(channels: usize) -> Shape {
+    Shape([("N", None), ("rows", None), ("cols", None), ("channels", Some(channels as i64))])
+}
 
 /// The only outlet's name, if it is an `f32` tensor of this shape. Sizes that a network leaves open fit.
-fn only(outlets: &[ort::value::Outlet], what: &str, wanted: Shape) -> Result<String> {
+fn only<'a>(
+    outlets: impl IntoIterator<Item = &'a Outlet, IntoIter: ExactSizeIterator>,
+    what: &str,
+    wanted: Shape,
+) -> Result<String> {
     let wrong = |found: String| {
-        let names = wanted.0.map(|(name, _)| name).join(", ");
+        let size = |(name, size): (&str, Option<i64>)| size.map_or(name.to_owned(), |n| n.to_string());
+        let names = wanted.0.map(size).join(", ");
         Err(Error::new(
             ErrorKind::Model,
             format!(
@@ -95,7 +163,9 @@ fn only(outlets: &[ort::value::Outlet], what: &str, wanted: Shape) -> Result<Str
             ),
         ))
     };
-    let [outlet] = outlets else { return wrong(format!("{} {what}s", outlets.len())) };
+    let mut outlets = outlets.into_iter();
+    let count = outlets.len();
+    let (Some(outlet), 1) = (outlets.next(), count) else { return wrong(format!("{count} {what}s")) };
     match outlet.dtype() {
         ValueType::Tensor { ty: TensorElementType::Float32, shape, .. }
             if shape.len() == 4

@@ -163,5 +163,7 @@ fn beside_executable() -> Option<PathBuf> {
     ["", "../lib", "../lib/weakrest", "../onnxruntime"]
         .iter()
         // Without `..` the path can be read, and it exists only if the file does.
-        .find_map(|relative| folder.join(relative).canonicalize().ok().map(|f| f.join(LIBRARY)).filter(|f| f.exists()))
+        .find_map(|relative| {
+            folder.join(relative).canonicalize().ok().map(|f| f.join(LIBRARY)).filter(|f| f.exists())
+        })
 }

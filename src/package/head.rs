@@ -36,6 +36,9 @@ pub struct HeadManifest {
     pub window: usize,
     /// From one window to the next, in blocks.
     pub step: usize,
+    /// Whether it reads what the backbone saw, beside residuals, and judges cells of 2 pixels.
+    #[serde(default)]
+    pub sees_picture: bool,
 }
 
 /// A verified head, ready to be put into a package.
@@ -67,7 +70,7 @@ impl HeadFile {
         Self::assemble(&file.text, file.onnx).map_err(|e| e.within(file.manifest.display()))
     }
 
-    fn assemble(text: &str, onnx: Vec<u8>) -> Result<Self> {
+    pub(super) fn assemble(text: &str, onnx: Vec<u8>) -> Result<Self> {
         let model = |m: String| Error::new(ErrorKind::Model, m);
         let manifest: HeadManifest =
             toml::from_str(text).map_err(|e| model("not the manifest of a head".into()).with_source(e))?;
@@ -98,7 +101,8 @@ impl HeadFile {
 
     /// What a package says of it.
     pub fn info(&self) -> HeadInfo {
-        let HeadManifest { name, source, license, setting, window, step, .. } = self.manifest.clone();
-        HeadInfo { name, source, license, setting, window, step }
+        let HeadManifest { name, source, license, setting, window, step, sees_picture, .. } =
+            self.manifest.clone();
+        HeadInfo { name, source, license, setting, window, step, sees_picture }
     }
 }

@@ -48,6 +48,9 @@ pub struct Manifest {
     /// The trained head; without it a block is as strange as its residual is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadInfo>,
+    /// The network that turns clicks into masks, for the labeler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adclick: Option<HeadInfo>,
     /// When to reject.
     pub threshold: ThresholdInfo,
     /// Self-test pictures.
@@ -124,7 +127,7 @@ pub struct BackboneInfo {
     pub taps: Vec<u32>,
 }
 
-/// The head, as far as inspecting needs it and people want to know it.
+/// A trained network, as far as inspecting needs it and people want to know it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadInfo {
@@ -140,6 +143,9 @@ pub struct HeadInfo {
     pub window: usize,
     /// From one window to the next, in blocks. At least 1 where there are windows.
     pub step: usize,
+    /// Whether it reads what the backbone saw, beside residuals, and judges cells of 2 pixels.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sees_picture: bool,
 }
 
 /// When to reject, and what that can promise.

@@ -7,6 +7,7 @@
 //! | `backbone.onnx` | the network that makes features |
 //! | `bank.safetensors` | the good parts' tokens: see [`crate::posfar::BankParts`] |
 //! | `head.onnx` | the trained head, if there is one |
+//! | `adclick.onnx`, `adclick.safetensors` | the network that turns clicks into masks, and its prompts, if there is one |
 //! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the order of their numbers in the bank |
 //! | `golden/*.png` | pictures that must get the scores in the manifest |
 //! | `backbone-license.txt` | the license of the network's weights |
@@ -15,16 +16,19 @@
 //! Everything is read once, checked, and used from the checked bytes. A package is written beside its place and moved
 //! there when it is complete.
 
+mod adclick;
 mod backbone;
 mod bank_file;
 mod head;
 pub mod install;
 mod manifest;
 mod network_file;
+mod prompts;
 mod signature;
 mod source;
 mod verified;
 
+pub use adclick::ClickFile;
 pub use backbone::{Backbone, BackboneManifest, Tap};
 pub use bank_file::{bank_from_bytes, bytes_from_bank};
 pub use head::{HeadFile, HeadManifest};
@@ -33,6 +37,7 @@ pub use manifest::{
     BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, HeadInfo, InputInfo, Manifest, THRESHOLD_RULES,
     ThresholdInfo, ThresholdRule,
 };
+pub use prompts::{Prompt, Prompts};
 pub use signature::{PublicKeys, Signed};
 pub use source::Source;
 
@@ -52,6 +57,8 @@ const SIGNATURE: &str = "package.toml.minisig";
 const BACKBONE: &str = "backbone.onnx";
 const BACKBONE_LICENSE: &str = "backbone-license.txt";
 const HEAD: &str = "head.onnx";
+const ADCLICK: &str = "adclick.onnx";
+const PROMPTS: &str = "adclick.safetensors";
 const PICTURES: &str = "pictures.sha256";
 const BANK: &str = "bank.safetensors";
 const GOLDEN: &str = "golden";
@@ -102,6 +109,8 @@ pub struct Package {
     pub pictures: Vec<[u8; 32]>,
     /// Bytes of the head's ONNX network, when [`Manifest::head`] is there.
     pub head: Option<Vec<u8>>,
+    /// Bytes of ADClick's ONNX network and its prompts, when [`Manifest::adclick`] is there.
+    pub adclick: Option<(Vec<u8>, Prompts)>,
     /// Self-test pictures.
     pub golden: Vec<Golden>,
     /// SHA-256 of the manifest, in hexadecimal: names the package, since the manifest holds all other hashes.
@@ -179,6 +188,10 @@ impl Package {
             damaged(format!("{PICTURES} does not hold a SHA-256 for each of {} pictures", bank.images()))
         })?;
         let head = manifest.head.as_ref().map(|_| take(HEAD)).transpose()?;
+        let adclick = match &manifest.adclick {
+            Some(_) => Some((take(ADCLICK)?, Prompts::from_bytes(&take(PROMPTS)?)?)),
+            None => None,
+        };
         let tolerance = golden_tolerance(manifest.threshold.value, head.is_some());
         let golden = manifest
             .golden
@@ -188,7 +201,18 @@ impl Package {
                 Ok(Golden { frame, info: info.clone(), tolerance })
             })
             .collect::<Result<_>>()?;
-        Ok(Package { manifest, backbone, backbone_license, bank, pictures, head, golden, hash, signed })
+        Ok(Package {
+            manifest,
+            backbone,
+            backbone_license,
+            bank,
+            pictures,
+            head,
+            adclick,
+            golden,
+            hash,
+            signed,
+        })
     }
 
     /// Writes the package to `path`, whole or not at all.
@@ -210,6 +234,10 @@ impl Package {
         if let Some(head) = &self.head {
             contents.insert(HEAD.into(), head.clone());
         }
+        if let Some((onnx, prompts)) = &self.adclick {
+            contents.insert(ADCLICK.into(), onnx.clone());
+            contents.insert(PROMPTS.into(), prompts.to_bytes()?);
+        }
         for golden in &self.golden {
             contents.insert(golden.info.file.clone(), png(&golden.frame)?);
         }
@@ -226,6 +254,17 @@ impl Package {
         contents.insert(MANIFEST_HASH.into(), hash_line(&self.hash).into_bytes());
         contents.insert(MANIFEST.into(), text.into_bytes());
         files::write_directory(path, &contents)
+    }
+
+    /// Puts the network that turns clicks into masks into the package. One that is there already is replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when it was trained with another backbone.
+    pub fn add_adclick(&mut self, file: ClickFile) -> Result<()> {
+        file.network.check_backbone(&files::sha256(&self.backbone), self.bank.channels())?;
+        self.manifest.adclick = Some(file.network.info());
+        self.adclick = Some((file.network.onnx, file.prompts));
+        Ok(())
     }
 
     /// Bytes that the package takes on disk, as its manifest tells.

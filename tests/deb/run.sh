@@ -20,9 +20,11 @@ base=target/deb-test/bookworm-$arch.tar
 if [ ! -e "$base" ]; then
     mkdir -p target/deb-test
     echo "deb-test: making a small Debian"
-    mmdebstrap --quiet --arch="$arch" --variant=minbase --include=systemd,systemd-sysv,udev,procps,libstdc++6,man-db bookworm "$base.new" ||
+    # Its name must end in .tar, or it becomes a folder.
+    unfinished=target/deb-test/unfinished-$arch.tar
+    mmdebstrap --quiet --arch="$arch" --variant=minbase --include=systemd,systemd-sysv,udev,procps,libstdc++6,man-db bookworm "$unfinished" ||
         skip "cannot make a Debian"
-    mv "$base.new" "$base"
+    mv "$unfinished" "$base"
 fi
 work=$(mktemp -d)
 root=$work/root

@@ -139,17 +139,162 @@ def _train_general(options: argparse.Namespace) -> None:
     if not options.out.is_dir():
         raise ExportError(f"output directory {options.out} does not exist: create it first")
 
+    products = _products(options.products)
+    with _work(options, options.out) as work:
+        head = _train_head(products, options, work, options.out, "sizes")
+    print(f"{head}: put it into each package with `weakrest package add-head`")
+
+
+def _products(texts: Sequence[str]) -> "list[Product]":
     from weakrest_export import workflow
 
     products = []
-    for text in options.products:
+    for text in texts:
         package, *rest = (Path(part) for part in text.split(":"))
         if len(rest) not in (1, 2) or "" in text.split(":"):
             raise ExportError(f"{text!r}: must be PACKAGE:GOOD_DIR or PACKAGE:GOOD_DIR:LABELS")
         products.append(workflow.Product(package, rest[0], tuple(rest[1:])))
+    return products
+
+
+def add_adclick_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "train-adclick",
+        help="train the network that turns clicks into masks",
+        description="Train ADClick on synthetic defects and on masks of real ones: NAME.onnx, NAME.toml and "
+        "NAME.safetensors, which `weakrest package add-adclick` puts into a package.",
+    )
+    parser.set_defaults(run=_train_adclick)
+    parser.add_argument(
+        "products",
+        nargs="+",
+        metavar="PACKAGE:GOOD_DIR[:LABELS]",
+        help="package, its good pictures, and a label file with masks",
+    )
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="phrases for each type of defect (JSON; default: none)"
+    )
+    parser.add_argument(
+        "--head",
+        action="store_true",
+        help="also write NAME-seg.onnx: the same network without clicks as a head (ADClick-Seg)",
+    )
+    parser.add_argument(
+        "--synthetic",
+        type=int,
+        default=400,
+        metavar="N",
+        help="synthetic defects to make per package (default: 400)",
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 600)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another one makes another network (default: 0)"
+    )
+    parser.add_argument("--name", default="adclick", help="of the network (default: adclick)")
+    parser.add_argument(
+        "--license", metavar="SPDX", help="of the weights (default: LicenseRef-own, your own)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="existing directory to write to"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="keep synthetic pictures and residuals there (default: nowhere)",
+    )
+    parser.add_argument("--resume", action="store_true", help="use what is complete in --work")
+    parser.add_argument("--weakrest", type=Path, metavar="PATH", help="default: $WEAKREST, else on the PATH")
+
+
+def _train_adclick(options: argparse.Namespace) -> None:
+    if not options.out.is_dir():
+        raise ExportError(f"output directory {options.out} does not exist: create it first")
+
+    from weakrest_export import adclick_export, adclick_train, head_export, prompts, text, workflow
+
+    own = prompts.read(options.prompts) if options.prompts else {}
+    encoder = text.TextEncoder()
+    samples = []
+    products = _products(options.products)
     with _work(options, options.out) as work:
-        head = _train_head(products, options, work, options.out, "sizes")
-    print(f"{head}: put it into each package with `weakrest package add-head`")
+        for at, product in enumerate(products):
+            found, _ = workflow.read_labels(product, "auto")
+            samples += workflow.prepare_clicks(
+                product,
+                found,
+                own,
+                encoder.encode,
+                work if len(products) == 1 else work / f"{at:02}-{product.package.stem}",
+                synthetics=options.synthetic,
+                seed=options.seed,
+                weakrest=options.weakrest,
+                resume=options.resume,
+            )
+        settings = adclick_train.Settings(
+            seed=options.seed, **({"steps": options.steps} if options.steps else {})
+        )
+        network = adclick_train.train(samples, settings, report=_show_steps)
+    known = {**prompts.SYNTHETIC, **own}
+    listed = [(kind, phrase) for kind, phrases in known.items() for phrase in phrases]
+    vectors = encoder.encode([phrase for _, phrase in listed])
+    source, license = workflow.describe(products, samples), options.license or head_export.LICENSE
+    backbone = samples[0].residuals.backbone
+    exported = adclick_export.export(
+        network,
+        backbone,
+        name=options.name,
+        prompts=[
+            adclick_export.Prompt(*words, vector) for words, vector in zip(listed, vectors, strict=True)
+        ],
+        setting="clicks",
+        source=source,
+        license=license,
+    )
+    path = adclick_export.write(exported, options.out)
+    print(
+        f"{path}: {len(exported.model) / 1e6:.1f} MB, {len(listed)} prompts, trained on "
+        f"{exported.manifest.source}, differs from PyTorch by {exported.difference:.0e}"
+    )
+    if options.head:
+        head = adclick_export.export_head(
+            network, backbone, name=f"{options.name}-seg", setting="clicks", source=source, license=license
+        )
+        print(f"{head_export.write(head, options.out)}: the same without clicks, as a head")
+
+
+def _show_steps(entry: Mapping[str, Any]) -> None:
+    last = entry["step"] == entry["of"]
+    if sys.stderr.isatty():
+        line = f"step {entry['step']} of {entry['of']}, loss {entry['loss']:.4f}"
+        print(f"\r\033[K{line}", end="\n" if last else "", file=sys.stderr, flush=True)
+    elif last or entry["step"] % 100 == 0:
+        print(f"step {entry['step']} of {entry['of']}, loss {entry['loss']:.4f}", file=sys.stderr, flush=True)
+
+
+def _text_encoder(options: argparse.Namespace) -> None:
+    from weakrest_export import text
+
+    if not options.out.is_dir():
+        raise ExportError(f"output directory {options.out} does not exist: create it first")
+    path, difference = text.export(options.out)
+    print(
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, {text.source()}, "
+        f"differs from PyTorch by {difference:.0e}"
+    )
+
+
+def add_text_encoder_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "text-encoder",
+        help="export the text encoder, for prompts in free words",
+        description="Export all-MiniLM-L6-v2 to text-encoder.onnx and tokenizer.json, which `weakrest label "
+        "--text-encoder DIR` reads.",
+    )
+    parser.set_defaults(run=_text_encoder)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="existing directory to write to"
+    )
 
 
 def _train_head(
@@ -262,6 +407,8 @@ def _parser() -> argparse.ArgumentParser:
     add_labels_parser(commands)
     add_synthesize_parser(commands)
     add_train_parser(commands)
+    add_adclick_parser(commands)
+    add_text_encoder_parser(commands)
     return parser
 
 

@@ -115,9 +115,9 @@ def onnx_bytes(grid: FeatureGrid, name: str) -> bytes:
     """
     return onnx_file.onnx_bytes(
         grid,
-        torch.zeros(1, 3, 2 * grid.multiple, 3 * grid.multiple),
+        [torch.zeros(1, 3, 2 * grid.multiple, 3 * grid.multiple)],
         name,
-        (INPUT, {0: "batch", 2: "height", 3: "width"}),
+        [(INPUT, {0: "batch", 2: "height", 3: "width"})],
         (OUTPUT, {0: "batch", 2: "rows", 3: "columns"}),
     )
 

@@ -18,7 +18,8 @@ LIMIT = 64.0
 _ABSENT = -1e4
 """Added to the scores of blocks outside the grid; fits half precision."""
 
-_HEAD_WIDTH = 32
+HEAD_WIDTH = 32
+"""Features of one of the attention's heads."""
 
 
 Reads = Literal["signed", "sizes", "squares"]
@@ -48,8 +49,8 @@ class Shape:
     reads: Reads = "signed"
 
     def __post_init__(self) -> None:
-        if self.width < _HEAD_WIDTH or self.width % _HEAD_WIDTH:
-            raise ExportError(f"width {self.width}: must be a multiple of {_HEAD_WIDTH}")
+        if self.width < HEAD_WIDTH or self.width % HEAD_WIDTH:
+            raise ExportError(f"width {self.width}: must be a multiple of {HEAD_WIDTH}")
         if self.channels < 1 or self.depth < 1 or not self.ratio > 0:
             raise ExportError("channels, depth and ratio must be positive")
 
@@ -66,12 +67,10 @@ class Head(nn.Module):
         super().__init__()
         self.shape = shape
         self.embed = nn.Linear(shape.channels * _PARTS[shape.reads], shape.width)
-        self.layers = nn.ModuleList(
-            _Layer(shape.width, shape.ratio, WINDOW // 2 if at % 2 else 0) for at in range(shape.depth)
-        )
+        self.layers = nn.ModuleList(WindowLayer(shape.width, shape.ratio, at) for at in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width)
         self.classify = nn.Linear(shape.width, 2)
-        self.apply(_initialize)
+        self.apply(initialize)
 
     def forward(self, residuals: Tensor, present: Tensor | None = None) -> Tensor:
         """Logits `[N, rows, cols, 2]`.
@@ -98,12 +97,20 @@ class Head(nn.Module):
         return torch.cat((residuals, residuals.abs(), squares), -1)
 
 
-class _Layer(nn.Module):
-    def __init__(self, width: int, ratio: float, shift: int) -> None:
+class WindowLayer(nn.Module):
+    """Attention in windows, then a mix of each block's features; every second layer's windows are shifted.
+
+    Args:
+        width: features per block.
+        ratio: width of the mix's hidden layer, in `width`s.
+        at: number of the layer, from 0.
+    """
+
+    def __init__(self, width: int, ratio: float, at: int) -> None:
         super().__init__()
         hidden = int(width * ratio)
         self.before_attention = nn.LayerNorm(width)
-        self.attention = _WindowAttention(width, shift)
+        self.attention = _WindowAttention(width, WINDOW // 2 if at % 2 else 0)
         self.before_mix = nn.LayerNorm(width)
         self.mix = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
@@ -119,7 +126,7 @@ class _WindowAttention(nn.Module):
     def __init__(self, width: int, shift: int) -> None:
         super().__init__()
         self.shift = shift
-        self.heads = width // _HEAD_WIDTH
+        self.heads = width // HEAD_WIDTH
         self.project = nn.Linear(width, 3 * width)
         self.merge = nn.Linear(width, width)
         self.bias = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, self.heads))
@@ -133,19 +140,19 @@ class _WindowAttention(nn.Module):
 
         # Projected before padding: padded blocks cost no multiplications.
         projected = F.pad(self.project(tokens), pads)
-        projected = projected.reshape(count, down, WINDOW, across, WINDOW, 3, self.heads, _HEAD_WIDTH)
+        projected = projected.reshape(count, down, WINDOW, across, WINDOW, 3, self.heads, HEAD_WIDTH)
         query, key, value = projected.permute(5, 0, 1, 3, 6, 2, 4, 7).unbind()
         area = WINDOW * WINDOW
-        per_window = (count, down * across, self.heads, area, _HEAD_WIDTH)
+        per_window = (count, down * across, self.heads, area, HEAD_WIDTH)
         query, key, value = (part.reshape(per_window) for part in (query, key, value))
 
         mask = F.pad(present, pads[2:]).reshape(-1, down, WINDOW, across, WINDOW)
         mask = (1 - mask.permute(0, 1, 3, 2, 4).reshape(-1, down * across, 1, 1, area)) * _ABSENT
         bias = self.bias[self.index].reshape(area, area, self.heads).permute(2, 0, 1)
-        scores = (query * _HEAD_WIDTH**-0.5) @ key.transpose(-2, -1) + bias + mask
+        scores = (query * HEAD_WIDTH**-0.5) @ key.transpose(-2, -1) + bias + mask
         seen = scores.softmax(-1) @ value
 
-        seen = seen.reshape(count, down, across, self.heads, WINDOW, WINDOW, _HEAD_WIDTH)
+        seen = seen.reshape(count, down, across, self.heads, WINDOW, WINDOW, HEAD_WIDTH)
         seen = seen.permute(0, 1, 4, 2, 5, 3, 6).reshape(count, down * WINDOW, across * WINDOW, width)
         merged: Tensor = self.merge(seen[:, self.shift : self.shift + rows, self.shift : self.shift + cols])
         return merged
@@ -162,9 +169,11 @@ def _relative_positions() -> Tensor:
     return (offsets[0] * (2 * WINDOW - 1) + offsets[1]).flatten()
 
 
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
+    """Small random weights for linear layers and position biases, to be applied to a whole network."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, _WindowAttention):
         nn.init.trunc_normal_(module.bias, std=0.02)

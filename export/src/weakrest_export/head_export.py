@@ -1,6 +1,7 @@
 """From a trained head to the ONNX file that a package takes, and the manifest beside it."""
 
 import hashlib
+import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ class Manifest:
         license: of the weights, as an SPDX expression.
         source: what it was trained on, in words.
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
+        sees_picture: whether it reads what the backbone saw, too, and gives a logit for each 2×2 pixels.
     """
 
     name: str
@@ -67,12 +69,14 @@ class Manifest:
     license: str
     source: str
     sha256: str
+    sees_picture: bool = False
 
     def to_toml(self) -> str:
         """The manifest as TOML, ending in a newline."""
         lines = [f"format = {FORMAT}"]
         for key, value in vars(self).items():
-            lines.append(f"{key} = {toml_string(value) if isinstance(value, str) else value}")
+            shown = toml_string(value) if isinstance(value, str) else json.dumps(value)
+            lines.append(f"{key} = {shown}")
         return "\n".join(lines) + "\n"
 
 
@@ -147,9 +151,9 @@ def onnx_bytes(head: Head, name: str) -> bytes:
     """
     return onnx_file.onnx_bytes(
         head,
-        torch.zeros(2, 13, 21, head.shape.channels),
+        [torch.zeros(2, 13, 21, head.shape.channels)],
         name,
-        (INPUT, {0: "batch", 1: "rows", 2: "columns"}),
+        [(INPUT, {0: "batch", 1: "rows", 2: "columns"})],
         (OUTPUT, {0: "batch", 1: "rows", 2: "columns"}),
     )
 

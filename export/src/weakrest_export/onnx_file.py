@@ -3,7 +3,7 @@
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,11 @@ def check_name(name: str) -> None:
 
 
 def onnx_bytes(
-    module: nn.Module, example: Tensor, name: str, input: tuple[str, Axes], output: tuple[str, Axes]
+    module: nn.Module,
+    example: Sequence[Tensor],
+    name: str,
+    inputs: Sequence[tuple[str, Axes]],
+    output: tuple[str, Axes],
 ) -> bytes:
     """Exports to ONNX; what is no free axis is constant.
 
@@ -37,10 +41,10 @@ def onnx_bytes(
     traces and no time.
 
     Args:
-        module: of one input and one output, in evaluation mode, on the CPU.
-        example: its input.
+        module: of one output, in evaluation mode, on the CPU.
+        example: its inputs.
         name: for the graph inside the file.
-        input: name and free axes.
+        inputs: names and free axes.
         output: name and free axes.
 
     Raises:
@@ -54,15 +58,15 @@ def onnx_bytes(
                 warnings.simplefilter("ignore")
                 torch.onnx.export(
                     module,
-                    (example,),
+                    tuple(example),
                     path,
                     # PyTorch calls this exporter the older one. It is used on purpose: it takes uneven
                     # pads, folds batch normalization, and its graphs need no further cleaning.
                     dynamo=False,
                     opset_version=OPSET,
-                    input_names=[input[0]],
+                    input_names=[name for name, _ in inputs],
                     output_names=[output[0]],
-                    dynamic_axes={axes_of: dict(axes) for axes_of, axes in (input, output)},
+                    dynamic_axes={axes_of: dict(axes) for axes_of, axes in (*inputs, output)},
                 )
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
@@ -93,8 +97,18 @@ def run(model: bytes, input: npt.NDArray[np.float32], threads: int = 1) -> npt.N
         input: see the graph's exporter.
         threads: for the operators.
     """
+    loaded = session(model, threads)
+    (made,) = loaded.run(None, {loaded.get_inputs()[0].name: input})
+    return np.asarray(made, dtype=np.float32)
+
+
+def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A graph, loaded by ONNX Runtime for the CPU.
+
+    Args:
+        model: bytes of an ONNX file.
+        threads: for the operators.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (made,) = session.run(None, {session.get_inputs()[0].name: input})
-    return np.asarray(made, dtype=np.float32)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

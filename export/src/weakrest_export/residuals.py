@@ -29,6 +29,7 @@ class Picture:
         leave_out: the enrolled picture that was not matched, as in that list.
         shard: file name.
         tensor: name within the shard.
+        picture: name within the shard of what the backbone saw, where that was written.
         grid: rows and columns of blocks.
         content: width and height of the scaled picture, in pixels.
         frame: width and height of the original picture, in pixels.
@@ -38,6 +39,7 @@ class Picture:
     leave_out: str | None
     shard: str
     tensor: str
+    picture: str | None
     grid: tuple[int, int]
     content: tuple[int, int]
     frame: tuple[int, int]
@@ -94,15 +96,29 @@ class Residuals:
             ExportError: if the shard lacks the tensor, or it has another shape than the index says.
         """
         picture = self.pictures[index]
+        return self._read(picture, picture.tensor, (self.neighbors, *picture.grid, self.channels))
+
+    def read_picture(self, index: int) -> Tensor:
+        """What the backbone saw of one picture: f16 `[3, stride * rows, stride * cols]`, normalized.
+
+        Raises:
+            ExportError: as `read`, and if it was not written.
+        """
+        picture = self.pictures[index]
+        if picture.picture is None:
+            raise ExportError(f"{self.folder / INDEX}: without pictures: use `weakrest residuals --pictures`")
+        rows, cols = picture.grid
+        return self._read(picture, picture.picture, (3, self.stride * rows, self.stride * cols))
+
+    def _read(self, picture: Picture, name: str, shape: tuple[int, ...]) -> Tensor:
         path = self.folder / picture.shard
         try:
-            tensor: Tensor = self._shards[picture.shard].get_tensor(picture.tensor)
+            tensor: Tensor = self._shards[picture.shard].get_tensor(name)
         except safetensors.SafetensorError as error:
-            raise ExportError(f"{path}: tensor {picture.tensor!r} of {picture.image}: {error}") from error
-        shape = (self.neighbors, *picture.grid, self.channels)
+            raise ExportError(f"{path}: tensor {name!r} of {picture.image}: {error}") from error
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float16:
             raise ExportError(
-                f"{path}: tensor {picture.tensor!r} of {picture.image} is {tensor.dtype} "
+                f"{path}: tensor {name!r} of {picture.image} is {tensor.dtype} "
                 f"{list(tensor.shape)} where the index says float16 {list(shape)}"
             )
         return tensor
@@ -148,6 +164,7 @@ def _picture(entry: Any, where: str) -> Picture:
         leave_out=None if leave_out is None else _get(entry, "leave_out", str, where),
         shard=_get(entry, "shard", str, where),
         tensor=_get(entry, "tensor", str, where),
+        picture=None if entry.get("picture") is None else _get(entry, "picture", str, where),
         grid=_pair(entry, "grid", where),
         content=_pair(entry, "content", where),
         frame=_pair(entry, "frame", where),

@@ -255,7 +255,7 @@ class _Training:
         self.head = Head(shape).to(self.device)
         self.average = Head(shape).to(self.device).eval().requires_grad_(False)
         self.average.load_state_dict(self.head.state_dict())
-        self.optimizer = torch.optim.AdamW(_groups(self.head, settings.decay), lr=settings.rate)
+        self.optimizer = torch.optim.AdamW(groups(self.head, settings.decay), lr=settings.rate)
         self.step = 0
         self.best_step = 0
         self.best_precision: float | None = None
@@ -645,12 +645,17 @@ def _fingerprint(samples: Sequence[Sample], settings: Settings) -> dict[str, Any
     return {"packages": packages, "samples": digest.hexdigest(), **chosen}
 
 
-def _groups(head: Head, decay: float) -> Iterator[dict[str, Any]]:
-    # Decay is for matrices: it would only pull scales, shifts and position biases to zero.
-    matrices = [m.weight for m in head.modules() if isinstance(m, nn.Linear)]
+def groups(network: nn.Module, decay: float) -> Iterator[dict[str, Any]]:
+    """Parameters that are trained, for an optimizer.
+
+    Decay is for matrices: it would only pull scales, shifts and position biases to zero.
+    """
+    matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    matrices = [matrix for matrix in matrices if matrix.requires_grad]
     chosen = {id(matrix) for matrix in matrices}
+    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
     yield {"params": matrices, "weight_decay": decay}
-    yield {"params": [p for p in head.parameters() if id(p) not in chosen], "weight_decay": 0.0}
+    yield {"params": rest, "weight_decay": 0.0}
 
 
 def _copy(head: Head) -> dict[str, Tensor]:

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
-from weakrest_export import blocks, labels, synthetic, train
+from weakrest_export import adclick, adclick_train, blocks, labels, prompts, synthetic, train
 from weakrest_export.errors import ExportError
 from weakrest_export.labels import Box, Label, Mask, Rotated
 from weakrest_export.residuals import INDEX, Residuals
@@ -122,6 +123,81 @@ def prepare(
 ) -> list[Sample]:
     """Synthetic defects, residuals and block labels of one product, in that order.
 
+    Args and errors: see `_gather`.
+    """
+    read, pictures, goods = _gather(product, found, work, synthetics, seed, weakrest, resume, see=False)
+    samples = []
+    numbers = {path: at for at, path in enumerate(goods)}
+    for at, ((known, kind), picture) in enumerate(zip(pictures, read.pictures, strict=True)):
+        cells = blocks.Cells.of(vars(picture), read.stride)
+        made = blocks.good(cells) if known is None else blocks.from_label(known, cells)
+        if kind == "synthetic" and known is not None and known.leave_out is not None:
+            origin = numbers[known.leave_out.resolve()]
+            made = hide_unseen(made, read.read(at)[0], read.read(origin)[0])
+        samples.append(Sample(read, at, made, kind))
+    return samples
+
+
+def prepare_clicks(
+    product: Product,
+    found: Sequence[Label],
+    phrases: prompts.Phrases,
+    encode: Callable[[list[str]], npt.NDArray[np.float32]],
+    work: Path,
+    *,
+    synthetics: int,
+    seed: int,
+    weakrest: Path | None,
+    resume: bool = False,
+) -> list[adclick_train.Sample]:
+    """Synthetic defects, residuals, pictures and masks of one product, for ADClick.
+
+    Pictures whose defects are only boxed or tagged are left out: a box does not say where the edge is.
+
+    Args:
+        product: see `_gather`.
+        found: see `_gather`.
+        phrases: of its types of defects; those of synthetic ones are known.
+        encode: gives the vectors of texts, see `text.TextEncoder.encode`.
+        work: see `_gather`.
+        synthetics: see `_gather`.
+        seed: see `_gather`.
+        weakrest: see `_gather`.
+        resume: see `_gather`.
+
+    Raises:
+        ExportError: see `_gather`, or when a mask cannot be read.
+    """
+    drawn = [
+        label for label in found if label.tag == "good" or any(isinstance(d, Mask) for d in label.defects)
+    ]
+    read, pictures, _ = _gather(product, drawn, work, synthetics, seed, weakrest, resume, see=True)
+    samples = []
+    for at, ((known, kind), picture) in enumerate(zip(pictures, read.pictures, strict=True)):
+        mask, words = None, list[str]()
+        if known is not None and known.tag == "defective":
+            masks = [labels.read_mask(d, known.size) for d in known.defects if isinstance(d, Mask)]
+            mask = np.logical_or.reduce(masks)
+            words = prompts.phrases_of(known.type, prompts.SYNTHETIC if kind == "synthetic" else phrases)
+        share = adclick_train.share_of(mask, vars(picture), read.stride)
+        vectors = encode(words) if words else np.zeros((0, adclick.PROMPT), np.float32)
+        type = None if known is None else known.type
+        samples.append(adclick_train.Sample(read, at, share, kind, vectors, type))
+    return samples
+
+
+def _gather(
+    product: Product,
+    found: Sequence[Label],
+    work: Path,
+    synthetics: int,
+    seed: int,
+    weakrest: Path | None,
+    resume: bool,
+    see: bool,
+) -> tuple[Residuals, list[tuple[Label | None, Kind]], list[Path]]:
+    """Residuals of good pictures, of synthetic defects, and of labeled pictures, in that order.
+
     Args:
         product: to learn from.
         found: its labels, see `read_labels`.
@@ -130,6 +206,10 @@ def prepare(
         seed: of these.
         weakrest: see `splits.call`.
         resume: use what an earlier run left in `work`, where it is complete.
+        see: whether what the backbone saw is wanted, too.
+
+    Returns:
+        The residuals, for each of their pictures its label and kind, and the good pictures' paths.
 
     Raises:
         ExportError: if something cannot be made, or `work` holds what is not to be continued.
@@ -159,18 +239,7 @@ def prepare(
         lines.append(line)
     pictures += [(label, "synthetic") for label in painted]
     pictures += [(label, "good" if label.tag == "good" else "defective") for label in found]
-    read = _residuals(product, lines, work, weakrest)
-
-    samples = []
-    numbers = {path: at for at, path in enumerate(goods)}
-    for at, ((known, kind), picture) in enumerate(zip(pictures, read.pictures, strict=True)):
-        cells = blocks.Cells.of(vars(picture), read.stride)
-        made = blocks.good(cells) if known is None else blocks.from_label(known, cells)
-        if kind == "synthetic" and known is not None and known.leave_out is not None:
-            origin = numbers[known.leave_out.resolve()]
-            made = hide_unseen(made, read.read(at)[0], read.read(origin)[0])
-        samples.append(Sample(read, at, made, kind))
-    return samples
+    return _residuals(product, lines, work, weakrest, see), pictures, goods
 
 
 def hide_unseen(made: blocks.Labels, painted: Tensor, origin: Tensor) -> blocks.Labels:
@@ -189,7 +258,7 @@ def hide_unseen(made: blocks.Labels, painted: Tensor, origin: Tensor) -> blocks.
 
 
 def _residuals(
-    product: Product, lines: Sequence[dict[str, str]], work: Path, weakrest: Path | None
+    product: Product, lines: Sequence[dict[str, str]], work: Path, weakrest: Path | None, see: bool
 ) -> Residuals:
     """Residuals of the listed pictures, in the list's order; computed unless `work` has them."""
     listed, folder = work / "pictures.jsonl", work / "residuals"
@@ -202,7 +271,8 @@ def _residuals(
             # Shards without an index, of a run that was stopped.
             for shard in folder.glob("residuals-*.safetensors"):
                 shard.unlink()
-        call(weakrest, ["residuals", str(product.package), "--list", str(listed), "--output", str(folder)])
+        command = ["residuals", str(product.package), "--list", str(listed), "--output", str(folder)]
+        call(weakrest, command + (["--pictures"] if see else []))
     read = Residuals(folder, _hash_of(product.package))
     if [picture.image for picture in read.pictures] != [line["image"] for line in lines]:
         raise ExportError(f"{folder / INDEX}: not of the pictures in {listed}: train without resuming")
@@ -228,8 +298,8 @@ def add_head(product: Product, head: Path, out: Path, overwrite: bool, weakrest:
     call(weakrest, arguments + (["--overwrite"] if overwrite else []))
 
 
-def describe(products: Sequence[Product], samples: Sequence[Sample]) -> str:
-    """What a head was trained on, for its manifest: counts, and the packages' names."""
+def describe(products: Sequence[Product], samples: Sequence[Sample] | Sequence[adclick_train.Sample]) -> str:
+    """What a network was trained on, for its manifest: counts, and the packages' names."""
     counts = [
         f"{sum(sample.kind == kind for sample in samples)} {kind}"
         for kind in train.KINDS

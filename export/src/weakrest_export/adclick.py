@@ -1,0 +1,166 @@
+"""ADClick: from residuals, the picture, clicks and a prompt to a mask (arXiv 2407.03130)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakrest_export import networks
+from weakrest_export.errors import ExportError
+from weakrest_export.head import HEAD_WIDTH, LIMIT, WindowLayer, initialize
+
+STRIDE = 2
+"""Side of a mask's cell, in pixels of the scaled picture."""
+
+BLOCK = 8
+"""Side of a residual's block, likewise."""
+
+RADIUS = 5.0
+"""Of a click's disk, likewise: cells whose center is at most so far away."""
+
+PROMPT = 384
+"""Length of a prompt's vector; all zeros stand for no prompt."""
+
+GUIDES = 3
+"""Maps of guidance: disks of positive clicks, of negative ones, and the mask before, each 0 or 1."""
+
+_HALF, _QUARTER = 24, 48
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the network is built from.
+
+    Attributes:
+        channels: of the residuals.
+        backbone: whose first maps, of strides 2 and 4, see the picture; see `networks.load`.
+        width: features per block; a multiple of 32.
+        depth: attention layers.
+        ratio: width of the hidden layer between two attention layers, in `width`s.
+    """
+
+    channels: int
+    backbone: str = "efficientnet-lite1"
+    width: int = 128
+    depth: int = 3
+    ratio: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.width < HEAD_WIDTH or self.width % HEAD_WIDTH:
+            raise ExportError(f"width {self.width}: must be a multiple of {HEAD_WIDTH}")
+        if self.channels < 1 or self.depth < 1 or not self.ratio > 0:
+            raise ExportError("channels, depth and ratio must be positive")
+
+
+class AdClick(nn.Module):
+    """One logit per cell of a grid of any size; above 0 is defective.
+
+    What the clicks mark is compared with everything else, in the picture's finer maps and among the blocks,
+    so that a click also tells of places that no window of attention reaches. The prompt scales and shifts the
+    features before each attention layer.
+    """
+
+    def __init__(self, shape: Shape, weights: str = networks.PRETRAINED) -> None:
+        super().__init__()
+        self.shape = shape
+        tapped = networks.load(shape.backbone, (2, 4), weights).tapped
+        self.eye = tapped.body.requires_grad_(False)
+        fine, coarse = (tap.channels for tap in tapped.taps)
+        width = shape.width
+        self.even_fine, self.even_coarse = nn.BatchNorm2d(fine), nn.BatchNorm2d(coarse)
+        self.enter_half = _Convolution(fine + GUIDES, _HALF)
+        self.enter_quarter = _Convolution(_HALF + coarse + 2, _QUARTER)
+        self.enter_eighth = _Convolution(_QUARTER, width, step=2)
+        self.embed = nn.Linear(3 * shape.channels, width)
+        self.alike = nn.Linear(2, width)
+        self.prompt = nn.Sequential(
+            nn.Linear(PROMPT, width, bias=False),
+            nn.GELU(),
+            nn.Linear(width, 2 * width * shape.depth, bias=False),
+        )
+        self.layers = nn.ModuleList(WindowLayer(width, shape.ratio, at) for at in range(shape.depth))
+        self.norm = nn.LayerNorm(width)
+        self.to_quarter = nn.Linear(width, 4 * _QUARTER)
+        self.at_quarter = _Convolution(_QUARTER, _QUARTER)
+        self.to_half = nn.Conv2d(_QUARTER, 4 * _HALF, 1)
+        self.at_half = _Convolution(_HALF, _HALF)
+        self.classify = nn.Conv2d(_HALF, 1, 1)
+        for part in (self.embed, self.alike, self.prompt, self.layers, self.to_quarter):
+            part.apply(initialize)
+        # As long as no word is learned, a prompt changes nothing.
+        nn.init.zeros_(self.prompt[2].weight)  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> "AdClick":
+        """As any module's; the layers that see the picture stay what millions of others made them."""
+        super().train(mode)
+        self.eye.eval()
+        return self
+
+    def forward(
+        self,
+        residuals: Tensor,
+        picture: Tensor,
+        guidance: Tensor,
+        prompt: Tensor,
+        present: Tensor | None = None,
+    ) -> Tensor:
+        """Logits `[N, 4 rows, 4 cols]`.
+
+        Args:
+            residuals: `[N, rows, cols, channels]`, neighbor minus token, scaled.
+            picture: `[N, 3, 8 rows, 8 cols]`, normalized as the backbone's input.
+            guidance: `[N, 3, 4 rows, 4 cols]`, see `GUIDES`.
+            prompt: `[N, 384]`, see `PROMPT`.
+            present: `[N, rows, cols]`, 1 where there is a block and 0 where a smaller grid was padded to
+                fit the batch; None: blocks everywhere.
+        """
+        if present is None:
+            present = torch.ones_like(residuals[:1, :, :, 0])
+        fine, coarse = self.eye(picture)
+        fine, coarse = self.even_fine(fine), self.even_coarse(coarse)
+        clicks = guidance[:, :2]
+        half = self.enter_half(torch.cat((fine, guidance), 1))
+        alike = _alike(coarse, F.avg_pool2d(clicks, 2))
+        quarter = self.enter_quarter(torch.cat((F.avg_pool2d(half, 2), coarse, alike), 1))
+
+        blocks = residuals.clamp(-LIMIT, LIMIT)
+        blocks = self.embed(torch.cat((blocks, blocks.abs(), (1 + blocks * blocks).log()), -1))
+        alike = _alike(blocks.permute(0, 3, 1, 2), F.avg_pool2d(clicks, 4))
+        tokens = (
+            blocks + self.alike(alike.permute(0, 2, 3, 1)) + self.enter_eighth(quarter).permute(0, 2, 3, 1)
+        )
+        words = self.prompt(prompt)[:, None, None].chunk(2 * self.shape.depth, -1)
+        for at, layer in enumerate(self.layers):
+            tokens = layer(tokens * (1 + words[2 * at]) + words[2 * at + 1], present)
+
+        up = F.pixel_shuffle(self.to_quarter(self.norm(tokens)).permute(0, 3, 1, 2), 2)
+        up = self.at_quarter(up + quarter)
+        up = self.at_half(F.pixel_shuffle(self.to_half(up), 2) + half)
+        logits: Tensor = self.classify(up)[:, 0]
+        return logits
+
+
+class _Convolution(nn.Sequential):
+    def __init__(self, before: int, after: int, step: int = 1) -> None:
+        convolution = nn.Conv2d(before, after, 3, step, 1)
+        nn.init.kaiming_normal_(convolution.weight)
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        super().__init__(convolution, nn.GELU())
+
+
+def _alike(features: Tensor, clicks: Tensor) -> Tensor:
+    """Cosine of the angle to the mean of what is clicked, `[N, 2, h, w]`; 0 where nothing is.
+
+    Args:
+        features: `[N, channels, h, w]`.
+        clicks: `[N, 2, h, w]`, how much of each place the clicks of a kind cover.
+    """
+    flat = features.flatten(2)
+    sums = torch.einsum("nkp,ncp->nkc", clicks.flatten(2), flat)
+    cosine = torch.einsum("nkc,ncp->nkp", _unit(sums, 2), _unit(flat, 1))
+    return cosine.reshape(*cosine.shape[:2], *features.shape[2:])
+
+
+def _unit(vectors: Tensor, dim: int) -> Tensor:
+    return vectors / (vectors.square().sum(dim, keepdim=True) + 1e-6).sqrt()

@@ -1,0 +1,234 @@
+"""From a trained ADClick to the files that a package takes: `NAME.onnx`, `NAME.toml`, `NAME.safetensors`."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import save
+from torch import Tensor, nn
+
+from weakrest_export import head_export, onnx_file
+from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick
+from weakrest_export.errors import Exit, ExportError
+from weakrest_export.files import write_together
+from weakrest_export.head_export import Manifest
+
+INPUTS = ("residuals", "picture", "guidance", "prompt")
+OUTPUT = "logits"
+
+TOLERANCE = 1e-4
+"""Largest accepted difference of probabilities between graph and network."""
+
+_GRIDS = ((1, 32, 32), (1, 13, 50), (1, 1, 1), (2, 8, 9))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One way to say what a kind of defect looks like, and its vector `[384]`."""
+
+    kind: str
+    text: str
+    vector: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported network, not yet written.
+
+    Attributes:
+        manifest: what is beside the graph.
+        model: the ONNX file's bytes.
+        prompts: what it was trained to understand.
+        difference: from PyTorch, see `TOLERANCE`.
+    """
+
+    manifest: Manifest
+    model: bytes
+    prompts: tuple[Prompt, ...]
+    difference: float
+
+
+def export(
+    network: AdClick,
+    backbone: str,
+    *,
+    name: str = "adclick",
+    setting: str,
+    source: str,
+    license: str = head_export.LICENSE,
+    prompts: Sequence[Prompt] = (),
+) -> Exported:
+    """Exports a network for the labeler and checks the graph against it.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        backbone: SHA-256 of the backbone's ONNX file, whose residuals it was trained on.
+        name: of the network, and of its files without extension.
+        setting: what it was trained with.
+        source: what it was trained on, in words.
+        license: of the weights, as an SPDX expression.
+        prompts: see `Exported`.
+
+    Raises:
+        ExportError: if the name is no file's, or the graph does not compute what the network computes.
+    """
+    onnx_file.check_name(name)
+    module = _Clicked(network).eval()
+    model = _onnx_bytes(module, network.shape.channels, name, INPUTS)
+    manifest = _manifest(network, backbone, model, name, setting, source, license, False)
+    return Exported(manifest, model, tuple(prompts), _check(module, network.shape.channels, model))
+
+
+def export_head(
+    network: AdClick,
+    backbone: str,
+    *,
+    name: str = "adclick-seg",
+    setting: str,
+    source: str,
+    license: str = head_export.LICENSE,
+    prompt: npt.NDArray[np.float32] | None = None,
+) -> head_export.Exported:
+    """Exports the network without clicks as a head: ADClick-Seg.
+
+    Args:
+        network: see `export`.
+        backbone: see `export`.
+        name: see `export`.
+        setting: see `export`.
+        source: see `export`.
+        license: see `export`.
+        prompt: `[384]`, which the head then always reads, as that of its product; None: no prompt.
+
+    Raises:
+        ExportError: see `export`.
+    """
+    onnx_file.check_name(name)
+    words = torch.zeros(PROMPT) if prompt is None else torch.from_numpy(prompt)
+    module = _Unclicked(network, words).eval()
+    model = _onnx_bytes(module, network.shape.channels, name, INPUTS[:2])
+    manifest = _manifest(network, backbone, model, name, setting, source, license, True)
+    return head_export.Exported(manifest, model, _check(module, network.shape.channels, model))
+
+
+def write(exported: Exported, directory: Path) -> Path:
+    """Writes the three files, each whole or not at all, into an existing directory.
+
+    Returns:
+        The graph's path.
+
+    Raises:
+        ExportError: if the directory is missing or cannot be written.
+    """
+    name = exported.manifest.name
+    vectors = np.stack([p.vector for p in exported.prompts]) if exported.prompts else np.zeros((0, PROMPT))
+    listed = json.dumps([{"type": p.kind, "text": p.text} for p in exported.prompts])
+    files = {
+        f"{name}.onnx": exported.model,
+        f"{name}.safetensors": save({"vectors": vectors.astype(np.float32)}, {"prompts": listed}),
+        f"{name}.toml": exported.manifest.to_toml().encode(),
+    }
+    write_together(directory, files)
+    return directory / f"{name}.onnx"
+
+
+class _Clicked(nn.Module):
+    """The network with inputs and output of four dimensions each, as the inspector has them."""
+
+    def __init__(self, network: AdClick) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, residuals: Tensor, picture: Tensor, guidance: Tensor, prompt: Tensor) -> Tensor:
+        logits: Tensor = self.network(residuals, picture, guidance, prompt[:, 0, 0])
+        return logits[..., None]
+
+
+class _Unclicked(nn.Module):
+    """The network that nobody guides."""
+
+    words: Tensor
+
+    def __init__(self, network: AdClick, words: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("words", words[None])
+
+    def forward(self, residuals: Tensor, picture: Tensor) -> Tensor:
+        guidance = picture[:, :1, ::STRIDE, ::STRIDE].repeat(1, GUIDES, 1, 1) * 0
+        logits: Tensor = self.network(residuals, picture, guidance, self.words.expand(len(residuals), -1))
+        return logits[..., None]
+
+
+def _manifest(
+    network: AdClick,
+    backbone: str,
+    model: bytes,
+    name: str,
+    setting: str,
+    source: str,
+    license: str,
+    head: bool,
+) -> Manifest:
+    return Manifest(
+        name=name,
+        channels=network.shape.channels,
+        backbone=backbone,
+        input=", ".join(INPUTS[:2] if head else INPUTS),
+        output=OUTPUT,
+        window=0,
+        step=0,
+        setting=setting,
+        license=license,
+        source=source,
+        sha256=hashlib.sha256(model).hexdigest(),
+        sees_picture=head,
+    )
+
+
+def example(channels: int, count: int, rows: int, cols: int) -> tuple[Tensor, ...]:
+    """Noise with a defect in it, for all four inputs of the exported network."""
+    generator = torch.Generator().manual_seed(rows)
+    residuals = torch.randn(count, rows, cols, channels, generator=generator)
+    residuals[:, rows // 2 :, cols // 2 :] *= 4
+    picture = torch.randn(count, 3, BLOCK * rows, BLOCK * cols, generator=generator)
+    cells = BLOCK // STRIDE
+    guidance = (torch.rand(count, GUIDES, cells * rows, cells * cols, generator=generator) > 0.9).float()
+    prompt = torch.randn(count, 1, 1, PROMPT, generator=generator) / PROMPT**0.5
+    return residuals, picture, guidance, prompt
+
+
+def _onnx_bytes(module: nn.Module, channels: int, name: str, inputs: Sequence[str]) -> bytes:
+    free = {
+        "residuals": {0: "batch", 1: "rows", 2: "columns"},
+        "picture": {0: "batch", 2: "height", 3: "width"},
+        "guidance": {0: "batch", 2: "down", 3: "across"},
+        "prompt": {0: "batch"},
+    }
+    return onnx_file.onnx_bytes(
+        module,
+        example(channels, 2, 13, 21)[: len(inputs)],
+        name,
+        [(name, free[name]) for name in inputs],
+        (OUTPUT, {0: "batch", 1: "down", 2: "across"}),
+    )
+
+
+def _check(module: nn.Module, channels: int, model: bytes) -> float:
+    worst = 0.0
+    session = onnx_file.session(model)
+    names = [input.name for input in session.get_inputs()]
+    for count, rows, cols in _GRIDS:
+        inputs = example(channels, count, rows, cols)[: len(names)]
+        with torch.inference_mode():
+            expected = module(*inputs).sigmoid()
+        (made,) = session.run(None, {n: e.numpy() for n, e in zip(names, inputs, strict=True)})
+        worst = max(worst, float((torch.from_numpy(made).sigmoid() - expected).abs().max()))
+    if not worst <= TOLERANCE:
+        raise ExportError(f"the exported graph differs from the network by {worst:.1e}", Exit.FAULT)
+    return worst

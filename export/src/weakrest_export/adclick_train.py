@@ -1,0 +1,309 @@
+"""Trains ADClick on masks, with clicks as a person would set them."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick, Shape
+from weakrest_export.blocks import Cells, block_share
+from weakrest_export.clicks import Click, disks, next_click
+from weakrest_export.errors import Exit, ExportError
+from weakrest_export.residuals import Residuals
+from weakrest_export.resmixmatch import Augmentation, augment
+from weakrest_export.shapes import Bits
+from weakrest_export.train import KINDS, Kind, groups
+
+_CELLS = BLOCK // STRIDE
+"""Cells of a mask per block and side."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its mask.
+
+    Attributes:
+        residuals: folder that it is in, with pictures.
+        index: within `residuals.pictures`.
+        share: f32 `[4 rows, 4 cols]`, how much of each cell is defective, 0 to 1; NaN beyond the picture.
+        kind: of the picture.
+        prompts: `[n, 384]`, vectors of what may be said of the defect; none at all is allowed.
+        type: of the defect, where known; several are joined by `+`.
+    """
+
+    residuals: Residuals
+    index: int
+    share: npt.NDArray[np.float32]
+    kind: Kind
+    prompts: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, PROMPT), np.float32))
+    type: str | None = None
+
+    @property
+    def image(self) -> str:
+        return self.residuals.pictures[self.index].image
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the network is built and trained; the defaults suit pictures of 256 pixels on two cores.
+
+    Attributes:
+        width: see `adclick.Shape`.
+        depth: see `adclick.Shape`.
+        steps: of the optimizer.
+        batch: pictures per step.
+        crop: larger grids are cut to this many blocks a side.
+        rate: the largest learning rate.
+        decay: weight decay.
+        clip: largest norm of the gradient.
+        warmup: share of the steps in which the rate rises, before it falls like a cosine.
+        average: decay of the moving average of the weights, which is what is kept.
+        gamma: of the normalized focal loss.
+        rounds: clicks that follow the first one, each where the mask is most wrong, are 0 to so many.
+        untouched: share of the pictures that get no click at all: what the network then gives is a first
+            suggestion, and what ADClick-Seg is.
+        silent: share of the pictures that get no prompt.
+        contrary: share of the defective pictures with a prompt, but no click, whose prompt is of another
+            type of defect: nothing is to be found then. It is from them that words get a meaning.
+        composition: how often good, synthetic and really defective pictures are drawn.
+        augmentation: of residuals.
+        seed: of everything random.
+    """
+
+    width: int = 128
+    depth: int = 3
+    steps: int = 600
+    batch: int = 8
+    crop: int = 24
+    rate: float = 1e-3
+    decay: float = 0.05
+    clip: float = 1.0
+    warmup: float = 0.05
+    average: float = 0.99
+    gamma: float = 2.0
+    rounds: int = 3
+    untouched: float = 0.25
+    silent: float = 0.4
+    contrary: float = 0.5
+    composition: tuple[float, float, float] = (1, 3, 4)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+
+
+def share_of(mask: Bits | None, picture: Mapping[str, Any], stride: int) -> npt.NDArray[np.float32]:
+    """See `Sample.share`; None: a good picture.
+
+    Args:
+        mask: `[height, width]` of the picture.
+        picture: its entry in the index of residuals.
+        stride: of these.
+
+    Raises:
+        ExportError: when the mask has another size than the picture.
+    """
+    cells = Cells.of(picture, stride)
+    width, height = cells.content
+    fine = Cells(-(-height // STRIDE), -(-width // STRIDE), STRIDE, cells.content, cells.frame)
+    whole = np.full((cells.rows * stride // STRIDE, cells.cols * stride // STRIDE), np.nan, np.float32)
+    inside = whole[: fine.rows, : fine.cols]
+    inside[:] = 0 if mask is None else block_share(mask, fine)
+    return whole
+
+
+@dataclass(frozen=True)
+class _Batch:
+    residuals: Tensor
+    picture: Tensor
+    share: Tensor
+    prompt: Tensor
+    present: Tensor
+    touched: npt.NDArray[np.bool_]
+
+
+def train(
+    samples: Sequence[Sample],
+    settings: Settings,
+    start: AdClick | None = None,
+    report: Callable[[Mapping[str, Any]], None] = lambda entry: None,
+) -> AdClick:
+    """Trains a network, or trains `start` further.
+
+    The same samples, settings, seed and number of threads give the same network.
+
+    Args:
+        samples: of any number of residuals folders, which must have the same backbone.
+        settings: see there.
+        start: to go on with; it is not changed.
+        report: is given an entry of the log every ten steps.
+
+    Returns:
+        In evaluation mode.
+
+    Raises:
+        ExportError: if there is nothing to learn, or the loss is no longer a number.
+    """
+    if not any((sample.share > 0.5).any() for sample in samples):
+        raise ExportError("no pixel is labeled defective: add synthetic defects, or pictures with masks")
+    torch.manual_seed(settings.seed)
+    shape = Shape(samples[0].residuals.channels, width=settings.width, depth=settings.depth)
+    network = AdClick(shape) if start is None else copy.deepcopy(start)
+    network.train()
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    trained = [value for value in network.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(groups(network, settings.decay), lr=settings.rate)
+    by_kind = {kind: [s for s in samples if s.kind == kind] for kind in KINDS}
+    named = [sample for sample in samples if sample.type is not None and len(sample.prompts)]
+    odds = np.array([w if by_kind[k] else 0 for k, w in zip(KINDS, settings.composition, strict=True)])
+    started, losses = time.monotonic(), []
+    for step in range(settings.steps):
+        rng = np.random.default_rng([settings.seed, step])
+        kinds = rng.choice(len(KINDS), settings.batch, p=odds / odds.sum())
+        chosen = [by_kind[KINDS[kind]] for kind in kinds]
+        batch = _batch([group[int(rng.integers(len(group)))] for group in chosen], named, settings, rng)
+        guidance = _guidance(average if step > settings.steps // 4 else network, batch, settings, rng)
+        network.train()
+        with _autocast():
+            logits = network(batch.residuals, batch.picture, guidance, batch.prompt, batch.present)
+        loss = normalized_focal(logits.float(), batch.share, settings.gamma)
+        if not math.isfinite(loss.item()):
+            raise ExportError(f"step {step}: the loss is no longer a number: lower the rate", Exit.FAULT)
+        rising = min(1.0, (step + 1) / max(1.0, settings.warmup * settings.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * rising * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, settings.clip)
+        optimizer.step()
+        _follow(average, network, min(settings.average, (1 + step) / (10 + step)))
+        losses.append(loss.item())
+        if (step + 1) % 10 == 0 or step + 1 == settings.steps:
+            seconds = round(time.monotonic() - started, 1)
+            report(
+                {"step": step + 1, "of": settings.steps, "loss": float(np.mean(losses)), "seconds": seconds}
+            )
+            losses = []
+    return average
+
+
+def normalized_focal(logits: Tensor, share: Tensor, gamma: float) -> Tensor:
+    """Focal loss whose weights sum to one in each picture, so that learning does not fade with the errors.
+
+    Args:
+        logits: `[N, h, w]`.
+        share: `[N, h, w]`, the truth, 0 to 1; NaN where there is none.
+        gamma: how much errors count before what is nearly right.
+    """
+    known = ~share.isnan()
+    target = share.nan_to_num()
+    with torch.no_grad():
+        weights = (logits.sigmoid() - target).abs() ** gamma * known
+        weights = weights / weights.sum((1, 2), keepdim=True).clamp_min(1e-6)
+    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weights).sum((1, 2)).mean()
+
+
+def _guidance(network: AdClick, batch: _Batch, settings: Settings, rng: np.random.Generator) -> Tensor:
+    """Clicks as a person would have set them on what the network gave so far, and that mask."""
+    truth, known = (batch.share > 0.5).numpy(), (~batch.share.isnan()).numpy()
+    count = len(truth)
+    touched = batch.touched
+    rounds = int(rng.integers(1 + settings.rounds)) if touched.any() else 0
+    clicks: list[list[Click]] = [[] for _ in range(count)]
+    guidance = torch.zeros(count, GUIDES, *truth.shape[1:])
+    for at in range(1 + rounds):
+        mask = guidance[:, 2].numpy() > 0.5
+        for i in np.flatnonzero(touched):
+            # The first click is set on the picture, not on a suggestion.
+            click = next_click(truth[i], mask[i], known[i], rng)
+            if click is not None:
+                clicks[i].append(click)
+                guidance[i, :2] = torch.from_numpy(disks(clicks[i], truth.shape[1:]))
+        if at < rounds:
+            network.eval()
+            with torch.no_grad(), _autocast():
+                logits = network(batch.residuals, batch.picture, guidance, batch.prompt, batch.present)
+            guidance[:, 2] = (logits > 0) & torch.from_numpy(touched)[:, None, None]
+    return guidance
+
+
+def _batch(
+    samples: Sequence[Sample], named: Sequence[Sample], settings: Settings, rng: np.random.Generator
+) -> _Batch:
+    side = settings.crop
+    touched = rng.random(len(samples)) >= settings.untouched
+    made = []
+    for sample, clicked in zip(samples, touched, strict=True):
+        residuals = sample.residuals.read(sample.index)
+        picture = sample.residuals.read_picture(sample.index).float()
+        share = torch.from_numpy(sample.share)
+        rows, cols = residuals.shape[1:3]
+        top, left = _corner(sample.share, (rows, cols), side, rng)
+        residuals = residuals[:, top : top + side, left : left + side]
+        rows, cols = residuals.shape[1:3]
+        picture = picture[:, BLOCK * top :, BLOCK * left :][:, : BLOCK * rows, : BLOCK * cols]
+        share = share[_CELLS * top :, _CELLS * left :][: _CELLS * rows, : _CELLS * cols]
+        present = torch.ones(rows, cols)
+        down, right = side - rows, side - cols
+        residuals = F.pad(residuals, (0, 0, 0, right, 0, down))
+        picture = F.pad(picture, (0, BLOCK * right, 0, BLOCK * down))
+        share = F.pad(share, (0, _CELLS * right, 0, _CELLS * down), value=math.nan)
+        present = F.pad(present, (0, right, 0, down))
+        # Any of the eight ways to lay a part on the table.
+        if rng.random() < 0.5:
+            residuals, picture = residuals.transpose(1, 2), picture.transpose(1, 2)
+            share, present = share.T, present.T
+        flips = [axis for axis in (0, 1) if rng.random() < 0.5]
+        prompt = torch.zeros(PROMPT)
+        if len(sample.prompts) and rng.random() >= settings.silent:
+            said = sample
+            if not clicked and sample.type is not None and rng.random() < settings.contrary:
+                other = named[int(rng.integers(len(named)))]
+                if not set(sample.type.split("+")) & set((other.type or "").split("+")):
+                    said, share = other, torch.where(share.isnan(), share, 0.0)
+            prompt = torch.from_numpy(said.prompts[int(rng.integers(len(said.prompts)))])
+        made.append(
+            (
+                residuals.flip([1 + axis for axis in flips]),
+                picture.flip([1 + axis for axis in flips]),
+                share.flip(flips),
+                prompt,
+                present.flip(flips),
+            )
+        )
+    residuals, picture, share, prompt, present = (torch.stack(part) for part in zip(*made, strict=True))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    residuals = augment(residuals, settings.augmentation, generator)
+    return _Batch(residuals, picture, share, prompt, present, touched)
+
+
+def _corner(
+    share: npt.NDArray[np.float32], grid: tuple[int, int], side: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Row and column of blocks where a crop begins; it shows a defective cell, if there is one."""
+    places = np.argwhere(share > 0.5) // _CELLS
+    center = places[int(rng.integers(len(places)))] if len(places) else None
+    corner = []
+    for axis, length in enumerate(grid):
+        last = max(0, length - side)
+        start = int(rng.integers(last + 1)) if center is None else int(center[axis] - rng.integers(side))
+        corner.append(min(max(start, 0), last))
+    return corner[0], corner[1]
+
+
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.dtype.is_floating_point:
+                mean.lerp_(now, 1 - decay)
+
+
+def _autocast() -> torch.autocast:
+    tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return torch.autocast("cpu", torch.bfloat16, enabled=tell is not None and bool(tell()))

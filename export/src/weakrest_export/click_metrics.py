@@ -1,0 +1,148 @@
+"""How good masks are after so many clicks, which are simulated on pictures that were never trained on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from weakrest_export import onnx_file
+from weakrest_export.adclick import GUIDES, PROMPT, STRIDE
+from weakrest_export.adclick_export import INPUTS
+from weakrest_export.adclick_train import Sample
+from weakrest_export.clicks import Click, disks, next_click
+from weakrest_export.shapes import Bits
+from weakrest_export.train import average_precision
+
+Float = npt.NDArray[np.float32]
+
+Segmenter = Callable[[Sample, Sequence[Click], Bits], Float]
+"""Gives each cell's probability, `[h, w]`, for clicks and the mask before them."""
+
+IOU = 0.9
+"""A mask is good enough when it agrees so far with the truth."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A picture to be clicked on, and the true mask `[height, width]` of the picture."""
+
+    sample: Sample
+    truth: Bits
+    kind: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What clicks reached.
+
+    Attributes:
+        precision: average precision over all pixels of all pictures, after 0, 1, 2 … clicks.
+        overlap: mean over pictures of the masks' intersection over union with the truth, likewise.
+        clicks: mean number of clicks until that is `IOU`; pictures that never get there count the most.
+        by_kind: the overlap of each kind of defect.
+    """
+
+    precision: list[float]
+    overlap: list[float]
+    clicks: float
+    by_kind: dict[str, list[float]]
+
+
+Network = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""ADClick: residuals, picture, guidance and prompt to logits `[N, h, w]`."""
+
+
+def from_graph(model: bytes) -> Network:
+    """ADClick as it was exported, see `adclick_export`."""
+    session = onnx_file.session(model)
+
+    def run(residuals: Tensor, picture: Tensor, guidance: Tensor, prompt: Tensor) -> Tensor:
+        inputs = (residuals, picture, guidance, prompt[:, None, None])
+        (made,) = session.run(None, {n: v.numpy() for n, v in zip(INPUTS, inputs, strict=True)})
+        return torch.from_numpy(made)[..., 0]
+
+    return run
+
+
+def with_network(network: Network, prompt_of: Callable[[Sample], Float] | None = None) -> Segmenter:
+    """Masks by ADClick; None: without prompts."""
+
+    def segment(sample: Sample, clicks: Sequence[Click], before: Bits) -> Float:
+        guidance = torch.zeros(1, GUIDES, *sample.share.shape)
+        guidance[0, :2] = torch.from_numpy(disks(clicks, sample.share.shape))
+        guidance[0, 2] = torch.from_numpy(before)
+        words = np.zeros(PROMPT, np.float32) if prompt_of is None else prompt_of(sample)
+        residuals = sample.residuals.read(sample.index)[:1].float()
+        picture = sample.residuals.read_picture(sample.index)[None].float()
+        with torch.inference_mode():
+            logits = network(residuals, picture, guidance, torch.from_numpy(words)[None])
+        made: Float = logits[0].sigmoid().numpy()
+        return made
+
+    return segment
+
+
+def measure(cases: Sequence[Case], segment: Segmenter, most: int = 20, report: int = 5) -> Result:
+    """Clicks on each picture, always where the mask is most wrong.
+
+    Args:
+        cases: pictures with at least one defective cell.
+        segment: makes the masks.
+        most: clicks on a picture.
+        report: clicks up to which masks are judged; only their number is counted beyond.
+    """
+    maps: list[list[Float]] = [[] for _ in range(report + 1)]
+    overlaps: list[list[float]] = [[] for _ in range(report + 1)]
+    needed = []
+    for case in cases:
+        sample, clicks = case.sample, list[Click]()
+        truth, known = sample.share > 0.5, ~np.isnan(sample.share)
+        mask = np.zeros_like(truth)
+        reached: int | None = None
+        for count in range(most + 1):
+            if count:
+                click = next_click(truth, mask, known)
+                if click is not None:
+                    clicks.append(click)
+            cells = segment(sample, clicks, mask)
+            # Before the first click there is only a suggestion, on which nobody builds.
+            mask = cells > 0.5 if count else mask
+            whole = to_frame(cells, sample)
+            found = whole > 0.5
+            overlap = float((found & case.truth).sum() / max(1, (found | case.truth).sum()))
+            if count <= report:
+                maps[count].append(whole.ravel())
+                overlaps[count].append(overlap)
+            if count and overlap >= IOU and reached is None:
+                reached = count
+            if count >= report and reached is not None:
+                break
+        needed.append(reached or most)
+    truths = np.concatenate([case.truth.ravel() for case in cases])
+    kinds = sorted({case.kind for case in cases})
+    return Result(
+        [average_precision(np.concatenate(part), truths) for part in maps],
+        [float(np.mean(part)) for part in overlaps],
+        float(np.mean(needed)),
+        {
+            kind: [
+                float(np.mean([o for o, c in zip(part, cases, strict=True) if c.kind == kind]))
+                for part in overlaps
+            ]
+            for kind in kinds
+        },
+    )
+
+
+def to_frame(cells: Float, sample: Sample) -> Float:
+    """Values of cells as values of the picture's pixels, bilinearly, `[height, width]`."""
+    picture = sample.residuals.pictures[sample.index]
+    (wide, high), (width, height) = picture.content, picture.frame
+    fine = F.interpolate(torch.from_numpy(cells)[None, None], scale_factor=STRIDE, mode="bilinear")
+    whole = F.interpolate(fine[:, :, :high, :wide], size=(height, width), mode="bilinear")
+    made: Float = whole[0, 0].numpy()
+    return made

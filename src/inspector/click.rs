@@ -1,0 +1,234 @@
+//! ADClick: from clicks and words to the mask of a defect (arXiv 2407.03130).
+
+use ndarray::{Array2, Array4, ArrayView2, s};
+
+use super::engine::{FrameResiduals, Options};
+use super::head::{CELL, nearest};
+use super::inspection::Inspection;
+use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_tokens};
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::Placement;
+use crate::onnx::{Network, Runtime, TextEncoder};
+use crate::package::{ClickFile, Package, Prompts};
+
+/// Radius of a click's disk, likewise. Cells count whose center is at most so far away.
+const RADIUS: f32 = 5.0;
+/// Without smoothing: a mask's edge must stay where it is.
+const SHARP: MapParameters = MapParameters { sigma: 0.0, window: 1 };
+
+/// A place that is, or is not, to be in the mask; pixels of the frame, from its left top corner.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Click {
+    /// To the right, 0 to the frame's width.
+    pub x: f32,
+    /// Down, 0 to the frame's height.
+    pub y: f32,
+    /// Whether it is defective there.
+    pub positive: bool,
+}
+
+/// What was computed of a frame before its first click: see [`super::Inspector::prepare`].
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Residuals, what the backbone saw, and where the frame lies on the grid.
+    pub residuals: FrameResiduals,
+    /// Anomaly map, score and verdict.
+    pub inspection: Inspection,
+}
+
+/// The network that makes masks, loaded and ready.
+pub struct ClickSegmenter {
+    network: Network,
+    name: String,
+    channels: usize,
+    scale: f32,
+    prompts: Prompts,
+    encoder: Option<TextEncoder>,
+    scratch: MapScratch,
+}
+
+impl ClickSegmenter {
+    /// Loads a package's network, or the built-in one for packages that have none and the built-in backbone. `None` when
+    /// neither is there. Words that were not trained with need `encoder`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Runtime`] without a usable ONNX Runtime, [`ErrorKind::Model`] when the network is not one that can run.
+    pub fn load(package: &Package, options: &Options, encoder: Option<TextEncoder>) -> Result<Option<Self>> {
+        let backbone = crate::files::sha256(&package.backbone);
+        let (channels, stride) = (package.bank.channels(), package.manifest.geometry.stride);
+        let (name, onnx, prompts) = match (&package.manifest.adclick, &package.adclick) {
+            (Some(info), Some((onnx, prompts))) => (info.name.clone(), onnx.clone(), prompts.clone()),
+            _ => {
+                let own = ClickFile::built_in()?;
+                if own.network.check_backbone(&backbone, channels).is_err() || stride % CELL != 0 {
+                    return Ok(None);
+                }
+                (own.network.manifest.name, own.network.onnx, own.prompts)
+            }
+        };
+        let runtime = Runtime::load(options.onnxruntime.as_deref())?;
+        let network = Network::adclick(runtime, &onnx, &options.execution, channels, Prompts::LENGTH)
+            .map_err(|e| e.within(&name))?;
+        let (scale, scratch) = (package.manifest.residual_scale, MapScratch::default());
+        Ok(Some(ClickSegmenter { network, name, channels, scale, prompts, encoder, scratch }))
+    }
+
+    /// Name of the network.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it was trained to understand.
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
+    /// Whether words count that it was not trained with.
+    pub fn takes_any_words(&self) -> bool {
+        self.encoder.is_some()
+    }
+
+    /// The vector of a text or of a kind of defect. `None` when nobody knows it: see [`ClickSegmenter::takes_any_words`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when the text encoder fails.
+    pub fn prompt(&mut self, text: &str) -> Result<Option<Vec<f32>>> {
+        match (self.prompts.find(text), &mut self.encoder) {
+            (Some(vector), _) => Ok(Some(vector.to_vec())),
+            (None, Some(encoder)) => encoder.encode(text).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// How likely each pixel of the frame is defective, 0 to 1, `[height, width]`, given clicks in the order in which they were
+    /// made, the mask before them (of the same shape; above one half is inside), and a prompt's vector.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a click outside of the frame, and a mask or a vector of another size; [`ErrorKind::Model`] when
+    /// the network fails; [`ErrorKind::NotFinite`] when it gives NaN.
+    pub fn segment(
+        &mut self,
+        prepared: &Prepared,
+        clicks: &[Click],
+        previous: Option<ArrayView2<f32>>,
+        prompt: Option<&[f32]>,
+    ) -> Result<Array2<f32>> {
+        let FrameResiduals { residuals, placement, picture, .. } = &prepared.residuals;
+        let cells = placement.refined(CELL);
+        let (rows, cols) = cells.grid;
+        let mut guidance = Array4::zeros((1, 3, rows, cols));
+        for click in clicks {
+            draw_disk(click, &cells, &mut guidance)?;
+        }
+        if let Some(mask) = previous {
+            draw_mask(mask, &cells, &mut guidance)?;
+        }
+        let mut words = Array4::zeros((1, 1, 1, Prompts::LENGTH));
+        if let Some(vector) = prompt {
+            if vector.len() != Prompts::LENGTH {
+                let text = format!("a prompt has {} numbers, not {}", Prompts::LENGTH, vector.len());
+                return Err(Error::new(ErrorKind::Usage, text));
+            }
+            words.iter_mut().zip(vector).for_each(|(to, from)| *to = *from);
+        }
+        let unit = 1.0 / self.scale;
+        let scaled = nearest(residuals, self.channels)?.mapv(|v| v * unit).insert_axis(ndarray::Axis(0));
+        let inputs = [&scaled, picture, &guidance, &words];
+        let likely = self.network.run(inputs, |logits| {
+            if logits.dim() != (1, rows, cols, 1) {
+                let text =
+                    format!("the network gave {:?}, but {:?} was expected", logits.dim(), (1, rows, cols, 1));
+                return Err(Error::new(ErrorKind::Model, text));
+            }
+            Ok(logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect::<Vec<f32>>())
+        })?;
+        crate::posfar::check_finite("the network's output", &likely)?;
+        let mut map = AnomalyMap::default();
+        map_from_tokens(&likely, &cells, &SHARP, &mut self.scratch, &mut map);
+        let (width, height) = (cells.frame.0 as usize, cells.frame.1 as usize);
+        Array2::from_shape_vec((height, width), map.resized(width, height).values)
+            .map_err(|e| Error::new(ErrorKind::Model, "a mask of another shape").with_source(e))
+    }
+}
+
+/// Marks the cells that a click covers.
+fn draw_disk(click: &Click, cells: &Placement, guidance: &mut Array4<f32>) -> Result<()> {
+    let (width, height) = (cells.frame.0 as f32, cells.frame.1 as f32);
+    if !((0.0..=width).contains(&click.x) && (0.0..=height).contains(&click.y)) {
+        let text = format!("a click at {},{} is outside of the picture, {width}×{height}", click.x, click.y);
+        return Err(Error::new(ErrorKind::Usage, text));
+    }
+    let (x, y) = (click.x * cells.content.0 as f32 / width, click.y * cells.content.1 as f32 / height);
+    let kind = usize::from(!click.positive);
+    let center = |cell: usize| CELL as f32 * (cell as f32 + 0.5);
+    for ((row, col), value) in guidance.slice_mut(s![0, kind, .., ..]).indexed_iter_mut() {
+        if (center(col) - x).powi(2) + (center(row) - y).powi(2) <= RADIUS * RADIUS {
+            *value = 1.0;
+        }
+    }
+    Ok(())
+}
+
+/// Marks the cells of which more than half lies in a mask.
+fn draw_mask(mask: ArrayView2<f32>, cells: &Placement, guidance: &mut Array4<f32>) -> Result<()> {
+    let (width, height) = (cells.frame.0 as usize, cells.frame.1 as usize);
+    if mask.dim() != (height, width) {
+        let text = format!("a mask of {:?} pixels is not of a picture of {width}×{height}", mask.dim());
+        return Err(Error::new(ErrorKind::Usage, text));
+    }
+    // Pixels of the frame that each cell covers, at least one.
+    let span = |cell: usize, content: u32, frame: usize| {
+        let at = |cell: usize| {
+            (cell as f64 * f64::from(CELL) / f64::from(content) * frame as f64).round() as usize
+        };
+        let start = at(cell).min(frame.saturating_sub(1));
+        start..at(cell + 1).clamp(start + 1, frame.max(1))
+    };
+    let (wide, high) = (cells.content.0.div_ceil(CELL) as usize, cells.content.1.div_ceil(CELL) as usize);
+    for row in 0..high.min(guidance.dim().2) {
+        let rows = span(row, cells.content.1, height);
+        for col in 0..wide.min(guidance.dim().3) {
+            let part = mask.slice(s![rows.clone(), span(col, cells.content.0, width)]);
+            let inside = part.iter().filter(|inside| **inside > 0.5).count();
+            guidance[(0, 2, row, col)] = f32::from(2 * inside > part.len());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(frame: (u32, u32), content: (u32, u32), grid: (usize, usize)) -> Placement {
+        Placement { frame, content, canvas: content, grid, stride: CELL }
+    }
+
+    #[test]
+    fn a_click_covers_cells_whose_center_is_near() {
+        // A frame of twice the scaled size.
+        let cells = cells((64, 64), (32, 32), (16, 16));
+        let mut guidance = Array4::zeros((1, 3, 16, 16));
+        draw_disk(&Click { x: 32.0, y: 32.0, positive: true }, &cells, &mut guidance).unwrap();
+        draw_disk(&Click { x: 0.0, y: 64.0, positive: false }, &cells, &mut guidance).unwrap();
+        let counted = |kind: usize| guidance.slice(s![0, kind, .., ..]).sum();
+        // Cells' centers lie 1, 3, 5 … pixels from the click in both directions.
+        assert_eq!(counted(0), 16.0);
+        assert_eq!(counted(1), 4.0);
+        assert_eq!(guidance[(0, 0, 7, 7)], 1.0);
+        assert_eq!(guidance[(0, 1, 15, 0)], 1.0);
+        for (x, y) in [(-1.0, 5.0), (5.0, 64.5), (f32::NAN, 3.0)] {
+            assert!(draw_disk(&Click { x, y, positive: true }, &cells, &mut guidance).is_err());
+        }
+    }
+
+    #[test]
+    fn a_mask_covers_cells_that_lie_in_it_by_more_than_half() {
+        let cells = cells((8, 8), (8, 8), (4, 4));
+        let mask = Array2::from_shape_fn((8, 8), |(_, x)| f32::from(x < 3));
+        let mut guidance = Array4::zeros((1, 3, 4, 4));
+        draw_mask(mask.view(), &cells, &mut guidance).unwrap();
+        assert_eq!(guidance.slice(s![0, 2, 0, ..]).to_vec(), [1.0, 0.0, 0.0, 0.0]);
+        assert!(draw_mask(Array2::from_elem((8, 7), 1.0).view(), &cells, &mut guidance).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! Words for defects, with the vectors that a text encoder made of them.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::damaged;
+use crate::error::Result;
+
+const VECTORS: &str = "vectors";
+const TEXTS: &str = "prompts";
+
+/// One way to say what a defect looks like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// Kind of defect, such as `scratch`.
+    pub kind: String,
+    /// The words, such as `a thin scratch`.
+    pub text: String,
+    /// What the text encoder made of them.
+    pub vector: Vec<f32>,
+}
+
+/// The prompts that ADClick was trained with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prompts(pub Vec<Prompt>);
+
+#[derive(Serialize, Deserialize)]
+struct Text {
+    #[serde(rename = "type")]
+    kind: String,
+    text: String,
+}
+
+impl Prompts {
+    /// Length of a prompt's vector.
+    pub const LENGTH: usize = 384;
+
+    /// Reads a safetensors file with `vectors`, `f32`, `[prompts, 384]`, and in its metadata `prompts`, a JSON list of
+    /// `{"type": …, "text": …}` in the same order.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Package`] when it is not such a file, or a number is not finite.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let wrong = |what: &str| damaged(format!("the prompts are damaged: {what}"));
+        let failed = |e: safetensors::SafeTensorError| wrong("not a safetensors file").with_source(e);
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(failed)?;
+        let listed = header.metadata().as_ref().and_then(|m| m.get(TEXTS));
+        let listed = listed.ok_or_else(|| wrong("their texts are missing"))?;
+        let texts: Vec<Text> =
+            serde_json::from_str(listed).map_err(|e| wrong("their texts cannot be read").with_source(e))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(failed)?;
+        let vectors = tensors.tensor(VECTORS).map_err(failed)?;
+        if vectors.dtype() != Dtype::F32 || vectors.shape() != [texts.len(), Self::LENGTH] {
+            return Err(wrong("there is not a vector for each text"));
+        }
+        let (values, _) = vectors.data().as_chunks::<4>();
+        let values: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(wrong("a number is not finite"));
+        }
+        let prompt = |(text, vector): (Text, &[f32])| Prompt {
+            kind: text.kind,
+            text: text.text,
+            vector: vector.to_vec(),
+        };
+        Ok(Prompts(texts.into_iter().zip(values.chunks(Self::LENGTH)).map(prompt).collect()))
+    }
+
+    /// The same as a file's bytes.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Package`] when they cannot be put into the format, as with vectors of another length.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let failed = |e: safetensors::SafeTensorError| damaged("cannot store prompts".into()).with_source(e);
+        let texts: Vec<Text> =
+            self.0.iter().map(|p| Text { kind: p.kind.clone(), text: p.text.clone() }).collect();
+        let texts = serde_json::to_string(&texts)
+            .map_err(|e| damaged("cannot store prompts".into()).with_source(e))?;
+        let bytes: Vec<u8> = self.0.iter().flat_map(|p| &p.vector).flat_map(|v| v.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![self.0.len(), Self::LENGTH], &bytes).map_err(failed)?;
+        let metadata = HashMap::from([(TEXTS.to_owned(), texts)]);
+        safetensors::serialize([(VECTORS, view)], Some(metadata)).map_err(failed)
+    }
+
+    /// The vector of a text, or of a kind of defect, whose first prompt that is. Upper case and blanks at the ends do not
+    /// count.
+    pub fn find(&self, text: &str) -> Option<&[f32]> {
+        let plain = |text: &str| text.trim().to_lowercase();
+        let wanted = plain(text);
+        let by_text = self.0.iter().find(|p| plain(&p.text) == wanted);
+        let found = by_text.or_else(|| self.0.iter().find(|p| plain(&p.kind) == wanted));
+        found.map(|p| p.vector.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Prompts {
+        let prompt = |kind: &str, text: &str, value| Prompt {
+            kind: kind.into(),
+            text: text.into(),
+            vector: vec![value; Prompts::LENGTH],
+        };
+        Prompts(vec![prompt("scratch", "a thin scratch", 0.5), prompt("stain", "a dark stain", -1.0)])
+    }
+
+    #[test]
+    fn prompts_survive_their_file_and_are_found_by_text_and_kind() {
+        let read = Prompts::from_bytes(&two().to_bytes().unwrap()).unwrap();
+        assert_eq!(read, two());
+        assert_eq!(read.find(" A thin SCRATCH ").unwrap()[0], 0.5);
+        assert_eq!(read.find("stain").unwrap()[0], -1.0);
+        assert_eq!(read.find("a hole"), None);
+    }
+
+    #[test]
+    fn damaged_prompts_are_refused() {
+        let mut nan = two();
+        nan.0[0].vector[3] = f32::NAN;
+        for bytes in [Vec::new(), b"what".to_vec(), nan.to_bytes().unwrap()] {
+            assert!(Prompts::from_bytes(&bytes).is_err());
+        }
+        let mut short = two();
+        short.0[0].vector.pop();
+        assert!(short.to_bytes().is_err());
+    }
+}
