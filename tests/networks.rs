@@ -320,9 +320,9 @@ fn adclick_gives_what_pytorch_gives() {
     let array = golden(include_bytes!("data/adclick/golden.safetensors"));
     let runtime = Runtime::load(None).unwrap();
     let bytes = include_bytes!("data/adclick/adclick.onnx");
-    let mut clicked = Network::adclick(runtime, bytes, &one_thread(), 6, 384).unwrap();
+    let mut clicked = Network::adclick(runtime, bytes, &one_thread(), 176, 384).unwrap();
     let mut alone =
-        Network::seeing_head(runtime, include_bytes!("data/adclick/seg.onnx"), &one_thread(), 6).unwrap();
+        Network::seeing_head(runtime, include_bytes!("data/adclick/seg.onnx"), &one_thread(), 176).unwrap();
     for size in ["3x9", "10x8", "1x1"] {
         let input = |name: &str| array(&format!("{name}.{size}"));
         let (residuals, picture) = (input("residuals"), input("picture"));
@@ -340,6 +340,6 @@ fn a_network_with_other_inputs_is_no_adclick() {
     let error = Network::adclick(runtime, head, &one_thread(), 6, 384).err().unwrap().to_string();
     assert!(error.contains("picture"), "{error}");
     let adclick = include_bytes!("data/adclick/adclick.onnx");
-    let error = Network::seeing_head(runtime, adclick, &one_thread(), 6).err().unwrap().to_string();
+    let error = Network::seeing_head(runtime, adclick, &one_thread(), 176).err().unwrap().to_string();
     assert!(error.contains("more inputs than residuals, picture"), "{error}");
 }

@@ -3,6 +3,7 @@
 #[macro_use]
 mod common;
 mod bench;
+mod clicks;
 mod enroll;
 mod evaluate;
 mod fleet;

@@ -160,8 +160,10 @@ class _Unclicked(nn.Module):
         self.register_buffer("words", words[None])
 
     def forward(self, residuals: Tensor, picture: Tensor) -> Tensor:
-        guidance = picture[:, :1, ::STRIDE, ::STRIDE].repeat(1, GUIDES, 1, 1) * 0
-        logits: Tensor = self.network(residuals, picture, guidance, self.words.expand(len(residuals), -1))
+        # Sizes would be constants in the graph; zeros of the inputs' shapes are not.
+        guidance = picture[:, :GUIDES, ::STRIDE, ::STRIDE] * 0
+        words = self.words + picture[:, :1, 0, 0] * 0
+        logits: Tensor = self.network(residuals, picture, guidance, words)
         return logits[..., None]
 
 
@@ -228,6 +230,11 @@ def _check(module: nn.Module, channels: int, model: bytes) -> float:
         with torch.inference_mode():
             expected = module(*inputs).sigmoid()
         (made,) = session.run(None, {n: e.numpy() for n, e in zip(names, inputs, strict=True)})
+        if made.shape != expected.shape:
+            raise ExportError(
+                f"the exported graph gives {list(made.shape)} where the network gives {list(expected.shape)}",
+                Exit.FAULT,
+            )
         worst = max(worst, float((torch.from_numpy(made).sigmoid() - expected).abs().max()))
     if not worst <= TOLERANCE:
         raise ExportError(f"the exported graph differs from the network by {worst:.1e}", Exit.FAULT)

@@ -9,7 +9,7 @@ from weakrest_export import adclick_export
 from weakrest_export.adclick import AdClick, Shape
 
 HERE = Path(__file__).parent
-CHANNELS = 6
+CHANNELS = 176  # of the built-in backbone, so that packages take them
 
 
 def main() -> None:

@@ -1,0 +1,87 @@
+//! Networks that turn clicks into masks, and heads that see the picture.
+
+use std::path::{Path, PathBuf};
+
+use crate::common::*;
+
+const ADCLICK: &[u8] = include_bytes!("../data/adclick/adclick.onnx");
+const SEG: &[u8] = include_bytes!("../data/adclick/seg.onnx");
+
+fn manifest(onnx: &[u8], sees_picture: bool) -> String {
+    let backbone = std::fs::read(ready_package().join("backbone.onnx")).unwrap();
+    format!(
+        "format = 1\nname = \"tiny\"\nchannels = 176\nbackbone = \"{}\"\ninput = \"residuals, picture\"\noutput = \"logits\"\n\
+         window = 0\nstep = 0\nsetting = \"clicks\"\nlicense = \"CC0-1.0\"\nsource = \"none\"\nsha256 = \"{}\"\n\
+         sees_picture = {sees_picture}\n",
+        sha256(&backbone),
+        sha256(onnx)
+    )
+}
+
+/// A network with the prompts of the one that ships.
+fn adclick(folder: &Folder) -> PathBuf {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/adclick.safetensors");
+    folder.file("tiny.toml", manifest(ADCLICK, false).as_bytes());
+    folder.file("tiny.safetensors", &std::fs::read(shipped).unwrap());
+    folder.file("tiny.onnx", ADCLICK)
+}
+
+fn add(package: &Path, network: &Path, output: &Path) -> Ran {
+    weakrest!("package", "add-adclick", package, "--network", network, "--output", output)
+}
+
+#[test]
+fn a_package_takes_a_network_for_clicks_and_keeps_it_through_a_new_head() {
+    let folder = Folder::new();
+    let (network, package) = (adclick(&folder), folder.path("with-clicks.weakrest"));
+    add(ready_package(), &network, &package).exits(0).prints(&["package with tiny, which knows "]);
+    weakrest!("package", "show", package).exits(0).prints(&["clicks", "tiny (none; CC0-1.0)"]);
+    weakrest!("package", "verify", package).exits(0).prints(&["golden images get their scores"]);
+
+    folder.file("seg.toml", manifest(SEG, true).as_bytes());
+    let (head, both) = (folder.file("seg.onnx", SEG), folder.path("both.weakrest"));
+    let good = ready_package().parent().unwrap().join("good");
+    weakrest!("package", "add-head", package, "--head", head, "--images", good, "--output", both).exits(0);
+    weakrest!("package", "show", both)
+        .exits(0)
+        .prints(&["tiny (clicks; none; CC0-1.0)", "tiny (none; CC0-1.0)"]);
+    weakrest!("package", "verify", both).exits(0).prints(&["golden images get their scores"]);
+    // Whatever the random head says of them, every part gets a score that is a probability.
+    let part = folder.picture("new/part.png", &part(100));
+    let scores = weakrest!("inspect", both, part, "--json").json_lines();
+    assert!((0.0..=1.0).contains(&scores[0]["score"].as_f64().unwrap()), "{scores:?}");
+}
+
+#[test]
+fn a_head_that_sees_the_picture_is_put_in_after_enrolling() {
+    let folder = Folder::new();
+    folder.file("seg.toml", manifest(SEG, true).as_bytes());
+    let head = folder.file("seg.onnx", SEG);
+    let good = ready_package().parent().unwrap().join("good");
+    let package = folder.path("new.weakrest");
+    enroll(&good, &package, &["--head", head.to_str().unwrap()])
+        .exits(2)
+        .says(&["weakrest package add-head"]);
+    assert!(!package.exists());
+}
+
+#[test]
+fn what_is_no_network_for_clicks_is_refused_by_file() {
+    let folder = Folder::new();
+    let network = adclick(&folder);
+    let output = folder.path("new.weakrest");
+    let prompts = network.with_extension("safetensors");
+
+    std::fs::write(&prompts, b"words").unwrap();
+    add(ready_package(), &network, &output).exits(3).says(&["tiny.safetensors", "the prompts are damaged"]);
+    std::fs::remove_file(&prompts).unwrap();
+    add(ready_package(), &network, &output).exits(3).says(&["tiny.safetensors"]);
+
+    adclick(&folder);
+    let text = manifest(ADCLICK, false).replace("backbone = \"", "backbone = \"00");
+    folder.file("tiny.toml", text.as_bytes());
+    add(ready_package(), &network, &output).exits(3).says(&["tiny.onnx", "another backbone"]);
+    folder.file("tiny.onnx", b"not a network");
+    add(ready_package(), &network, &output).exits(3).says(&["tiny.toml", "SHA-256 differs"]);
+    assert!(!output.exists());
+}
