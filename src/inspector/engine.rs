@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4};
 
+use super::click::Prepared;
 use super::head::Head;
 use super::inspection::{Inspection, StageTimes, Verdict};
 use crate::anomaly::{
@@ -377,6 +378,20 @@ impl Inspector {
         let mut inspection = Inspection::default();
         self.classify.run(residuals, &mut inspection)?;
         Ok(inspection)
+    }
+
+    /// As [`Inspector::inspect`], with what a mask is made from.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn prepare(&mut self, frame: &Frame) -> Result<Prepared> {
+        let inspection = self.inspect(frame)?;
+        Ok(Prepared { residuals: self.buffers.1.clone(), inspection })
+    }
+
+    /// The bank that is searched.
+    pub fn bank(&self) -> &Arc<Bank> {
+        self.residuals.bank()
     }
 
     /// The three stages, to run on three threads.
