@@ -109,8 +109,7 @@ function merge(fresh) {
     if (!picture) continue;
     picture.entry = entry;
     const scored = entry.score !== null && before.get(entry.id)?.score === null;
-    const elsewhere = picture.loaded && !saver.isUnsaved(picture) && picture.clean
-      && (entry.done !== (picture.doc.tag !== null) || entry.kind !== picture.doc.tag || entry.type !== picture.doc.type);
+    const elsewhere = picture.loaded && picture.clean && !saver.isUnsaved(picture) && entry.revision !== picture.revision;
     if (scored || elsewhere) library.refresh(picture);
     if (scored) library.fetch(picture, stage.show.nearest);
   }
@@ -674,7 +673,7 @@ function setNegative(negative) {
   document.querySelector(`[name=polarity][value=${negative ? "negative" : "positive"}]`).checked = true;
 }
 
-const largest = () => Math.max(16, Math.max(current?.width ?? 0, current?.height ?? 0) / 3);
+const largest = () => (current ? Math.max(16, current.width / 3, current.height / 3) : 500);
 
 function setBrush(size) {
   stage.brush = Math.round(Math.min(Math.max(size, 1), largest()));
@@ -737,6 +736,11 @@ const KEYS = {
     ["I", "In words, for the clicks", () => $("prompt").select()],
     ["Ctrl+S", "Save now", () => saver?.retry()],
   ],
+  "Draw without a mouse": [
+    ["Arrows", "Move the pointer (Shift: far, Ctrl: a bit)"],
+    ["Space", "Press: click, begin and end a stroke"],
+    ["Shift+Space", "Press with the opposite effect"],
+  ],
   See: [
     ["M", "What is marked", () => toggle("mask")],
     ["A", "Anomaly map", () => toggle("map")],
@@ -748,11 +752,6 @@ const KEYS = {
     ["0", "Show all of the picture", () => stage.fit()],
     ["L", "List of pictures", showSide],
     ["?", "These keys", () => $("help").showModal()],
-  ],
-  "Draw without a mouse": [
-    ["Arrows", "Move the pointer (Shift: far, Ctrl: a bit)"],
-    ["Space", "Press: click, begin and end a stroke"],
-    ["Shift+Space", "Press with the opposite effect"],
   ],
 };
 const RUN = new Map(Object.values(KEYS).flat().filter(([, , run]) => run)
