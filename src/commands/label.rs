@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use weakrest::label::formats::{Place, export, import};
 use weakrest::label::{Labeler, Settings};
 use weakrest::{Error, ErrorKind, Result};
 
@@ -18,8 +19,8 @@ The page is at the address that is printed; end the program with Ctrl+C. Every a
 says so. Pictures that come into the folder meanwhile appear by themselves, the least certain first.")]
 pub struct Label {
     /// The package, whose detector orders the pictures and suggests
-    #[arg(long, value_name = "PACKAGE")]
-    package: PathBuf,
+    #[arg(long, value_name = "PACKAGE", required_unless_present_any = ["import", "export"])]
+    package: Option<PathBuf>,
     /// Folder of pictures to label, with the folders in it
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
@@ -39,6 +40,15 @@ pub struct Label {
     /// File with the token, at least 16 characters on one line, that whoever labels must know then
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Read labels into the label file from coco:FILE, label-studio:FILE or masks:DIR (DIR/TYPE/NAME_mask.png), and exit
+    #[arg(long, value_name = "FORMAT:PATH")]
+    import: Option<Place>,
+    /// Write the labels to coco:FILE, label-studio:FILE or masks:DIR, after --import if both are given, and exit
+    #[arg(long, value_name = "FORMAT:PATH")]
+    export: Option<Place>,
+    /// Let --import replace labels, and --export files
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
@@ -48,10 +58,24 @@ const POLL: Duration = Duration::from_millis(50);
 
 impl Label {
     pub fn run(self) -> Result<Outcome> {
+        if let Some(from) = &self.import {
+            let summary = import(from, &self.images, &self.labels, self.overwrite)?;
+            summary.notes.iter().for_each(|note| remark!("{note}"));
+            say!("{} pictures read", summary.pictures)?;
+        }
+        if let Some(to) = &self.export {
+            let summary = export(to, &self.images, &self.labels, self.overwrite)?;
+            summary.notes.iter().for_each(|note| remark!("{note}"));
+            say!("{} pictures written", summary.pictures)?;
+        }
+        // Without --import and --export it is required.
+        let Some(package) = self.package.filter(|_| self.import.is_none() && self.export.is_none()) else {
+            return Ok(Outcome::Pass);
+        };
         let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
         let settings = Settings {
-            package: self.package,
+            package,
             images: self.images,
             labels: self.labels,
             good: self.good,

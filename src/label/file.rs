@@ -207,8 +207,7 @@ impl serde_json::ser::Formatter for Spaced {
 
 fn text_of_line(image: &str, label: &Label) -> Result<String> {
     let boxes = label.boxes.iter().map(|b| WrittenShape::Box { r#box: b.map(Number) });
-    let rotated =
-        label.rotated.iter().map(|r| WrittenShape::Rotated { rotated: r.map(|p| p.map(Number)) });
+    let rotated = label.rotated.iter().map(|r| WrittenShape::Rotated { rotated: r.map(|p| p.map(Number)) });
     let masks = label.mask.iter().map(|m| WrittenShape::Mask {
         mask: &m.path,
         rule: (m.rule == MaskRule::NonZero).then_some(ReadRule::NonZero),
@@ -294,7 +293,8 @@ impl LabelFile {
         let stamp = Stamp::of(&self.path);
         let text = match fs::read(&self.path) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| {
-                Error::new(ErrorKind::Usage, "is not text, so it is no label file").within(self.path.display())
+                Error::new(ErrorKind::Usage, "is not text, so it is no label file")
+                    .within(self.path.display())
             })?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(Error::io("read", &self.path, e)),
@@ -309,7 +309,8 @@ impl LabelFile {
             let (image, label) = line.label().map_err(within)?;
             let real = real(&self.folder().join(&image));
             if of.insert(real.clone(), lines.len()).is_some() {
-                let text = format!("{image} is in another line already: put its defects together in one line");
+                let text =
+                    format!("{image} is in another line already: put its defects together in one line");
                 return Err(within(Error::new(ErrorKind::Usage, text)));
             }
             lines.push(Line { text: text.trim_end_matches('\r').to_owned(), image, real, label });
@@ -331,6 +332,13 @@ impl LabelFile {
     /// The folder of painted masks.
     pub fn masks(&self) -> PathBuf {
         self.path.with_extension("masks")
+    }
+
+    /// Folders and files that may lie among the pictures and are none: masks.
+    pub fn not_pictures(&self) -> HashSet<PathBuf> {
+        let masks = self.lines.iter().flat_map(|line| &line.label.mask);
+        let masks = masks.map(|mask| real(&self.mask_path(mask)));
+        [self.masks(), real(&self.masks())].into_iter().chain(masks).collect()
     }
 
     /// Every picture's real path, as the lines name it, and its label, in the file's order.
@@ -425,7 +433,9 @@ impl LabelFile {
                 let bytes = png_from_mask(mask)?;
                 let old = at.map(|at| lines[at].label.mask.as_slice()).unwrap_or_default();
                 let path = match old {
-                    [one] if fs::read(self.mask_path(one)).is_ok_and(|old| old == bytes) => self.mask_path(one),
+                    [one] if fs::read(self.mask_path(one)).is_ok_and(|old| old == bytes) => {
+                        self.mask_path(one)
+                    }
                     _ => {
                         let path = self.free_mask(name, &bytes, &taken);
                         masks.push((written(&path, &bytes)?, path.clone()));

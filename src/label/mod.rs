@@ -17,7 +17,7 @@
 //! Everything that fails is answered with `{"error": "…"}`.
 
 mod file;
-// pub mod formats;
+pub mod formats;
 mod lock;
 mod mask;
 mod nearest;
@@ -85,7 +85,8 @@ impl Labeler {
                         a token, or listen on 127.0.0.1";
             return Err(Error::new(ErrorKind::Usage, text).within("--listen"));
         }
-        let session = session::Session::open(&settings.images, &settings.labels, settings.prompts.as_deref())?;
+        let session =
+            session::Session::open(&settings.images, &settings.labels, settings.prompts.as_deref())?;
         let package = Package::open(&settings.package)?;
         let work = Arc::new(Work::new(session, package, settings, options)?);
         let gate = Arc::new(Gate {

@@ -117,7 +117,8 @@ impl Nearest {
             .filter_map(|number| {
                 let frame = self.good(number)?;
                 let content = self.geometry.place(frame.width(), frame.height()).content;
-                let scale = (frame.width() as f32 / content.0 as f32, frame.height() as f32 / content.1 as f32);
+                let scale =
+                    (frame.width() as f32 / content.0 as f32, frame.height() as f32 / content.1 as f32);
                 Some((number, (frame, scale)))
             })
             .collect();

@@ -51,12 +51,12 @@ pub fn check_prompt(text: &str) -> Result<()> {
     let bad = |text: String| Err(Error::new(ErrorKind::Usage, text));
     let count = text.chars().count();
     if count > MOST_PROMPT {
-        return bad(format!("the prompt has {count} characters; describe the defect in {MOST_PROMPT} at most"));
+        return bad(format!(
+            "the prompt has {count} characters; describe the defect in {MOST_PROMPT} at most"
+        ));
     }
     if !text.chars().any(char::is_alphabetic) {
-        return bad(
-            "the prompt has no letters; describe the defect in words, such as: a thin crack".into()
-        );
+        return bad("the prompt has no letters; describe the defect in words, such as: a thin crack".into());
     }
     Ok(())
 }

@@ -171,10 +171,10 @@ async fn image(
     let (kind, bytes, hash) = apart(work, move |work| work.image(id)).await?;
     let tag = format!("\"{hash}\"");
     // Asked again each time, so that a changed picture is seen, and sent only when it changed.
-    let caching = [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache")), (
-        header::ETAG,
-        HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\"")),
-    )];
+    let caching = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))),
+    ];
     if headers.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == tag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, caching).into_response());
     }

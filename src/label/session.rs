@@ -157,14 +157,8 @@ impl Session {
         // Once to know its real place, then again: what was written before the lock was taken must be seen.
         let lock = Lock::take(LabelFile::open(labels)?.path())?;
         let file = LabelFile::open(labels)?;
-        let mut session = Session {
-            root,
-            file,
-            prompts,
-            pictures: Vec::new(),
-            by_real: HashMap::new(),
-            _lock: lock,
-        };
+        let mut session =
+            Session { root, file, prompts, pictures: Vec::new(), by_real: HashMap::new(), _lock: lock };
         session.rescan()?;
         if session.pictures.is_empty() {
             let text = format!("there are no pictures (PNG, JPEG, BMP, TIFF) below {}", images.display());
@@ -201,11 +195,7 @@ impl Session {
     /// # Errors
     /// As [`pictures::find`].
     pub fn rescan(&mut self) -> Result<bool> {
-        let mut beside: HashSet<PathBuf> = HashSet::from([self.file.masks(), real(&self.file.masks())]);
-        for (_, _, label) in self.file.iter() {
-            beside.extend(label.mask.iter().map(|mask| real(&self.file.mask_path(mask))));
-        }
-        let found = pictures::find(&self.root, &beside)?;
+        let found = pictures::find(&self.root, &self.file.not_pictures())?;
         let mut there = HashSet::new();
         let mut news = false;
         for found in found {

@@ -558,8 +558,7 @@ impl Work {
         }
         let bank = Arc::clone(locked(&self.engine).inspector.bank());
         let compose = || {
-            let picture =
-                nearest.compose(prepared, &bank).map_err(|e| log::warn!("{}", e.chain())).ok()?;
+            let picture = nearest.compose(prepared, &bank).map_err(|e| log::warn!("{}", e.chain())).ok()?;
             let (width, height) = picture.dimensions();
             png(picture.as_raw(), width, height, ExtendedColorType::Rgba8).map(Bytes::from)
         };
@@ -606,7 +605,8 @@ impl Work {
         let mut engine = locked(&self.engine);
         self.waiting.fetch_sub(1, Relaxed);
         let Some(network) = &mut engine.clicks else {
-            let text = "this package has no network that makes masks from clicks: use boxes, tags or the brush";
+            let text =
+                "this package has no network that makes masks from clicks: use boxes, tags or the brush";
             return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, text));
         };
         let prepared = ready.prepared.as_ref().map_err(|why| bad(format!("no mask can be made: {why}")))?;

@@ -203,8 +203,7 @@ impl Output for Pictures {
 fn stem(folder: &Path, run: &str, part: u64, triggered: SystemTime, verdict: &str) -> PathBuf {
     let [year, month, day, hour, minute, second, millis] = civil(triggered);
     let date = format!("{year:04}{month:02}{day:02}");
-    let name =
-        format!("{date}-{hour:02}{minute:02}{second:02}.{millis:03}-{run}-{part:06}-{verdict}");
+    let name = format!("{date}-{hour:02}{minute:02}{second:02}.{millis:03}-{run}-{part:06}-{verdict}");
     folder.join(date).join(name)
 }
 
@@ -230,7 +229,10 @@ impl Labeling for Originals {
         let bytes = fs::read(&from).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::new(
                 ErrorKind::Usage,
-                format!("the picture of part {part} is not kept any more, or not yet: there is no {}", from.display()),
+                format!(
+                    "the picture of part {part} is not kept any more, or not yet: there is no {}",
+                    from.display()
+                ),
             ),
             _ => Error::io("read", &from, e),
         })?;
@@ -241,7 +243,9 @@ impl Labeling for Originals {
         fresh.write_all(&bytes).and_then(|()| fresh.as_file().sync_all()).map_err(doing)?;
         match fresh.persist_noclobber(&file) {
             Ok(_) => Ok(Labeled { file, copied: true }),
-            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Labeled { file, copied: false }),
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Ok(Labeled { file, copied: false })
+            }
             Err(e) => Err(doing(e.error)),
         }
     }
