@@ -71,7 +71,8 @@ impl Browser {
     pub fn open(&self, url: &str, width: u32, height: u32) -> Tab<'_> {
         let target = self.ask(None, "Target.createTarget", json!({"url": "about:blank"}));
         let attach = json!({"targetId": target["targetId"], "flatten": true});
-        let session = self.ask(None, "Target.attachToTarget", attach)["sessionId"].as_str().unwrap().to_owned();
+        let session =
+            self.ask(None, "Target.attachToTarget", attach)["sessionId"].as_str().unwrap().to_owned();
         let tab = Tab { browser: self, session };
         for domain in ["Page", "Runtime", "Log"] {
             tab.ask(&format!("{domain}.enable"), json!({}));
@@ -126,7 +127,9 @@ impl Wire {
         match message["method"].as_str() {
             Some("Runtime.exceptionThrown") => self.troubles.push(what["exceptionDetails"].to_string()),
             // Refusals of the server are logged as well: those belong to what is tested.
-            Some("Log.entryAdded") if what["entry"]["level"] == "error" && what["entry"]["source"] != "network" => {
+            Some("Log.entryAdded")
+                if what["entry"]["level"] == "error" && what["entry"]["source"] != "network" =>
+            {
                 self.troubles.push(what["entry"].to_string());
             }
             // "Leave the page?" is answered with yes.
@@ -182,7 +185,12 @@ impl Tab<'_> {
         let deadline = Instant::now() + PATIENCE;
         while self.evaluate(&format!("Boolean({expression})")) != true {
             let shown = || self.evaluate("document.body.innerText");
-            assert!(Instant::now() < deadline, "never: {expression}\n{:?}\n{}", self.browser.troubles(), shown());
+            assert!(
+                Instant::now() < deadline,
+                "never: {expression}\n{:?}\n{}",
+                self.browser.troubles(),
+                shown()
+            );
             std::thread::sleep(Duration::from_millis(30));
         }
     }
@@ -251,7 +259,11 @@ impl Tab<'_> {
     }
 
     fn mouse(&self, kind: &str, (x, y): (f64, f64), button: &str) {
-        let held = if kind == "mouseReleased" { 0 } else { ["none", "left", "right"].iter().position(|b| *b == button).unwrap() };
+        let held = if kind == "mouseReleased" {
+            0
+        } else {
+            ["none", "left", "right"].iter().position(|b| *b == button).unwrap()
+        };
         self.ask(
             "Input.dispatchMouseEvent",
             json!({"type": kind, "x": x, "y": y, "button": button, "buttons": held, "clickCount": 1}),

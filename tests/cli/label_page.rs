@@ -133,7 +133,8 @@ fn open<'a>(browser: &'a Browser, work: &Work) -> Tab<'a> {
 
 /// Where a pixel of the picture is on the screen, while all of it is shown.
 fn place(tab: &Tab, (x, y): (f64, f64)) -> (f64, f64) {
-    let canvas = tab.evaluate("(({x, y, width, height}) => [x, y, width, height])(canvas.getBoundingClientRect())");
+    let canvas =
+        tab.evaluate("(({x, y, width, height}) => [x, y, width, height])(canvas.getBoundingClientRect())");
     let [left, top, width, height] = [0, 1, 2, 3].map(|i| canvas[i].as_f64().unwrap());
     let (picture_width, picture_height) = (f64::from(SIZE.0), f64::from(SIZE.1));
     let scale = f64::min((width - 28.0) / picture_width, (height - 28.0) / picture_height);
@@ -163,10 +164,17 @@ fn saved(tab: &Tab, as_expected: impl Fn() -> bool) {
 #[track_caller]
 fn assert_near(numbers: &Value, expected: &[f64]) {
     let numbers: Vec<f64> = match &numbers[0] {
-        Value::Array(_) => numbers.as_array().unwrap().iter().flat_map(|p| [&p[0], &p[1]]).map(|v| v.as_f64().unwrap()).collect(),
+        Value::Array(_) => numbers
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|p| [&p[0], &p[1]])
+            .map(|v| v.as_f64().unwrap())
+            .collect(),
         _ => numbers.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect(),
     };
-    let near = numbers.len() == expected.len() && numbers.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.5);
+    let near =
+        numbers.len() == expected.len() && numbers.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.5);
     assert!(near, "{numbers:?} is not {expected:?}");
 }
 
@@ -240,7 +248,10 @@ fn a_click_shows_a_mask_and_saves_it() {
     tab.key("c");
     tab.drag(&[place(&tab, (10.0, 10.0))], "right");
     tab.until("window.sent");
-    assert_eq!(tab.evaluate("window.sent.clicks.map((c) => c.positive)"), serde_json::json!([true, true, false]));
+    assert_eq!(
+        tab.evaluate("window.sent.clicks.map((c) => c.positive)"),
+        serde_json::json!([true, true, false])
+    );
     assert_eq!(tab.evaluate("window.sent.previous.size"), serde_json::json!([80, 96]));
     tab.until(SAVED);
     assert_eq!(browser.troubles(), [""; 0]);
@@ -279,7 +290,9 @@ fn shapes_drawn_by_mouse_are_saved_and_undone() {
     saved(&tab, || work.shapes("dent/20.png", "mask").len() == 1);
     assert!(work.mask("dent/20.png").get_pixel(75, 70).0[0] == 255);
     tab.drag(&[place(&tab, (75.0, 70.0))], "right");
-    saved(&tab, || work.shapes("dent/20.png", "mask").is_empty() || work.mask("dent/20.png").get_pixel(75, 70).0[0] == 0);
+    saved(&tab, || {
+        work.shapes("dent/20.png", "mask").is_empty() || work.mask("dent/20.png").get_pixel(75, 70).0[0] == 0
+    });
 
     tab.key("t");
     tab.write("dent");
@@ -302,7 +315,9 @@ fn shapes_drawn_by_mouse_are_saved_and_undone() {
     tab.drag(&[at, (at.0 + 40.0, at.1 + 40.0)], "left");
     saved(&tab, || work.shapes("dent/20.png", "box").len() == 2);
     let drawn = work.shapes("dent/20.png", "box")[1].clone();
-    assert!((drawn[0].as_f64().unwrap() - 20.0).abs() < 0.5 && (drawn[1].as_f64().unwrap() - 60.0).abs() < 0.5);
+    assert!(
+        (drawn[0].as_f64().unwrap() - 20.0).abs() < 0.5 && (drawn[1].as_f64().unwrap() - 60.0).abs() < 0.5
+    );
     assert_eq!(browser.troubles(), [""; 0]);
 }
 
@@ -338,7 +353,16 @@ fn everything_can_be_done_without_a_mouse() {
     tab.key("?");
     tab.until("document.querySelector('#help').open");
     tab.picture("keys");
-    for key in ["Good", "Defective", "Rotated", "Brush", "Undo", "Anomaly map", "What it should look like", "Zoom in"] {
+    for key in [
+        "Good",
+        "Defective",
+        "Rotated",
+        "Brush",
+        "Undo",
+        "Anomaly map",
+        "What it should look like",
+        "Zoom in",
+    ] {
         assert!(tab.text("#keys").contains(key), "{key}");
     }
     tab.key("?");
