@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod common;
+mod chromium;
 mod bench;
 mod enroll;
 mod evaluate;

@@ -333,18 +333,14 @@ function tag(value) {
 
 const EMPTY = { mask: null, boxes: [], rotated: [], clicks: [], previous: null, open: false, tag: null };
 
-function clear() {
-  if (!usable()) return;
-  if (current.doc.tag !== null || current.doc.open) act(EMPTY);
-  stage.cancel();
-}
-
+/** The selected box goes, or else everything. */
 function remove() {
   if (!usable()) return;
   const { selected } = stage;
-  if (!selected) return clear();
-  act({ [selected.kind]: current.doc[selected.kind].toSpliced(selected.index, 1) });
+  const { doc } = current;
   stage.cancel();
+  if (selected) act({ [selected.kind]: doc[selected.kind].toSpliced(selected.index, 1) });
+  else if (doc.tag !== null || doc.open) act(EMPTY);
 }
 
 function undo() {
@@ -491,6 +487,7 @@ function showButtons() {
   $("undo").disabled = !past.length && !acted.some((p) => p.past.length);
   $("redo").disabled = !future.length;
   $("clear").disabled = !can || (doc.tag === null && !doc.open);
+  say($("clear").querySelector("span"), stage.selected ? "Remove" : "Clear");
   const at = indexOf(current);
   $("previous").disabled = at <= 0;
   $("next").disabled = at >= order.length - 1;
@@ -515,7 +512,7 @@ const HINTS = touch
   };
 
 function showHint() {
-  const selected = "Draw a corner to resize it, the inside to move it; Delete removes it.";
+  const selected = `Draw a corner to resize it, the inside to move it; ${touch ? "Remove" : "Delete"} takes it away.`;
   const width = stage.stage === "width" && HINTS.width;
   say($("hint"), width || (stage.selected && !stage.drawing ? selected : HINTS[stage.tool]));
 }
@@ -772,6 +769,7 @@ function named(event) {
 
 function down(event) {
   watch.stir();
+  if (event.key === "Tab" || ARROWS[event.key]) document.body.classList.add("keys");
   const { target } = event;
   if (document.querySelector("dialog[open]")) {
     if (event.key === "?" && $("help").open) $("help").close();
@@ -853,7 +851,7 @@ for (const [id, run] of Object.entries({
   accept,
   undo,
   redo,
-  clear,
+  clear: remove,
   previous: () => step(-1),
   next: () => step(1),
   jump: goOn,
@@ -880,6 +878,7 @@ for (const id of ["type", "prompt"]) {
 }
 $("help").querySelector(".close").addEventListener("click", () => $("help").close());
 document.addEventListener("pointerdown", (event) => {
+  document.body.classList.remove("keys");
   if (!event.target.closest("#side, #listopen")) $("side").classList.remove("open");
   if (event.target === $("help")) $("help").close();
 });
