@@ -111,7 +111,7 @@ function merge(fresh) {
     const scored = entry.score !== null && before.get(entry.id)?.score === null;
     const elsewhere = picture.loaded && picture.clean && !saver.isUnsaved(picture) && entry.revision !== picture.revision;
     if (scored || elsewhere) library.refresh(picture);
-    if (scored) library.fetch(picture, stage.show.nearest);
+    if (scored) fetchAll(picture);
   }
   if (first) begin();
   showList();
@@ -141,13 +141,13 @@ function begin() {
       library.forget(picture);
       picture.revision = null;
       library.refresh(picture);
-      library.fetch(picture, stage.show.nearest);
+      fetchAll(picture);
     },
   });
   document.title = `label ${state.product} – weakrest`;
   say($("product"), state.product);
   $("promptfield").hidden = !state.adclick;
-  $("polarity").hidden = !state.adclick;
+  $("noclicks").hidden = Boolean(state.adclick);
   document.querySelector('[data-tool="click"]').hidden = !state.adclick;
   $("shownearest").disabled = !state.nearest;
   if (!state.nearest) {
@@ -183,6 +183,9 @@ function nextOpen(from) {
 
 // --- going from picture to picture ---
 
+/** Of the picture that is looked at, everything; the next ones' good patches only while those are looked at. */
+const fetchAll = (picture) => library.fetch(picture, state.nearest && (picture === current || stage.show.nearest));
+
 function open(entry) {
   if (current && entry.id === current.id) return;
   leave();
@@ -190,7 +193,7 @@ function open(entry) {
   visited.add(entry.id);
   watch.turnTo(current);
   if (!current.touched && current.loaded) library.refresh(current);
-  library.fetch(current, stage.show.nearest);
+  fetchAll(current);
   for (const row of document.querySelectorAll("#list [aria-current]")) {
     row.removeAttribute("aria-current");
     row.tabIndex = -1;
@@ -296,7 +299,7 @@ async function solve(picture) {
     if (problem.status === 409) {
       library.forget(picture);
       library.refresh(picture);
-      library.fetch(picture, stage.show.nearest);
+      fetchAll(picture);
     }
     settle(picture);
   } finally {
@@ -465,7 +468,7 @@ function ahead() {
   const following = [nextOpen(at), order[at + 1]].filter((entry) => entry && !entry.missing && entry.id !== current.id);
   for (const entry of new Set(following)) {
     const picture = library.picture(entry);
-    if (!picture.problem) library.fetch(picture, stage.show.nearest);
+    if (!picture.problem) fetchAll(picture);
   }
 }
 
@@ -699,7 +702,7 @@ function toggle(name) {
 function shown(name) {
   stage.show[name] = $(`show${name}`).checked;
   if (name === "map") remember({ map: stage.show.map });
-  if (name === "nearest" && stage.show.nearest && current) library.fetch(current, true);
+  if (name === "nearest" && current) fetchAll(current);
   stage.redraw();
 }
 
