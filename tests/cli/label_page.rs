@@ -178,6 +178,27 @@ fn assert_near(numbers: &Value, expected: &[f64]) {
     assert!(near, "{numbers:?} is not {expected:?}");
 }
 
+/// What is seen at a pixel of the picture: red, green, blue, opacity.
+fn color(tab: &Tab, pixel: (f64, f64)) -> Value {
+    let (x, y) = place(tab, pixel);
+    tab.evaluate(&format!(
+        "(({{x, y}}) => [...canvas.getContext('2d').getImageData({x} - x, {y} - y, 1, 1).data])
+         (canvas.getBoundingClientRect())"
+    ))
+}
+
+/// Waits until something clearly else is seen there.
+#[track_caller]
+fn until_other_color(tab: &Tab, pixel: (f64, f64), before: &Value) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let differs =
+        |now: Value| (0..3).any(|i| (now[i].as_i64().unwrap() - before[i].as_i64().unwrap()).abs() > 20);
+    while !differs(color(tab, pixel)) {
+        assert!(Instant::now() < deadline, "{pixel:?} still looks the same");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn draw_box(tab: &Tab, from: (f64, f64), to: (f64, f64)) {
     tab.key("u");
     tab.drag(&[place(tab, from), place(tab, to)], "left");
@@ -193,19 +214,12 @@ fn a_click_shows_a_mask_and_saves_it() {
     }
     go_to(&tab, "dent/20.png");
     let (x, y) = place(&tab, DENT);
-    let color = || {
-        tab.evaluate(&format!(
-            "(() => {{ const box = canvas.getBoundingClientRect();
-               return [...canvas.getContext('2d').getImageData({x} - box.x + 20, {y} - box.y, 1, 1).data]; }})()"
-        ))
-    };
-    let before = color();
+    let beside = (DENT.0 + 2.0, DENT.1);
+    let before = color(&tab, beside);
     tab.click((x, y));
     saved(&tab, || !work.shapes("dent/20.png", "mask").is_empty());
     assert!(work.mask("dent/20.png").get_pixel(57, 36).0[0] == 255);
-    let after = color();
-    let red = |color: &Value| color[0].as_i64().unwrap();
-    assert!(red(&after) > red(&before) + 30, "the mask is not shown: {before} {after}");
+    until_other_color(&tab, beside, &before);
     assert!(work.label("dent/20.png").unwrap()["seconds"].as_f64().unwrap() > 0.0);
     tab.picture("click-light");
     tab.use_dark_colors();
@@ -268,6 +282,18 @@ fn shapes_drawn_by_mouse_are_saved_and_undone() {
            .size >= 2",
     );
     go_to(&tab, "dent/20.png");
+    // What the detector sees is shown, and what it is sure of is taken by one key.
+    tab.until("!document.querySelector('#offer').hidden");
+    let plain = color(&tab, DENT);
+    tab.key("a");
+    tab.until("document.querySelector('#showmap').checked");
+    until_other_color(&tab, DENT, &plain);
+    tab.keys(&["a", "s"]);
+    saved(&tab, || !work.shapes("dent/20.png", "mask").is_empty());
+    assert!(work.mask("dent/20.png").get_pixel(57, 36).0[0] == 255);
+    tab.key("Control+z");
+    saved(&tab, || work.labels().is_empty());
+
     draw_box(&tab, (48.0, 27.0), (67.0, 45.0));
     saved(&tab, || work.shapes("dent/20.png", "box").len() == 1);
     assert_near(&work.shapes("dent/20.png", "box")[0], &[48.0, 27.0, 67.0, 45.0]);
