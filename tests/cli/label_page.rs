@@ -114,14 +114,15 @@ fn serve(folder: &Folder, listen: &str) -> (Child, String) {
     tell(process.stdout.take().unwrap(), sender.clone());
     tell(process.stderr.take().unwrap(), sender);
     let mut said = String::new();
-    loop {
+    let address = loop {
         let line = lines.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|e| panic!("{e}: {said}"));
         if let Some((_, rest)) = line.split_once("http://") {
             let end = rest.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(rest.len());
-            return (process, rest[..end].to_owned());
+            break rest[..end].to_owned();
         }
         said += &format!("{line}\n");
-    }
+    };
+    (process, address)
 }
 
 /// The page, once it can be drawn on.
