@@ -219,7 +219,9 @@ export class Library {
     } else if (picture.revision === null && picture.touched) {
       picture.settle(detail.label);
     } else if (picture.clean && picture.revision === revision && detail.label.revision !== revision) {
-      picture.adopt(detail.label);
+      // What can be undone stays where only the revision is another one.
+      if (contentOf(docOf(detail.label)) === picture.saved) picture.settle(detail.label);
+      else picture.adopt(detail.label);
     }
     picture.loaded = true;
     return picture;
