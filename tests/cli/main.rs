@@ -3,12 +3,14 @@
 #[macro_use]
 mod common;
 mod bench;
+mod chromium;
 mod enroll;
 mod evaluate;
 mod fleet;
 mod head;
 mod inspect;
 mod install;
+mod label_page;
 mod package;
 mod processors;
 mod run;

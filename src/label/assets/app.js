@@ -23,6 +23,8 @@ const visited = new Set();
 const rows = new Map();
 const watch = new Stopwatch();
 const library = new Library((picture) => {
+  // What the server has may have become what is drawn: nothing is left to save then.
+  if (saver?.isUnsaved(picture) && picture.clean) saver.change(picture);
   if (picture === current) showPicture();
   showRow(picture.entry);
 });
@@ -111,7 +113,7 @@ function merge(fresh) {
     const scored = entry.score !== null && before.get(entry.id)?.score === null;
     const elsewhere = picture.loaded && picture.clean && !saver.isUnsaved(picture) && entry.revision !== picture.revision;
     if (scored || elsewhere) library.refresh(picture);
-    if (scored) library.fetch(picture, stage.show.nearest);
+    if (scored && picture === current) fetchAll(picture);
   }
   if (first) begin();
   showList();
@@ -141,13 +143,13 @@ function begin() {
       library.forget(picture);
       picture.revision = null;
       library.refresh(picture);
-      library.fetch(picture, stage.show.nearest);
+      fetchAll(picture);
     },
   });
   document.title = `label ${state.product} – weakrest`;
   say($("product"), state.product);
   $("promptfield").hidden = !state.adclick;
-  $("polarity").hidden = !state.adclick;
+  $("noclicks").hidden = Boolean(state.adclick);
   document.querySelector('[data-tool="click"]').hidden = !state.adclick;
   $("shownearest").disabled = !state.nearest;
   if (!state.nearest) {
@@ -173,15 +175,20 @@ const kindOf = (entry) => {
   const picture = library.known(entry.id);
   return picture && (picture.loaded || picture.touched) ? picture.doc.tag : entry.kind ?? (entry.done ? "defective" : null);
 };
+/** Whether it can be labeled: it was not removed, and can be read. */
+const isThere = (entry) => !entry.missing && !entry.error;
 const indexOf = (picture) => order.findIndex((entry) => entry.id === picture?.id);
 
 /** The first picture without a label after a place in the list, and from its start again. */
 function nextOpen(from) {
   const turn = [...order.slice(from + 1), ...order.slice(0, Math.max(from, 0))];
-  return turn.find((entry) => !entry.missing && kindOf(entry) === null);
+  return turn.find((entry) => isThere(entry) && kindOf(entry) === null);
 }
 
 // --- going from picture to picture ---
+
+/** Of the picture that is looked at, everything; the next ones' good patches only while those are looked at. */
+const fetchAll = (picture) => library.fetch(picture, state.nearest && (picture === current || stage.show.nearest));
 
 function open(entry) {
   if (current && entry.id === current.id) return;
@@ -190,7 +197,7 @@ function open(entry) {
   visited.add(entry.id);
   watch.turnTo(current);
   if (!current.touched && current.loaded) library.refresh(current);
-  library.fetch(current, stage.show.nearest);
+  fetchAll(current);
   for (const row of document.querySelectorAll("#list [aria-current]")) {
     row.removeAttribute("aria-current");
     row.tabIndex = -1;
@@ -223,14 +230,14 @@ function goOn() {
   const entry = nextOpen(indexOf(current));
   if (entry) return open(entry);
   leave();
-  if (order.length && order.every((e) => e.missing || kindOf(e) !== null)) {
-    notify(`All ${order.length} pictures are labeled; the labels are in ${state.labels}.`, "done");
+  if (order.length && order.every((e) => !isThere(e) || kindOf(e) !== null)) {
+    notify(`All ${order.filter(isThere).length} pictures are labeled; the labels are in ${state.labels}.`, "done");
   }
 }
 
 // --- what is done to a picture ---
 
-const usable = () => Boolean(current?.loaded && current.ready.image && !current.entry.missing);
+const usable = () => Boolean(current?.loaded && current.ready.image && isThere(current.entry));
 
 function act(change) {
   watch.stir();
@@ -296,7 +303,7 @@ async function solve(picture) {
     if (problem.status === 409) {
       library.forget(picture);
       library.refresh(picture);
-      library.fetch(picture, stage.show.nearest);
+      fetchAll(picture);
     }
     settle(picture);
   } finally {
@@ -333,18 +340,14 @@ function tag(value) {
 
 const EMPTY = { mask: null, boxes: [], rotated: [], clicks: [], previous: null, open: false, tag: null };
 
-function clear() {
-  if (!usable()) return;
-  if (current.doc.tag !== null || current.doc.open) act(EMPTY);
-  stage.cancel();
-}
-
+/** The selected box goes, or else everything. */
 function remove() {
   if (!usable()) return;
   const { selected } = stage;
-  if (!selected) return clear();
-  act({ [selected.kind]: current.doc[selected.kind].toSpliced(selected.index, 1) });
+  const { doc } = current;
   stage.cancel();
+  if (selected) act({ [selected.kind]: doc[selected.kind].toSpliced(selected.index, 1) });
+  else if (doc.tag !== null || doc.open) act(EMPTY);
 }
 
 function undo() {
@@ -400,6 +403,8 @@ function typeChanged() {
 
 function promptChanged() {
   remember({ prompts: { ...settings.prompts, [settings.type]: $("prompt").value.trim() } });
+  // Words may mend a mask that the clicks alone did not get right.
+  if (usable() && current.doc.clicks.length) act({ previous: current.doc.mask, open: true });
 }
 
 function showTypes() {
@@ -439,8 +444,9 @@ function showPicture() {
     image: ready.image,
     map: ready.map,
     nearest: ready.nearest,
-    width: current.width,
-    height: current.height,
+    // Not known before the server has read the picture.
+    width: current.width ?? ready.image?.width ?? 1,
+    height: current.height ?? ready.image?.height ?? 1,
     doc: current.loaded || current.touched ? doc : null,
     suggestion,
   });
@@ -450,7 +456,7 @@ function showPicture() {
     : [`score ${number(entry.score)}`, `${times.toFixed(2)} × the threshold`];
   say($("score"), facts.join(" · "));
   $("canvas").setAttribute("aria-label", `${current.name}, ${summary(doc)}`);
-  const missing = entry.missing ? `${current.name} was removed from the folder.` : "";
+  const missing = entry.missing ? `${current.name} was removed from the folder.` : entry.error;
   showEmpty(missing || (problem && !ready.image ? `${current.name}: ${problem.message}` : ""));
   $("offer").hidden = !suggestion;
   if (suggestion) {
@@ -466,10 +472,10 @@ function showPicture() {
 /** The pictures that come next are fetched while this one is worked on. */
 function ahead() {
   const at = indexOf(current);
-  const following = [nextOpen(at), order[at + 1]].filter((entry) => entry && !entry.missing && entry.id !== current.id);
+  const following = [nextOpen(at), order[at + 1]].filter((entry) => entry && isThere(entry) && entry.id !== current.id);
   for (const entry of new Set(following)) {
     const picture = library.picture(entry);
-    if (!picture.problem) library.fetch(picture, stage.show.nearest);
+    if (!picture.problem) fetchAll(picture);
   }
 }
 
@@ -491,6 +497,7 @@ function showButtons() {
   $("undo").disabled = !past.length && !acted.some((p) => p.past.length);
   $("redo").disabled = !future.length;
   $("clear").disabled = !can || (doc.tag === null && !doc.open);
+  say($("clear").querySelector("span"), stage.selected ? "Remove" : "Clear");
   const at = indexOf(current);
   $("previous").disabled = at <= 0;
   $("next").disabled = at >= order.length - 1;
@@ -515,7 +522,7 @@ const HINTS = touch
   };
 
 function showHint() {
-  const selected = "Draw a corner to resize it, the inside to move it; Delete removes it.";
+  const selected = `Draw a corner to resize it, the inside to move it; ${touch ? "Remove" : "Delete"} takes it away.`;
   const width = stage.stage === "width" && HINTS.width;
   say($("hint"), width || (stage.selected && !stage.drawing ? selected : HINTS[stage.tool]));
 }
@@ -557,15 +564,15 @@ function showRow(entry) {
   const times = multiple(entry);
   say(row.mark, { good: "✓", defective: "●" }[kind] ?? "");
   say(row.score, unsaved ? "not saved" : times === null ? "" : `${times.toFixed(2)}×`);
-  const className = [kind, entry.missing && "missing", unsaved && "unsaved"].filter(Boolean).join(" ");
+  const className = [kind, !isThere(entry) && "missing", unsaved && "unsaved"].filter(Boolean).join(" ");
   if (row.button.className !== className) row.button.className = className;
-  const facts = [entry.name, entry.missing ? "removed" : kind ?? "no label", times && `${times.toFixed(2)} times the threshold`];
+  const facts = [entry.name, entry.missing ? "removed" : entry.error ? "unreadable" : kind ?? "no label", times && `${times.toFixed(2)} times the threshold`];
   const name = facts.filter(Boolean).join(", ");
   if (row.button.ariaLabel !== name) [row.button.ariaLabel, row.button.title] = [name, name];
 }
 
 function showProgress() {
-  const there = order.filter((entry) => !entry.missing);
+  const there = order.filter(isThere);
   const done = there.filter((entry) => kindOf(entry) !== null).length;
   say($("count"), `${done} of ${there.length} labeled`);
   $("bar").ariaValueMax = there.length;
@@ -615,12 +622,13 @@ async function showConflict() {
     sketch($(`${id}canvas`), picture, doc);
   }
   library.fetch(picture, false);
-  await picture.parts.image?.catch(() => {});
+  await Promise.allSettled([picture.parts.image, picture.parts.detail]);
   for (const [id, , doc] of sides) sketch($(`${id}canvas`), picture, doc);
 }
 
 /** A small picture of a label. */
 function sketch(canvas, picture, doc) {
+  if (!picture.width) return;
   const c = canvas.getContext("2d");
   const scale = Math.min(canvas.width / picture.width, canvas.height / picture.height);
   c.reset();
@@ -702,7 +710,7 @@ function toggle(name) {
 function shown(name) {
   stage.show[name] = $(`show${name}`).checked;
   if (name === "map") remember({ map: stage.show.map });
-  if (name === "nearest" && stage.show.nearest && current) library.fetch(current, true);
+  if (name === "nearest" && current) fetchAll(current);
   stage.redraw();
 }
 
@@ -772,6 +780,7 @@ function named(event) {
 
 function down(event) {
   watch.stir();
+  if (event.key === "Tab" || ARROWS[event.key]) document.body.classList.add("keys");
   const { target } = event;
   if (document.querySelector("dialog[open]")) {
     if (event.key === "?" && $("help").open) $("help").close();
@@ -853,7 +862,7 @@ for (const [id, run] of Object.entries({
   accept,
   undo,
   redo,
-  clear,
+  clear: remove,
   previous: () => step(-1),
   next: () => step(1),
   jump: goOn,
@@ -880,6 +889,7 @@ for (const id of ["type", "prompt"]) {
 }
 $("help").querySelector(".close").addEventListener("click", () => $("help").close());
 document.addEventListener("pointerdown", (event) => {
+  document.body.classList.remove("keys");
   if (!event.target.closest("#side, #listopen")) $("side").classList.remove("open");
   if (event.target === $("help")) $("help").close();
 });

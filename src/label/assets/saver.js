@@ -102,6 +102,7 @@ export class Saver {
 
   #done(picture) {
     this.#waiting.delete(picture.id);
+    picture.conflict = null;
     try {
       localStorage.removeItem(this.#place + picture.name);
     } catch {

@@ -31,6 +31,7 @@ export class Stage {
   #spaceUsed = false;
   #frame = 0;
   #layer = document.createElement("canvas");
+  #made = [];
 
   constructor(canvas, hooks) {
     [this.canvas, this.hooks] = [canvas, hooks];
@@ -128,6 +129,7 @@ export class Stage {
     const { clientWidth, clientHeight } = this.canvas;
     const ratio = devicePixelRatio || 1;
     const before = this.#size;
+    this.#made = [];
     this.#size = { width: clientWidth || 1, height: clientHeight || 1, ratio };
     for (const canvas of [this.canvas, this.#layer]) {
       canvas.width = Math.max(1, Math.round(clientWidth * ratio));
@@ -436,18 +438,10 @@ export class Stage {
     c.clearRect(0, 0, width, height);
     if (!scene.image) return;
     const picture = () => c.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
+    this.#back();
+    c.setTransform(1, 0, 0, 1, 0, 0);
+    c.drawImage(this.#layer, 0, 0);
     picture();
-    c.imageSmoothingEnabled = scale * ratio < CRISP_FROM;
-    c.imageSmoothingQuality = "high";
-    const nearest = show.nearest && scene.nearest;
-    c.drawImage(scene.image, 0, 0, scene.width, scene.height);
-    c.imageSmoothingEnabled = true;
-    if (nearest) c.drawImage(nearest, 0, 0, scene.width, scene.height);
-    if (show.map && scene.map) {
-      c.globalAlpha = this.opacity;
-      c.drawImage(scene.map, 0, 0, scene.width, scene.height);
-      c.globalAlpha = 1;
-    }
     const { doc } = scene;
     if (!doc) return;
     const gesture = this.#gesture;
@@ -480,6 +474,30 @@ export class Stage {
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (show.mask) doc.clicks.forEach((click) => this.#mark(click));
     if (this.enabled) this.#pen();
+  }
+
+  /** What lies behind all that is drawn; made anew only where it differs. */
+  #back() {
+    const { scene, show, opacity } = this;
+    const { width, height, ratio } = this.#size;
+    const { scale, x, y } = this.#view;
+    const map = show.map && scene.map;
+    const nearest = show.nearest && scene.nearest;
+    const made = [scene.image, map, nearest, map && opacity, width, height, ratio, scale, x, y];
+    if (made.every((value, i) => value === this.#made[i])) return;
+    this.#made = made;
+    const c = this.#layer.getContext("2d");
+    c.reset();
+    c.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
+    c.imageSmoothingQuality = "high";
+    for (const image of [scene.image, nearest, map].filter(Boolean)) {
+      const { small } = image;
+      const best = small && scale * ratio * scene.width <= small.width ? small : image;
+      // Pixels of the picture are seen as they are; what was made of fewer is smooth.
+      c.imageSmoothingEnabled = image !== scene.image || scale * ratio < CRISP_FROM;
+      if (image === map) c.globalAlpha = opacity;
+      c.drawImage(best, 0, 0, scene.width, scene.height);
+    }
   }
 
   /** A line in the picture's pixels, as wide everywhere on the screen, with a dark rim. */

@@ -168,13 +168,21 @@ export class Library {
   /** Drops what can be fetched again, never what was drawn. */
   forget(picture) {
     for (const part of ["image", "map", "nearest"]) {
+      picture.ready[part]?.small?.close();
       picture.ready[part]?.close();
       picture.parts[part] = picture.ready[part] = null;
     }
   }
 
   async #bitmap(picture, name) {
-    return createImageBitmap(await (await ask(`/api/pictures/${picture.id}/${name}`)).blob());
+    const bitmap = await createImageBitmap(await (await ask(`/api/pictures/${picture.id}/${name}`)).blob());
+    const shrink = SMALL / Math.max(bitmap.width, bitmap.height);
+    if (shrink < 0.7) {
+      // What is shown of a large picture as a whole: shrinking it anew for every movement would be slow.
+      const [resizeWidth, resizeHeight] = [bitmap.width, bitmap.height].map((n) => Math.max(1, Math.round(n * shrink)));
+      bitmap.small = await createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "high" });
+    }
+    return bitmap;
   }
 
   async #once(picture, part, load) {
@@ -211,12 +219,16 @@ export class Library {
     } else if (picture.revision === null && picture.touched) {
       picture.settle(detail.label);
     } else if (picture.clean && picture.revision === revision && detail.label.revision !== revision) {
-      picture.adopt(detail.label);
+      // What can be undone stays where only the revision is another one.
+      if (contentOf(docOf(detail.label)) === picture.saved) picture.settle(detail.label);
+      else picture.adopt(detail.label);
     }
     picture.loaded = true;
     return picture;
   }
 }
+
+const SMALL = 1600;
 
 /** There may be none of a map; anything else that goes wrong is asked for again. */
 const none = (problem) => {
