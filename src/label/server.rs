@@ -98,6 +98,8 @@ struct Listed {
     done: bool,
     kind: Option<super::Tag>,
     r#type: Option<String>,
+    /// That of its label, once the picture was read.
+    revision: Option<String>,
     missing: bool,
     /// Why it cannot be labeled.
     error: Option<String>,
@@ -134,6 +136,7 @@ async fn state(State(work): State<Arc<Work>>) -> Response {
                 done: label.is_some(),
                 kind: label.map(|l| l.tag),
                 r#type: label.and_then(|l| l.kind.clone()),
+                revision: picture.hash.is_some().then(|| session.revision(picture)),
                 missing: picture.missing,
                 error: picture.error.clone(),
             })

@@ -310,7 +310,8 @@ impl Session {
         self.file.refresh()
     }
 
-    fn revision(&self, picture: &Picture) -> String {
+    /// See [`Told::revision`].
+    pub fn revision(&self, picture: &Picture) -> String {
         let content = picture.hash.as_deref().unwrap_or_default();
         let text = self.file.text(&picture.found.real).unwrap_or_default();
         format!("{}{}", &content[..content.len().min(16)], &files::sha256(text.as_bytes())[..16])

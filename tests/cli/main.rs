@@ -10,6 +10,7 @@ mod fleet;
 mod head;
 mod inspect;
 mod install;
+mod label;
 mod label_page;
 mod package;
 mod processors;
