@@ -68,7 +68,8 @@ const say = (element, text) => {
 };
 const press = (element, on) => element.setAttribute("aria-pressed", String(on));
 const number = (v) => (v >= 100 ? v.toFixed(0) : v.toPrecision(3));
-const multiple = (entry) => (entry.score === null || !(state.threshold > 0) ? null : entry.score / state.threshold);
+const multiple = (entry) =>
+  entry.score === null || !(state.threshold > 0) ? null : entry.score / state.threshold;
 const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;
 
 // --- the state of all pictures ---
@@ -111,7 +112,8 @@ function merge(fresh) {
     if (!picture) continue;
     picture.entry = entry;
     const scored = entry.score !== null && before.get(entry.id)?.score === null;
-    const elsewhere = picture.loaded && picture.clean && !saver.isUnsaved(picture) && entry.revision !== picture.revision;
+    const elsewhere =
+      picture.loaded && picture.clean && !saver.isUnsaved(picture) && entry.revision !== picture.revision;
     if (scored || elsewhere) library.refresh(picture);
     if (scored && picture === current) fetchAll(picture);
   }
@@ -138,8 +140,11 @@ function begin() {
     conflict: () => showConflict(),
     removed: (picture, text) => notify(text, "error"),
     changed: (picture) => {
-      notify(`${picture.name} has changed on disk. Here it is as it is now: look whether what is marked still ` +
-        "fits; the next change, or Ctrl+S, saves it.", "error");
+      notify(
+        `${picture.name} has changed on disk. Here it is as it is now: look whether what is marked still ` +
+          "fits; the next change, or Ctrl+S, saves it.",
+        "error",
+      );
       library.forget(picture);
       picture.revision = null;
       library.refresh(picture);
@@ -173,7 +178,9 @@ function begin() {
 
 const kindOf = (entry) => {
   const picture = library.known(entry.id);
-  return picture && (picture.loaded || picture.touched) ? picture.doc.tag : entry.kind ?? (entry.done ? "defective" : null);
+  return picture && (picture.loaded || picture.touched)
+    ? picture.doc.tag
+    : (entry.kind ?? (entry.done ? "defective" : null));
 };
 /** Whether it can be labeled: it was not removed, and can be read. */
 const isThere = (entry) => !entry.missing && !entry.error;
@@ -188,7 +195,8 @@ function nextOpen(from) {
 // --- going from picture to picture ---
 
 /** Of the picture that is looked at, everything; the next ones' good patches only while those are looked at. */
-const fetchAll = (picture) => library.fetch(picture, state.nearest && (picture === current || stage.show.nearest));
+const fetchAll = (picture) =>
+  library.fetch(picture, state.nearest && (picture === current || stage.show.nearest));
 
 function open(entry) {
   if (current && entry.id === current.id) return;
@@ -217,7 +225,9 @@ function open(entry) {
 function leave() {
   watch.stir();
   if (!current?.touched || current.doc.open || current.doc.tag === null) return;
-  spent = [...spent.filter((s) => s.id !== current.id), { id: current.id, seconds: current.seconds }].slice(-12);
+  spent = [...spent.filter((s) => s.id !== current.id), { id: current.id, seconds: current.seconds }].slice(
+    -12,
+  );
   if (current.seconds - current.savedSeconds >= 0.5) saver.change(current);
 }
 
@@ -231,7 +241,10 @@ function goOn() {
   if (entry) return open(entry);
   leave();
   if (order.length && order.every((e) => !isThere(e) || kindOf(e) !== null)) {
-    notify(`All ${order.filter(isThere).length} pictures are labeled; the labels are in ${state.labels}.`, "done");
+    notify(
+      `All ${order.filter(isThere).length} pictures are labeled; the labels are in ${state.labels}.`,
+      "done",
+    );
   }
 }
 
@@ -241,7 +254,7 @@ const usable = () => Boolean(current?.loaded && current.ready.image && isThere(c
 
 function act(change) {
   watch.stir();
-  const type = change.tag === "good" ? null : current.doc.type ?? (settings.type || null);
+  const type = change.tag === "good" ? null : (current.doc.type ?? (settings.type || null));
   current.apply({ type, ...change });
   acted.push(current);
   settle(current);
@@ -411,7 +424,7 @@ function showTypes() {
   if (!state) return;
   const own = order.map((entry) => library.known(entry.id)?.doc.type).filter(Boolean);
   options($("types"), [...new Set([...state.types, ...own])]);
-  const shown = current?.doc.tag === "defective" ? current.doc.type ?? "" : settings.type;
+  const shown = current?.doc.tag === "defective" ? (current.doc.type ?? "") : settings.type;
   if (document.activeElement !== $("type")) $("type").value = shown;
   options($("prompts"), state.prompts[shown] ?? Object.values(state.prompts).flat());
   if (document.activeElement !== $("prompt")) $("prompt").value = settings.prompts[shown] ?? "";
@@ -421,11 +434,13 @@ function options(list, values) {
   const key = JSON.stringify(values);
   if (list.dataset.key === key) return;
   list.dataset.key = key;
-  list.replaceChildren(...values.map((value) => {
-    const option = make("option");
-    option.value = value;
-    return option;
-  }));
+  list.replaceChildren(
+    ...values.map((value) => {
+      const option = make("option");
+      option.value = value;
+      return option;
+    }),
+  );
 }
 
 // --- what is shown ---
@@ -452,15 +467,20 @@ function showPicture() {
   });
   say($("name"), current.name);
   const times = multiple(entry);
-  const facts = times === null ? ["not inspected yet"]
-    : [`score ${number(entry.score)}`, `${times.toFixed(2)} × the threshold`];
+  const facts =
+    times === null
+      ? ["not inspected yet"]
+      : [`score ${number(entry.score)}`, `${times.toFixed(2)} × the threshold`];
   say($("score"), facts.join(" · "));
   $("canvas").setAttribute("aria-label", `${current.name}, ${summary(doc)}`);
   const missing = entry.missing ? `${current.name} was removed from the folder.` : entry.error;
   showEmpty(missing || (problem && !ready.image ? `${current.name}: ${problem.message}` : ""));
   $("offer").hidden = !suggestion;
   if (suggestion) {
-    say($("offer").querySelector("span"), suggestion.sure ? "The detector is sure of this." : "Perhaps this?");
+    say(
+      $("offer").querySelector("span"),
+      suggestion.sure ? "The detector is sure of this." : "Perhaps this?",
+    );
   }
   showTypes();
   showButtons();
@@ -472,7 +492,9 @@ function showPicture() {
 /** The pictures that come next are fetched while this one is worked on. */
 function ahead() {
   const at = indexOf(current);
-  const following = [nextOpen(at), order[at + 1]].filter((entry) => entry && isThere(entry) && entry.id !== current.id);
+  const following = [nextOpen(at), order[at + 1]].filter(
+    (entry) => entry && isThere(entry) && entry.id !== current.id,
+  );
   for (const entry of new Set(following)) {
     const picture = library.picture(entry);
     if (!picture.problem) fetchAll(picture);
@@ -483,7 +505,10 @@ function summary(doc) {
   if (doc.tag === null) return "no label";
   if (doc.tag === "good") return "good";
   const boxes = doc.boxes.length + doc.rotated.length;
-  const shapes = [doc.mask && `mask of ${plural(doc.mask.area, "pixel")}`, boxes && plural(boxes, "box", "boxes")];
+  const shapes = [
+    doc.mask && `mask of ${plural(doc.mask.area, "pixel")}`,
+    boxes && plural(boxes, "box", "boxes"),
+  ];
   return ["defective", doc.type, ...shapes].filter(Boolean).join(", ");
 }
 
@@ -505,21 +530,21 @@ function showButtons() {
 
 const HINTS = touch
   ? {
-    click: "Tap the defect. Two fingers move and zoom.",
-    rotated: "Draw a line along the defect.",
-    width: "Now draw across it, for its width.",
-    box: "Draw from corner to corner. Tap a box to change it.",
-    brush: "Paint what is defective.",
-    eraser: "Paint what is not defective.",
-  }
+      click: "Tap the defect. Two fingers move and zoom.",
+      rotated: "Draw a line along the defect.",
+      width: "Now draw across it, for its width.",
+      box: "Draw from corner to corner. Tap a box to change it.",
+      brush: "Paint what is defective.",
+      eraser: "Paint what is not defective.",
+    }
   : {
-    click: "Click the defect; click with the right button what is none.",
-    rotated: "Draw a line along the defect. Click a box to change it.",
-    width: "Now move across it, for its width, and click.",
-    box: "Draw from corner to corner. Click a box to change it.",
-    brush: "Paint what is defective; the right button erases.",
-    eraser: "Paint what is not defective; the right button adds.",
-  };
+      click: "Click the defect; click with the right button what is none.",
+      rotated: "Draw a line along the defect. Click a box to change it.",
+      width: "Now move across it, for its width, and click.",
+      box: "Draw from corner to corner. Click a box to change it.",
+      brush: "Paint what is defective; the right button erases.",
+      eraser: "Paint what is not defective; the right button adds.",
+    };
 
 function showHint() {
   const selected = `Draw a corner to resize it, the inside to move it; ${touch ? "Remove" : "Delete"} takes it away.`;
@@ -532,21 +557,26 @@ function showWorking() {
 }
 
 function showList() {
-  if (order.length !== $("list").children.length || order.some((e, i) => $("list").children[i] !== rows.get(e.id)?.item)) {
-    $("list").replaceChildren(...order.map((entry) => {
-      if (rows.has(entry.id)) return rows.get(entry.id).item;
-      const [item, button, mark, name, score] = ["li", "button", "i", "span", "em"].map((t) => make(t));
-      const cut = entry.name.lastIndexOf("/") + 1;
-      name.append(make("s", entry.name.slice(0, cut)), make("b", entry.name.slice(cut)));
-      mark.ariaHidden = "true";
-      button.type = "button";
-      button.tabIndex = -1;
-      button.append(mark, name, score);
-      button.addEventListener("click", () => open(rows.get(entry.id).entry));
-      item.append(button);
-      rows.set(entry.id, { item, button, mark, score, entry });
-      return item;
-    }));
+  if (
+    order.length !== $("list").children.length ||
+    order.some((e, i) => $("list").children[i] !== rows.get(e.id)?.item)
+  ) {
+    $("list").replaceChildren(
+      ...order.map((entry) => {
+        if (rows.has(entry.id)) return rows.get(entry.id).item;
+        const [item, button, mark, name, score] = ["li", "button", "i", "span", "em"].map((t) => make(t));
+        const cut = entry.name.lastIndexOf("/") + 1;
+        name.append(make("s", entry.name.slice(0, cut)), make("b", entry.name.slice(cut)));
+        mark.ariaHidden = "true";
+        button.type = "button";
+        button.tabIndex = -1;
+        button.append(mark, name, score);
+        button.addEventListener("click", () => open(rows.get(entry.id).entry));
+        item.append(button);
+        rows.set(entry.id, { item, button, mark, score, entry });
+        return item;
+      }),
+    );
   }
   order.forEach(showRow);
   $("preparing").hidden = !state.preparing;
@@ -566,7 +596,11 @@ function showRow(entry) {
   say(row.score, unsaved ? "not saved" : times === null ? "" : `${times.toFixed(2)}×`);
   const className = [kind, !isThere(entry) && "missing", unsaved && "unsaved"].filter(Boolean).join(" ");
   if (row.button.className !== className) row.button.className = className;
-  const facts = [entry.name, entry.missing ? "removed" : entry.error ? "unreadable" : kind ?? "no label", times && `${times.toFixed(2)} times the threshold`];
+  const facts = [
+    entry.name,
+    entry.missing ? "removed" : entry.error ? "unreadable" : (kind ?? "no label"),
+    times && `${times.toFixed(2)} times the threshold`,
+  ];
   const name = facts.filter(Boolean).join(", ");
   if (row.button.ariaLabel !== name) [row.button.ariaLabel, row.button.title] = [name, name];
 }
@@ -615,7 +649,10 @@ async function showConflict() {
   if (!picture || $("conflict").open) return;
   say($("conflicttitle"), `${picture.name} was also saved by another tab`);
   $("conflict").showModal();
-  const sides = [["mine", "Mine", picture.doc], ["theirs", "The other tab's", docOf(picture.conflict)]];
+  const sides = [
+    ["mine", "Mine", picture.doc],
+    ["theirs", "The other tab's", docOf(picture.conflict)],
+  ];
   for (const [id, title, doc] of sides) {
     say($(`${id}canvas`).parentElement.querySelector("figcaption"), `${title}: ${summary(doc)}`);
     $(`${id}canvas`).ariaLabel = `${title}: ${summary(doc)}`;
@@ -691,7 +728,10 @@ function setBrush(size) {
   stage.redraw();
 }
 
-const grow = (by) => setBrush(by > 0 ? Math.max(stage.brush + 1, stage.brush * 1.2) : Math.min(stage.brush - 1, stage.brush / 1.2));
+const grow = (by) =>
+  setBrush(
+    by > 0 ? Math.max(stage.brush + 1, stage.brush * 1.2) : Math.min(stage.brush - 1, stage.brush / 1.2),
+  );
 
 function setOpacity(value) {
   stage.opacity = Math.min(Math.max(value, 0.1), 1);
@@ -762,8 +802,15 @@ const KEYS = {
     ["?", "These keys", () => $("help").showModal()],
   ],
 };
-const RUN = new Map(Object.values(KEYS).flat().filter(([, , run]) => run)
-  .flatMap(([key, , run, also]) => [[key, run], [also, run]]));
+const RUN = new Map(
+  Object.values(KEYS)
+    .flat()
+    .filter(([, , run]) => run)
+    .flatMap(([key, , run, also]) => [
+      [key, run],
+      [also, run],
+    ]),
+);
 const PEEK = ["M", "A", "W"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 let held = null;
@@ -799,11 +846,18 @@ function down(event) {
   if (key === null || event.isComposing) return;
   const listed = target.closest("#list");
   if (listed && (key === "ArrowDown" || key === "ArrowUp")) {
-    const item = key === "ArrowDown" ? target.parentElement.nextElementSibling : target.parentElement.previousElementSibling;
+    const item =
+      key === "ArrowDown"
+        ? target.parentElement.nextElementSibling
+        : target.parentElement.previousElementSibling;
     item?.firstElementChild.focus();
     return event.preventDefault();
   }
-  if (target.matches("button, input") && (key === "Enter" || key === " " || (ARROWS[key] && target.matches("input")))) return;
+  if (
+    target.matches("button, input") &&
+    (key === "Enter" || key === " " || (ARROWS[key] && target.matches("input")))
+  )
+    return;
   if (event.key === " ") {
     event.preventDefault();
     if (!event.repeat) stage.hold(true);
@@ -818,7 +872,13 @@ function down(event) {
   const run = RUN.get(key);
   if (!run) return;
   event.preventDefault();
-  if (event.repeat && !["[", "]", ",", ".", "+", "=", "-", "N", "P", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"].includes(key)) return;
+  if (
+    event.repeat &&
+    !["[", "]", ",", ".", "+", "=", "-", "N", "P", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"].includes(
+      key,
+    )
+  )
+    return;
   if (PEEK.includes(key)) held = { key, since: performance.now() };
   run();
 }
@@ -874,7 +934,8 @@ for (const [id, run] of Object.entries({
   mine: () => decide(false),
   theirs: () => decide(true),
   save: () => (saver?.conflicts.length ? showConflict() : saver?.retry()),
-})) on(id, "click", run);
+}))
+  on(id, "click", run);
 for (const name of ["mask", "map", "nearest"]) on(`show${name}`, "change", () => shown(name));
 for (const radio of document.querySelectorAll("[name=polarity]")) {
   radio.addEventListener("change", () => setNegative(radio.value === "negative"));
@@ -887,7 +948,9 @@ for (const id of ["type", "prompt"]) {
   on(id, "focus", () => ($(id).defaultValue = $(id).value));
   on(id, "blur", showTypes);
 }
-$("help").querySelector(".close").addEventListener("click", () => $("help").close());
+$("help")
+  .querySelector(".close")
+  .addEventListener("click", () => $("help").close());
 document.addEventListener("pointerdown", (event) => {
   document.body.classList.remove("keys");
   if (!event.target.closest("#side, #listopen")) $("side").classList.remove("open");
@@ -901,15 +964,20 @@ addEventListener("beforeunload", (event) => {
   if (saver?.unsaved || current?.doc.open) event.preventDefault();
 });
 addEventListener("online", () => saver?.retry());
-$("keys").replaceChildren(...Object.entries(KEYS).map(([title, keys]) => {
-  const section = make("section");
-  section.append(make("h3", title), ...keys.map(([key, text]) => {
-    const line = make("p", text);
-    const names = make("span");
-    key.split(/\+(?=.)/).forEach((name) => names.append(" ", make("kbd", name)));
-    line.append(names);
-    return line;
-  }));
-  return section;
-}));
+$("keys").replaceChildren(
+  ...Object.entries(KEYS).map(([title, keys]) => {
+    const section = make("section");
+    section.append(
+      make("h3", title),
+      ...keys.map(([key, text]) => {
+        const line = make("p", text);
+        const names = make("span");
+        key.split(/\+(?=.)/).forEach((name) => names.append(" ", make("kbd", name)));
+        line.append(names);
+        return line;
+      }),
+    );
+    return section;
+  }),
+);
 poll();

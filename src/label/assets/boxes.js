@@ -10,7 +10,12 @@ export const clip = ([x, y], { width, height }) => [clamp(x, 0, width), clamp(y,
 export const cornersOf = (box) => {
   if (Array.isArray(box[0])) return box;
   const [l, t, r, b] = box;
-  return [[l, t], [r, t], [r, b], [l, b]];
+  return [
+    [l, t],
+    [r, t],
+    [r, b],
+    [l, b],
+  ];
 };
 export const centerOf = (box) => {
   const corners = cornersOf(box);
@@ -30,8 +35,10 @@ export function along([from, to], point) {
   const half = Math.max(Math.abs((point[0] - from[0]) * nx + (point[1] - from[1]) * ny), 0.5);
   const [dx, dy] = [nx * half, ny * half];
   return round([
-    [from[0] + dx, from[1] + dy], [to[0] + dx, to[1] + dy],
-    [to[0] - dx, to[1] - dy], [from[0] - dx, from[1] - dy],
+    [from[0] + dx, from[1] + dy],
+    [to[0] + dx, to[1] + dy],
+    [to[0] - dx, to[1] - dy],
+    [from[0] - dx, from[1] - dy],
   ]);
 }
 
@@ -66,8 +73,9 @@ export function moved(box, [dx, dy], picture) {
 export function turned(box, angle) {
   const [cx, cy] = centerOf(box);
   const [sin, cos] = [Math.sin(angle), Math.cos(angle)];
-  return round(box.map(([x, y]) =>
-    [cx + (x - cx) * cos - (y - cy) * sin, cy + (x - cx) * sin + (y - cy) * cos]));
+  return round(
+    box.map(([x, y]) => [cx + (x - cx) * cos - (y - cy) * sin, cy + (x - cx) * sin + (y - cy) * cos]),
+  );
 }
 
 /** Where a rotated box is turned by: beyond the middle of its first side, `distance` away. */
@@ -90,10 +98,12 @@ export function contains(box, [x, y]) {
 /** Distance of a point to the box's rim. */
 export function rimDistance(box, [x, y]) {
   const corners = cornersOf(box);
-  return Math.min(...corners.map(([ax, ay], i) => {
-    const [bx, by] = corners[(i + 1) % 4];
-    const [dx, dy] = [bx - ax, by - ay];
-    const t = clamp(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy || 1), 0, 1);
-    return Math.hypot(x - ax - t * dx, y - ay - t * dy);
-  }));
+  return Math.min(
+    ...corners.map(([ax, ay], i) => {
+      const [bx, by] = corners[(i + 1) % 4];
+      const [dx, dy] = [bx - ax, by - ay];
+      const t = clamp(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy || 1), 0, 1);
+      return Math.hypot(x - ax - t * dx, y - ay - t * dy);
+    }),
+  );
 }

@@ -41,7 +41,7 @@ export class Mask {
     let at = 0;
     counts.forEach((count, i) => {
       const end = Math.min(at + count, width * height);
-      for (let from = at; i % 2 && from < end; ) {
+      for (let from = at; i % 2 && from < end;) {
         const y = Math.floor(from / width);
         const to = Math.min(end, (y + 1) * width);
         if (rows[y] === NONE) rows[y] = [];
@@ -83,7 +83,12 @@ export class Mask {
     };
     const length = Math.hypot(x1 - x0, y1 - y0) || 1;
     const [nx, ny] = [(-(y1 - y0) / length) * radius, ((x1 - x0) / length) * radius];
-    const corners = [[x0 + nx, y0 + ny], [x1 + nx, y1 + ny], [x1 - nx, y1 - ny], [x0 - nx, y0 - ny]];
+    const corners = [
+      [x0 + nx, y0 + ny],
+      [x1 + nx, y1 + ny],
+      [x1 - nx, y1 - ny],
+      [x0 - nx, y0 - ny],
+    ];
     const top = Math.max(0, Math.floor(Math.min(y0, y1) - radius));
     const bottom = Math.min(this.height, Math.ceil(Math.max(y0, y1) + radius));
     for (let y = top; y < bottom; y++) {
@@ -91,9 +96,12 @@ export class Mask {
       const middle = y + 0.5;
       let [from, to] = [Infinity, -Infinity];
       const meet = (x) => ([from, to] = [Math.min(from, x), Math.max(to, x)]);
-      for (const [cx, cy] of [[x0, y0], [x1, y1]]) {
+      for (const [cx, cy] of [
+        [x0, y0],
+        [x1, y1],
+      ]) {
         const half = Math.sqrt(radius * radius - (middle - cy) ** 2);
-        if (half >= 0) meet(cx - half), meet(cx + half);
+        if (half >= 0) (meet(cx - half), meet(cx + half));
       }
       corners.forEach(([ax, ay], i) => {
         const [bx, by] = corners[(i + 1) % 4];
@@ -102,7 +110,10 @@ export class Mask {
       change(y, Math.ceil(from - 0.5), Math.floor(to - 0.5) + 1);
     }
     // Where the brush is finer than a pixel, it still marks the one it is on.
-    for (const [x, y] of [[x0, y0], [x1, y1]].map((p) => p.map(Math.floor))) {
+    for (const [x, y] of [
+      [x0, y0],
+      [x1, y1],
+    ].map((p) => p.map(Math.floor))) {
       if (y >= 0 && y < this.height) change(y, x, x + 1);
     }
     return new Mask(this.width, this.height, rows);

@@ -59,7 +59,8 @@ export class Saver {
     const kept = count === 1 ? "kept in this page" : `${count} pictures kept in this page`;
     if (this.#trouble) return ["trouble", `Not saved, ${kept}`, `${this.#trouble} Trying again.`];
     const [conflict] = this.conflicts;
-    if (conflict) return ["trouble", "Not saved: another tab saved it too", `${conflict.name}: decide which to keep.`];
+    if (conflict)
+      return ["trouble", "Not saved: another tab saved it too", `${conflict.name}: decide which to keep.`];
     const refused = [...this.#waiting.values()].find((picture) => picture.refused);
     if (refused) return ["trouble", `Not saved, ${kept}`, `${refused.name}: ${refused.refused}`];
     return ["saving", "Saving…"];

@@ -1,6 +1,18 @@
 // The canvas: shows a picture with what is drawn on it, and turns the hands of whoever draws into shapes.
 
-import { along, clip, contains, cornersOf, inside, knobOf, moved, resized, rimDistance, turned, upright } from "./boxes.js";
+import {
+  along,
+  clip,
+  contains,
+  cornersOf,
+  inside,
+  knobOf,
+  moved,
+  resized,
+  rimDistance,
+  turned,
+  upright,
+} from "./boxes.js";
 import { Mask } from "./mask.js";
 
 const MASK = "#ff2e9a";
@@ -56,7 +68,8 @@ export class Stage {
 
   /** Shows another picture, as a whole. */
   present(scene) {
-    const other = this.scene.id !== scene.id || this.scene.width !== scene.width || this.scene.height !== scene.height;
+    const other =
+      this.scene.id !== scene.id || this.scene.width !== scene.width || this.scene.height !== scene.height;
     this.scene = scene;
     if (other) {
       this.cancel();
@@ -211,7 +224,8 @@ export class Stage {
         this.move(this.#toPicture(...this.#at(e)));
       }
     }
-    if (pointer.tap !== null && Math.hypot(at[0] - pointer.from[0], at[1] - pointer.from[1]) > 10) pointer.tap = null;
+    if (pointer.tap !== null && Math.hypot(at[0] - pointer.from[0], at[1] - pointer.from[1]) > 10)
+      pointer.tap = null;
     pointer.at = at;
     this.redraw();
   }
@@ -237,7 +251,10 @@ export class Stage {
     event.preventDefault();
     const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1);
     // A pinch on a touch pad arrives as a wheel with Ctrl, in small steps.
-    this.zoom(Math.exp(-Math.max(-240, Math.min(240, pixels)) * (event.ctrlKey ? 0.01 : 0.002)), this.#at(event));
+    this.zoom(
+      Math.exp(-Math.max(-240, Math.min(240, pixels)) * (event.ctrlKey ? 0.01 : 0.002)),
+      this.#at(event),
+    );
   }
 
   #point() {
@@ -275,7 +292,12 @@ export class Stage {
     } else if (this.tool === "brush" || this.tool === "eraser") {
       const erase = (this.tool === "eraser") !== negative;
       const before = scene.doc.mask ?? Mask.empty(scene.width, scene.height);
-      this.#gesture = { kind: "stroke", erase, last: point, mask: before.stroke(point, point, this.brush / 2, erase) };
+      this.#gesture = {
+        kind: "stroke",
+        erase,
+        last: point,
+        mask: before.stroke(point, point, this.brush / 2, erase),
+      };
     } else if (this.#gesture?.kind === "width") {
       this.move(point);
     } else {
@@ -284,7 +306,12 @@ export class Stage {
         this.selected = { kind: grip.of, index: grip.index };
         this.#gesture = { ...grip, from: point, made: null };
       } else {
-        this.#gesture = { kind: this.tool === "box" ? "upright" : "axis", from: clip(point, scene), to: clip(point, scene), touch };
+        this.#gesture = {
+          kind: this.tool === "box" ? "upright" : "axis",
+          from: clip(point, scene),
+          to: clip(point, scene),
+          touch,
+        };
       }
       this.hooks.selection();
     }
@@ -324,8 +351,10 @@ export class Stage {
     const gesture = this.#gesture;
     if (!gesture) return;
     this.#gesture = null;
-    const far = gesture.from && gesture.to
-      && Math.hypot(gesture.to[0] - gesture.from[0], gesture.to[1] - gesture.from[1]);
+    const far =
+      gesture.from &&
+      gesture.to &&
+      Math.hypot(gesture.to[0] - gesture.from[0], gesture.to[1] - gesture.from[1]);
     if (gesture.kind === "stroke") this.hooks.stroke(gesture.mask);
     else if (gesture.kind === "upright") {
       const box = far * this.scale > 4 && upright(gesture.from, gesture.to);
@@ -361,7 +390,8 @@ export class Stage {
   nudge(dx, dy) {
     const { width, height } = this.scene;
     const { width: w, height: h } = this.#size;
-    const start = this.#cursor ?? (this.#hover ? this.#toPicture(...this.#hover) : this.#toPicture(w / 2, h / 2));
+    const start =
+      this.#cursor ?? (this.#hover ? this.#toPicture(...this.#hover) : this.#toPicture(w / 2, h / 2));
     this.#cursor = this.#cursor
       ? clip([start[0] + dx / this.scale, start[1] + dy / this.scale], { width, height })
       : clip(start, { width, height });
@@ -378,7 +408,8 @@ export class Stage {
   press(negative) {
     if (!this.#cursor) return this.nudge(0, 0);
     const kind = this.#gesture?.kind;
-    if (kind === "stroke" || kind === "upright" || kind === "axis" || kind === "width") this.end(this.#cursor);
+    if (kind === "stroke" || kind === "upright" || kind === "axis" || kind === "width")
+      this.end(this.#cursor);
     else {
       this.begin(this.#cursor, negative);
       // Boxes are taken hold of by mouse or finger alone: here one only selects them.
@@ -565,7 +596,10 @@ export class Stage {
   #pen() {
     const { context: c } = this;
     const twice = (draw) => {
-      for (const [color, width] of [[DARK, 3], ["#fff", 1.25]]) {
+      for (const [color, width] of [
+        [DARK, 3],
+        ["#fff", 1.25],
+      ]) {
         c.beginPath();
         draw();
         [c.strokeStyle, c.lineWidth] = [color, width];
@@ -581,7 +615,12 @@ export class Stage {
     }
     if (this.#cursor) {
       twice(() => {
-        for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
+        for (const [dx, dy] of [
+          [1, 0],
+          [-1, 0],
+          [0, 1],
+          [0, -1],
+        ]) {
           c.moveTo(x + 5 * dx, y + 5 * dy);
           c.lineTo(x + 18 * dx, y + 18 * dy);
         }

@@ -30,7 +30,16 @@ export async function ask(path, { method = "GET", body, signal, timeout = 30000 
   throw new Problem(response.status, answer.error ?? `The labeler answered ${response.status}.`, answer);
 }
 
-const BLANK = { tag: null, boxes: [], rotated: [], mask: null, type: null, clicks: [], previous: null, open: false };
+const BLANK = {
+  tag: null,
+  boxes: [],
+  rotated: [],
+  mask: null,
+  type: null,
+  clicks: [],
+  previous: null,
+  open: false,
+};
 
 export const hasShapes = (doc) => Boolean(doc.mask || doc.boxes.length || doc.rotated.length);
 
@@ -179,7 +188,9 @@ export class Library {
     const shrink = SMALL / Math.max(bitmap.width, bitmap.height);
     if (shrink < 0.7) {
       // What is shown of a large picture as a whole: shrinking it anew for every movement would be slow.
-      const [resizeWidth, resizeHeight] = [bitmap.width, bitmap.height].map((n) => Math.max(1, Math.round(n * shrink)));
+      const [resizeWidth, resizeHeight] = [bitmap.width, bitmap.height].map((n) =>
+        Math.max(1, Math.round(n * shrink)),
+      );
       bitmap.small = await createImageBitmap(bitmap, { resizeWidth, resizeHeight, resizeQuality: "high" });
     }
     return bitmap;
