@@ -149,6 +149,8 @@ pub struct Work {
     /// Requests that wait for the engine: who works ahead lets them pass.
     waiting: AtomicUsize,
     scanned: Mutex<Instant>,
+    /// The last problem with the folder: it is told once.
+    told: Mutex<String>,
     stopped: AtomicBool,
     woken: (Mutex<bool>, Condvar),
     product: String,
@@ -195,6 +197,7 @@ impl Work {
             current: AtomicUsize::new(usize::MAX),
             waiting: AtomicUsize::new(0),
             scanned: Mutex::new(Instant::now()),
+            told: Mutex::default(),
             stopped: AtomicBool::new(false),
             woken: Default::default(),
         })
@@ -322,7 +325,14 @@ impl Work {
         match result {
             Ok(true) => self.wake(),
             Ok(false) => {}
-            Err(e) => log::warn!("{}", e.chain()),
+            Err(e) => {
+                let text = e.chain();
+                let mut told = locked(&self.told);
+                if *told != text {
+                    log::warn!("{text}");
+                    *told = text;
+                }
+            }
         }
     }
 
@@ -356,7 +366,14 @@ impl Work {
         let bytes = match Frame::read_file(&path) {
             Ok(bytes) => bytes,
             Err(_) if stamp.is_none() => return Err(self.gone(id)),
-            Err(e) => return Err(e.within(path.display()).into()),
+            Err(e) => {
+                // Tried again when somebody asks for it, not all the time.
+                if let Some(picture) = self.session().picture_mut(id) {
+                    (picture.stamp, picture.scored) = (stamp, true);
+                    picture.error = Some(e.reason());
+                }
+                return Err(e.within(path.display()).into());
+            }
         };
         let hash = sha256(&bytes);
         if let Some(picture) = self.session().picture_mut(id) {
