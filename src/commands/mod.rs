@@ -7,6 +7,7 @@ mod check;
 mod enroll;
 mod evaluate;
 mod inspect;
+mod label;
 mod package;
 mod release;
 mod residuals;
@@ -44,6 +45,8 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Look into a package, or verify it
     Package(package::Arguments),
+    /// Mark defects in the browser, for training
+    Label(label::Label),
     /// Write what training a head reads: residuals of pictures
     Residuals(residuals::Residuals),
     /// Run beside a camera, as a service
@@ -96,6 +99,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Inspect(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Package(command) => command.run(),
+        Command::Label(command) => command.run(),
         Command::Residuals(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Release(command) => command.run(),

@@ -14,9 +14,9 @@ use weakrest::clock::Clock;
 use weakrest::config::Config;
 use weakrest::output::journal::Journal;
 use weakrest::output::mqtt::Mqtt;
-use weakrest::output::pictures::Pictures;
+use weakrest::output::pictures::{Originals, Pictures};
 use weakrest::output::web::WebPage;
-use weakrest::output::{Output, Reopening, run_id};
+use weakrest::output::{Labeling, Output, Reopening, run_id};
 use weakrest::pipeline::{Pipeline, Setup, Stages};
 use weakrest::record::{Part, Record, Severity};
 use weakrest::{Error, ErrorKind, Result};
@@ -157,7 +157,11 @@ fn start(config: &Config, stages: Stages, json: bool) -> Result<Pipeline> {
     }
     if let Some(settings) = config.web.clone() {
         let control = pipeline.control();
-        attach(&mut pipeline, "web", &run, move |_| WebPage::start(&settings, Arc::clone(&control)))?;
+        let originals = config.pictures.as_ref().and_then(|pictures| Originals::new(pictures, &run));
+        let labeling = originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>);
+        attach(&mut pipeline, "web", &run, move |_| {
+            WebPage::with_labeling(&settings, Arc::clone(&control), labeling.clone())
+        })?;
     }
     Ok(pipeline)
 }

@@ -147,6 +147,18 @@ impl Frame {
         Self::new(width, height, color, pixels)
     }
 
+    /// The bytes of a file that may be a picture.
+    pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+        read(path)
+    }
+
+    /// Whether a browser shows these bytes as [`Frame::decode`] does: PNG or JPEG that no camera noted to be turned.
+    pub(crate) fn is_shown_as_it_is(bytes: &[u8]) -> bool {
+        let format = image::guess_format(bytes);
+        matches!(format, Ok(ImageFormat::Png | ImageFormat::Jpeg))
+            && open_decoder(bytes).is_ok_and(|(_, orientation)| orientation == Orientation::NoTransforms)
+    }
+
     /// Width in pixels.
     pub fn width(&self) -> u32 {
         self.width

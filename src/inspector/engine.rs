@@ -421,6 +421,11 @@ impl Inspector {
         Ok(Prepared { inspection: inspected?, residuals: self.buffers.1.clone() })
     }
 
+    /// The bank that is searched.
+    pub fn bank(&self) -> &Arc<Bank> {
+        self.residuals.bank()
+    }
+
     /// The three stages, to run on three threads.
     pub fn into_stages(self) -> (FeatureStage, ResidualStage, ClassifyStage) {
         (self.features, self.residuals, self.classify)

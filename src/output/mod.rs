@@ -8,6 +8,7 @@ pub mod pictures;
 pub mod web;
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::error::Result;
@@ -66,6 +67,24 @@ pub trait Control: Send + Sync {
 
     /// State, counters and times.
     fn status(&self) -> &Status;
+}
+
+/// Puts kept pictures of parts where they will be labeled.
+pub trait Labeling: Send + Sync {
+    /// Copies the original of a rejected part of this run, which was triggered then, to the millisecond.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] when it is not kept (any more); otherwise what went wrong with the files.
+    fn label(&self, part: u64, triggered: SystemTime) -> Result<Labeled>;
+}
+
+/// A picture that waits to be labeled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labeled {
+    /// Where it is.
+    pub file: PathBuf,
+    /// False when it was there already.
+    pub copied: bool,
 }
 
 /// An output that is opened when that becomes possible, and until then says why it is not: a broken disk or a taken

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,9 +16,9 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use serde::Deserialize;
 
-use super::Output;
+use super::{Labeled, Labeling, Output};
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{TEMPORARY, write_file};
+use crate::files::{TEMPORARY, new_file, parent, write_file};
 use crate::imaging::{Color, Frame};
 use crate::inspector::Verdict;
 use crate::record::part::{Part, civil};
@@ -42,11 +43,20 @@ pub struct Settings {
     pub max_megabytes: u64,
     /// Room on the disk that pictures leave to others, in MiB; the oldest give way. 0 for none. Default 1024.
     pub min_free_megabytes: u64,
+    /// The folder that `weakrest label` works on: the web page has a button then that copies the original of a
+    /// reject there. Made if there is none; nothing in it is ever overwritten or removed. None by default.
+    pub label_folder: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { folder: PathBuf::new(), passes: 0, max_megabytes: 10_240, min_free_megabytes: 1024 }
+        Settings {
+            folder: PathBuf::new(),
+            passes: 0,
+            max_megabytes: 10_240,
+            min_free_megabytes: 1024,
+            label_folder: None,
+        }
     }
 }
 
@@ -66,6 +76,15 @@ impl Settings {
         }
         if self.min_free_megabytes > most {
             return bad("min_free_megabytes", "no disk has so much room");
+        }
+        if let Some(folder) = &self.label_folder {
+            if folder.as_os_str().is_empty() {
+                return bad("label_folder", "name the folder that pictures to be labeled are copied to");
+            }
+            // What is kept is removed in time, and pictures that somebody labels must not be.
+            if folder.starts_with(&self.folder) {
+                return bad("label_folder", "must not lie in the folder of kept pictures");
+            }
         }
         Ok(())
     }
@@ -149,18 +168,12 @@ impl Output for Pictures {
             return Ok(());
         }
         let part = Part::new(&self.run, record);
-        let [year, month, day, hour, minute, second, millis] = civil(part.triggered);
-        let date = format!("{year:04}{month:02}{day:02}");
-        let name = format!(
-            "{date}-{hour:02}{minute:02}{second:02}.{millis:03}-{}-{:06}-{}",
-            self.run, part.part, part.verdict
-        );
+        let stem = stem(&self.settings.folder, &self.run, part.part, part.triggered, part.verdict);
+        let folder = parent(&stem).to_path_buf();
         let files = encode(&part, record)?;
         let size = files.iter().map(|(_, bytes)| on_disk(bytes.len() as u64)).sum();
         self.make_room(size)?;
 
-        let folder = self.settings.folder.join(date);
-        let stem = folder.join(name);
         let written =
             fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e)).and_then(|()| {
                 files.iter().try_for_each(|(suffix, bytes)| write_file(&with(&stem, suffix), bytes))
@@ -183,6 +196,58 @@ impl Output for Pictures {
 
     fn tick(&mut self, _: SystemTime, _: &Status) -> Result<()> {
         self.make_room(0)
+    }
+}
+
+/// The files of a part, without their suffixes.
+fn stem(folder: &Path, run: &str, part: u64, triggered: SystemTime, verdict: &str) -> PathBuf {
+    let [year, month, day, hour, minute, second, millis] = civil(triggered);
+    let date = format!("{year:04}{month:02}{day:02}");
+    let name = format!("{date}-{hour:02}{minute:02}{second:02}.{millis:03}-{run}-{part:06}-{verdict}");
+    folder.join(date).join(name)
+}
+
+/// The originals of one run's rejects, to be labeled.
+pub struct Originals {
+    settings: Settings,
+    run: String,
+}
+
+impl Originals {
+    /// Those that [`Pictures::new`] keeps with the same arguments. `None` without a folder for pictures to be labeled.
+    pub fn new(settings: &Settings, run: &str) -> Option<Self> {
+        settings.label_folder.is_some().then(|| Originals { settings: settings.clone(), run: run.to_owned() })
+    }
+}
+
+impl Labeling for Originals {
+    fn label(&self, part: u64, triggered: SystemTime) -> Result<Labeled> {
+        let unset = || Error::new(ErrorKind::Usage, "name the folder").within("label_folder");
+        let folder = self.settings.label_folder.as_ref().ok_or_else(unset)?;
+        let stem = stem(&self.settings.folder, &self.run, part, triggered, "reject");
+        let from = with(&stem, SUFFIXES[0]);
+        let bytes = fs::read(&from).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "the picture of part {part} is not kept any more, or not yet: there is no {}",
+                    from.display()
+                ),
+            ),
+            _ => Error::io("read", &from, e),
+        })?;
+        fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+        let file = folder.join(from.file_name().unwrap_or_default());
+        let doing = |e| Error::io("write", &file, e);
+        let mut fresh = new_file(folder).map_err(doing)?;
+        fresh.write_all(&bytes).and_then(|()| fresh.as_file().sync_all()).map_err(doing)?;
+        match fresh.persist_noclobber(&file) {
+            Ok(_) => Ok(Labeled { file, copied: true }),
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Ok(Labeled { file, copied: false })
+            }
+            Err(e) => Err(doing(e.error)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod overlay;
 
 pub use html::{Entry, Order, Report, ReportWriter, Table, Truth};
 pub use overlay::{OverlayOptions, overlay, side_by_side};
+pub(crate) use overlay::{heat, ratio};
 
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 #[macro_use]
 mod common;
 mod bench;
+mod chromium;
 mod clicks;
 mod enroll;
 mod evaluate;
@@ -10,6 +11,8 @@ mod fleet;
 mod head;
 mod inspect;
 mod install;
+mod label;
+mod label_page;
 mod package;
 mod processors;
 mod run;

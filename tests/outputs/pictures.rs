@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use weakrest::output::Output;
-use weakrest::output::pictures::{Pictures, Settings};
+use weakrest::output::pictures::{Originals, Pictures, Settings};
+use weakrest::output::{Labeling, Output};
 use weakrest::record::Record;
 use weakrest::{Color, ErrorKind, Frame};
 
@@ -276,7 +276,13 @@ fn what_a_kill_leaves_is_whole() {
 fn settings_are_checked() {
     let parse = |text: &str| toml::from_str::<Settings>(text);
     let full = "folder = '/a'\npasses = 50\nmax_megabytes = 100\nmin_free_megabytes = 7";
-    let expected = Settings { folder: "/a".into(), passes: 50, max_megabytes: 100, min_free_megabytes: 7 };
+    let expected = Settings {
+        folder: "/a".into(),
+        passes: 50,
+        max_megabytes: 100,
+        min_free_megabytes: 7,
+        label_folder: None,
+    };
     assert_eq!(parse(full).unwrap(), expected);
     expected.validate().unwrap();
     assert!(parse("folder = '/a'\nsize = 3").unwrap_err().to_string().contains("size"));
@@ -288,5 +294,40 @@ fn settings_are_checked() {
         let error = parse(wrong).unwrap().validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.chain().starts_with(key), "{error:?}");
+    }
+}
+
+#[test]
+fn a_kept_reject_is_copied_to_be_labeled_once_and_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, label) = (folder.path().join("kept"), folder.path().join("to/label"));
+    let settings = Settings { label_folder: Some(label.clone()), ..settings(&kept) };
+    let originals = Originals::new(&settings, RUN).unwrap();
+    let mut output = pictures(settings.clone());
+    let record = reject(2);
+    output.publish(&record).unwrap();
+
+    let copied = originals.label(2, record.triggered).unwrap();
+    assert!(copied.copied && copied.file.starts_with(&label));
+    let original = files(&kept).into_iter().find(|f| f.ends_with("-reject.png")).unwrap();
+    assert_eq!(fs::read(&copied.file).unwrap(), fs::read(kept.join(original)).unwrap());
+    fs::write(&copied.file, "somebody worked on it").unwrap();
+    let again = originals.label(2, record.triggered).unwrap();
+    assert_eq!((again.copied, &again.file), (false, &copied.file));
+    assert_eq!(fs::read(&copied.file).unwrap(), b"somebody worked on it");
+    assert_eq!(files(&label).len(), 1);
+
+    let error = originals.label(3, record.triggered).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.chain().contains("not kept"), "{}", error.chain());
+    assert!(Originals::new(&Settings { label_folder: None, ..settings }, RUN).is_none());
+}
+
+#[test]
+fn the_folder_to_label_must_not_be_emptied_with_the_kept_pictures() {
+    for bad in ["", "kept", "kept/label"] {
+        let settings = Settings { label_folder: Some(bad.into()), ..settings(Path::new("kept")) };
+        let error = settings.validate().unwrap_err();
+        assert!(error.chain().starts_with("label_folder"), "{}", error.chain());
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use client::{answer, connect, get, post, request, send};
 use scene::{faulty, good, on_free_port, page, publish, scratched, usual, with_token};
 use weakrest::output::web::{Settings, WebPage};
-use weakrest::output::{Control, Output};
+use weakrest::output::{Control, Labeled, Labeling, Output};
 use weakrest::record::{FaultKind, Severity};
 use weakrest::{ErrorKind, Frame};
 
@@ -496,4 +496,46 @@ fn it_stops_at_once_and_gives_the_port_back() {
         let fastest = (0..3).map(|_| stop(finish)).min().unwrap();
         assert!(fastest < Duration::from_millis(200), "{fastest:?}");
     }
+}
+
+/// Keeps the even parts only.
+struct Even;
+
+impl Labeling for Even {
+    fn label(&self, part: u64, triggered: SystemTime) -> weakrest::Result<Labeled> {
+        assert!(triggered.elapsed().unwrap() < Duration::from_secs(60));
+        match part % 2 {
+            0 => Ok(Labeled { file: format!("/label/{part}.png").into(), copied: true }),
+            _ => Err(weakrest::Error::new(ErrorKind::Usage, "the picture is not kept any more")),
+        }
+    }
+}
+
+#[test]
+fn a_reject_is_put_where_it_is_labeled_by_whom_may_change_something() {
+    let (settings, _folder) = with_token(TOKEN);
+    let line = scene::Line::new(true);
+    let control = Arc::clone(&line) as Arc<dyn Control>;
+    let mut page = WebPage::with_labeling(&settings, control, Some(Arc::new(Even))).unwrap();
+    for part in 1..=3 {
+        publish(&mut page, &line, &scratched(part));
+    }
+    publish(&mut page, &line, &good(4));
+    let address = page.address();
+    assert_eq!(get(address, "/api/status").json()["labels"], true);
+    let path = "/api/rejects/2/label";
+    assert_eq!(post(address, path).code, 401);
+    let headers = format!("X-Weakrest: 1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n");
+    let post = |part: &str| request(address, "POST", &format!("/api/rejects/{part}/label"), &headers);
+    assert_eq!(post("2").json(), serde_json::json!({"file": "/label/2.png", "copied": true}));
+    assert!(post("3").error().contains("not kept"));
+    for part in ["4", "x", "99"] {
+        assert!(post(part).error().contains("not among the latest rejects"), "{part}");
+    }
+    assert_eq!(get(address, path).code, 405);
+
+    let (mut page, line) = self::page(on_free_port());
+    publish(&mut page, &line, &scratched(2));
+    assert_eq!(get(page.address(), "/api/status").json()["labels"], false);
+    assert!(client::post(page.address(), path).error().contains("label_folder"));
 }

@@ -14,33 +14,31 @@
 //! | `GET /api/live.jpg`, `?plain=1` | the latest picture with or without heat; `X-Part` is its part |
 //! | `GET /metrics` | for Prometheus |
 //! | `GET /healthz` | 200 while parts are inspected, else 503 with what is wrong |
+//! | `POST /api/rejects/{part}/label` | copies the part's original to where pictures are labeled; as below |
 //! | `POST /api/trigger`, `halt`, `resume`, `reload` | what its name says; needs the header `X-Weakrest: 1` |
 //!
 //! Everything that fails is answered with `{"error": "…"}`.
 
-mod connections;
 mod metrics;
 mod picture;
 mod server;
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
-use super::{Control, Output};
+use super::{Control, Labeling, Output};
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::{self, Access, Gate, Server};
 use crate::inspector::{Region, Verdict};
 use crate::record::part::unix_ms;
 use crate::record::{FaultKind, Record, Status};
 use picture::Shot;
-use server::Changes;
 
 /// A rejected part has this many regions at most in what is told of it: a part that is strange all over can
 /// have thousands, and the picture shows them.
@@ -86,41 +84,22 @@ impl Settings {
     }
 
     fn listen_address(&self) -> Result<SocketAddr> {
-        self.listen.parse().map_err(|_| {
-            let text = format!(
-                "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080, not {:?}",
-                self.listen
-            );
-            Error::new(ErrorKind::Usage, text).within("web.listen")
-        })
+        http::address_from_text(&self.listen).map_err(|e| e.within("web.listen"))
     }
 
     fn token(&self) -> Result<Option<String>> {
-        let Some(path) = &self.token_file else { return Ok(None) };
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e).within("web.token_file"))?;
-        let token = text.trim();
-        if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            let text = format!(
-                "{} must hold one line of at least 16 letters, digits and signs; \
-                 make one with: openssl rand -hex 16",
-                path.display()
-            );
-            return Err(Error::new(ErrorKind::Usage, text).within("web.token_file"));
-        }
-        Ok(Some(token.into()))
+        let read = |path: &PathBuf| http::token_from_file(path).map_err(|e| e.within("web.token_file"));
+        self.token_file.as_ref().map(read).transpose()
     }
 }
 
 /// The running web page. Dropping it stops the server.
 pub struct WebPage {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    server: Server,
     /// The shot before the latest: its buffers are used again for the next, unless somebody still looks at
     /// it.
     spare: Option<Arc<Shot>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl WebPage {
@@ -131,85 +110,47 @@ impl WebPage {
     /// [`ErrorKind::Io`] when it cannot be read, or the address cannot be listened on, such as one that
     /// another program has.
     pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
+        Self::with_labeling(settings, control, None)
+    }
+
+    /// As [`WebPage::start`], with a button beside each reject that has it labeled.
+    ///
+    /// # Errors
+    /// As [`WebPage::start`].
+    pub fn with_labeling(
+        settings: &Settings,
+        control: Arc<dyn Control>,
+        labeling: Option<Arc<dyn Labeling>>,
+    ) -> Result<WebPage> {
         settings.validate()?;
         let token = settings.token()?;
         let wanted = settings.listen_address()?;
-        let failed = |e: std::io::Error| {
-            let advice = match e.kind() {
-                std::io::ErrorKind::AddrInUse => "; another program has that port, choose another one",
-                std::io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
-                std::io::ErrorKind::PermissionDenied => "; ports below 1024 are for privileged programs",
-                _ => "",
-            };
-            Error::new(ErrorKind::Io, format!("cannot listen on {wanted}{advice}"))
-                .with_source(e)
-                .within("web.listen")
-        };
-        let listener = TcpListener::bind(wanted).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(4)
-            .thread_name("web-work")
-            .build()
-            .map_err(failed)?;
-        let listener = {
-            let _entered = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(failed)?
-        };
-
-        let changes = match (token, address.ip().to_canonical().is_loopback()) {
-            (Some(token), _) => Changes::Token(token),
-            (None, true) => Changes::Local,
-            (None, false) => Changes::Refused,
-        };
+        let gate = Arc::new(Gate {
+            access: Access::new(token, wanted),
+            // Far more than any needs: none has anything to say.
+            most_body: 1024,
+            too_large: "requests need no body; this one is too large",
+            token_file: "web.token_file",
+            listen: "web.listen",
+        });
         let shared = Arc::new(Shared {
             control,
-            changes,
+            labeling,
+            gate: Arc::clone(&gate),
             started: Instant::now(),
             started_at: SystemTime::now(),
             settings: settings.clone(),
             memory: Mutex::default(),
         });
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("web".into())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || {
-                    runtime.block_on(async {
-                        tokio::select! {
-                            () = server::serve(listener, shared) => {}
-                            _ = stopped => {}
-                        }
-                    });
-                    // What is still being sent or encoded is of no use to anybody.
-                    runtime.shutdown_background();
-                }
-            })
-            .map_err(failed)?;
-        log::info!("web page on http://{address}/");
-        Ok(WebPage { shared, address, spare: None, stop: Some(stop), thread: Some(thread) })
+        let router = server::router(gate, Arc::clone(&shared));
+        let server = Server::start("web", wanted, router).map_err(|e| e.within("web.listen"))?;
+        log::info!("web page on http://{}/", server.address());
+        Ok(WebPage { shared, server, spare: None })
     }
 
     /// The address that is listened on.
     pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn halt(&mut self) {
-        // Fails where the thread has ended already: nothing to stop then.
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the web page's thread panicked");
-        }
-    }
-}
-
-impl Drop for WebPage {
-    fn drop(&mut self) {
-        self.halt();
+        self.server.address()
     }
 }
 
@@ -254,16 +195,16 @@ impl Output for WebPage {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.halt();
+        self.server.halt();
         Ok(())
     }
 }
 
 impl WebPage {
     fn alive(&self) -> Result<()> {
-        match &self.thread {
-            Some(thread) if !thread.is_finished() => Ok(()),
-            _ => Err(Error::new(ErrorKind::Runtime, "the web page is not served any more")),
+        match self.server.is_alive() {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Runtime, "the web page is not served any more")),
         }
     }
 }
@@ -271,7 +212,8 @@ impl WebPage {
 /// What the server's thread and the publishing one share.
 struct Shared {
     control: Arc<dyn Control>,
-    changes: Changes,
+    labeling: Option<Arc<dyn Labeling>>,
+    gate: Arc<Gate>,
     started: Instant,
     started_at: SystemTime,
     settings: Settings,

@@ -9,6 +9,7 @@ let parts = [];
 let [after, shown, rejectShown] = [0, "", undefined];
 let [started, pictured, lastAnswer] = [null, null, null];
 let [busy, timer, fading] = [false];
+let [labels, asked] = [false, []];
 
 const make = (tag, text, className) => {
   const element = document.createElement(tag);
@@ -111,6 +112,7 @@ function showStatus(s) {
     }));
   }
   const refused = s.changes === "refused";
+  labels = s.labels && !refused;
   $("trigger").disabled = refused || s.state !== "Operational";
   $("halt").disabled = refused || s.state === "Halted";
   $("resume").disabled = refused || s.state !== "Halted";
@@ -220,6 +222,13 @@ async function showRejects(last) {
       $("large").showModal();
     });
     item.append(button);
+    if (labels) {
+      const label = make("button", "Label", "label");
+      label.type = "button";
+      label.setAttribute("aria-label", `Put ${text} where it will be labeled`);
+      label.addEventListener("click", () => change(`rejects/${p.part}/label`, `${text} waits to be labeled.`));
+      item.append(label);
+    }
     return item;
   }));
   $("none").hidden = list.length > 0;
@@ -251,7 +260,7 @@ function showChart() {
   say($("span"), `Latest ${parts.length} parts, newest on the right; score as a multiple of the threshold.`);
 }
 
-async function change(action) {
+async function change(action, success) {
   const answer = (text, bad) => {
     say($("answer"), text);
     dress($("answer"), bad ? "notice error" : "notice");
@@ -267,11 +276,11 @@ async function change(action) {
     const body = await response.json();
     if (response.status === 401) {
       $("why").textContent = `${token ? "That is not" : "This needs"} the token in web.token_file.`;
-      $("ask").dataset.action = action;
+      asked = [action, success];
       $("token").value = "";
       $("ask").showModal();
     } else {
-      const done = action === "trigger" ? `Part ${whole(body.part ?? 0)} is triggered.` : "";
+      const done = action === "trigger" ? `Part ${whole(body.part ?? 0)} is triggered.` : success ?? "";
       answer(response.ok ? done : body.error, !response.ok);
       schedule(0);
     }
@@ -287,7 +296,7 @@ $("halt").addEventListener("click", () => {
 });
 $("ask").querySelector("form").addEventListener("submit", () => {
   sessionStorage.setItem("token", $("token").value.trim());
-  change($("ask").dataset.action);
+  change(...asked);
 });
 for (const button of document.querySelectorAll("dialog .close")) {
   button.addEventListener("click", () => button.closest("dialog").close());

@@ -20,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(20);
 const MOST: usize = 256;
 
 /// Accepts up to [`MOST`] connections, and closes those above at once.
-pub(super) struct Limited {
+pub(crate) struct Limited {
     inner: TcpListener,
     free: Arc<Semaphore>,
 }
@@ -44,7 +44,7 @@ impl Listener for Limited {
                     let _ = stream.set_nodelay(true);
                     return (Connection { stream, idle: Box::pin(sleep(IDLE)), _permit: permit }, peer);
                 }
-                Err(_) => log::debug!("web: {peer} refused, {MOST} connections are open"),
+                Err(_) => log::debug!("{peer} refused, {MOST} connections are open"),
             }
         }
     }
@@ -56,7 +56,7 @@ impl Listener for Limited {
 
 /// Who asks.
 #[derive(Clone, Copy)]
-pub(super) struct Peer(pub SocketAddr);
+pub(crate) struct Peer(pub SocketAddr);
 
 impl Connected<IncomingStream<'_, Limited>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
@@ -65,7 +65,7 @@ impl Connected<IncomingStream<'_, Limited>> for Peer {
 }
 
 /// A connection that fails when nothing was read or written for [`IDLE`].
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,

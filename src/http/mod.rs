@@ -1,0 +1,386 @@
+//! What every web server of the program shares: who may ask, what a request may be like, and what is said of
+//! everything that is served.
+//!
+//! Plain HTTP/1.1, from memory, on a thread of its own.
+
+mod connections;
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use axum::{Json, Router};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use crate::error::{Error, ErrorKind, Result};
+use connections::{Limited, Peer};
+
+/// Nothing from elsewhere, nothing inline: text that came from a camera's driver or a file name can never
+/// run.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// A page of another origin cannot send it without being asked by the browser first, and is never answered.
+const OWN_HEADER: HeaderName = HeaderName::from_static("x-weakrest");
+
+/// Who may change something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever knows the token.
+    Token(String),
+    /// Whoever is on this machine.
+    Local,
+    /// Nobody.
+    Refused,
+}
+
+impl Access {
+    /// For a server on `address`: with a token whoever knows it, and without one only this machine.
+    pub fn new(token: Option<String>, address: SocketAddr) -> Access {
+        match (token, address.ip().to_canonical().is_loopback()) {
+            (Some(token), _) => Access::Token(token),
+            (None, true) => Access::Local,
+            (None, false) => Access::Refused,
+        }
+    }
+}
+
+/// What requests must be like.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Who may change something.
+    pub access: Access,
+    /// The most bytes that a request may bring along.
+    pub most_body: u64,
+    /// What is said of a request that brings more.
+    pub too_large: &'static str,
+    /// How whoever runs the server calls the file with the token.
+    pub token_file: &'static str,
+    /// How they call the address.
+    pub listen: &'static str,
+}
+
+/// The token in a file.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Usage`] when it holds no token.
+pub(crate) fn token_from_file(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let token = text.trim();
+    if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        let text = format!(
+            "{} must hold one line of at least 16 letters, digits and signs; \
+             make one with: openssl rand -hex 16",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Usage, text));
+    }
+    Ok(token.into())
+}
+
+/// An IP address and a port.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when it is none.
+pub(crate) fn address_from_text(text: &str) -> Result<SocketAddr> {
+    text.parse().map_err(|_| {
+        let text =
+            format!("must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080, not {text:?}");
+        Error::new(ErrorKind::Usage, text)
+    })
+}
+
+/// A running server. Dropping it stops it.
+pub(crate) struct Server {
+    name: &'static str,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves a router on a thread called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the address cannot be listened on, such as one that another program has.
+    pub fn start(name: &'static str, wanted: SocketAddr, router: Router) -> Result<Server> {
+        let failed = |e: std::io::Error| {
+            let advice = match e.kind() {
+                std::io::ErrorKind::AddrInUse => "; another program has that port, choose another one",
+                std::io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
+                std::io::ErrorKind::PermissionDenied => "; ports below 1024 are for privileged programs",
+                _ => "",
+            };
+            Error::new(ErrorKind::Io, format!("cannot listen on {wanted}{advice}")).with_source(e)
+        };
+        let listener = TcpListener::bind(wanted).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .thread_name(format!("{name}-work"))
+            .build()
+            .map_err(failed)?;
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    let service = router.into_make_service_with_connect_info::<Peer>();
+                    tokio::select! {
+                        result = axum::serve(Limited::new(listener), service) => {
+                            if let Err(error) = result {
+                                log::error!("{name}: {error}");
+                            }
+                        }
+                        _ = stopped => {}
+                    }
+                });
+                // What is still being sent or encoded is of no use to anybody.
+                runtime.shutdown_background();
+            })
+            .map_err(failed)?;
+        Ok(Server { name, address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether it still serves.
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Stops it, and waits until it has.
+    pub fn halt(&mut self) {
+        // Fails where the thread has ended already: nothing to stop then.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the thread of the {} server panicked", self.name);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+/// A router with what holds for every request: `changes` are the routes that only those may use who may change
+/// something.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(
+    gate: Arc<Gate>,
+    looks: Router<S>,
+    changes: Router<S>,
+    state: S,
+) -> Router {
+    let changes = changes.route_layer(middleware::from_fn_with_state(Arc::clone(&gate), may_change));
+    looks
+        .merge(changes)
+        .fallback(
+            |uri: Uri| async move { problem(StatusCode::NOT_FOUND, format!("there is no {}", uri.path())) },
+        )
+        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
+            let text = format!("{} does not take {method}", uri.path());
+            problem(StatusCode::METHOD_NOT_ALLOWED, text)
+        })
+        .layer(middleware::from_fn_with_state(gate, guard))
+        .with_state(state)
+}
+
+/// A failed request, for people and machines.
+pub(crate) fn problem(code: StatusCode, text: impl Into<String>) -> Response {
+    #[derive(Serialize)]
+    struct Body {
+        error: String,
+    }
+    (code, Json(Body { error: text.into() })).into_response()
+}
+
+/// A file that is part of the program.
+pub(crate) fn asset<S: Clone + Send + Sync + 'static>(
+    kind: &'static str,
+    text: &'static str,
+) -> MethodRouter<S> {
+    get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
+}
+
+/// What holds for every request and answer.
+async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let mut response = match refusal(&gate, &request) {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
+    let headers = request.headers();
+    let length = headers.get(header::CONTENT_LENGTH).map_or("0", |v| v.to_str().unwrap_or(""));
+    // A body of unknown length is one too many: it is not read, so the connection cannot be used again.
+    let too_long = length.parse().is_ok_and(|n: u64| n > gate.most_body);
+    if headers.contains_key(header::TRANSFER_ENCODING) || too_long {
+        let mut response = problem(StatusCode::PAYLOAD_TOO_LARGE, gate.too_large);
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Some(response);
+    }
+    let Some(host) = host(headers) else {
+        return Some(problem(StatusCode::BAD_REQUEST, "the request needs one Host header with a host in it"));
+    };
+    // A site somewhere can give its own name this machine's address, and would then be let in by the browser.
+    let named = [Some(host), request.uri().host()];
+    if gate.access == Access::Local && !named.into_iter().flatten().all(is_loopback) {
+        let text = format!(
+            "{host} is not a name of this machine; use http://localhost, or set {} to be reached by other names",
+            gate.token_file
+        );
+        return Some(problem(StatusCode::FORBIDDEN, text));
+    }
+    None
+}
+
+/// The host that the request is meant for, without its port.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(header::HOST).iter();
+    let (host, None) = (all.next()?.to_str().ok()?, all.next()) else { return None };
+    let end = match host.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let (name, port) = host.split_at(end);
+    let is_port = port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok());
+    (is_port && !name.is_empty() && !name.contains(['@', '/', ' '])).then_some(name)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// What holds for requests that change something.
+async fn may_change(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    match &gate.access {
+        Access::Local => {}
+        Access::Refused => {
+            let text = format!(
+                "this page is for looking only: set {} to change something from another machine, or set {} to a \
+                 loopback address such as 127.0.0.1:8080",
+                gate.token_file, gate.listen
+            );
+            return problem(StatusCode::FORBIDDEN, text);
+        }
+        Access::Token(token) => {
+            let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+            let given = given.and_then(|v| v.split_once(' ')).filter(|v| v.0.eq_ignore_ascii_case("bearer"));
+            if !given.is_some_and(|given| is_same(given.1.trim(), token)) {
+                let file = gate.token_file;
+                let text = match given {
+                    Some(_) => format!("that is not the token in {file}"),
+                    None => format!("this needs the token in {file}, as Authorization: Bearer TOKEN"),
+                };
+                if let (Some(_), Some(peer)) = (given, peer(&request)) {
+                    log::warn!("web: {peer} asked for {} with a wrong token", request.uri().path());
+                }
+                let mut response = problem(StatusCode::UNAUTHORIZED, text);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return response;
+            }
+        }
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let is_json = kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"));
+    if !is_json && !headers.contains_key(OWN_HEADER) {
+        let text = "changes need the header X-Weakrest: 1, or Content-Type: application/json, which a page \
+                    of another site cannot send";
+        return problem(StatusCode::FORBIDDEN, text);
+    }
+    if let Some(peer) = peer(&request) {
+        log::info!("web: {} asked for by {peer}", request.uri().path());
+    }
+    next.run(request).await
+}
+
+fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(peer))| peer.ip())
+}
+
+/// Compares in a time that tells nothing of the token, nor of its length.
+fn is_same(given: &str, token: &str) -> bool {
+    let (given, token) = (Sha256::digest(given), Sha256::digest(token));
+    given.iter().zip(token.iter()).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_strictly() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_str(text).unwrap());
+            host(&headers).map(str::to_owned)
+        };
+        for (text, expected) in [
+            ("localhost:8080", Some("localhost")),
+            ("127.0.0.1", Some("127.0.0.1")),
+            ("[::1]:80", Some("[::1]")),
+            ("[::1]", Some("[::1]")),
+            ("", None),
+            (":80", None),
+            ("a:b", None),
+            ("[::1", None),
+            ("[::1]evil.example", None),
+            ("127.0.0.1:80@evil.example", None),
+            ("localhost:80:80", None),
+        ] {
+            assert_eq!(of(text).as_deref(), expected, "{text}");
+        }
+        let mut two = HeaderMap::new();
+        two.append(header::HOST, HeaderValue::from_static("localhost"));
+        two.append(header::HOST, HeaderValue::from_static("evil.example"));
+        assert_eq!(host(&two), None);
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for name in ["localhost", "LocalHost", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
+            assert!(is_loopback(name), "{name}");
+        }
+        for name in
+            ["localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "0.0.0.0", "[::]", "evil"]
+        {
+            assert!(!is_loopback(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! The label file: JSON Lines, one picture per line, which training reads as it is.
+//!
+//! ```json
+//! {"image": "crack/000.png", "defects": [{"box": [10, 20, 50, 60]}], "type": "crack", "seconds": 5.5}
+//! {"image": "crack/001.png", "defects": [{"rotated": [[9, 20], [50, 12], [52, 24], [11, 32]]}]}
+//! {"image": "crack/002.png", "defects": [{"mask": "parts.masks/crack/002.png"}]}
+//! {"image": "crack/003.png", "tag": "defective"}
+//! {"image": "ok/001.png", "tag": "good"}
+//! ```
+//!
+//! Paths are relative to the file's folder; coordinates are pixel edges of the picture as a viewer shows it. Painted masks
+//! lie in the folder `NAME.masks` beside `NAME.jsonl`.
+//!
+//! A save replaces the whole file: mask first, under a name that no line has yet, then the lines. Whatever ends the process,
+//! the file is that of the save before or after. Lines that nobody changed stay as they are to the letter.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::mask::png_from_mask;
+use super::shapes::{Box, Rotated, check_box, check_rotated, is_number, rounded};
+use crate::error::{Error, ErrorKind, Result};
+use crate::evaluate::datasets::{Mask, MaskRule};
+use crate::files;
+
+/// Good or defective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tag {
+    /// No defect.
+    Good,
+    /// At least one defect, wherever it is.
+    Defective,
+}
+
+/// A picture of the defective pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskFile {
+    /// The file, as the label file names it.
+    pub path: String,
+    /// How to read it.
+    pub rule: MaskRule,
+}
+
+/// What is known of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label<M = Vec<MaskFile>> {
+    /// Good or defective.
+    pub tag: Tag,
+    /// Upright boxes around defects.
+    pub boxes: Vec<Box>,
+    /// Rotated boxes around defects.
+    pub rotated: Vec<Rotated>,
+    /// Masks of defects.
+    pub mask: M,
+    /// Kind of defect, where known.
+    pub kind: Option<String>,
+    /// Time spent on labeling, where known.
+    pub seconds: Option<f64>,
+    /// The enrolled picture that a synthetic one was made from.
+    pub leave_out: Option<String>,
+}
+
+/// A label as it is drawn, before its mask has a file.
+pub type Drawn = Label<Option<Mask>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadLine {
+    image: String,
+    tag: Option<Tag>,
+    #[serde(default)]
+    defects: Vec<ReadShape>,
+    r#type: Option<String>,
+    seconds: Option<f64>,
+    leave_out: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadShape {
+    r#box: Option<Box>,
+    rotated: Option<Rotated>,
+    mask: Option<String>,
+    rule: Option<ReadRule>,
+}
+
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum ReadRule {
+    AboveHalf,
+    NonZero,
+}
+
+impl ReadLine {
+    fn label(self) -> Result<(String, Label)> {
+        let wrong = |text: &str| Err(Error::new(ErrorKind::Usage, text));
+        let is_text = |text: &str| !text.is_empty() && !text.contains('\0');
+        let texts = [Some(&self.image), self.r#type.as_ref(), self.leave_out.as_ref()];
+        if !texts.into_iter().flatten().all(|t| is_text(t)) {
+            return wrong("image, type and leave_out must be texts that are not empty");
+        }
+        let (mut boxes, mut rotated, mut mask) = (Vec::new(), Vec::new(), Vec::new());
+        for shape in self.defects {
+            match (shape.r#box, shape.rotated, shape.mask, shape.rule) {
+                (Some(shape), None, None, None) => {
+                    check_box(&shape)?;
+                    boxes.push(shape);
+                }
+                (None, Some(shape), None, None) => {
+                    check_rotated(&shape)?;
+                    rotated.push(shape);
+                }
+                (None, None, Some(path), rule) if is_text(&path) => {
+                    let rule = match rule {
+                        Some(ReadRule::NonZero) => MaskRule::NonZero,
+                        _ => MaskRule::AboveHalf,
+                    };
+                    mask.push(MaskFile { path, rule });
+                }
+                _ => return wrong("a defect must be an object with one of box, rotated or mask"),
+            }
+        }
+        let defects = !(boxes.is_empty() && rotated.is_empty() && mask.is_empty());
+        let tag = match (self.tag, defects) {
+            (Some(Tag::Good), true) => {
+                return wrong("a good picture has no defects: remove them or the tag");
+            }
+            (Some(tag), _) => tag,
+            (None, true) => Tag::Defective,
+            (None, false) => return wrong(r#"write "tag": "good" or "defective", or list defects"#),
+        };
+        if self.seconds.is_some_and(|s| !is_number(s) || s < 0.0) {
+            return wrong("seconds must be a number that is not negative");
+        }
+        let Self { r#type: kind, seconds, leave_out, .. } = self;
+        Ok((self.image, Label { tag, boxes, rotated, mask, kind, seconds, leave_out }))
+    }
+}
+
+/// A number as the file has it: without a fraction where there is none.
+struct Number(f64);
+
+impl Serialize for Number {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let near = rounded(self.0);
+        match near.fract() == 0.0 && near.abs() < 1e15 {
+            true => serializer.serialize_i64(near as i64),
+            false => serializer.serialize_f64(near),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WrittenShape<'a> {
+    Box {
+        r#box: [Number; 4],
+    },
+    Rotated {
+        rotated: [[Number; 2]; 4],
+    },
+    Mask {
+        mask: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<ReadRule>,
+    },
+}
+
+#[derive(Serialize)]
+struct WrittenLine<'a> {
+    image: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<Tag>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    defects: Vec<WrittenShape<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leave_out: Option<&'a str>,
+}
+
+/// Spaces after commas and colons, as Python writes them: whoever reads the file by eye sees one style.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+fn text_of_line(image: &str, label: &Label) -> Result<String> {
+    let boxes = label.boxes.iter().map(|b| WrittenShape::Box { r#box: b.map(Number) });
+    let rotated = label.rotated.iter().map(|r| WrittenShape::Rotated { rotated: r.map(|p| p.map(Number)) });
+    let masks = label.mask.iter().map(|m| WrittenShape::Mask {
+        mask: &m.path,
+        rule: (m.rule == MaskRule::NonZero).then_some(ReadRule::NonZero),
+    });
+    let defects: Vec<WrittenShape> = boxes.chain(rotated).chain(masks).collect();
+    let line = WrittenLine {
+        image,
+        tag: defects.is_empty().then_some(label.tag),
+        defects,
+        r#type: label.kind.as_deref(),
+        seconds: label.seconds.map(Number),
+        leave_out: label.leave_out.as_deref(),
+    };
+    let mut bytes = Vec::new();
+    line.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Spaced))
+        .map_err(|e| Error::new(ErrorKind::Usage, "a label cannot be written as JSON").with_source(e))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A line of the file.
+#[derive(Debug, Clone)]
+struct Line {
+    /// As it is written.
+    text: String,
+    /// The picture, as the line names it.
+    image: String,
+    /// The picture's file, links followed.
+    real: PathBuf,
+    label: Label,
+}
+
+/// A label file in memory.
+#[derive(Debug)]
+pub struct LabelFile {
+    path: PathBuf,
+    lines: Vec<Line>,
+    /// Line of each picture.
+    of: HashMap<PathBuf, usize>,
+    stamp: Option<Stamp>,
+}
+
+/// Tells whether a file was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    /// Of a file; `None` when there is none.
+    pub fn of(path: &Path) -> Option<Stamp> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Stamp { bytes: metadata.len(), modified: metadata.modified().ok() })
+    }
+}
+
+impl LabelFile {
+    /// Reads a label file; one that does not exist has no labels.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming file and line when one is no label, or its picture is in two lines;
+    /// [`ErrorKind::Io`] when the file cannot be read.
+    pub fn open(path: &Path) -> Result<LabelFile> {
+        let usage = |text: &str| Error::new(ErrorKind::Usage, text).within(path.display());
+        let folder = files::parent(path);
+        let (Some(name), true) = (path.file_name(), folder.is_dir()) else {
+            return Err(usage("name the label file, in a folder that exists"));
+        };
+        if path.is_dir() {
+            return Err(usage("is a folder; name a file, such as labels.jsonl"));
+        }
+        // Behind a link lies the file that must be replaced; the link itself stays.
+        let path = match fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(_) => fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?.join(name),
+        };
+        let mut file = LabelFile { path, lines: Vec::new(), of: HashMap::new(), stamp: None };
+        file.read()?;
+        Ok(file)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let stamp = Stamp::of(&self.path);
+        let text = match fs::read(&self.path) {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| {
+                Error::new(ErrorKind::Usage, "is not text, so it is no label file")
+                    .within(self.path.display())
+            })?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(Error::io("read", &self.path, e)),
+        };
+        let (mut lines, mut of) = (Vec::new(), HashMap::new());
+        for (number, text) in (1..).zip(text.split('\n')).filter(|(_, text)| !text.trim().is_empty()) {
+            let within = |e: Error| e.within(format!("{}:{number}", self.path.display()));
+            let line: ReadLine = serde_json::from_str(text).map_err(|e| {
+                let wrong = r#"not a label such as {"image": "001.png", "tag": "good"}"#;
+                within(Error::new(ErrorKind::Usage, wrong).with_source(e))
+            })?;
+            let (image, label) = line.label().map_err(within)?;
+            let real = real(&self.folder().join(&image));
+            if of.insert(real.clone(), lines.len()).is_some() {
+                let text =
+                    format!("{image} is in another line already: put its defects together in one line");
+                return Err(within(Error::new(ErrorKind::Usage, text)));
+            }
+            lines.push(Line { text: text.trim_end_matches('\r').to_owned(), image, real, label });
+        }
+        (self.lines, self.of, self.stamp) = (lines, of, stamp);
+        Ok(())
+    }
+
+    /// The file itself, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder that paths are relative to.
+    pub fn folder(&self) -> &Path {
+        files::parent(&self.path)
+    }
+
+    /// The folder of painted masks.
+    pub fn masks(&self) -> PathBuf {
+        self.path.with_extension("masks")
+    }
+
+    /// Folders and files that may lie among the pictures and are none: masks.
+    pub fn not_pictures(&self) -> HashSet<PathBuf> {
+        let masks = self.lines.iter().flat_map(|line| &line.label.mask);
+        let masks = masks.map(|mask| real(&self.mask_path(mask)));
+        [self.masks(), real(&self.masks())].into_iter().chain(masks).collect()
+    }
+
+    /// Every picture's real path, as the lines name it, and its label, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &str, &Label)> {
+        self.lines.iter().map(|line| (line.real.as_path(), line.image.as_str(), &line.label))
+    }
+
+    /// Label of a picture by its real path.
+    pub fn label(&self, real: &Path) -> Option<&Label> {
+        self.of.get(real).map(|&i| &self.lines[i].label)
+    }
+
+    /// The line of a picture by its real path, as it is written.
+    pub fn text(&self, real: &Path) -> Option<&str> {
+        self.of.get(real).map(|&i| self.lines[i].text.as_str())
+    }
+
+    /// The file of a mask.
+    pub fn mask_path(&self, mask: &MaskFile) -> PathBuf {
+        self.folder().join(&mask.path)
+    }
+
+    /// The union of a label's masks, in a picture of `width` × `height` pixels.
+    ///
+    /// # Errors
+    /// As [`Mask::open`]; [`ErrorKind::Usage`] when one has another size.
+    pub fn mask(&self, label: &Label, (width, height): (u32, u32)) -> Result<Option<Mask>> {
+        let mut union: Option<Vec<bool>> = None;
+        for file in &label.mask {
+            let path = self.mask_path(file);
+            let mask = Mask::open(&path, file.rule)?;
+            if (mask.width(), mask.height()) != (width, height) {
+                let text = format!(
+                    "has {}×{} pixels, but its picture {width}×{height}: give the mask that was drawn on this picture",
+                    mask.width(),
+                    mask.height()
+                );
+                return Err(Error::new(ErrorKind::Usage, text).within(path.display()));
+            }
+            match &mut union {
+                Some(bits) => bits.iter_mut().zip(mask.bits()).for_each(|(a, b)| *a |= b),
+                None => union = Some(mask.bits().to_vec()),
+            }
+        }
+        union.map(|bits| Mask::new(width, height, bits)).transpose()
+    }
+
+    /// Reads the file again when another program changed it.
+    ///
+    /// # Errors
+    /// As [`LabelFile::open`].
+    pub fn refresh(&mut self) -> Result<()> {
+        if Stamp::of(&self.path) != self.stamp {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// Saves a picture's label, or removes it: on disk when this returns, and nothing changed when it fails.
+    ///
+    /// `picture` is the picture's absolute path as it is to be written, `real` the same with links followed, and `name` its path
+    /// below the folder of pictures, by which its mask is named.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing fails.
+    pub fn save(&mut self, picture: &Path, real: &Path, name: &str, label: Option<Drawn>) -> Result<()> {
+        self.save_all(vec![Entry { picture, real, name, label }])
+    }
+
+    /// As [`LabelFile::save`] for several pictures at once: all or none.
+    ///
+    /// # Errors
+    /// As [`LabelFile::save`].
+    pub fn save_all(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let mut lines = self.lines.clone();
+        let mut masks: Vec<(NamedTempFile, PathBuf)> = Vec::new();
+        let mut taken: HashSet<PathBuf> =
+            self.lines.iter().flat_map(|line| &line.label.mask).map(|m| self.mask_path(m)).collect();
+        let mut removed = HashSet::new();
+        for Entry { picture, real, name, label } in entries {
+            let at = self.of.get(real).copied().or_else(|| lines.iter().position(|l| l.real == real));
+            let Some(drawn) = label else {
+                removed.extend(at);
+                continue;
+            };
+            let image = match at {
+                Some(at) => lines[at].image.clone(),
+                None => self.relative(picture)?,
+            };
+            let mut files = Vec::new();
+            if let Some(mask) = &drawn.mask {
+                let bytes = png_from_mask(mask)?;
+                let old = at.map(|at| lines[at].label.mask.as_slice()).unwrap_or_default();
+                let path = match old {
+                    [one] if fs::read(self.mask_path(one)).is_ok_and(|old| old == bytes) => {
+                        self.mask_path(one)
+                    }
+                    _ => {
+                        let path = self.free_mask(name, &bytes, &taken);
+                        masks.push((written(&path, &bytes)?, path.clone()));
+                        path
+                    }
+                };
+                taken.insert(path.clone());
+                files.push(MaskFile { path: self.relative(&path)?, rule: MaskRule::AboveHalf });
+            }
+            let Drawn { tag, boxes, rotated, kind, seconds, leave_out, .. } = drawn;
+            let label = Label { tag, boxes, rotated, mask: files, kind, seconds, leave_out };
+            let line = Line { text: text_of_line(&image, &label)?, image, real: real.to_path_buf(), label };
+            match at {
+                Some(at) => lines[at] = line,
+                None => lines.push(line),
+            }
+        }
+        let lines: Vec<Line> =
+            lines.into_iter().enumerate().filter(|(i, _)| !removed.contains(i)).map(|(_, l)| l).collect();
+        let text: String = lines.iter().map(|line| format!("{}\n", line.text)).collect();
+        // All that takes room on the disk is written before anything gets its name.
+        let fresh = written(&self.path, text.as_bytes())?;
+
+        let mut placed = Vec::new();
+        let result = masks.into_iter().try_for_each(|(file, path)| {
+            file.persist(&path).map_err(|e| Error::io("write", &path, e.error))?;
+            sync_folder(&path);
+            placed.push(path);
+            Ok(())
+        });
+        let result = result.and_then(|()| {
+            fresh.persist(&self.path).map_err(|e| Error::io("write", &self.path, e.error)).map(|_| ())
+        });
+        if let Err(error) = result {
+            // No line names them: what is left of them is of no use, nor of harm.
+            placed.iter().for_each(|path| drop(fs::remove_file(path)));
+            return Err(error);
+        }
+        sync_folder(&self.path);
+        let before = self.lines.iter().flat_map(|l| &l.label.mask).map(|m| self.mask_path(m));
+        let named: HashSet<PathBuf> =
+            lines.iter().flat_map(|l| &l.label.mask).map(|m| self.mask_path(m)).collect();
+        let own = self.masks();
+        for old in before.filter(|path| path.starts_with(&own) && !named.contains(path)) {
+            let _ = fs::remove_file(old);
+        }
+        self.of = lines.iter().enumerate().map(|(i, line)| (line.real.clone(), i)).collect();
+        (self.lines, self.stamp) = (lines, Stamp::of(&self.path));
+        Ok(())
+    }
+
+    /// A name for a mask that no line and no file has: that of its picture, if it is free.
+    fn free_mask(&self, name: &str, bytes: &[u8], taken: &HashSet<PathBuf>) -> PathBuf {
+        let plain = self.masks().join(name);
+        let simple = plain.with_extension("png");
+        let free = |path: &PathBuf| !taken.contains(path) && path.symlink_metadata().is_err();
+        if free(&simple) {
+            return simple;
+        }
+        let ending = plain.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
+        let hash = &files::sha256(bytes)[..8];
+        // The ending tells pictures apart that differ in nothing else.
+        let stem = plain.with_extension("");
+        let with = |more: String| {
+            let mut name = stem.as_os_str().to_os_string();
+            name.push(more);
+            PathBuf::from(name)
+        };
+        let candidates = (0..).map(|i| match i {
+            0 => with(format!("-{hash}.png")),
+            1 => with(format!("-{ending}-{hash}.png")),
+            i => with(format!("-{ending}-{hash}-{i}.png")),
+        });
+        candidates.into_iter().find(free).unwrap_or(simple)
+    }
+
+    /// A path as the file has it: relative where it lies below the file's folder, and otherwise absolute.
+    fn relative(&self, path: &Path) -> Result<String> {
+        let below = path.strip_prefix(self.folder()).unwrap_or(path);
+        let text = below.to_str().ok_or_else(|| {
+            let text = "the name is not valid Unicode, which a label file cannot hold: rename the file";
+            Error::new(ErrorKind::Usage, text).within(path.display())
+        })?;
+        Ok(text.to_owned())
+    }
+}
+
+/// A picture and its new label, see [`LabelFile::save`].
+pub struct Entry<'a> {
+    /// Its absolute path as it is to be written.
+    pub picture: &'a Path,
+    /// The same with links followed.
+    pub real: &'a Path,
+    /// Its path below the folder of pictures.
+    pub name: &'a str,
+    /// `None` removes the label.
+    pub label: Option<Drawn>,
+}
+
+/// A temporary file beside `path` with its content on disk.
+fn written(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
+    let doing = |e| Error::io("write", path, e);
+    let folder = files::parent(path);
+    fs::create_dir_all(folder).map_err(doing)?;
+    let mut file = files::new_file(folder).map_err(doing)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(doing)?;
+    Ok(file)
+}
+
+/// Brings the name of a file to the disk, where the file system can.
+fn sync_folder(path: &Path) {
+    if let Ok(folder) = File::open(files::parent(path)) {
+        let _ = folder.sync_all();
+    }
+}
+
+/// A path with links followed as far as there are files, and without `.` and `..`.
+pub fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    // A picture that is gone: what its folder is called still tells where it was.
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => real(parent).join(name),
+        _ => path.components().filter(|c| !matches!(c, Component::CurDir | Component::ParentDir)).collect(),
+    }
+}

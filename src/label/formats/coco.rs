@@ -1,0 +1,210 @@
+//! COCO JSON.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::{Collected, Labeled, Shelf, list, note_types, number, numbers, side, text, wrong};
+use crate::error::Result;
+use crate::label::file::Tag;
+use crate::label::mask::{bits_from_runs, runs};
+use crate::label::shapes::Point;
+
+/// Everything the file says of pictures.
+pub fn read(data: &Value, shelf: &Shelf) -> Result<Vec<Collected>> {
+    let id = |entry: &Value, key: &str, place: &str| match entry.get(key) {
+        Some(id @ (Value::Number(_) | Value::String(_))) => Ok(id.to_string()),
+        _ => Err(wrong(format!("{place} has no {key}: export again"))),
+    };
+    let mut names = HashMap::new();
+    for (place, entry) in list(data, "categories", "$")? {
+        names.insert(id(entry, "id", &place)?, text(entry, "name", &place)?.to_owned());
+    }
+    let mut pictures: Vec<Collected> = Vec::new();
+    let mut of: HashMap<String, usize> = HashMap::new();
+    for (place, entry) in list(data, "images", "$")? {
+        let size = (
+            side(entry.get("width"), &format!("{place}.width"))?,
+            side(entry.get("height"), &format!("{place}.height"))?,
+        );
+        let found = shelf.find(&[text(entry, "file_name", &place)?.to_owned()])?;
+        let mut collected = Collected::new(found, Some(size)).map_err(|e| e.within(&place))?;
+        // Our own files have it.
+        collected.seconds = entry.get("seconds").and_then(Value::as_f64).filter(|s| *s >= 0.0);
+        let twice = pictures.iter().any(|p| p.found == collected.found);
+        if twice || of.insert(id(entry, "id", &place)?, pictures.len()).is_some() {
+            return Err(wrong(format!("{place}: {} is there twice: remove one", collected.found.name)));
+        }
+        pictures.push(collected);
+    }
+    for (place, entry) in list(data, "annotations", "$")? {
+        let image = of.get(&id(entry, "image_id", &place)?);
+        let name = names.get(&id(entry, "category_id", &place)?);
+        let (Some(&image), Some(name)) = (image, name) else {
+            return Err(wrong(format!(
+                "{place}: its image_id or category_id is not in the file: export again"
+            )));
+        };
+        let picture = &mut pictures[image];
+        picture.marked = true;
+        picture.name(name);
+        annotation(entry, name, picture, &place).map_err(|e| e.within(&place))?;
+    }
+    Ok(pictures)
+}
+
+fn annotation(entry: &Value, name: &str, picture: &mut Collected, place: &str) -> Result<()> {
+    let turn = entry.get("attributes").and_then(|a| a.get("rotation"));
+    let degrees = turn.map_or(Ok(0.0), |turn| number(Some(turn), "attributes.rotation"))?;
+    let shape = entry.get("segmentation");
+    let bbox = entry.get("bbox").filter(|b| b.as_array().is_none_or(|b| !b.is_empty()) && !b.is_null());
+    match shape {
+        Some(Value::Array(polygons)) if degrees == 0.0 && !polygons.is_empty() => {
+            for (i, flat) in polygons.iter().enumerate() {
+                let at = format!("segmentation[{i}]");
+                let flat = flat.as_array().filter(|f| f.len() >= 6 && f.len() % 2 == 0);
+                let flat = flat.ok_or_else(|| {
+                    wrong(format!("{at} must be x and y of at least three corners: export again"))
+                })?;
+                let values = flat.iter().map(|v| number(Some(v), &at)).collect::<Result<Vec<f64>>>()?;
+                let points: Vec<Point> = values.chunks_exact(2).map(|p| [p[0], p[1]]).collect();
+                picture.polygon(&points)?;
+            }
+            Ok(())
+        }
+        Some(Value::Object(rle)) if rle.contains_key("counts") => {
+            let counts = match &rle["counts"] {
+                Value::String(text) => counts_from_text(text),
+                Value::Array(counts) => counts.iter().map(Value::as_u64).collect(),
+                _ => None,
+            };
+            let (width, height) = (picture.size.0 as usize, picture.size.1 as usize);
+            let columns = counts.and_then(|counts| bits_from_runs(&counts, width * height));
+            let columns = columns.ok_or_else(|| {
+                wrong(format!("the runs do not make {width}×{height} pixels: export again"))
+            })?;
+            // Runs go down the columns.
+            picture.paint((0..width * height).map(|i| columns[(i % width) * height + i / width]).collect())
+        }
+        _ => match bbox {
+            Some(bbox) => {
+                let shape: [f64; 4] = numbers(Some(bbox), "bbox")?;
+                picture.boxed(shape, degrees, [shape[0] + shape[2] / 2.0, shape[1] + shape[3] / 2.0])
+            }
+            None if ["good", "defective"].contains(&name.to_lowercase().as_str()) => Ok(()),
+            None => Err(wrong(format!("{place} has neither bbox nor polygon: draw it again"))),
+        },
+    }
+}
+
+/// Run lengths as pycocotools packs them: base 32 in printable letters, each from the third on as the difference to the one
+/// before the last.
+fn counts_from_text(text: &str) -> Option<Vec<u64>> {
+    let mut counts: Vec<i64> = Vec::new();
+    let mut bytes = text.bytes();
+    while bytes.len() > 0 {
+        let (mut value, mut shift) = (0i64, 0u32);
+        loop {
+            let c = i64::from(bytes.next()?.checked_sub(48)?);
+            value |= (c & 0x1f).checked_shl(shift)?;
+            shift += 5;
+            if shift > 55 {
+                return None;
+            }
+            if c & 0x20 == 0 {
+                if c & 0x10 != 0 {
+                    value |= -1i64 << shift;
+                }
+                break;
+            }
+        }
+        if counts.len() > 2 {
+            value = value.checked_add(counts[counts.len() - 2])?;
+        }
+        counts.push(value);
+    }
+    counts.into_iter().map(|count| u64::try_from(count).ok()).collect()
+}
+
+/// A file with everything that COCO can tell.
+pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
+    note_types(labeled, notes);
+    let mut names: Vec<&str> = Vec::new();
+    let (mut images, mut annotations) = (Vec::new(), Vec::new());
+    for (image, one) in (1..).zip(labeled) {
+        let (width, height) = one.size;
+        let mut entry = json!({"id": image, "file_name": one.name, "width": width, "height": height});
+        if let Some(seconds) = one.label.seconds {
+            entry["seconds"] = json!(seconds);
+        }
+        images.push(entry);
+        let category = 1 + names.iter().position(|name| *name == one.kind()).unwrap_or_else(|| {
+            names.push(one.kind());
+            names.len() - 1
+        });
+        let mut add = |shape: Value, bbox: Value, area: f64, crowd: u8| {
+            annotations.push(json!({
+                "id": annotations.len() + 1, "image_id": image, "category_id": category,
+                "segmentation": shape, "bbox": bbox, "area": area, "iscrowd": crowd,
+            }));
+        };
+        if one.label.tag == Tag::Good || one.is_only_tagged() {
+            add(json!([]), json!([]), 0.0, 0);
+        }
+        for &[left, top, right, bottom] in &one.label.boxes {
+            let (w, h) = (right - left, bottom - top);
+            add(json!([]), json!([left, top, w, h]), w * h, 0);
+        }
+        for corners in &one.label.rotated {
+            let flat: Vec<f64> = corners.iter().flatten().copied().collect();
+            let along = |axis: usize| {
+                let values = corners.iter().map(|p| p[axis]);
+                let (low, high) =
+                    values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+                (low, high - low)
+            };
+            let ((x, w), (y, h)) = (along(0), along(1));
+            let area = (0..4)
+                .map(|i| {
+                    let (a, b) = (corners[i], corners[(i + 1) % 4]);
+                    a[0] * b[1] - a[1] * b[0]
+                })
+                .sum::<f64>();
+            add(json!([flat]), json!([x, y, w, h]), area.abs() / 2.0, 0);
+        }
+        if let Some(mask) = &one.mask {
+            let (w, h) = (width as usize, height as usize);
+            let columns = (0..w * h).map(|i| mask.bits()[(i % h) * w + i / h]);
+            let rle = json!({"size": [height, width], "counts": runs(columns)});
+            add(rle, json!(bounds(mask.bits(), w)), mask.defective_pixels() as f64, 1);
+        }
+    }
+    let categories: Vec<Value> =
+        (1..).zip(&names).map(|(id, name)| json!({"id": id, "name": name})).collect();
+    json!({"images": images, "annotations": annotations, "categories": categories})
+}
+
+/// Left, top, width and height of what is set.
+fn bounds(bits: &[bool], width: usize) -> [usize; 4] {
+    let set = || (0..bits.len()).filter(|&i| bits[i]);
+    let (left, right) = (set().map(|i| i % width).min(), set().map(|i| i % width).max());
+    let (top, bottom) = (set().map(|i| i / width).min(), set().map(|i| i / width).max());
+    match (left, right, top, bottom) {
+        (Some(l), Some(r), Some(t), Some(b)) => [l, t, r + 1 - l, b + 1 - t],
+        _ => [0; 4],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_runs_are_unpacked_as_pycocotools_does() {
+        assert_eq!(counts_from_text("023"), Some(vec![0, 2, 3]));
+        assert_eq!(counts_from_text("0231"), Some(vec![0, 2, 3, 3]));
+        assert_eq!(counts_from_text("P"), None);
+        assert_eq!(counts_from_text("0P1"), Some(vec![0, 32]));
+        assert_eq!(counts_from_text("!"), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! Mask files in MVTec's layout: `TYPE/NAME_mask.png`, white where defective.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Collected, Labeled, Shelf, wrong};
+use crate::error::{Error, ErrorKind, Result};
+use crate::evaluate::datasets::{Mask, MaskRule};
+use crate::files;
+use crate::label::file::Tag;
+use crate::label::mask::png_from_mask;
+use crate::label::pictures;
+use crate::label::shapes::painted;
+
+/// The folder of masks whose type is not known.
+const UNTYPED: &str = "defect";
+const SUFFIX: &str = "_mask";
+
+/// Every mask below a folder, with the picture that it is of.
+pub fn read(folder: &Path, shelf: &Shelf, notes: &mut Vec<String>) -> Result<Vec<Collected>> {
+    let root = fs::canonicalize(folder).map_err(|e| Error::io("read", folder, e))?;
+    let mut collected: Vec<Collected> = Vec::new();
+    let mut empty = 0;
+    for found in pictures::find(&root, &HashSet::new())? {
+        let stem = stem_of(&found.name);
+        let stem = stem.strip_suffix(SUFFIX).unwrap_or(stem);
+        let (kind, name) = stem.rsplit_once('/').unwrap_or(("", stem));
+        let kind = kind.rsplit('/').next().unwrap_or_default();
+        let picture = picture_of(stem, kind, name, shelf).map_err(|e| e.within(&found.name))?;
+        let mask = Mask::open(&found.path, MaskRule::AboveHalf)?;
+        let mut one = Collected::new(picture, Some((mask.width(), mask.height())))
+            .map_err(|e| e.within(&found.name))?;
+        if mask.defective_pixels() == 0 {
+            empty += 1;
+            continue;
+        }
+        one.marked = true;
+        one.paint(mask.bits().to_vec())?;
+        if !kind.is_empty() && kind != UNTYPED {
+            one.name(kind);
+        }
+        match collected.iter_mut().find(|c| c.found == one.found) {
+            // Defects of two types in one picture.
+            Some(old) => {
+                one.names.iter().for_each(|name| old.name(name));
+                old.paint(mask.bits().to_vec())?;
+            }
+            None => collected.push(one),
+        }
+    }
+    if empty > 0 {
+        notes.push(format!("{empty} masks without a defective pixel are left out"));
+    }
+    Ok(collected)
+}
+
+fn stem_of(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((stem, ending)) if !ending.contains('/') => stem,
+        _ => name,
+    }
+}
+
+/// The picture of a mask: the one in the same place, in a folder of the type's name, or the only one of that name.
+fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Result<&'a super::Found> {
+    let of = |matches: &dyn Fn(&str) -> bool| -> Vec<&'a super::Found> {
+        shelf.all.iter().filter(|found| matches(stem_of(&found.name))).collect()
+    };
+    let ends = format!("{kind}/{name}");
+    let tries: [&dyn Fn(&str) -> bool; 4] = [
+        &|s| s == stem,
+        &|s| s == ends || s.ends_with(&format!("/{ends}")),
+        &|s| s.rsplit('/').next() == Some(name),
+        &|s| flat(s) == name,
+    ];
+    for matches in tries {
+        match of(matches)[..] {
+            [] => {}
+            [found] => return Ok(found),
+            _ => {
+                return Err(wrong(format!(
+                    "there are several pictures {name}: put the mask into their folder"
+                )));
+            }
+        }
+    }
+    Err(wrong(format!("there is no picture {stem} for it: correct --images, or add the picture")))
+}
+
+/// A path on one level.
+fn flat(stem: &str) -> String {
+    stem.replace('/', "-")
+}
+
+/// Writes a mask for each picture that has a shape, boxes filled.
+pub fn write(
+    folder: &Path,
+    labeled: &[Labeled],
+    shelf: &Shelf,
+    overwrite: bool,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let (mut files, mut taken) = (Vec::<(PathBuf, Vec<u8>)>::new(), HashSet::new());
+    let mut tagged = 0;
+    for one in labeled.iter().filter(|one| one.label.tag == Tag::Defective) {
+        if one.is_only_tagged() {
+            tagged += 1;
+            continue;
+        }
+        let kind = one.label.kind.as_deref().unwrap_or(UNTYPED);
+        if kind.contains(['/', '\\']) || kind.starts_with('.') {
+            return Err(wrong(format!("the type {kind:?} of {} cannot name a folder: change it", one.name)));
+        }
+        let stem = stem_of(one.name);
+        let short = stem.rsplit('/').next().unwrap_or(stem);
+        let is_clear = picture_of(&format!("{kind}/{short}"), kind, short, shelf)
+            .is_ok_and(|found| found.name == one.name);
+        let path = [is_clear.then(|| short.to_owned()), Some(flat(stem)), Some(flat(one.name))]
+            .into_iter()
+            .flatten()
+            .map(|name| folder.join(kind).join(format!("{name}{SUFFIX}.png")))
+            .find(|path| !taken.contains(path))
+            .ok_or_else(|| wrong(format!("there is no free name for the mask of {}: rename it", one.name)))?;
+        if path.exists() && !overwrite {
+            let text = "exists; choose another folder, or add --overwrite to replace masks";
+            return Err(Error::new(ErrorKind::Usage, text).within(path.display()));
+        }
+        let bits = painted(&one.label.boxes, &one.label.rotated, one.mask.as_ref(), one.size);
+        taken.insert(path.clone());
+        files.push((path, png_from_mask(&Mask::new(one.size.0, one.size.1, bits)?)?));
+    }
+    if tagged > 0 {
+        notes.push(format!("{tagged} defective pictures without a shape have no mask"));
+    }
+    for (path, bytes) in files {
+        let parent = files::parent(&path);
+        fs::create_dir_all(parent).map_err(|e| Error::io("create", parent, e))?;
+        files::write_file(&path, &bytes)?;
+    }
+    Ok(())
+}

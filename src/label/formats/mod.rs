@@ -1,0 +1,400 @@
+//! Labels of other tools, to and fro: COCO JSON, Label Studio JSON, and mask files in MVTec's layout.
+//!
+//! What is read means what it means to `weakrest-export labels import`: upright and rotated boxes stay boxes, polygons with four
+//! convex corners become rotated boxes, other polygons, ellipses and painted masks become one mask. The names of labels become
+//! the type of the defects, save *good* and *defective*, which are the tag.
+
+mod coco;
+mod label_studio;
+mod masks;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::file::{Drawn, Entry, Label, LabelFile, Tag};
+use super::lock::Lock;
+use super::pictures::{self, Found};
+use super::shapes::{
+    Box, Point, Rotated, clipped_box, corners, filled, is_convex, is_number, placed_rotated, turned,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::evaluate::datasets::Mask;
+use crate::imaging::Frame;
+
+/// What labels can be read from and written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A COCO JSON file.
+    Coco,
+    /// A Label Studio JSON file, not JSON-MIN.
+    LabelStudio,
+    /// A folder of masks, `TYPE/NAME_mask.png`.
+    Masks,
+}
+
+/// Where other labels are or go to: `coco:FILE`, `label-studio:FILE` or `masks:DIR`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// In which format.
+    pub format: Format,
+    /// The file, or the folder of masks.
+    pub path: PathBuf,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let wrong = || "must be coco:FILE, label-studio:FILE or masks:DIR".to_owned();
+        let (format, path) = text.split_once(':').ok_or_else(wrong)?;
+        let format = match format {
+            "coco" => Format::Coco,
+            "label-studio" => Format::LabelStudio,
+            "masks" => Format::Masks,
+            _ => return Err(wrong()),
+        };
+        if path.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Place { format, path: path.into() })
+    }
+}
+
+/// What was read or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// How many pictures.
+    pub pictures: usize,
+    /// What could not be told, in whole sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// Reads another tool's labels of the pictures below `images` into a label file, all or none.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] naming file and place when something cannot be understood or its picture is not there, and when a
+/// picture has a label already that would be replaced without `overwrite`; as [`LabelFile::save_all`].
+pub fn import(from: &Place, images: &Path, labels: &Path, overwrite: bool) -> Result<Summary> {
+    let shelf = Shelf::new(images, &LabelFile::open(labels)?)?;
+    let mut notes = Vec::new();
+    let read: Vec<Collected> = match from.format {
+        Format::Coco => coco::read(&json_from_file(&from.path)?, &shelf),
+        Format::LabelStudio => label_studio::read(&json_from_file(&from.path)?, &shelf),
+        Format::Masks => masks::read(&from.path, &shelf, &mut notes),
+    }
+    .map_err(|e| e.within(from.path.display()))?;
+    let marked: Vec<Collected> = read.into_iter().filter(|c| c.marked).collect();
+    if marked.is_empty() {
+        let text = "marks no picture: tag pictures or draw defects";
+        return Err(Error::new(ErrorKind::Usage, text).within(from.path.display()));
+    }
+    let _lock = Lock::take(LabelFile::open(labels)?.path())?;
+    let mut file = LabelFile::open(labels)?;
+    if !overwrite && let Some(c) = marked.iter().find(|c| file.label(&c.found.real).is_some()) {
+        let text = format!("{} has a label already; add --overwrite to replace it", c.found.name);
+        return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
+    }
+    let drawn: Vec<(Found, Drawn)> = marked
+        .into_iter()
+        .map(|c| {
+            let found = c.found.clone();
+            Ok((found, c.drawn().map_err(|e| e.within(from.path.display()))?))
+        })
+        .collect::<Result<_>>()?;
+    let pictures = drawn.len();
+    let entries = drawn.iter().map(|(found, drawn)| Entry {
+        picture: &found.path,
+        real: &found.real,
+        name: &found.name,
+        label: Some(drawn.clone()),
+    });
+    file.save_all(entries.collect())?;
+    Ok(Summary { pictures, notes })
+}
+
+/// Writes the labels of the pictures below `images` for another tool.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when there is nothing to write, or something in its place without `overwrite`; as
+/// [`LabelFile::open`]; what is wrong with a picture or a mask; when writing fails.
+pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Result<Summary> {
+    let file = LabelFile::open(labels)?;
+    let shelf = Shelf::new(images, &file)?;
+    let mut notes = Vec::new();
+    let (mut whole, mut elsewhere) = (Vec::new(), 0);
+    for (real, image, label) in file.iter() {
+        let Some(found) = shelf.by_real(real) else {
+            if elsewhere == 0 {
+                notes.push(format!("{image} is not below {} and left out", images.display()));
+            }
+            elsewhere += 1;
+            continue;
+        };
+        let (width, height, _) = Frame::header(&found.path)?;
+        let mask = file.mask(label, (width, height))?;
+        whole.push(Labeled { name: &found.name, size: (width, height), label, mask });
+    }
+    if elsewhere > 1 {
+        notes.push(format!("{} more are left out, too", elsewhere - 1));
+    }
+    if whole.is_empty() {
+        let text = format!("has no labels of pictures below {}", images.display());
+        return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
+    }
+    if to.format != Format::Masks && to.path.exists() && !overwrite {
+        let text = "exists; choose another name, or add --overwrite to replace it";
+        return Err(Error::new(ErrorKind::Usage, text).within(to.path.display()));
+    }
+    match to.format {
+        Format::Coco => write_json(&to.path, &coco::write(&whole, &mut notes))?,
+        Format::LabelStudio => write_json(&to.path, &label_studio::write(&whole, &mut notes))?,
+        Format::Masks => masks::write(&to.path, &whole, &shelf, overwrite, &mut notes)?,
+    }
+    Ok(Summary { pictures: whole.len(), notes })
+}
+
+fn json_from_file(path: &Path) -> Result<Value> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::new(ErrorKind::Usage, "is not JSON").with_source(e).within(path.display()))
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|e| Error::new(ErrorKind::Usage, "cannot be written as JSON").with_source(e))?;
+    bytes.push(b'\n');
+    crate::files::write_file(path, &bytes)
+}
+
+/// A picture with its label, to be written.
+struct Labeled<'a> {
+    name: &'a str,
+    size: (u32, u32),
+    label: &'a Label,
+    mask: Option<Mask>,
+}
+
+impl Labeled<'_> {
+    /// What its defects are called.
+    fn kind(&self) -> &str {
+        match self.label.tag {
+            Tag::Good => "good",
+            Tag::Defective if self.is_only_tagged() => "defective",
+            Tag::Defective => self.label.kind.as_deref().unwrap_or("defective"),
+        }
+    }
+
+    fn is_only_tagged(&self) -> bool {
+        self.label.boxes.is_empty() && self.label.rotated.is_empty() && self.mask.is_none()
+    }
+}
+
+/// Says that types of pictures without shapes cannot be told.
+fn note_types(labeled: &[Labeled], notes: &mut Vec<String>) {
+    let count = labeled.iter().filter(|l| l.is_only_tagged() && l.label.kind.is_some()).count();
+    if count > 0 {
+        notes.push(format!(
+            "the type of {count} pictures that are only tagged is left out: draw their defects"
+        ));
+    }
+}
+
+/// The pictures of a folder.
+struct Shelf {
+    folder: PathBuf,
+    all: Vec<Found>,
+    names: HashMap<String, usize>,
+    reals: HashMap<PathBuf, usize>,
+}
+
+impl Shelf {
+    fn new(images: &Path, file: &LabelFile) -> Result<Shelf> {
+        let folder = std::fs::canonicalize(images).unwrap_or_else(|_| images.to_path_buf());
+        let all = pictures::find(&folder, &file.not_pictures()).map_err(|e| e.within("--images"))?;
+        let names = all.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect();
+        let reals = all.iter().enumerate().map(|(i, f)| (f.real.clone(), i)).collect();
+        Ok(Shelf { folder: images.to_path_buf(), all, names, reals })
+    }
+
+    fn by_real(&self, real: &Path) -> Option<&Found> {
+        self.reals.get(real).map(|&i| &self.all[i])
+    }
+
+    /// Finds a picture by the end of a name, the longest that there is.
+    fn find(&self, names: &[String]) -> Result<&Found> {
+        for name in names {
+            let parts: Vec<&str> =
+                name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | "..")).collect();
+            let mut ends = (0..parts.len()).map(|start| parts[start..].join("/"));
+            if let Some(&i) = ends.find_map(|end| self.names.get(&end)) {
+                return Ok(&self.all[i]);
+            }
+        }
+        let name = names.first().map_or("", String::as_str);
+        Err(wrong(format!(
+            "there is no picture {name} below {}: correct --images, or add the picture",
+            self.folder.display()
+        )))
+    }
+}
+
+fn wrong(text: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Usage, text)
+}
+
+/// What was found of one picture; `marked` once a person said anything about it.
+#[derive(Debug, Clone)]
+struct Collected {
+    found: Found,
+    size: (u32, u32),
+    names: Vec<String>,
+    boxes: Vec<Box>,
+    rotated: Vec<Rotated>,
+    bits: Option<Vec<bool>>,
+    seconds: Option<f64>,
+    marked: bool,
+}
+
+impl Collected {
+    /// Of a picture that another tool says to have `size`, if it tells.
+    fn new(found: &Found, size: Option<(u32, u32)>) -> Result<Collected> {
+        let (width, height, _) = Frame::header(&found.path)?;
+        if let Some((w, h)) = size
+            && (w, h) != (width, height)
+        {
+            return Err(wrong(format!(
+                "{} was labeled on {w}×{h} pixels, but has {width}×{height}: give the pictures that were labeled",
+                found.name
+            )));
+        }
+        Ok(Collected {
+            found: found.clone(),
+            size: (width, height),
+            names: Vec::new(),
+            boxes: Vec::new(),
+            rotated: Vec::new(),
+            bits: None,
+            seconds: None,
+            marked: false,
+        })
+    }
+
+    fn name(&mut self, name: &str) {
+        if !self.names.iter().any(|known| known == name) {
+            self.names.push(name.to_owned());
+        }
+    }
+
+    /// A box turned about a point.
+    fn boxed(&mut self, [left, top, width, height]: [f64; 4], degrees: f64, about: Point) -> Result<()> {
+        let shape = [left, top, left + width, top + height];
+        if degrees % 360.0 == 0.0 {
+            self.boxes.push(clipped_box(&shape, self.size)?);
+            return Ok(());
+        }
+        let points = turned(&corners(shape), about, degrees);
+        let points: Rotated = std::array::from_fn(|i| points[i]);
+        self.rotated.push(placed_rotated(&points, self.size)?);
+        Ok(())
+    }
+
+    fn polygon(&mut self, points: &[Point]) -> Result<()> {
+        if let Ok(four) = Rotated::try_from(points)
+            && is_convex(&four)
+        {
+            self.rotated.push(placed_rotated(&four, self.size)?);
+            return Ok(());
+        }
+        let out = |v: f64, side: u32| v <= -1.0 || v >= f64::from(side) + 1.0;
+        if points.iter().any(|p| out(p[0], self.size.0) || out(p[1], self.size.1)) {
+            return Err(wrong(format!(
+                "the shape reaches outside of the picture, which is {}×{}: is it of this picture?",
+                self.size.0, self.size.1
+            )));
+        }
+        self.paint(filled(points, self.size))
+    }
+
+    fn paint(&mut self, bits: Vec<bool>) -> Result<()> {
+        if !bits.contains(&true) {
+            return Err(wrong("the shape covers no pixel: remove it or draw it again"));
+        }
+        match &mut self.bits {
+            Some(old) => old.iter_mut().zip(bits).for_each(|(old, new)| *old |= new),
+            none => *none = Some(bits),
+        }
+        Ok(())
+    }
+
+    fn drawn(self) -> Result<Drawn> {
+        let shapes = !self.boxes.is_empty() || !self.rotated.is_empty() || self.bits.is_some();
+        let mut names: Vec<String> = Vec::new();
+        for name in self.names.iter().map(|name| name.trim()) {
+            if !names.iter().any(|known| known.to_lowercase() == name.to_lowercase()) {
+                names.push(name.to_owned());
+            }
+        }
+        let is = |name: &str, wanted: &str| name.to_lowercase() == wanted;
+        let good = names.iter().any(|name| is(name, "good"));
+        let defective = names.iter().any(|name| is(name, "defective"));
+        if good && (shapes || names.len() > 1) {
+            return Err(wrong(format!(
+                "{} is tagged good and has defects: correct one of them",
+                self.found.name
+            )));
+        }
+        let kinds: Vec<String> =
+            names.into_iter().filter(|name| !is(name, "good") && !is(name, "defective")).collect();
+        let kind = (!kinds.is_empty()).then(|| kinds.join("+"));
+        if let Some(kind) = kind.as_deref().filter(|_| !shapes) {
+            return Err(wrong(format!(
+                "{}: unknown tag {kind:?}: tag pictures good or defective, or draw the defects",
+                self.found.name
+            )));
+        }
+        let mask = self.bits.map(|bits| Mask::new(self.size.0, self.size.1, bits)).transpose()?;
+        // What was looked at and has neither shape nor tag has no defect.
+        let tag = if shapes || defective { Tag::Defective } else { Tag::Good };
+        let Collected { boxes, rotated, seconds, .. } = self;
+        Ok(Drawn { tag, boxes, rotated, mask, kind, seconds, leave_out: None })
+    }
+}
+
+/// The list under a key, each entry with its place.
+fn list<'a>(data: &'a Value, key: &str, place: &str) -> Result<Vec<(String, &'a Value)>> {
+    let list = if key.is_empty() { data.as_array() } else { data.get(key).and_then(Value::as_array) };
+    let path = if key.is_empty() { place.to_owned() } else { format!("{place}.{key}") };
+    let list = list
+        .ok_or_else(|| wrong(format!("{path} must be a list: is this file of the format that you named?")))?;
+    Ok(list.iter().enumerate().map(|(i, value)| (format!("{path}[{i}]"), value)).collect())
+}
+
+fn text<'a>(data: &'a Value, key: &str, place: &str) -> Result<&'a str> {
+    data.get(key)
+        .and_then(Value::as_str)
+        .filter(|text| !text.trim().is_empty())
+        .ok_or_else(|| wrong(format!("{place}.{key} must be a text that is not empty: export again")))
+}
+
+fn number(value: Option<&Value>, place: &str) -> Result<f64> {
+    let number = value.and_then(Value::as_f64).filter(|v| is_number(*v));
+    number.ok_or_else(|| wrong(format!("{place} must be a number: export again")))
+}
+
+fn numbers<const N: usize>(value: Option<&Value>, place: &str) -> Result<[f64; N]> {
+    let list = value.and_then(Value::as_array).filter(|list| list.len() == N);
+    let list = list.ok_or_else(|| wrong(format!("{place} must be {N} numbers in a list: export again")))?;
+    let mut found = [0.0; N];
+    for (found, value) in found.iter_mut().zip(list) {
+        *found = number(Some(value), place)?;
+    }
+    Ok(found)
+}
+
+fn side(value: Option<&Value>, place: &str) -> Result<u32> {
+    let side = value.and_then(Value::as_u64).and_then(|v| u32::try_from(v).ok());
+    side.ok_or_else(|| wrong(format!("{place} must be a number of pixels: export again")))
+}

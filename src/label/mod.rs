@@ -1,0 +1,137 @@
+//! The labeler: a person marks defects in the browser, training reads what they marked.
+//!
+//! One thread serves the page, one works ahead: it scores the pictures, so that the ones that the detector is least sure of come
+//! first, and has the next one ready before it is asked for. Everything that a person does is on disk before it is answered.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | the page |
+//! | `GET /api/state` | the pictures in the order to be worked on, types, prompts |
+//! | `GET /api/pictures/{id}` | label and suggestion |
+//! | `GET /api/pictures/{id}/image` | the picture, as a browser can show it |
+//! | `GET /api/pictures/{id}/map.png` | the anomaly map, to be laid over the picture |
+//! | `GET /api/pictures/{id}/nearest.png` | what the part should look like |
+//! | `POST /api/pictures/{id}/click` | a mask from clicks |
+//! | `PUT /api/pictures/{id}/label` | saves |
+//!
+//! Everything that fails is answered with `{"error": "…"}`.
+
+mod file;
+pub mod formats;
+mod lock;
+mod mask;
+mod nearest;
+mod order;
+mod pictures;
+mod prompts;
+mod server;
+mod session;
+mod shapes;
+mod work;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{self, Access, Gate, Server};
+use crate::inspector::Options;
+use crate::package::Package;
+use work::Work;
+
+pub use file::{Drawn, Label, LabelFile, MaskFile, Tag};
+pub use mask::Rle;
+
+/// What is labeled with what, and where it is served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The package whose detector helps.
+    pub package: PathBuf,
+    /// Folder of pictures to label, with those below it.
+    pub images: PathBuf,
+    /// The label file; made with the first label.
+    pub labels: PathBuf,
+    /// Folder of the enrolled pictures, to show what parts should look like.
+    pub good: Option<PathBuf>,
+    /// File of phrases for types of defects.
+    pub prompts: Option<PathBuf>,
+    /// Folder of the text encoder, for prompts that the network was not trained with.
+    pub text_encoder: Option<PathBuf>,
+    /// Address and port; port 0 takes a free one.
+    pub listen: String,
+    /// File with the token that whoever labels from another machine must know.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The running labeler. Dropping it stops it.
+pub struct Labeler {
+    // Before the work: no request must wait for a worker that has ended.
+    server: Server,
+    work: Arc<Work>,
+    worker: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Labeler {
+    /// Checks everything, loads the package, and serves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a folder without pictures, a label file of another folder or in use by another
+    /// process, an address beyond this machine without a token; as [`Package::open`] and
+    /// [`crate::Inspector::with_options`]; [`ErrorKind::Io`] when the address cannot be listened on.
+    pub fn start(settings: &Settings, options: &Options) -> Result<Labeler> {
+        let address = http::address_from_text(&settings.listen).map_err(|e| e.within("--listen"))?;
+        let token = settings.token_file.as_ref().map(|path| http::token_from_file(path)).transpose()?;
+        let access = Access::new(token, address);
+        if access == Access::Refused {
+            let text = "everybody who reaches this machine could change labels: add --token-file with a file that holds \
+                        a token, or listen on 127.0.0.1";
+            return Err(Error::new(ErrorKind::Usage, text).within("--listen"));
+        }
+        let session =
+            session::Session::open(&settings.images, &settings.labels, settings.prompts.as_deref())?;
+        let package = Package::open(&settings.package)?;
+        let work = Arc::new(Work::new(session, package, settings, options)?);
+        let gate = Arc::new(Gate {
+            access,
+            most_body: server::MOST_BODY as u64,
+            too_large: "the request is too large, or does not tell its length; no label takes so much",
+            token_file: "--token-file",
+            listen: "--listen",
+        });
+        let router = server::router(gate, Arc::clone(&work));
+        let server = Server::start("label", address, router).map_err(|e| e.within("--listen"))?;
+        let worker = std::thread::Builder::new()
+            .name("label-ahead".into())
+            .spawn({
+                let work = Arc::clone(&work);
+                move || work.run()
+            })
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot start a thread").with_source(e))?;
+        Ok(Labeler { server, work, worker: Some(worker) })
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// How many pictures there are, and how many of them have a label.
+    pub fn counts(&self) -> (usize, usize) {
+        self.work.session().counts()
+    }
+
+    /// Whether it still serves.
+    pub fn is_alive(&self) -> bool {
+        self.server.is_alive() && self.worker.as_ref().is_some_and(|worker| !worker.is_finished())
+    }
+}
+
+impl Drop for Labeler {
+    fn drop(&mut self) {
+        self.server.halt();
+        self.work.stop();
+        if self.worker.take().is_some_and(|worker| worker.join().is_err()) {
+            log::error!("the thread that works ahead panicked");
+        }
+    }
+}

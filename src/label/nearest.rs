@@ -1,0 +1,186 @@
+//! What a part should look like: each block of its picture taken from the enrolled picture in which its nearest good token lies.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use image::RgbaImage;
+use rayon::prelude::*;
+
+use super::pictures;
+use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Color, Frame, Geometry};
+use crate::inspector::Prepared;
+use crate::posfar::{Bank, TokenPlace};
+
+/// Longest side of what is shown.
+const SIDE: u32 = 1024;
+/// Good pictures that are kept decoded: those that one part is searched in are about so many.
+const KEPT: usize = 24;
+
+/// The enrolled pictures, by their number in the bank.
+pub struct Nearest {
+    folder: PathBuf,
+    geometry: Geometry,
+    digests: Vec<[u8; 32]>,
+    /// Files by number; empty until [`Nearest::index`] has looked.
+    files: OnceLock<Vec<Option<PathBuf>>>,
+    decoded: Mutex<VecDeque<(u32, Arc<Frame>)>>,
+}
+
+impl Nearest {
+    /// The pictures in `folder` that have one of these digests.
+    pub fn new(folder: &Path, geometry: Geometry, digests: Vec<[u8; 32]>) -> Self {
+        let folder = folder.to_path_buf();
+        Nearest { folder, geometry, digests, files: OnceLock::new(), decoded: Mutex::default() }
+    }
+
+    /// Whether [`Nearest::index`] has looked.
+    pub fn is_indexed(&self) -> bool {
+        self.files.get().is_some()
+    }
+
+    /// Looks for the enrolled pictures, which takes as long as decoding them. Gives how many of how many are there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when none is; as [`pictures::find`].
+    pub fn index(&self) -> Result<(usize, usize)> {
+        let all = pictures::find(&self.folder, &Default::default())?;
+        let found: HashMap<[u8; 32], PathBuf> = all
+            .par_iter()
+            .filter_map(|found| Some((Frame::open(&found.path).ok()?.digest(), found.path.clone())))
+            .collect();
+        let files: Vec<Option<PathBuf>> = self.digests.iter().map(|d| found.get(d).cloned()).collect();
+        let (known, count) = (files.iter().flatten().count(), files.len());
+        let _ = self.files.set(files);
+        if known == 0 {
+            let text = format!(
+                "none of the {count} enrolled pictures is in {}: name the folder that was enrolled with --good",
+                self.folder.display()
+            );
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        Ok((known, count))
+    }
+
+    fn good(&self, number: u32) -> Option<Arc<Frame>> {
+        let mut decoded = self.decoded.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(at) = decoded.iter().position(|(n, _)| *n == number) {
+            let hit = decoded.remove(at)?;
+            let frame = Arc::clone(&hit.1);
+            decoded.push_back(hit);
+            return Some(frame);
+        }
+        drop(decoded);
+        let path = self.files.get()?.get(number as usize)?.as_ref()?;
+        let frame = Frame::open(path).map_err(|e| log::warn!("{}", e.chain())).ok()?;
+        let small = Geometry { native: false, longest_side: SIDE, ..self.geometry.clone() };
+        let frame = match frame.width().max(frame.height()) > SIDE {
+            true => small.scale(&frame).ok()?,
+            false => frame,
+        };
+        let frame = Arc::new(frame);
+        let mut decoded = self.decoded.lock().unwrap_or_else(|e| e.into_inner());
+        decoded.push_back((number, Arc::clone(&frame)));
+        if decoded.len() > KEPT {
+            decoded.pop_front();
+        }
+        Some(frame)
+    }
+
+    /// The picture's blocks as good parts have them, blended from center to center, at the picture's size or less.
+    /// Blocks whose enrolled picture is not there are transparent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] while the enrolled pictures are still looked for.
+    pub fn compose(&self, prepared: &Prepared, bank: &Bank) -> Result<RgbaImage> {
+        if self.files.get().is_none() {
+            let text = "the enrolled pictures are still being looked through; try again in a moment";
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        let placement = &prepared.residuals.placement;
+        let (rows, cols) = placement.grid;
+        let residuals = &prepared.residuals.residuals;
+        let per_token = (residuals.neighbors.len() / (rows * cols).max(1)).max(1);
+        let cells: Vec<Option<TokenPlace>> = residuals
+            .neighbors
+            .iter()
+            .step_by(per_token)
+            .map(|n| bank.parts().places.get(n.index as usize).copied())
+            .collect();
+        let goods: HashMap<u32, (Arc<Frame>, (f32, f32))> = cells
+            .iter()
+            .flatten()
+            .map(|place| place.image)
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .filter_map(|number| {
+                let frame = self.good(number)?;
+                let content = self.geometry.place(frame.width(), frame.height()).content;
+                let scale =
+                    (frame.width() as f32 / content.0 as f32, frame.height() as f32 / content.1 as f32);
+                Some((number, (frame, scale)))
+            })
+            .collect();
+
+        let (frame_w, frame_h) = placement.frame;
+        let shrink = (SIDE as f32 / frame_w.max(frame_h) as f32).min(1.0);
+        let (width, height) = (
+            ((frame_w as f32 * shrink).round() as u32).max(1),
+            ((frame_h as f32 * shrink).round() as u32).max(1),
+        );
+        let to_content =
+            (placement.content.0 as f32 / width as f32, placement.content.1 as f32 / height as f32);
+        let stride = placement.stride as f32;
+        let mut pixels = vec![0u8; width as usize * height as usize * 4];
+        pixels.par_chunks_exact_mut(width as usize * 4).enumerate().for_each(|(y, line)| {
+            let v = (y as f32 + 0.5) * to_content.1;
+            for (x, pixel) in line.chunks_exact_mut(4).enumerate() {
+                let u = (x as f32 + 0.5) * to_content.0;
+                let (mut sum, mut total) = ([0.0f32; 3], 0.0f32);
+                for (row, weight_y) in taps(v / stride, rows) {
+                    for (col, weight_x) in taps(u / stride, cols) {
+                        let weight = weight_x * weight_y;
+                        let Some(place) = cells.get(row * cols + col).copied().flatten() else { continue };
+                        let Some((good, scale)) = goods.get(&place.image) else { continue };
+                        if weight <= 0.0 {
+                            continue;
+                        }
+                        // The same place within the block, there.
+                        let at_x = (u + (f32::from(place.col) - col as f32) * stride) * scale.0;
+                        let at_y = (v + (f32::from(place.row) - row as f32) * stride) * scale.1;
+                        let color = pixel_at(good, at_x, at_y);
+                        sum.iter_mut().zip(color).for_each(|(s, c)| *s += weight * f32::from(c));
+                        total += weight;
+                    }
+                }
+                if total > 0.0 {
+                    for (p, s) in pixel.iter_mut().zip(sum) {
+                        *p = (s / total).round() as u8;
+                    }
+                    pixel[3] = 255;
+                }
+            }
+        });
+        RgbaImage::from_raw(width, height, pixels)
+            .ok_or_else(|| Error::new(ErrorKind::Image, "cannot compose what the part should look like"))
+    }
+}
+
+/// The two cells whose centers a coordinate in cells lies between, with their weights.
+fn taps(at: f32, cells: usize) -> [(usize, f32); 2] {
+    let center = (at - 0.5).clamp(0.0, (cells.max(1) - 1) as f32);
+    let low = center.floor() as usize;
+    let fraction = center - low as f32;
+    [(low, 1.0 - fraction), ((low + 1).min(cells.max(1) - 1), fraction)]
+}
+
+fn pixel_at(frame: &Frame, x: f32, y: f32) -> [u8; 3] {
+    let (w, h) = (frame.width() as usize, frame.height() as usize);
+    let (x, y) = ((x.max(0.0) as usize).min(w - 1), (y.max(0.0) as usize).min(h - 1));
+    let at = (y * w + x) * frame.color().channels();
+    match frame.color() {
+        Color::Gray => [frame.pixels()[at]; 3],
+        Color::Rgb => [frame.pixels()[at], frame.pixels()[at + 1], frame.pixels()[at + 2]],
+    }
+}

@@ -1,0 +1,374 @@
+//! The pictures and their labels.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::file::{Drawn, Label, LabelFile, Stamp, Tag, real};
+use super::lock::Lock;
+use super::mask::Rle;
+use super::order::{Standing, order};
+use super::pictures::{self, Found};
+use super::prompts::{self, Prompts, check_type};
+use super::shapes::{Box, Rotated, clipped_box, is_number, placed_rotated, rounded};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files;
+
+/// A picture.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// Where it is.
+    pub found: Found,
+    /// Of its file, when that was looked at last.
+    pub stamp: Option<Stamp>,
+    /// SHA-256 of its file, when that was read last.
+    pub hash: Option<String>,
+    /// Width and height, once known.
+    pub size: Option<(u32, u32)>,
+    /// Image score, once known.
+    pub score: Option<f32>,
+    /// Whether scoring was tried; a picture that the detector cannot judge has no score for good.
+    pub scored: bool,
+    /// Why it cannot be labeled.
+    pub error: Option<String>,
+    /// Whether its file is gone.
+    pub missing: bool,
+    /// Whether its file was changed since somebody was told its label.
+    pub stale: bool,
+}
+
+impl Picture {
+    fn new(found: Found) -> Picture {
+        Picture {
+            found,
+            stamp: None,
+            hash: None,
+            size: None,
+            score: None,
+            scored: false,
+            error: None,
+            missing: false,
+            stale: false,
+        }
+    }
+}
+
+/// A label as the page has it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Told {
+    /// Names the picture's file and its label: what is saved must be based on it.
+    pub revision: String,
+    tag: Option<Tag>,
+    boxes: Vec<Box>,
+    rotated: Vec<Rotated>,
+    mask: Option<Rle>,
+    r#type: Option<String>,
+    seconds: f64,
+}
+
+/// A label that is to be saved.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// [`Told::revision`] of what it is based on.
+    pub revision: String,
+    tag: Option<Tag>,
+    #[serde(default)]
+    boxes: Vec<Box>,
+    #[serde(default)]
+    rotated: Vec<Rotated>,
+    #[serde(default)]
+    mask: Option<Rle>,
+    #[serde(default)]
+    r#type: Option<String>,
+    #[serde(default)]
+    seconds: Option<f64>,
+}
+
+impl Change {
+    /// The label for a picture of this size; `None` where nothing is left of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] saying what of it cannot be.
+    fn drawn(self, size: (u32, u32)) -> Result<Option<Drawn>> {
+        let wrong = |text: &str| Err(Error::new(ErrorKind::Usage, text));
+        let boxes = self.boxes.iter().map(|b| clipped_box(b, size)).collect::<Result<Vec<_>>>()?;
+        let rotated = self.rotated.iter().map(|r| placed_rotated(r, size)).collect::<Result<Vec<_>>>()?;
+        let mask = self.mask.map(|rle| rle.mask(size)).transpose()?;
+        let mask = mask.filter(|mask| mask.defective_pixels() > 0);
+        if let Some(kind) = &self.r#type {
+            check_type(kind)?;
+        }
+        if self.seconds.is_some_and(|s| !is_number(s) || s < 0.0) {
+            return wrong("seconds must be a number that is not negative");
+        }
+        let defects = !boxes.is_empty() || !rotated.is_empty() || mask.is_some();
+        let tag = match (self.tag, defects) {
+            (Some(Tag::Good), true) => {
+                return wrong("a good picture has no defects: remove them, or tag it defective");
+            }
+            (None, false) => return Ok(None),
+            (Some(tag), _) => tag,
+            (None, true) => Tag::Defective,
+        };
+        let kind = self.r#type.filter(|_| tag == Tag::Defective);
+        let seconds = self.seconds.map(rounded);
+        Ok(Some(Drawn { tag, boxes, rotated, mask, kind, seconds, leave_out: None }))
+    }
+}
+
+/// What came of saving.
+#[derive(Debug)]
+pub enum Saved {
+    /// It is on disk; the new revision.
+    Done(String),
+    /// Somebody else saved this picture in between: what is there.
+    Conflict(Told),
+}
+
+/// The pictures below a folder and the label file, which nobody else writes meanwhile.
+#[derive(Debug)]
+pub struct Session {
+    root: PathBuf,
+    file: LabelFile,
+    prompts: Prompts,
+    pictures: Vec<Picture>,
+    by_real: HashMap<PathBuf, usize>,
+    _lock: Lock,
+}
+
+impl Session {
+    /// Opens a folder of pictures and a label file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is no picture, the label file is about other pictures or another process
+    /// works on it; as [`LabelFile::open`] and [`prompts::read`].
+    pub fn open(images: &Path, labels: &Path, prompts: Option<&Path>) -> Result<Session> {
+        let prompts = prompts.map(prompts::read).transpose()?.unwrap_or_default();
+        let root = match images.is_dir() {
+            true => fs::canonicalize(images).map_err(|e| Error::io("find", images, e))?,
+            false => {
+                let text = format!("there is no folder {}", images.display());
+                return Err(Error::new(ErrorKind::Usage, text).within("--images"));
+            }
+        };
+        // Once to know its real place, then again: what was written before the lock was taken must be seen.
+        let lock = Lock::take(LabelFile::open(labels)?.path())?;
+        let file = LabelFile::open(labels)?;
+        let mut session =
+            Session { root, file, prompts, pictures: Vec::new(), by_real: HashMap::new(), _lock: lock };
+        session.rescan()?;
+        if session.pictures.is_empty() {
+            let text = format!("there are no pictures (PNG, JPEG, BMP, TIFF) below {}", images.display());
+            return Err(Error::new(ErrorKind::Usage, text).within("--images"));
+        }
+        let (ours, all) = (session.ours(), session.file.iter().count());
+        if ours == 0
+            && let Some((_, first, _)) = session.file.iter().next()
+        {
+            let text = format!(
+                "is about pictures of another folder, such as {first}: none of its {all} is below {}; name their \
+                 folder with --images, or another label file",
+                images.display()
+            );
+            return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
+        }
+        if ours < all {
+            log::warn!("{} of {all} labels are about pictures elsewhere, and stay as they are", all - ours);
+        }
+        Ok(session)
+    }
+
+    /// How many labels are about pictures below the folder.
+    fn ours(&self) -> usize {
+        let real_root = real(&self.root);
+        self.file
+            .iter()
+            .filter(|(path, _, _)| self.by_real.contains_key(*path) || path.starts_with(&real_root))
+            .count()
+    }
+
+    /// Looks at the folder again: new pictures, changed ones, and those that are gone. Whether anything is new.
+    ///
+    /// # Errors
+    /// As [`pictures::find`].
+    pub fn rescan(&mut self) -> Result<bool> {
+        let found = pictures::find(&self.root, &self.file.not_pictures())?;
+        let mut there = HashSet::new();
+        let mut news = false;
+        for found in found {
+            let real = found.real.clone();
+            let id = *self.by_real.entry(real).or_insert_with(|| {
+                news = true;
+                self.pictures.push(Picture::new(found));
+                self.pictures.len() - 1
+            });
+            there.insert(id);
+        }
+        for (id, picture) in self.pictures.iter_mut().enumerate() {
+            let missing = !there.contains(&id);
+            news |= missing != picture.missing;
+            picture.missing = missing;
+            if missing {
+                continue;
+            }
+            let stamp = Stamp::of(&picture.found.path);
+            if picture.stamp.is_some() && stamp != picture.stamp {
+                // Scored again, when its content changed too.
+                picture.scored = false;
+                news = true;
+            }
+        }
+        // A label whose picture is gone is shown, so that it is not wondered where it went.
+        let known: Vec<(PathBuf, String)> = self
+            .file
+            .iter()
+            .filter(|(path, _, _)| !self.by_real.contains_key(*path))
+            .filter_map(|(path, _, _)| {
+                let below = path.strip_prefix(&self.root).ok()?;
+                Some((path.to_path_buf(), below.to_str()?.to_owned()))
+            })
+            .collect();
+        for (path, name) in known {
+            self.by_real.insert(path.clone(), self.pictures.len());
+            let found = Found { name, path: path.clone(), real: path };
+            self.pictures.push(Picture { missing: true, ..Picture::new(found) });
+        }
+        Ok(news)
+    }
+
+    /// How many pictures there are, and how many of them have a label.
+    pub fn counts(&self) -> (usize, usize) {
+        let there = self.pictures.iter().filter(|p| !p.missing);
+        (there.clone().count(), there.filter(|p| self.file.label(&p.found.real).is_some()).count())
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The label file.
+    pub fn file(&self) -> &LabelFile {
+        &self.file
+    }
+
+    /// Phrases by type.
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
+    /// Types that are in use, and those that have prompts.
+    pub fn types(&self) -> BTreeSet<&str> {
+        let used = self.file.iter().filter_map(|(_, _, label)| label.kind.as_deref());
+        used.chain(self.prompts.keys().map(String::as_str)).collect()
+    }
+
+    /// A picture by its number.
+    pub fn picture(&self, id: usize) -> Option<&Picture> {
+        self.pictures.get(id)
+    }
+
+    /// A picture by its number, to be changed.
+    pub fn picture_mut(&mut self, id: usize) -> Option<&mut Picture> {
+        self.pictures.get_mut(id)
+    }
+
+    /// Label of a picture.
+    pub fn label(&self, picture: &Picture) -> Option<&Label> {
+        self.file.label(&picture.found.real)
+    }
+
+    /// Numbers of the pictures in the order in which they are to be worked on.
+    pub fn order(&self, threshold: f32) -> Vec<usize> {
+        let standing: Vec<Standing> = self
+            .pictures
+            .iter()
+            .map(|picture| Standing {
+                name: &picture.found.name,
+                score: picture.score,
+                done: self.label(picture).is_some(),
+                usable: !picture.missing && picture.error.is_none(),
+            })
+            .collect();
+        order(&standing, threshold)
+    }
+
+    /// Numbers of pictures that are not scored yet.
+    pub fn unscored(&self) -> Vec<usize> {
+        let todo = |(id, picture): (usize, &Picture)| (!picture.missing && !picture.scored).then_some(id);
+        self.pictures.iter().enumerate().filter_map(todo).collect()
+    }
+
+    /// Reads the label file again when another program changed it.
+    ///
+    /// # Errors
+    /// As [`LabelFile::refresh`].
+    pub fn refresh(&mut self) -> Result<()> {
+        self.file.refresh()
+    }
+
+    /// See [`Told::revision`].
+    pub fn revision(&self, picture: &Picture) -> String {
+        let content = picture.hash.as_deref().unwrap_or_default();
+        let text = self.file.text(&picture.found.real).unwrap_or_default();
+        format!("{}{}", &content[..content.len().min(16)], &files::sha256(text.as_bytes())[..16])
+    }
+
+    /// The label of a picture whose file was read and decoded.
+    ///
+    /// # Errors
+    /// As [`LabelFile::mask`]; [`ErrorKind::Usage`] when there is no such picture.
+    pub fn told(&self, id: usize) -> Result<Told> {
+        let (picture, size) = self.sized(id)?;
+        let revision = self.revision(picture);
+        let Some(label) = self.label(picture) else {
+            return Ok(Told {
+                revision,
+                tag: None,
+                boxes: Vec::new(),
+                rotated: Vec::new(),
+                mask: None,
+                r#type: None,
+                seconds: 0.0,
+            });
+        };
+        Ok(Told {
+            revision,
+            tag: Some(label.tag),
+            boxes: label.boxes.clone(),
+            rotated: label.rotated.clone(),
+            mask: self.file.mask(label, size)?.as_ref().map(Rle::from),
+            r#type: label.kind.clone(),
+            seconds: label.seconds.unwrap_or(0.0),
+        })
+    }
+
+    fn sized(&self, id: usize) -> Result<(&Picture, (u32, u32))> {
+        let picture = self.pictures.get(id);
+        let sized = picture.and_then(|picture| Some((picture, picture.size?)));
+        sized.ok_or_else(|| Error::new(ErrorKind::Usage, format!("there is no picture {id}")))
+    }
+
+    /// Saves the label of a picture whose file was read and decoded: on disk when this returns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] saying what of it cannot be; as [`LabelFile::save`].
+    pub fn save(&mut self, id: usize, change: Change) -> Result<Saved> {
+        self.file.refresh()?;
+        let (picture, size) = self.sized(id)?;
+        if change.revision != self.revision(picture) {
+            return Ok(Saved::Conflict(self.told(id)?));
+        }
+        let found = picture.found.clone();
+        let mut drawn = change.drawn(size)?;
+        if let (Some(drawn), Some(old)) = (&mut drawn, self.file.label(&found.real)) {
+            drawn.leave_out.clone_from(&old.leave_out);
+        }
+        self.file.save(&found.path, &found.real, &found.name, drawn)?;
+        let picture = self.sized(id)?.0;
+        Ok(Saved::Done(self.revision(picture)))
+    }
+}

@@ -1,0 +1,200 @@
+//! Shapes in pictures, with the very rules of the label file: coordinates are pixel edges, x right and y down, from (0, 0) to
+//! (width, height).
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::evaluate::datasets::Mask;
+
+/// x and y.
+pub type Point = [f64; 2];
+/// Left, top, right, bottom.
+pub type Box = [f64; 4];
+/// Four corners in order round a convex shape.
+pub type Rotated = [Point; 4];
+
+/// Pixels that a box may reach outside of its picture, and is clipped: labeling tools round.
+const ROUNDING: f64 = 1.0;
+
+fn wrong(text: String) -> Error {
+    Error::new(ErrorKind::Usage, text)
+}
+
+/// A number as the label file knows it.
+pub fn is_number(value: f64) -> bool {
+    value.is_finite() && value.abs() < 1e9
+}
+
+/// To a thousandth of a pixel, which is finer than any hand: more digits would only be noise in the file.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// A box that can be, of whatever picture.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when left is not left of right, or top not above bottom.
+pub fn check_box(shape: &Box) -> Result<()> {
+    let [left, top, right, bottom] = *shape;
+    if !shape.iter().all(|&v| is_number(v)) || left >= right || top >= bottom {
+        return Err(wrong(format!(
+            "the box {shape:?} must be [left, top, right, bottom], left < right and top < bottom"
+        )));
+    }
+    Ok(())
+}
+
+/// The box, clipped to a picture of `width` × `height` pixels.
+///
+/// # Errors
+/// As [`check_box`]; [`ErrorKind::Usage`] when it reaches outside by a pixel or more.
+pub fn clipped_box(shape: &Box, (width, height): (u32, u32)) -> Result<Box> {
+    check_box(shape)?;
+    let [left, top, right, bottom] = *shape;
+    let (w, h) = (f64::from(width), f64::from(height));
+    if left.min(top) <= -ROUNDING || right >= w + ROUNDING || bottom >= h + ROUNDING {
+        return Err(wrong(format!(
+            "the box {shape:?} reaches outside of the picture, which is {width}×{height}: is it in pixels of this picture?"
+        )));
+    }
+    let clipped = [left.max(0.0), top.max(0.0), right.min(w), bottom.min(h)].map(rounded);
+    check_box(&clipped).map(|()| clipped)
+}
+
+/// A rotated box that can be, of whatever picture.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when it is not convex.
+pub fn check_rotated(shape: &Rotated) -> Result<()> {
+    if !shape.iter().flatten().all(|&v| is_number(v)) || !is_convex(shape) {
+        return Err(wrong(format!(
+            "the rotated box {shape:?} is twisted, dented or has no area: give the corners in order"
+        )));
+    }
+    Ok(())
+}
+
+/// The rotated box of a picture of `width` × `height` pixels. Corners may lie outside: the smallest box round anything
+/// in a picture is centered in the picture, also where its corners are not.
+///
+/// # Errors
+/// As [`check_rotated`]; [`ErrorKind::Usage`] when its center is outside.
+pub fn placed_rotated(shape: &Rotated, (width, height): (u32, u32)) -> Result<Rotated> {
+    check_rotated(shape)?;
+    let near = shape.map(|p| p.map(rounded));
+    check_rotated(&near)?;
+    let center = |axis: usize| near.iter().map(|p| p[axis]).sum::<f64>() / 4.0;
+    let inside = |v: f64, side: u32| (0.0..=f64::from(side)).contains(&v);
+    if !inside(center(0), width) || !inside(center(1), height) {
+        return Err(wrong(format!(
+            "the rotated box {shape:?} lies outside of the picture, which is {width}×{height}: is it in pixels of \
+             this picture?"
+        )));
+    }
+    Ok(near)
+}
+
+/// Whether four corners make a convex shape with an area; a twisted one is not convex.
+pub fn is_convex(corners: &Rotated) -> bool {
+    let side = |i: usize| {
+        let (a, b) = (corners[i % 4], corners[(i + 1) % 4]);
+        [b[0] - a[0], b[1] - a[1]]
+    };
+    let turns: [f64; 4] = std::array::from_fn(|i| {
+        let (a, b) = (side(i), side(i + 1));
+        a[0] * b[1] - a[1] * b[0]
+    });
+    turns.iter().all(|&t| t > 0.0) || turns.iter().all(|&t| t < 0.0)
+}
+
+/// Points turned clockwise, as seen on a screen.
+pub fn turned(points: &[Point], about: Point, degrees: f64) -> Vec<Point> {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    let turn = |p: &Point| {
+        let (x, y) = (p[0] - about[0], p[1] - about[1]);
+        [x * cos - y * sin + about[0], x * sin + y * cos + about[1]]
+    };
+    points.iter().map(turn).collect()
+}
+
+/// The corners of an upright box, clockwise from the left top.
+pub fn corners([left, top, right, bottom]: Box) -> Rotated {
+    [[left, top], [right, top], [right, bottom], [left, bottom]]
+}
+
+/// The pixels whose centers lie in a polygon of any form (even-odd rule), rows from the top.
+pub fn filled(polygon: &[Point], (width, height): (u32, u32)) -> Vec<bool> {
+    let (width, height) = (width as usize, height as usize);
+    let mut bits = vec![false; width * height];
+    for (i, &[x0, y0]) in polygon.iter().enumerate() {
+        let [x1, y1] = polygon[(i + 1) % polygon.len()];
+        for (row, line) in bits.chunks_exact_mut(width.max(1)).enumerate() {
+            let y = row as f64 + 0.5;
+            if (y0 <= y) == (y1 <= y) {
+                continue;
+            }
+            let at = x0 + (y - y0) * (x1 - x0) / (y1 - y0);
+            // Pixels whose center is right of the edge.
+            let first = (at - 0.5).floor() + 1.0;
+            let first = first.clamp(0.0, width as f64) as usize;
+            line[first..].iter_mut().for_each(|bit| *bit = !*bit);
+        }
+    }
+    bits
+}
+
+/// The union of shapes and a mask, in a picture of `width` × `height` pixels.
+pub fn painted(boxes: &[Box], rotated: &[Rotated], mask: Option<&Mask>, size: (u32, u32)) -> Vec<bool> {
+    let mut bits = match mask {
+        Some(mask) => mask.bits().to_vec(),
+        None => vec![false; size.0 as usize * size.1 as usize],
+    };
+    for shape in boxes.iter().map(|b| corners(*b)).chain(rotated.iter().copied()) {
+        for (bit, new) in bits.iter_mut().zip(filled(&shape, size)) {
+            *bit |= new;
+        }
+    }
+    bits
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_box_covers_the_pixels_whose_centers_it_holds() {
+        let bits = filled(&corners([1.0, 0.0, 3.0, 1.4]), (4, 3));
+        assert_eq!(bits, [0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0].map(|v| v == 1));
+    }
+
+    #[test]
+    fn what_reaches_out_is_clipped_or_refused() {
+        assert_eq!(clipped_box(&[-0.5, 0.0, 4.9, 3.0], (4, 3)).unwrap(), [0.0, 0.0, 4.0, 3.0]);
+        for bad in
+            [[-1.0, 0.0, 2.0, 2.0], [0.0, 0.0, 5.0, 2.0], [2.0, 0.0, 2.0, 2.0], [f64::NAN, 0.0, 1.0, 1.0]]
+        {
+            assert!(clipped_box(&bad, (4, 3)).is_err(), "{bad:?}");
+        }
+        let twisted = [[0.0, 0.0], [2.0, 2.0], [2.0, 0.0], [0.0, 2.0]];
+        assert!(placed_rotated(&twisted, (4, 3)).is_err());
+        assert!(placed_rotated(&corners([9.0, 9.0, 11.0, 11.0]), (4, 3)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn filling_asks_each_center(
+            points in prop::collection::vec(prop::array::uniform2(-3.0f64..12.0), 3..7),
+        ) {
+            let (width, height) = (9u32, 8u32);
+            let bits = filled(&points, (width, height));
+            for (i, &bit) in bits.iter().enumerate() {
+                let (x, y) = ((i % 9) as f64 + 0.5, (i / 9) as f64 + 0.5);
+                let crossed = (0..points.len()).filter(|&i| {
+                    let ([x0, y0], [x1, y1]) = (points[i], points[(i + 1) % points.len()]);
+                    (y0 <= y) != (y1 <= y) && x > x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+                });
+                prop_assert_eq!(bit, crossed.count() % 2 == 1);
+            }
+        }
+    }
+}

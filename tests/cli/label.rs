@@ -1,0 +1,862 @@
+//! `weakrest label` as its page uses it: the real program, asked over HTTP.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use image::{GenericImageView, ImageFormat};
+use serde_json::{Value, json};
+
+use crate::common::*;
+
+/// A running labeler.
+struct Labeler {
+    process: Child,
+    address: String,
+}
+
+/// What it answered.
+#[derive(Debug)]
+struct Answer {
+    code: u16,
+    body: Vec<u8>,
+    kind: String,
+    tag: Option<String>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// The message of a refusal.
+    #[track_caller]
+    fn refused(&self, code: u16) -> String {
+        assert_eq!(self.code, code, "{}", String::from_utf8_lossy(&self.body));
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+fn command(folder: &Folder) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(["label", "--listen", "127.0.0.1:0", "--package"]).arg(package(folder));
+    command.arg("--images").arg(folder.path("rejects")).arg("--labels").arg(folder.path("parts.jsonl"));
+    command
+}
+
+fn package(folder: &Folder) -> PathBuf {
+    let package = folder.path("disc.weakrest");
+    if !package.exists() {
+        folder.package("disc.weakrest");
+    }
+    package
+}
+
+impl Labeler {
+    fn start(folder: &Folder) -> Labeler {
+        Self::of(command(folder))
+    }
+
+    fn of(mut command: Command) -> Labeler {
+        let mut process =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Some((_, address)) = line.trim().split_once("http://") else {
+            let mut said = String::new();
+            process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("{line}{said}");
+        };
+        Labeler { process, address: address.trim_end_matches('/').to_owned() }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> Answer {
+        self.try_ask(method, path, body, headers).unwrap()
+    }
+
+    fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, ureq::Error> {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut answer = match body {
+            Some(body) => agent.run(request.body(body.to_string()).unwrap())?,
+            None => agent.run(request.body(()).unwrap())?,
+        };
+        let header = |name: &str| answer.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
+        let (kind, tag) = (header("content-type").unwrap_or_default(), header("etag"));
+        let code = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(64 << 20).read_to_vec()?;
+        Ok(Answer { code, body, kind, tag })
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, None, &[])
+    }
+
+    fn put(&self, id: u64, label: &Value) -> Answer {
+        self.ask("PUT", &format!("/api/pictures/{id}/label"), Some(label), &[("X-Weakrest", "1")])
+    }
+
+    fn click(&self, id: u64, body: &Value) -> Answer {
+        self.ask("POST", &format!("/api/pictures/{id}/click"), Some(body), &[("X-Weakrest", "1")])
+    }
+
+    fn state(&self) -> Value {
+        let answer = self.get("/api/state");
+        assert_eq!(answer.code, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    /// Waits until every picture is scored.
+    fn scored(&self) -> Value {
+        self.until(|state| state["preparing"] == 0)
+    }
+
+    fn until(&self, done: impl Fn(&Value) -> bool) -> Value {
+        let limit = Instant::now() + Duration::from_secs(60);
+        loop {
+            let state = self.state();
+            if done(&state) {
+                return state;
+            }
+            assert!(Instant::now() < limit, "{state}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn id(&self, name: &str) -> u64 {
+        let state = self.state();
+        let picture = state["pictures"].as_array().unwrap().iter().find(|p| p["name"] == name);
+        picture.unwrap_or_else(|| panic!("{state}"))["id"].as_u64().unwrap()
+    }
+
+    fn detail(&self, id: u64) -> Value {
+        let answer = self.get(&format!("/api/pictures/{id}"));
+        assert_eq!(answer.code, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    /// The label of a picture as it is to be sent back, with some of it changed.
+    fn label(&self, id: u64, changes: Value) -> Value {
+        let mut label = self.detail(id)["label"].clone();
+        for (key, value) in changes.as_object().unwrap() {
+            label[key] = value.clone();
+        }
+        label
+    }
+
+    fn save(&self, id: u64, changes: Value) -> Value {
+        let answer = self.put(id, &self.label(id, changes));
+        assert_eq!(answer.code, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Labeler {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Two dented parts and two good ones.
+fn rejects(folder: &Folder) {
+    for i in 0..2 {
+        folder.picture(format!("rejects/dent/{i:03}.png"), &dented_part(300 + i));
+        folder.picture(format!("rejects/ok/{i:03}.png"), &part(400 + i));
+    }
+}
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Runs of a mask with one rectangle.
+fn rectangle(left: u64, top: u64, width: u64, height: u64) -> Value {
+    let (w, h) = (u64::from(SIZE.0), u64::from(SIZE.1));
+    let mut counts = vec![top * w + left];
+    for _ in 1..height {
+        counts.extend([width, w - width]);
+    }
+    counts.extend([width, (h - top - height + 1) * w - left - width]);
+    json!({"size": [h, w], "counts": counts})
+}
+
+#[test]
+fn what_is_saved_is_in_the_file_and_there_again_after_a_restart() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let mut labeler = Labeler::start(&folder);
+    let state = labeler.scored();
+    assert_eq!(state["product"], "disc");
+    assert_eq!(
+        (&state["adclick"], &state["nearest"], &state["text"]),
+        (&Value::Null, &false.into(), &false.into())
+    );
+    assert_eq!(state["pictures"].as_array().unwrap().len(), 4);
+    assert!(!folder.path("parts.jsonl").exists());
+
+    let boxed = labeler.id("dent/000.png");
+    labeler.save(
+        boxed,
+        json!({"tag": "defective", "boxes": [[10, 20.5, 30, 40]], "seconds": 5.25, "type": "dent"}),
+    );
+    let masked = labeler.id("dent/001.png");
+    let everything = json!({
+        "tag": "defective", "mask": rectangle(5, 6, 7, 8), "boxes": [[1, 2, 3, 4]],
+        "rotated": [[[9, 20], [50, 12], [52, 24], [11, 32]]], "seconds": 12,
+    });
+    labeler.save(masked, everything.clone());
+    labeler.save(labeler.id("ok/000.png"), json!({"tag": "good", "seconds": 1}));
+    labeler.save(labeler.id("ok/001.png"), json!({"tag": "defective"}));
+    let text = std::fs::read_to_string(folder.path("parts.jsonl")).unwrap();
+    assert_eq!(
+        text,
+        r#"{"image": "rejects/dent/000.png", "defects": [{"box": [10, 20.5, 30, 40]}], "type": "dent", "seconds": 5.25}
+{"image": "rejects/dent/001.png", "defects": [{"box": [1, 2, 3, 4]}, {"rotated": [[9, 20], [50, 12], [52, 24], [11, 32]]}, {"mask": "parts.masks/dent/001.png"}], "seconds": 12}
+{"image": "rejects/ok/000.png", "tag": "good", "seconds": 1}
+{"image": "rejects/ok/001.png", "tag": "defective", "seconds": 0}
+"#
+    );
+    let mask = image::open(folder.path("parts.masks/dent/001.png")).unwrap();
+    assert_eq!((mask.dimensions(), mask.color()), (SIZE, image::ColorType::L8));
+    assert_eq!(mask.as_luma8().unwrap().pixels().filter(|p| p.0 == [255]).count(), 7 * 8);
+    assert_eq!(mask.as_luma8().unwrap().get_pixel(5, 6).0, [255]);
+    python_reads(&folder);
+
+    labeler.kill();
+    let labeler = Labeler::start(&folder);
+    let state = labeler.scored();
+    let pictures = state["pictures"].as_array().unwrap();
+    assert!(pictures.iter().all(|p| p["done"] == true && p["missing"] == false), "{state}");
+    assert_eq!(state["types"], json!(["dent"]));
+    let label = labeler.detail(labeler.id("dent/001.png"))["label"].clone();
+    for key in ["tag", "mask"] {
+        assert_eq!(label[key], everything[key]);
+    }
+    assert_eq!(label["boxes"], json!([[1.0, 2.0, 3.0, 4.0]]));
+    assert_eq!(label["rotated"][0][2], json!([52.0, 24.0]));
+    assert_eq!(label["seconds"], 12.0);
+
+    // A corrected mask takes the place of the old one, and nothing of it is left when its label is removed.
+    let id = labeler.id("dent/001.png");
+    labeler.save(id, json!({"mask": rectangle(0, 0, 2, 2)}));
+    let masks = |folder: &Folder| files(&folder.path("parts.masks")).len();
+    assert_eq!(masks(&folder), 1);
+    assert_eq!(labeler.detail(id)["label"]["mask"], rectangle(0, 0, 2, 2));
+    labeler.save(id, json!({"tag": null, "boxes": [], "rotated": [], "mask": null}));
+    assert_eq!((masks(&folder), lines(&folder.path("parts.jsonl")).len()), (0, 3));
+}
+
+/// Training's own reader takes what was written, and writes the same.
+fn python_reads(folder: &Folder) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/venv/bin/python");
+    if !python.exists() {
+        return skip("without target/venv (make python) training does not read the label file");
+    }
+    let program = "import sys, pathlib\n\
+                   from weakrest_export import labels\n\
+                   path = pathlib.Path(sys.argv[1])\n\
+                   found = labels.read(path)\n\
+                   [labels.read_mask(d, l.size) for l in found for d in l.defects if isinstance(d, labels.Mask)]\n\
+                   labels.write(path, found, overwrite=True)";
+    let file = folder.path("parts.jsonl");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let mut command = Command::new(python);
+    command.env("PYTHONPATH", root.join("export/src")).args(["-c", program]).arg(&file);
+    Ran::of(&mut command).exits(0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
+fn the_least_certain_come_first_and_new_pictures_by_themselves() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    let state = labeler.scored();
+    let threshold = state["threshold"].as_f64().unwrap();
+    let unsure = |p: &Value| (p["score"].as_f64().unwrap() / threshold).ln().abs();
+    let pictures = state["pictures"].as_array().unwrap();
+    assert!(pictures.is_sorted_by_key(unsure), "{state}");
+    assert!(pictures.iter().all(|p| p["width"] == SIZE.0 && p["height"] == SIZE.1));
+    let first = pictures[0]["id"].as_u64().unwrap();
+    labeler.save(first, json!({"tag": "good"}));
+    assert_eq!(labeler.state()["pictures"][3]["id"], first);
+
+    folder.picture("rejects/new/000.png", &dented_part(7));
+    folder.file("rejects/.weakrest-1.png", b"half a picture");
+    let state =
+        labeler.until(|state| state["pictures"].as_array().unwrap().len() == 5 && state["preparing"] == 0);
+    assert!(state["pictures"].as_array().unwrap().iter().any(|p| p["name"] == "new/000.png"));
+}
+
+#[test]
+fn a_rejected_part_comes_with_a_suggestion_and_pictures_to_look_at() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let mut command = command(&folder);
+    let good = ready_package().parent().unwrap().join("good");
+    command.arg("--good").arg(&good);
+    let labeler = Labeler::of(command);
+    let state = labeler.scored();
+    assert_eq!(state["nearest"], true);
+    let id = labeler.id("dent/000.png");
+    let detail = labeler.detail(id);
+    assert_eq!((&detail["width"], &detail["height"]), (&SIZE.0.into(), &SIZE.1.into()));
+    assert_eq!(detail["suggestion"]["sure"], true, "{detail}");
+    let counts: Vec<usize> = serde_json::from_value(detail["suggestion"]["mask"]["counts"].clone()).unwrap();
+    assert_eq!(counts.iter().sum::<usize>(), (SIZE.0 * SIZE.1) as usize);
+    let truth = dent_mask().into_luma8();
+    let (mut at, mut marked, mut hit) = (0, 0, 0);
+    for (i, n) in counts.iter().enumerate() {
+        for pixel in at..at + n {
+            if i % 2 == 1 {
+                marked += 1;
+                hit += usize::from(truth.as_raw()[pixel] == 255);
+            }
+        }
+        at += n;
+    }
+    let all = truth.pixels().filter(|p| p.0 == [255]).count();
+    assert!(hit * 2 > all && marked < 6 * all, "{hit} of {all} pixels of the dent are among {marked}");
+    assert_eq!(labeler.detail(labeler.id("ok/000.png"))["suggestion"], Value::Null);
+
+    let picture = labeler.get(&format!("/api/pictures/{id}/image"));
+    assert_eq!((picture.code, picture.kind.as_str()), (200, "image/png"));
+    assert_eq!(picture.body, std::fs::read(folder.path("rejects/dent/000.png")).unwrap());
+    let tag = picture.tag.unwrap();
+    let again = labeler.ask("GET", &format!("/api/pictures/{id}/image"), None, &[("If-None-Match", &tag)]);
+    assert_eq!((again.code, again.body.len()), (304, 0));
+    let map = labeler.get(&format!("/api/pictures/{id}/map.png"));
+    let map = image::load_from_memory_with_format(&map.body, ImageFormat::Png).unwrap().into_rgba8();
+    let alpha = |x: f32, y: f32| {
+        map.get_pixel((x * map.width() as f32) as u32, (y * map.height() as f32) as u32).0[3]
+    };
+    assert!(alpha(0.6, 0.45) > 60 && alpha(0.1, 0.1) == 0, "{} {}", alpha(0.6, 0.45), alpha(0.1, 0.1));
+
+    // What the part should look like is closer to it without its dent than it is itself.
+    let nearest = labeler.get(&format!("/api/pictures/{id}/nearest.png"));
+    assert_eq!(nearest.code, 200, "{}", String::from_utf8_lossy(&nearest.body));
+    let nearest = image::load_from_memory_with_format(&nearest.body, ImageFormat::Png).unwrap();
+    assert_eq!(nearest.dimensions(), SIZE);
+    let (sound, dented) = (part(300).into_rgb8(), dented_part(300).into_rgb8());
+    let nearest = nearest.into_rgb8();
+    let far = |other: &image::RgbImage| -> f64 {
+        let dent = nearest.enumerate_pixels().filter(|(x, y, _)| truth.get_pixel(*x, *y).0 == [255]);
+        let differences: Vec<f64> = dent
+            .flat_map(|(x, y, p)| {
+                let o = other.get_pixel(x, y);
+                (0..3).map(|c| f64::from(p[c].abs_diff(o[c]))).collect::<Vec<_>>()
+            })
+            .collect();
+        differences.iter().sum::<f64>() / differences.len() as f64
+    };
+    assert!(far(&sound) < 30.0 && far(&sound) * 3.0 < far(&dented), "{} {}", far(&sound), far(&dented));
+}
+
+#[test]
+fn without_the_good_pictures_or_a_network_that_is_said() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    let id = labeler.id("dent/000.png");
+    let text = labeler.get(&format!("/api/pictures/{id}/nearest.png")).refused(404);
+    assert!(text.contains("--good"), "{text}");
+    let text = labeler.click(id, &json!({"clicks": [{"x": 5, "y": 5, "positive": true}]})).refused(501);
+    assert!(text.contains("boxes"), "{text}");
+    drop(labeler);
+
+    let mut command = command(&folder);
+    command.arg("--good").arg(folder.path("rejects/dent"));
+    let labeler = Labeler::of(command);
+    labeler.until(|state| state["nearest"] == false);
+}
+
+#[test]
+fn bad_requests_are_refused_and_change_nothing() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    let id = labeler.id("dent/000.png");
+    labeler.save(id, json!({"tag": "defective", "boxes": [[1, 2, 3, 4]]}));
+    let before = folder.contents();
+
+    let click = json!([{"x": 5.5, "y": 5, "positive": true}]);
+    for (body, code, told) in [
+        (
+            json!({"clicks": [{"x": 97, "y": 5, "positive": true}]}),
+            422,
+            "outside of the picture, which is 96×80",
+        ),
+        (json!({"clicks": [{"x": 5, "y": -0.1, "positive": false}]}), 422, "outside of the picture"),
+        (json!({"clicks": []}), 422, "1 to 1000 clicks"),
+        (json!({"clicks": [{"x": "5", "y": 5, "positive": true}]}), 422, "invalid type"),
+        (json!({"clicks": click, "prompt": "x".repeat(100_000)}), 422, "100000 characters"),
+        (json!({"clicks": click, "prompt": "12 ?! 3"}), 422, "no letters"),
+        (json!({"clicks": click, "prompt": ""}), 422, "no letters"),
+        (json!({"clicks": click, "type": "a\nb"}), 422, "type of a defect"),
+        (json!({"clicks": click, "previous": {"size": [2, 2], "counts": [4]}}), 422, "2×2 pixels"),
+    ] {
+        let text = labeler.click(id, &body).refused(code);
+        assert!(text.contains(told), "{text}");
+    }
+    for (changes, told) in [
+        (json!({"boxes": [[0, 0, 200, 20]]}), "outside of the picture"),
+        (json!({"boxes": [[30, 0, 20, 20]]}), "left < right"),
+        (json!({"rotated": [[[0, 0], [2, 2], [2, 0], [0, 2]]]}), "twisted"),
+        (json!({"mask": {"size": [80, 96], "counts": [7]}}), "do not make"),
+        (json!({"mask": {"size": [4_000_000_000u32, 4_000_000_000u32], "counts": [7]}}), "its picture 96×80"),
+        (json!({"tag": "good"}), "good picture has no defects"),
+        (json!({"tag": "odd"}), "unknown variant"),
+        (json!({"type": "good"}), "it is a tag"),
+        (json!({"type": "x".repeat(101)}), "1 to 100 characters"),
+        (json!({"seconds": -1}), "not negative"),
+        (json!({"more": 1}), "unknown field"),
+    ] {
+        let text = labeler.put(id, &labeler.label(id, changes)).refused(422);
+        assert!(text.contains(told), "{text}");
+    }
+    let label = labeler.label(id, json!({}));
+    let path = format!("/api/pictures/{id}/label");
+    let text = labeler.ask("PUT", &path, Some(&label), &[]).refused(403);
+    assert!(text.contains("X-Weakrest"), "{text}");
+    let named = [("X-Weakrest", "1"), ("Host", "evil.example")];
+    assert_eq!(labeler.ask("PUT", &path, Some(&label), &named).code, 403);
+    labeler.ask("PUT", "/api/pictures/99/label", Some(&label), &[("X-Weakrest", "1")]).refused(404);
+    labeler.get("/api/pictures/x").refused(404);
+    labeler.get("/api/pictures/99/image").refused(404);
+    labeler.get("/api/../Cargo.toml").refused(404);
+    let huge = Value::from("x".repeat(33 << 20));
+    // The answer may come before all of it is sent, and the connection then ends.
+    if let Ok(answer) = labeler.try_ask("PUT", &path, Some(&huge), &[("X-Weakrest", "1")]) {
+        answer.refused(413);
+    }
+    assert_eq!(folder.contents(), before);
+}
+
+#[test]
+fn two_tabs_do_not_overwrite_each_other() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    let id = labeler.id("dent/000.png");
+    let (one, two) =
+        (labeler.label(id, json!({"tag": "good"})), labeler.label(id, json!({"tag": "defective"})));
+    let first = labeler.put(id, &one);
+    assert_eq!(first.code, 200);
+    let refusal = labeler.put(id, &two);
+    assert!(refusal.refused(409).contains("another tab"));
+    let now = refusal.json()["label"].clone();
+    assert_eq!((&now["tag"], &now["revision"]), (&"good".into(), &first.json()["revision"]));
+    assert_eq!(lines(&folder.path("parts.jsonl"))[0]["tag"], "good");
+    // Whoever has seen it may change it.
+    let mut again = two;
+    again["revision"] = now["revision"].clone();
+    assert_eq!(labeler.put(id, &again).code, 200);
+    assert_eq!(lines(&folder.path("parts.jsonl"))[0]["tag"], "defective");
+
+    // Another program that writes the file is another tab.
+    let line = json!({"image": "rejects/dent/000.png", "tag": "good"});
+    folder.file("parts.jsonl", format!("{line}\n").as_bytes());
+    again["revision"] = labeler.put(id, &again).json()["label"]["revision"].clone();
+    assert_eq!(labeler.put(id, &again).code, 200);
+    // And one that breaks it is told of, not overwritten.
+    folder.file("parts.jsonl", b"not a label\n");
+    again["tag"] = "good".into();
+    let text = labeler.put(id, &again).refused(422);
+    assert!(text.contains("parts.jsonl:1"), "{text}");
+    assert_eq!(std::fs::read(folder.path("parts.jsonl")).unwrap(), b"not a label\n");
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_whole_file_with_the_last_answered_save() {
+    let folder = Folder::new();
+    rejects(&folder);
+    for round in 0..5u64 {
+        let mut labeler = Labeler::start(&folder);
+        let id = labeler.id("dent/000.png");
+        let mut label = labeler.label(id, json!({"tag": "defective"}));
+        let killed = AtomicBool::new(false);
+        let pid = labeler.process.id().to_string();
+        let last = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(150 + 61 * round));
+                killed.store(true, Relaxed);
+                assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+            });
+            let mut last = 0;
+            for n in 1.. {
+                label["mask"] = rectangle(n % 40, 3, 10 + n % 40, 20);
+                label["seconds"] = n.into();
+                let path = format!("/api/pictures/{id}/label");
+                match labeler.try_ask("PUT", &path, Some(&label), &[("X-Weakrest", "1")]) {
+                    Ok(answer) => {
+                        assert_eq!(answer.code, 200, "{}", String::from_utf8_lossy(&answer.body));
+                        label["revision"] = answer.json()["revision"].clone();
+                        last = n;
+                    }
+                    Err(_) => break,
+                }
+            }
+            last
+        });
+        assert!(killed.load(Relaxed) && last > 0);
+        labeler.kill();
+        let found = lines(&folder.path("parts.jsonl"));
+        assert_eq!(found.len(), 1);
+        // The save that was not answered may be there, too.
+        let n = found[0]["seconds"].as_u64().unwrap();
+        assert!(n == last || n == last + 1, "{n} after {last}");
+        // What is killed locks nothing, and mask and line are of one save.
+        let labeler = Labeler::start(&folder);
+        let mask = labeler.detail(labeler.id("dent/000.png"))["label"]["mask"].clone();
+        assert_eq!(mask, rectangle(n % 40, 3, 10 + n % 40, 20));
+    }
+}
+
+#[test]
+fn a_second_process_on_the_label_file_is_refused() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let mut first = Labeler::start(&folder);
+    let pid = first.process.id().to_string();
+    Ran::of(&mut command(&folder)).exits(2).says(&["another weakrest label", &pid, "parts.jsonl"]);
+    folder.picture("truth/dent/000_mask.png", &dent_mask());
+    let import = format!("masks:{}", folder.path("truth").display());
+    Ran::of(command(&folder).args(["--import", &import])).exits(2).says(&["another weakrest label", &pid]);
+    first.kill();
+    Labeler::start(&folder);
+}
+
+#[test]
+fn pictures_that_change_or_go_while_they_are_open_are_told_of() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    let (changed, gone) = (labeler.id("dent/000.png"), labeler.id("dent/001.png"));
+    let labels = [changed, gone].map(|id| labeler.label(id, json!({"tag": "good"})));
+    folder.picture("rejects/dent/000.png", &dented_part(999));
+    std::fs::remove_file(folder.path("rejects/dent/001.png")).unwrap();
+
+    let refusal = labeler.put(changed, &labels[0]);
+    assert!(refusal.refused(409).contains("changed on disk"));
+    assert_eq!(refusal.json().get("label"), None);
+    let click = json!({"clicks": [{"x": 5, "y": 5, "positive": true}]});
+    assert!(labeler.click(changed, &click).refused(409).contains("changed on disk"));
+    assert!(labeler.put(gone, &labels[1]).refused(410).contains("not there any more"));
+    assert!(labeler.click(gone, &click).refused(410).contains("not there any more"));
+    assert_eq!(labeler.get(&format!("/api/pictures/{gone}/image")).code, 410);
+    assert!(!folder.path("parts.jsonl").exists());
+    let state = labeler.until(|state| state["pictures"][3]["missing"] == true);
+    assert_eq!(state["pictures"][3]["id"], gone);
+
+    // Who looks again may go on; a file that was only touched is the same picture.
+    labeler.save(changed, json!({"tag": "good"}));
+    let label = labeler.label(changed, json!({"tag": "defective"}));
+    let bytes = std::fs::read(folder.path("rejects/dent/000.png")).unwrap();
+    folder.file("rejects/dent/000.png", &bytes);
+    assert_eq!(labeler.put(changed, &label).code, 200);
+    folder.picture("rejects/dent/001.png", &dented_part(301));
+    labeler.until(|state| state["pictures"].as_array().unwrap().iter().all(|p| p["missing"] == false));
+    labeler.save(gone, json!({"tag": "good"}));
+}
+
+#[test]
+fn what_cannot_be_labeled_is_said_at_the_start() {
+    let folder = Folder::new();
+    rejects(&folder);
+    folder.folder("empty");
+    let line = |image: &str| format!("{}\n", json!({"image": image, "tag": "good"}));
+    let label = |labels: &str| {
+        folder.file("parts.jsonl", labels.as_bytes());
+        Ran::of(&mut command(&folder))
+    };
+    let foreign = [folder.path("other/1.png").display().to_string(), "elsewhere/2.png".into()];
+    label(&(line(&foreign[0]) + &line(&foreign[1]))).exits(2).says(&[
+        "parts.jsonl",
+        "another folder",
+        "none of its 2",
+        "--images",
+    ]);
+    label("{\"image\": \"a\"\n").exits(2).says(&["parts.jsonl:1", "not a label"]);
+    label(&(line("rejects/ok/000.png") + &line("rejects/./ok/000.png")))
+        .exits(2)
+        .says(&["parts.jsonl:2", "another line"]);
+    label("{\"image\": \"a\", \"tag\": \"good\", \"x\": 1}").exits(2).says(&["unknown field"]);
+
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["label", "--package"]).arg(package(&folder));
+        command.arg("--labels").arg(folder.path("new.jsonl")).args(arguments);
+        Ran::of(&mut command)
+    };
+    let path = |name: &str| folder.path(name).display().to_string();
+    run(&["--images", &path("nowhere")]).exits(2).says(&["--images", "nowhere"]);
+    run(&["--images", &path("empty")]).exits(2).says(&["no pictures", "empty"]);
+    let rejects = path("rejects");
+    run(&["--images", &rejects, "--good", &path("nowhere")]).exits(2).says(&["--good"]);
+    run(&["--images", &rejects, "--listen", "0.0.0.0:0"]).exits(2).says(&["--token-file"]);
+    run(&["--images", &rejects, "--listen", "here"]).exits(2).says(&["--listen", "127.0.0.1:8080"]);
+    for (prompts, told) in [
+        (json!({"crack": ["a thin crack", "???"]}), "no letters"),
+        (json!({"crack": "x".repeat(100_000)}), "100000 characters"),
+        (json!(["crack"]), r#"{"crack": ["a thin crack"]}"#),
+    ] {
+        folder.file("prompts.json", prompts.to_string().as_bytes());
+        run(&["--images", &rejects, "--prompts", &path("prompts.json")])
+            .exits(2)
+            .says(&["prompts.json", told]);
+    }
+    assert!(!folder.path("new.jsonl").exists());
+
+    // A file that is also about pictures elsewhere keeps what it says of them.
+    let both = line(&foreign[0]) + &line("rejects/ok/000.png");
+    folder.file("parts.jsonl", both.as_bytes());
+    folder.file("prompts.json", br#"{"crack": "a thin crack", "dent": ["a dent"]}"#);
+    let mut command = command(&folder);
+    command.arg("--prompts").arg(folder.path("prompts.json"));
+    let labeler = Labeler::of(command);
+    let state = labeler.state();
+    assert_eq!(state["prompts"], json!({"crack": ["a thin crack"], "dent": ["a dent"]}));
+    assert_eq!(state["types"], json!(["crack", "dent"]));
+    labeler.save(labeler.id("dent/000.png"), json!({"tag": "defective"}));
+    let text = std::fs::read_to_string(folder.path("parts.jsonl")).unwrap();
+    assert!(text.starts_with(&both), "{text}");
+}
+
+#[test]
+fn a_token_lets_others_in() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let token = "0123456789abcdef0123456789abcdef";
+    folder.file("token", token.as_bytes());
+    let mut command = command(&folder);
+    command.arg("--token-file").arg(folder.path("token"));
+    let labeler = Labeler::of(command);
+    let id = labeler.id("dent/000.png");
+    let label = labeler.label(id, json!({"tag": "good"}));
+    let text = labeler.put(id, &label).refused(401);
+    assert!(text.contains("--token-file"), "{text}");
+    let bearer = format!("Bearer {token}");
+    let headers = [("X-Weakrest", "1"), ("Authorization", bearer.as_str())];
+    let path = format!("/api/pictures/{id}/label");
+    assert_eq!(labeler.ask("PUT", &path, Some(&label), &headers).code, 200);
+}
+
+#[test]
+fn pictures_of_other_kinds_can_be_labeled_too() {
+    let folder = Folder::new();
+    rejects(&folder);
+    // Not of the enrolled size, not of a browser's format, and no picture at all.
+    folder.picture("rejects/large.png", &part_of_size(1, 200, 100));
+    folder.picture("rejects/old.bmp", &dented_part(5));
+    folder.file("rejects/broken.png", b"not a picture");
+    let labeler = Labeler::start(&folder);
+    let state = labeler.scored();
+    let of = |name: &str| {
+        state["pictures"].as_array().unwrap().iter().find(|p| p["name"] == name).unwrap().clone()
+    };
+    assert_eq!((&of("large.png")["score"], &of("large.png")["width"]), (&Value::Null, &200.into()));
+    assert!(of("broken.png")["error"].as_str().unwrap().contains("not a PNG"));
+    assert_eq!(state["pictures"].as_array().unwrap().last().unwrap()["name"], "broken.png");
+    labeler.get(&format!("/api/pictures/{}", of("broken.png")["id"])).refused(422);
+    let id = of("large.png")["id"].as_u64().unwrap();
+    assert!(labeler.detail(id)["problem"].as_str().unwrap().contains("200×100"));
+    labeler.save(id, json!({"tag": "defective", "boxes": [[150, 10, 199, 99]]}));
+    labeler.get(&format!("/api/pictures/{id}/map.png")).refused(404);
+    let bmp = labeler.get(&format!("/api/pictures/{}/image", of("old.bmp")["id"]));
+    assert_eq!(bmp.kind, "image/png");
+    let shown = image::load_from_memory(&bmp.body).unwrap();
+    assert_eq!(shown.into_rgb8(), dented_part(5).into_rgb8());
+    python_reads(&folder);
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let disk = folder.folder("disk");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&disk).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        return skip("a small disk can only be made by root");
+    }
+    struct Mount<'a>(&'a Path);
+    impl Drop for Mount<'_> {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        }
+    }
+    let _mount = Mount(&disk);
+    let labels = disk.join("parts.jsonl");
+    let mut command = Command::new(PROGRAM);
+    command.args(["label", "--listen", "127.0.0.1:0", "--package"]).arg(package(&folder));
+    command.arg("--images").arg(folder.path("rejects")).arg("--labels").arg(&labels);
+    let labeler = Labeler::of(command);
+    let id = labeler.id("dent/000.png");
+    labeler.save(id, json!({"tag": "defective", "mask": rectangle(1, 1, 5, 5)}));
+    let before = contents(&disk);
+    let text = std::fs::read(&labels).unwrap();
+    // Full to the last block.
+    let mut filler = std::fs::File::create(disk.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
+    let other = labeler.id("dent/001.png");
+    let changes = [
+        (id, json!({"mask": rectangle(9, 9, 20, 20)})),
+        (other, json!({"tag": "defective", "mask": rectangle(2, 2, 3, 3)})),
+        (labeler.id("ok/000.png"), json!({"tag": "good"})),
+    ];
+    for (id, changes) in &changes {
+        let text = labeler.put(*id, &labeler.label(*id, changes.clone())).refused(507);
+        assert!(text.contains("disk is full") && text.contains("still there"), "{text}");
+    }
+    assert_eq!(std::fs::read(&labels).unwrap(), text);
+    drop(filler);
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    let mut after = contents(&disk);
+    // Folders for masks may have been made.
+    after.retain(|path, what| before.contains_key(path) || what != "folder");
+    assert_eq!(after, before);
+    for (id, changes) in changes {
+        labeler.save(id, changes);
+    }
+    assert_eq!(lines(&labels).len(), 3);
+}
+
+#[test]
+fn labels_go_to_other_tools_and_back() {
+    let folder = Folder::new();
+    rejects(&folder);
+    folder.picture("rejects/other/000.jpg", &dented_part(8));
+    folder.picture("parts.masks/dent.png", &dent_mask());
+    let all = [
+        json!({"image": "rejects/dent/000.png", "defects": [{"box": [10, 20.125, 30, 40]}], "type": "dent", "seconds": 5.5}),
+        json!({"image": "rejects/dent/001.png", "defects": [
+            {"box": [1, 2, 3, 4]}, {"rotated": [[9, 20], [50.5, 12], [52, 24], [11, 32]]}, {"mask": "parts.masks/dent.png"},
+        ], "type": "dent & ä"}),
+        json!({"image": "rejects/ok/000.png", "tag": "good", "seconds": 1.25}),
+        json!({"image": "rejects/ok/001.png", "tag": "defective"}),
+        json!({"image": "rejects/other/000.jpg", "defects": [{"mask": "parts.masks/dent.png"}]}),
+    ];
+    let text: String = all.iter().map(|line| format!("{line}\n")).collect();
+    folder.file("parts.jsonl", text.as_bytes());
+    let run = |labels: &str, more: &[String]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["label", "--images"]).arg(folder.path("rejects"));
+        Ran::of(command.arg("--labels").arg(folder.path(labels)).args(more))
+    };
+    let place = |kind: &str, name: &str| format!("{kind}:{}", folder.path(name).display());
+
+    for (kind, name) in [("coco", "coco.json"), ("label-studio", "studio.json")] {
+        let there = ["--export".to_owned(), place(kind, name)];
+        run("parts.jsonl", &there).exits(0).prints(&["5 pictures written"]);
+        run("parts.jsonl", &there).exits(2).says(&[name, "--overwrite"]);
+        let back = format!("{kind}.jsonl");
+        let from = ["--import".to_owned(), place(kind, name)];
+        run(&back, &from).exits(0).prints(&["5 pictures read"]);
+        run(&back, &from).exits(2).says(&["has a label already", "--overwrite"]);
+        let found = lines(&folder.path(&back));
+        for (found, expected) in found.iter().zip(&all) {
+            let mut expected = expected.clone();
+            let shapes = expected.get_mut("defects").and_then(Value::as_array_mut).into_iter().flatten();
+            for (found, expected) in found["defects"].as_array().into_iter().flatten().zip(shapes) {
+                // Masks have other names, and the same pixels.
+                if let (Some(mine), Some(theirs)) = (found["mask"].as_str(), expected["mask"].as_str()) {
+                    let open = |path: &str| image::open(folder.path(path)).unwrap().into_luma8();
+                    assert_eq!(open(mine), open(theirs));
+                    expected["mask"] = mine.into();
+                }
+            }
+            assert_eq!(*found, expected, "{kind}");
+        }
+        assert_eq!(found.len(), all.len());
+        python_imports(&folder, kind, name);
+    }
+
+    run("parts.jsonl", &["--export".to_owned(), place("masks", "truth")])
+        .exits(0)
+        .says(&["1 defective pictures without a shape"]);
+    let mut written = files(&folder.path("truth"));
+    written.sort();
+    let expected = ["defect/other-000_mask.png", "dent & ä/001_mask.png", "dent/000_mask.png"];
+    assert_eq!(written, expected.map(PathBuf::from));
+    run("masks.jsonl", &["--import".to_owned(), place("masks", "truth")])
+        .exits(0)
+        .prints(&["3 pictures read"]);
+    let found = lines(&folder.path("masks.jsonl"));
+    let kinds: Vec<_> =
+        found.iter().map(|l| (l["image"].as_str().unwrap(), l.get("type").cloned())).collect();
+    let wanted = [
+        ("rejects/other/000.jpg", None),
+        ("rejects/dent/001.png", Some("dent & ä".into())),
+        ("rejects/dent/000.png", Some("dent".into())),
+    ];
+    assert_eq!(kinds, wanted);
+    let boxed = image::open(folder.path("truth/dent/000_mask.png")).unwrap().into_luma8();
+    assert_eq!(boxed.pixels().filter(|p| p.0 == [255]).count(), 20 * 20);
+
+    run("parts.jsonl", &[]).exits(2).says(&["--package"]);
+    run("parts.jsonl", &["--export".into(), "cvat:x".into()]).exits(2).says(&["coco:FILE"]);
+    for (name, text, told) in [
+        ("bad.json", "[", "is not JSON"),
+        ("bad.json", "{}", "categories must be a list"),
+        (
+            "bad.json",
+            r#"{"categories": [], "images": [{"id": 1, "file_name": "x.png", "width": 1, "height": 1}], "annotations": []}"#,
+            "no picture x.png",
+        ),
+        (
+            "bad.json",
+            r#"{"categories": [], "images": [{"id": 1, "file_name": "old/dent/000.png", "width": 1, "height": 1}], "annotations": []}"#,
+            "labeled on 1×1 pixels",
+        ),
+    ] {
+        folder.file(name, text.as_bytes());
+        run("new.jsonl", &["--import".into(), place("coco", name)]).exits(2).says(&[name, told]);
+    }
+    assert!(!folder.path("new.jsonl").exists());
+}
+
+/// The importer of training's tools reads what was written for another tool. It does not know Label Studio's brush.
+fn python_imports(folder: &Folder, kind: &str, name: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/venv/bin/python");
+    if !python.exists() {
+        return skip("without target/venv (make python) training's importer does not read the files");
+    }
+    let program = "import sys, pathlib\n\
+                   from weakrest_export import importers\n\
+                   kind, file, images, out = sys.argv[1:]\n\
+                   print(len(importers.import_labels(kind, *map(pathlib.Path, (file, images, out)))))";
+    let out = folder.path(format!("python-{kind}.jsonl"));
+    let mut command = Command::new(python);
+    command.env("PYTHONPATH", root.join("export/src")).args(["-c", program, kind]);
+    let ran = Ran::of(command.arg(folder.path(name)).arg(folder.path("rejects")).arg(&out));
+    match kind {
+        "coco" => {
+            ran.exits(0).prints(&["5"]);
+            let found = lines(&out);
+            assert_eq!(found[1]["defects"][1], json!({"rotated": [[9, 20], [50.5, 12], [52, 24], [11, 32]]}));
+        }
+        _ => {
+            ran.exits(1).says(&["brushlabels"]);
+        }
+    }
+}

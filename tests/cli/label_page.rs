@@ -1,0 +1,530 @@
+//! The labeler's page in a real browser, against the real program: what is drawn is in the label file.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::chromium::{Browser, Tab};
+use super::common::{Folder, PROGRAM, SIZE, dented_part, part, skip};
+
+/// The middle of the dent in pictures of [`dented_part`].
+const DENT: (f64, f64) = (57.6, 36.0);
+const READY: &str = "document.querySelector('#good')?.disabled === false";
+const SAVED: &str = "document.querySelector('#saved').textContent === 'Saved'";
+
+/// A folder of rejects, and the labeler that is started on it.
+struct Work {
+    folder: Folder,
+    process: Child,
+    address: String,
+}
+
+impl Work {
+    /// On three dented parts and a good one.
+    fn start() -> Work {
+        let folder = Folder::new();
+        for seed in 20..23 {
+            folder.picture(format!("rejects/dent/{seed}.png"), &dented_part(seed));
+        }
+        folder.picture("rejects/good.png", &part(23));
+        folder.package("disc.weakrest");
+        let (process, address) = serve(&folder, "127.0.0.1:0");
+        Work { folder, process, address }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// As `kill -9` does.
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts the labeler anew, where it was.
+    fn start_again(&mut self) {
+        (self.process, self.address) = serve(&self.folder, &self.address.clone());
+    }
+
+    /// The label file's lines.
+    fn labels(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path("parts.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The line about a picture of that name below the folder.
+    fn label(&self, name: &str) -> Option<Value> {
+        let path = format!("rejects/{name}");
+        self.labels().into_iter().find(|label| label["image"] == path.as_str())
+    }
+
+    /// The shapes of one kind in a picture's label.
+    fn shapes(&self, name: &str, kind: &str) -> Vec<Value> {
+        let label = self.label(name).unwrap_or_default();
+        let defects = label["defects"].as_array().cloned().unwrap_or_default();
+        defects.into_iter().filter_map(|defect| defect.get(kind).cloned()).collect()
+    }
+
+    /// The mask in a picture's label.
+    fn mask(&self, name: &str) -> image::GrayImage {
+        let masks = self.shapes(name, "mask");
+        assert_eq!(masks.len(), 1, "{:?}", self.label(name));
+        let mask = image::open(self.folder.path(masks[0].as_str().unwrap())).unwrap();
+        assert_eq!((mask.width(), mask.height(), mask.color()), (SIZE.0, SIZE.1, image::ColorType::L8));
+        let mask = mask.into_luma8();
+        assert!(mask.pixels().all(|p| p.0[0] == 0 || p.0[0] == 255));
+        mask
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Starts the labeler, and waits until it says where it is.
+fn serve(folder: &Folder, listen: &str) -> (Child, String) {
+    fn tell(stream: impl Read + Send + 'static, lines: Sender<String>) {
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                let _ = lines.send(line.unwrap());
+            }
+        });
+    }
+    let mut process = Command::new(PROGRAM)
+        .args(["label", "--listen", listen, "--package"])
+        .arg(folder.path("disc.weakrest"))
+        .arg("--images")
+        .arg(folder.path("rejects"))
+        .arg("--labels")
+        .arg(folder.path("parts.jsonl"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = channel();
+    tell(process.stdout.take().unwrap(), sender.clone());
+    tell(process.stderr.take().unwrap(), sender);
+    let mut said = String::new();
+    let address = loop {
+        let line = lines.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|e| panic!("{e}: {said}"));
+        if let Some((_, rest)) = line.split_once("http://") {
+            let end = rest.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(rest.len());
+            break rest[..end].to_owned();
+        }
+        said += &format!("{line}\n");
+    };
+    (process, address)
+}
+
+/// The page, once it can be drawn on.
+fn open<'a>(browser: &'a Browser, work: &Work) -> Tab<'a> {
+    let tab = browser.open(&work.url(), 1280, 800);
+    tab.until(READY);
+    tab
+}
+
+/// Where a pixel of the picture is on the screen, while all of it is shown.
+fn place(tab: &Tab, (x, y): (f64, f64)) -> (f64, f64) {
+    let canvas =
+        tab.evaluate("(({x, y, width, height}) => [x, y, width, height])(canvas.getBoundingClientRect())");
+    let [left, top, width, height] = [0, 1, 2, 3].map(|i| canvas[i].as_f64().unwrap());
+    let (picture_width, picture_height) = (f64::from(SIZE.0), f64::from(SIZE.1));
+    let scale = f64::min((width - 28.0) / picture_width, (height - 28.0) / picture_height);
+    (
+        left + (width - picture_width * scale) / 2.0 + x * scale,
+        top + (height - picture_height * scale) / 2.0 + y * scale,
+    )
+}
+
+fn go_to(tab: &Tab, name: &str) {
+    tab.evaluate(&format!("document.querySelector('#list button[aria-label^=\"{name},\"]').click()"));
+    tab.until(&format!("document.querySelector('#name').textContent === '{name}'"));
+    tab.until(READY);
+}
+
+/// Waits until the page says that it is saved, and the label file agrees.
+#[track_caller]
+fn saved(tab: &Tab, as_expected: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !as_expected() {
+        assert!(Instant::now() < deadline, "never saved; the page says: {}", tab.text("#saved"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    tab.until(SAVED);
+}
+
+#[track_caller]
+fn assert_near(numbers: &Value, expected: &[f64]) {
+    let numbers: Vec<f64> = match &numbers[0] {
+        Value::Array(_) => numbers
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|p| [&p[0], &p[1]])
+            .map(|v| v.as_f64().unwrap())
+            .collect(),
+        _ => numbers.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect(),
+    };
+    let near =
+        numbers.len() == expected.len() && numbers.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.5);
+    assert!(near, "{numbers:?} is not {expected:?}");
+}
+
+/// What is seen at a pixel of the picture: red, green, blue, opacity.
+fn color(tab: &Tab, pixel: (f64, f64)) -> Value {
+    let (x, y) = place(tab, pixel);
+    tab.evaluate(&format!(
+        "(({{x, y}}) => [...canvas.getContext('2d').getImageData({x} - x, {y} - y, 1, 1).data])
+         (canvas.getBoundingClientRect())"
+    ))
+}
+
+/// Waits until something clearly else is seen there.
+#[track_caller]
+fn until_other_color(tab: &Tab, pixel: (f64, f64), before: &Value) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let differs =
+        |now: Value| (0..3).any(|i| (now[i].as_i64().unwrap() - before[i].as_i64().unwrap()).abs() > 20);
+    while !differs(color(tab, pixel)) {
+        assert!(Instant::now() < deadline, "{pixel:?} still looks the same");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn draw_box(tab: &Tab, from: (f64, f64), to: (f64, f64)) {
+    tab.key("u");
+    tab.drag(&[place(tab, from), place(tab, to)], "left");
+}
+
+#[test]
+fn a_click_shows_a_mask_and_saves_it() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    if tab.evaluate("fetch('/api/state').then((a) => a.json()).then((s) => s.adclick)").is_null() {
+        return skip("the package has no ADClick network: no mask was made by a click");
+    }
+    go_to(&tab, "dent/20.png");
+    let (x, y) = place(&tab, DENT);
+    let beside = (DENT.0 + 2.0, DENT.1);
+    let before = color(&tab, beside);
+    tab.click((x, y));
+    saved(&tab, || !work.shapes("dent/20.png", "mask").is_empty());
+    assert!(work.mask("dent/20.png").get_pixel(57, 36).0[0] == 255);
+    until_other_color(&tab, beside, &before);
+    assert!(work.label("dent/20.png").unwrap()["seconds"].as_f64().unwrap() > 0.0);
+    tab.picture("click-light");
+    tab.use_dark_colors();
+    tab.picture("click-dark");
+
+    tab.key("Control+z");
+    saved(&tab, || work.labels().is_empty());
+
+    // An answer that comes after that to a later click is out of date.
+    tab.evaluate(
+        "(() => { const ask = window.fetch; let first = true;
+           window.fetch = async (path, options) => {
+             if (!path.endsWith('/click') || !first) return ask(path, options);
+             first = false;
+             await new Promise((done) => setTimeout(done, 1500));
+             window.late = true;
+             return new Response(JSON.stringify({ mask: { size: [80, 96], counts: [0, 7680] }, milliseconds: 1 }));
+           }; })()",
+    );
+    tab.click((x, y));
+    tab.until("!document.querySelector('#working').hidden");
+    tab.click((x + 5.0, y));
+    saved(&tab, || !work.shapes("dent/20.png", "mask").is_empty());
+    tab.until("window.late");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(work.mask("dent/20.png").pixels().any(|p| p.0[0] == 0));
+
+    // Brushing corrects the mask of the clicks, and a further click goes on from there.
+    tab.key("e");
+    tab.keys(&["["; 8]);
+    tab.drag(&[place(&tab, (0.0, 36.0)), place(&tab, (96.0, 36.0))], "left");
+    saved(&tab, || work.mask("dent/20.png").get_pixel(57, 36).0[0] == 0);
+    tab.evaluate(
+        "(() => { const ask = window.fetch;
+           window.fetch = (path, options) => {
+             if (path.endsWith('/click')) window.sent = JSON.parse(options.body);
+             return ask(path, options);
+           }; })()",
+    );
+    tab.key("c");
+    tab.drag(&[place(&tab, (10.0, 10.0))], "right");
+    tab.until("window.sent");
+    assert_eq!(
+        tab.evaluate("window.sent.clicks.map((c) => c.positive)"),
+        serde_json::json!([true, true, false])
+    );
+    assert_eq!(tab.evaluate("window.sent.previous.size"), serde_json::json!([80, 96]));
+    tab.until(SAVED);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn shapes_drawn_by_mouse_are_saved_and_undone() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    // What comes next is there before it is asked for.
+    tab.until(
+        "new Set(performance.getEntriesByType('resource').map((e) => e.name).filter((n) => n.endsWith('/image')))
+           .size >= 2",
+    );
+    go_to(&tab, "dent/20.png");
+    // What the detector sees is shown, and what it is sure of is taken by one key.
+    tab.until("!document.querySelector('#offer').hidden");
+    let plain = color(&tab, DENT);
+    tab.key("a");
+    tab.until("document.querySelector('#showmap').checked");
+    until_other_color(&tab, DENT, &plain);
+    tab.keys(&["a", "s"]);
+    saved(&tab, || !work.shapes("dent/20.png", "mask").is_empty());
+    assert!(work.mask("dent/20.png").get_pixel(57, 36).0[0] == 255);
+    tab.key("Control+z");
+    saved(&tab, || work.labels().is_empty());
+
+    draw_box(&tab, (48.0, 27.0), (67.0, 45.0));
+    saved(&tab, || work.shapes("dent/20.png", "box").len() == 1);
+    assert_near(&work.shapes("dent/20.png", "box")[0], &[48.0, 27.0, 67.0, 45.0]);
+    // By its corner, and by its inside.
+    tab.drag(&[place(&tab, (67.0, 45.0)), place(&tab, (70.0, 50.0))], "left");
+    saved(&tab, || work.shapes("dent/20.png", "box")[0][3].as_f64() > Some(49.0));
+    tab.drag(&[place(&tab, (60.0, 40.0)), place(&tab, (50.0, 40.0))], "left");
+    saved(&tab, || work.shapes("dent/20.png", "box")[0][0].as_f64() < Some(40.0));
+    assert_near(&work.shapes("dent/20.png", "box")[0], &[38.0, 27.0, 60.0, 50.0]);
+
+    tab.key("r");
+    tab.drag(&[place(&tab, (10.0, 20.0)), place(&tab, (30.0, 20.0))], "left");
+    tab.hover(place(&tab, (20.0, 23.0)));
+    tab.click(place(&tab, (20.0, 24.0)));
+    saved(&tab, || work.shapes("dent/20.png", "rotated").len() == 1);
+    assert_near(&work.shapes("dent/20.png", "rotated")[0], &[10.0, 24.0, 30.0, 24.0, 30.0, 16.0, 10.0, 16.0]);
+
+    tab.keys(&["b", "["]);
+    tab.drag(&[place(&tab, (70.0, 70.0)), place(&tab, (80.0, 70.0))], "left");
+    saved(&tab, || work.shapes("dent/20.png", "mask").len() == 1);
+    assert!(work.mask("dent/20.png").get_pixel(75, 70).0[0] == 255);
+    tab.drag(&[place(&tab, (75.0, 70.0))], "right");
+    saved(&tab, || {
+        work.shapes("dent/20.png", "mask").is_empty() || work.mask("dent/20.png").get_pixel(75, 70).0[0] == 0
+    });
+
+    tab.key("t");
+    tab.write("dent");
+    tab.key("Enter");
+    saved(&tab, || work.label("dent/20.png").is_some_and(|label| label["type"] == "dent"));
+    tab.picture("shapes");
+
+    // The type, two strokes, the rotated box, and the box that was drawn, resized and moved.
+    tab.keys(&["Control+z"; 6]);
+    saved(&tab, || work.shapes("dent/20.png", "box")[0][3].as_f64() < Some(46.0));
+    tab.key("Control+z");
+    saved(&tab, || work.labels().is_empty());
+    tab.keys(&["Control+Shift+z"; 4]);
+    saved(&tab, || work.shapes("dent/20.png", "rotated").len() == 1);
+
+    // The wheel zooms where it is, and what is drawn is meant where it is seen.
+    let at = place(&tab, (20.0, 60.0));
+    tab.wheel(at, -240.0);
+    tab.key("u");
+    tab.drag(&[at, (at.0 + 40.0, at.1 + 40.0)], "left");
+    saved(&tab, || work.shapes("dent/20.png", "box").len() == 2);
+    let drawn = work.shapes("dent/20.png", "box")[1].clone();
+    assert!(
+        (drawn[0].as_f64().unwrap() - 20.0).abs() < 0.5 && (drawn[1].as_f64().unwrap() - 60.0).abs() < 0.5
+    );
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn everything_can_be_done_without_a_mouse() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    let first = tab.text("#name");
+    tab.keys(&["u", "ArrowRight", "Space", "Shift+ArrowRight", "Shift+ArrowDown", "Space"]);
+    saved(&tab, || work.shapes(&first, "box").len() == 1);
+    tab.keys(&["b", "ArrowLeft", "Space", "Shift+ArrowLeft", "Space"]);
+    saved(&tab, || work.shapes(&first, "mask").len() == 1);
+    tab.key("Delete");
+    saved(&tab, || work.labels().is_empty());
+
+    // One key tags the picture and shows the next; what it did can be undone from there.
+    tab.key("g");
+    saved(&tab, || work.label(&first).is_some_and(|label| label["tag"] == "good"));
+    tab.until(&format!("document.querySelector('#name').textContent !== '{first}'"));
+    tab.until(READY);
+    assert_eq!(tab.text("#count"), "1 of 4 labeled");
+    tab.key("Control+z");
+    saved(&tab, || !work.label(&first).is_some_and(|label| label["tag"] == "good"));
+    assert_eq!(tab.text("#name"), first);
+    for done in 1..=4 {
+        tab.until(READY);
+        tab.key("d");
+        saved(&tab, || work.labels().len() == done);
+    }
+    tab.until("document.querySelector('#notices').textContent.includes('All 4 pictures are labeled')");
+
+    tab.key("?");
+    tab.until("document.querySelector('#help').open");
+    tab.picture("keys");
+    for key in [
+        "Good",
+        "Defective",
+        "Rotated",
+        "Brush",
+        "Undo",
+        "Anomaly map",
+        "What it should look like",
+        "Zoom in",
+    ] {
+        assert!(tab.text("#keys").contains(key), "{key}");
+    }
+    tab.key("?");
+    tab.until("!document.querySelector('#help').open");
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn fingers_draw_on_a_tablet() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = browser.open(&work.url(), 1024, 768);
+    tab.use_fingers();
+    tab.until(READY);
+    let name = tab.text("#name");
+    let small = "[...document.querySelectorAll('button, input, select')].filter((e) => e.checkVisibility())
+        .map((e) => e.closest('label') ?? e).filter((e) => {
+          const { width, height } = e.getBoundingClientRect();
+          return width && (width < 43.5 || height < 43.5);
+        }).map((e) => e.outerHTML)";
+    assert_eq!(tab.evaluate(small), serde_json::json!([]), "too small for a finger");
+    let button = "(({x, y, width, height}) => [x + width / 2, y + height / 2])
+        (document.querySelector('[data-tool=box]').getBoundingClientRect())";
+    let at = tab.evaluate(button);
+    let at = (at[0].as_f64().unwrap(), at[1].as_f64().unwrap());
+    tab.fingers(&[vec![at]]);
+    tab.until("document.querySelector('[data-tool=box]').ariaPressed === 'true'");
+    let corners = [(30.0, 30.0), (40.0, 40.0), (50.0, 50.0)].map(|p| vec![place(&tab, p)]);
+    tab.fingers(&corners);
+    saved(&tab, || work.shapes(&name, "box").len() == 1);
+    assert_near(&work.shapes(&name, "box")[0], &[30.0, 30.0, 50.0, 50.0]);
+    tab.picture("tablet");
+
+    let whole = tab.text("#fit");
+    let (x, y) = place(&tab, (48.0, 40.0));
+    let apart = |d: f64| vec![(x - d, y), (x + d, y)];
+    tab.fingers(&[apart(40.0), apart(80.0), apart(120.0)]);
+    tab.until(&format!("document.querySelector('#fit').textContent !== '{whole}'"));
+    let percent = |text: &str| text.trim_end_matches(" %").parse::<f64>().unwrap();
+    let larger = percent(&tab.text("#fit")) / percent(&whole);
+    assert!((larger - 3.0).abs() < 0.1, "{larger}");
+    assert_eq!(work.shapes(&name, "box").len(), 1, "two fingers draw nothing");
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn two_tabs_do_not_overwrite_each_other() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let (one, two) = (open(&browser, &work), open(&browser, &work));
+    for tab in [&one, &two] {
+        tab.focus();
+        go_to(tab, "dent/21.png");
+    }
+    one.focus();
+    draw_box(&one, (10.0, 10.0), (30.0, 30.0));
+    saved(&one, || work.shapes("dent/21.png", "box").len() == 1);
+    // Faster than the other tab can see it.
+    two.evaluate("window.fetch = ((ask) => (path, o) => path === '/api/state' ? new Promise(() => {}) : ask(path, o))(fetch)");
+    two.focus();
+    draw_box(&two, (50.0, 50.0), (60.0, 70.0));
+    two.until("document.querySelector('#conflict').open");
+    assert!(two.text("#saved").starts_with("Not saved"));
+    two.picture("conflict");
+    assert_near(&work.shapes("dent/21.png", "box")[0], &[10.0, 10.0, 30.0, 30.0]);
+    two.evaluate("document.querySelector('#mine').click()");
+    saved(&two, || work.shapes("dent/21.png", "box")[0][0].as_f64() > Some(49.0));
+
+    // The first tab hears of it by itself, and shows what is there now.
+    one.focus();
+    one.until("document.querySelector('#redo').disabled && document.querySelector('#undo').disabled");
+    draw_box(&one, (70.0, 10.0), (80.0, 20.0));
+    saved(&one, || work.shapes("dent/21.png", "box").len() == 2);
+    two.focus();
+    draw_box(&two, (5.0, 60.0), (15.0, 70.0));
+    two.until("document.querySelector('#conflict').open");
+    two.evaluate("document.querySelector('#theirs').click()");
+    two.until(SAVED);
+    let boxes = work.shapes("dent/21.png", "box");
+    assert_near(&boxes[1], &[70.0, 10.0, 80.0, 20.0]);
+    assert_eq!(boxes.len(), 2);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn nothing_is_lost_without_the_program_or_the_disk() {
+    let Some(browser) = Browser::start() else { return };
+    let mut work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/22.png");
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    saved(&tab, || work.shapes("dent/22.png", "box").len() == 1);
+    tab.reload();
+    tab.until(READY);
+    go_to(&tab, "dent/22.png");
+    tab.until("canvas.ariaLabel.includes('1 box')");
+
+    work.kill();
+    draw_box(&tab, (40.0, 10.0), (60.0, 30.0));
+    draw_box(&tab, (65.0, 10.0), (80.0, 30.0));
+    tab.until("document.querySelector('#saved').textContent.startsWith('Not saved')");
+    tab.until("document.querySelector('#notices').textContent.includes('does not answer')");
+    tab.picture("lost");
+    assert_eq!(work.shapes("dent/22.png", "box").len(), 1);
+    work.start_again();
+    saved(&tab, || work.shapes("dent/22.png", "box").len() == 3);
+
+    // A full disk, and a page that is closed before there is room again.
+    tab.evaluate(
+        "window.fetch = ((ask) => (path, options) => options?.method === 'PUT'
+           ? new Response('{\"error\": \"the disk is full: make room\"}', { status: 507 }) : ask(path, options))(fetch)",
+    );
+    draw_box(&tab, (10.0, 60.0), (20.0, 70.0));
+    tab.until("document.querySelector('#notices').textContent.includes('the disk is full: make room')");
+    assert_eq!(work.shapes("dent/22.png", "box").len(), 3);
+    tab.reload();
+    saved(&tab, || work.shapes("dent/22.png", "box").len() == 4);
+
+    std::fs::remove_file(work.folder.path("rejects/dent/20.png")).unwrap();
+    tab.until("document.querySelector('#list button.missing')?.ariaLabel.startsWith('dent/20.png, removed')");
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+/// `WEAKREST_LOOK=DIR cargo test --test cli -- --ignored look_at_the_labeler` labels pictures of one's own, enrolled
+/// from `DIR/good`, in `DIR/rejects`, for ten minutes.
+#[test]
+#[ignore = "for people"]
+fn look_at_the_labeler() {
+    let mut work = Work::start();
+    if let Some(folder) = std::env::var_os("WEAKREST_LOOK").map(PathBuf::from) {
+        std::fs::remove_dir_all(work.folder.path("rejects")).unwrap();
+        std::os::unix::fs::symlink(folder.join("rejects"), work.folder.path("rejects")).unwrap();
+        work.kill();
+        work.start_again();
+    }
+    println!("{}", work.url());
+    std::thread::sleep(Duration::from_secs(600));
+}
