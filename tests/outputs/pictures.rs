@@ -276,7 +276,13 @@ fn what_a_kill_leaves_is_whole() {
 fn settings_are_checked() {
     let parse = |text: &str| toml::from_str::<Settings>(text);
     let full = "folder = '/a'\npasses = 50\nmax_megabytes = 100\nmin_free_megabytes = 7";
-    let expected = Settings { folder: "/a".into(), passes: 50, max_megabytes: 100, min_free_megabytes: 7 };
+    let expected = Settings {
+        folder: "/a".into(),
+        passes: 50,
+        max_megabytes: 100,
+        min_free_megabytes: 7,
+        label_folder: None,
+    };
     assert_eq!(parse(full).unwrap(), expected);
     expected.validate().unwrap();
     assert!(parse("folder = '/a'\nsize = 3").unwrap_err().to_string().contains("size"));
