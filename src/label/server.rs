@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::prompts::Prompts;
 use super::session::{Change, Told};
 use super::work::{Clicks, Refusal, Work};
-use crate::http::{self, Gate, asset, problem};
+use crate::http::{self, Gate, asset};
 
 /// The most that a request may bring along: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
@@ -55,7 +55,7 @@ impl IntoResponse for Refusal {
         struct Body {
             error: String,
             #[serde(skip_serializing_if = "Option::is_none")]
-            label: Option<Told>,
+            label: Option<Box<Told>>,
         }
         (self.code, Json(Body { error: self.text, label: self.label })).into_response()
     }
@@ -65,21 +65,23 @@ impl IntoResponse for Refusal {
 async fn apart<T: Send + 'static>(
     work: Arc<Work>,
     job: impl FnOnce(&Work) -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Response> {
+) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(move || job(&work)).await {
-        Ok(result) => result.map_err(IntoResponse::into_response),
-        Err(_) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "that failed by a bug; see the terminal")),
+        Ok(result) => result,
+        Err(_) => {
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "that failed by a bug; see the terminal"))
+        }
     }
 }
 
-fn id_of(text: &str) -> Result<usize, Response> {
-    text.parse().map_err(|_| problem(StatusCode::NOT_FOUND, format!("there is no picture {text}")))
+fn id_of(text: &str) -> Result<usize, Refusal> {
+    text.parse().map_err(|_| Refusal::new(StatusCode::NOT_FOUND, format!("there is no picture {text}")))
 }
 
-fn body_of<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Response> {
-    let body = body.map_err(|e| problem(e.status(), format!("the request cannot be read: {e}")))?;
+fn body_of<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
+    let body = body.map_err(|e| Refusal::new(e.status(), format!("the request cannot be read: {e}")))?;
     serde_json::from_slice(&body).map_err(|e| {
-        problem(StatusCode::UNPROCESSABLE_ENTITY, format!("the request is not what it should be: {e}"))
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the request is not what it should be: {e}"))
     })
 }
 
@@ -156,10 +158,10 @@ async fn state(State(work): State<Arc<Work>>) -> Response {
         };
         Ok(Json(body).into_response())
     });
-    answer.await.unwrap_or_else(|refusal| refusal)
+    answer.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn detail(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Response> {
+async fn detail(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let id = id_of(&id)?;
     let detail = apart(work, move |work| work.detail(id)).await?;
     Ok(Json(detail).into_response())
@@ -169,7 +171,7 @@ async fn image(
     State(work): State<Arc<Work>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     let id = id_of(&id)?;
     let (kind, bytes, hash) = apart(work, move |work| work.image(id)).await?;
     let tag = format!("\"{hash}\"");
@@ -184,13 +186,13 @@ async fn image(
     Ok((caching, [(header::CONTENT_TYPE, kind)], bytes).into_response())
 }
 
-async fn map(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Response> {
+async fn map(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let id = id_of(&id)?;
     let png = apart(work, move |work| work.map(id)).await?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
 }
 
-async fn nearest(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Response> {
+async fn nearest(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let id = id_of(&id)?;
     let png = apart(work, move |work| work.nearest(id)).await?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
@@ -200,7 +202,7 @@ async fn click(
     State(work): State<Arc<Work>>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     let id = id_of(&id)?;
     let clicks: Clicks = body_of(body)?;
     let mask = apart(work, move |work| work.click(id, clicks)).await?;
@@ -211,7 +213,7 @@ async fn save(
     State(work): State<Arc<Work>>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     #[derive(Serialize, Deserialize)]
     struct Body {
         revision: String,

@@ -22,7 +22,7 @@ use super::session::{Change, Picture, Saved, Session, Told};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::datasets::Mask;
 use crate::files::sha256;
-use crate::imaging::{Color, Frame};
+use crate::imaging::{Color, Components, Frame};
 use crate::inspector::{AnomalyMap, Click, ClickSegmenter, Inspector, Options, Prepared, Verdict};
 use crate::onnx::{Runtime, TextEncoder};
 use crate::package::Package;
@@ -47,11 +47,12 @@ pub struct Refusal {
     /// What to do.
     pub text: String,
     /// What somebody else saved.
-    pub label: Option<Told>,
+    pub label: Option<Box<Told>>,
 }
 
 impl Refusal {
-    fn new(code: StatusCode, text: impl Into<String>) -> Refusal {
+    /// A refusal without a label.
+    pub fn new(code: StatusCode, text: impl Into<String>) -> Refusal {
         Refusal { code, text: text.into(), label: None }
     }
 }
@@ -702,7 +703,7 @@ impl Work {
             Saved::Conflict(label) => Err(Refusal {
                 code: StatusCode::CONFLICT,
                 text: "this picture was labeled in another tab meanwhile: nothing was overwritten".into(),
-                label: Some(label),
+                label: Some(Box::new(label)),
             }),
         }
     }
@@ -715,14 +716,22 @@ impl Work {
     }
 }
 
-/// Where the map is above the threshold; nothing for a part that passes.
+/// Where the map is above the threshold, and above half of its area's peak: a strong defect shines beyond its edge. Nothing for
+/// a part that passes.
 fn suggestion_from_map(prepared: &Prepared, (width, height): (u32, u32)) -> Option<Suggestion> {
     let inspection = &prepared.inspection;
     if inspection.verdict != Verdict::Reject {
         return None;
     }
-    let map = inspection.map.resized(width as usize, height as usize);
-    let bits: Vec<bool> = map.values.iter().map(|&v| v > inspection.threshold).collect();
+    let map = inspection.map.resized(width as usize, height as usize).values;
+    let mut areas = Components::default();
+    areas.label(width as usize, height as usize, |i| map[i] > inspection.threshold);
+    let mut peaks = vec![0.0f32; areas.list().len() + 1];
+    for (&area, &value) in areas.labels().iter().zip(&map) {
+        peaks[area as usize] = peaks[area as usize].max(value);
+    }
+    let marked = |(&area, &value): (&u32, &f32)| area > 0 && value > 0.5 * peaks[area as usize];
+    let bits = areas.labels().iter().zip(&map).map(marked).collect();
     let mask = Mask::new(width, height, bits).ok().filter(|mask| mask.defective_pixels() > 0)?;
     let sure = inspection.score >= SURE * inspection.threshold;
     Some(Suggestion { mask: Rle::from(&mask), sure })

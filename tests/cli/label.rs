@@ -207,8 +207,8 @@ fn what_is_saved_is_in_the_file_and_there_again_after_a_restart() {
     let state = labeler.scored();
     assert_eq!(state["product"], "disc");
     assert_eq!(
-        (&state["adclick"], &state["nearest"], &state["text"]),
-        (&Value::Null, &false.into(), &false.into())
+        (&state["adclick"]["name"], &state["nearest"], &state["text"]),
+        (&"adclick".into(), &false.into(), &false.into())
     );
     assert_eq!(state["pictures"].as_array().unwrap().len(), 4);
     assert!(!folder.path("parts.jsonl").exists());
@@ -350,7 +350,8 @@ fn a_rejected_part_comes_with_a_suggestion_and_pictures_to_look_at() {
     let alpha = |x: f32, y: f32| {
         map.get_pixel((x * map.width() as f32) as u32, (y * map.height() as f32) as u32).0[3]
     };
-    assert!(alpha(0.6, 0.45) > 60 && alpha(0.1, 0.1) == 0, "{} {}", alpha(0.6, 0.45), alpha(0.1, 0.1));
+    let (dent, corner) = (alpha(0.6, 0.45), alpha(0.1, 0.1));
+    assert!(dent > 100 && dent > 3 * corner, "{dent} {corner}");
 
     // What the part should look like is closer to it without its dent than it is itself.
     let nearest = labeler.get(&format!("/api/pictures/{id}/nearest.png"));
@@ -376,6 +377,17 @@ fn a_rejected_part_comes_with_a_suggestion_and_pictures_to_look_at() {
 fn without_the_good_pictures_or_a_network_that_is_said() {
     let folder = Folder::new();
     rejects(&folder);
+    let cells = include_bytes!("../data/onnx/cells.onnx");
+    let manifest = format!(
+        "format = 1\nname = \"cells\"\nsource = \"none\"\nlicense = \"CC0-1.0\"\nsha256 = \"{}\"\ninput = \"image\"\n\
+         output = \"features\"\ncolor = \"rgb\"\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.25, 0.25]\nstride = 8\nmultiple = 8\n\
+         channels = 4\n[[taps]]\nstride = 8\nchannels = 4\nscale = 1.0\n",
+        sha256(cells)
+    );
+    folder.file("cells.toml", manifest.as_bytes());
+    let network = folder.file("cells.onnx", cells);
+    let good = folder.good_parts("good", 0, 4);
+    enroll(&good, &folder.path("disc.weakrest"), &["--backbone", network.to_str().unwrap()]).exits(0);
     let labeler = Labeler::start(&folder);
     let id = labeler.id("dent/000.png");
     let text = labeler.get(&format!("/api/pictures/{id}/nearest.png")).refused(404);
@@ -388,6 +400,33 @@ fn without_the_good_pictures_or_a_network_that_is_said() {
     command.arg("--good").arg(folder.path("rejects/dent"));
     let labeler = Labeler::of(command);
     labeler.until(|state| state["nearest"] == false);
+}
+
+#[test]
+fn clicks_and_words_make_a_mask() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    let state = labeler.scored();
+    assert!(state["prompts"]["scratch"].as_array().unwrap().contains(&"a thin scratch".into()));
+    let id = labeler.id("dent/000.png");
+    let clicks = |prompt: Value| json!({"clicks": [{"x": 57, "y": 36, "positive": true}], "prompt": prompt});
+    let silent = labeler.click(id, &clicks(Value::Null)).json();
+    assert_eq!(silent["mask"]["size"], json!([80, 96]));
+    let marked: u64 = silent["mask"]["counts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .filter_map(Value::as_u64)
+        .sum();
+    assert!((20..80 * 96 / 4).contains(&marked), "{marked} pixels");
+    assert_eq!(silent["unknown_words"], false);
+    assert_eq!(labeler.click(id, &clicks("A dent ".into())).json()["unknown_words"], false);
+    let unknown = labeler.click(id, &clicks("as if a dog had bitten".into())).json();
+    assert_eq!(unknown["unknown_words"], true);
+    assert_eq!(unknown["mask"], silent["mask"], "words that nobody knows change nothing");
 }
 
 #[test]
@@ -795,7 +834,7 @@ fn labels_go_to_other_tools_and_back() {
         .says(&["1 defective pictures without a shape"]);
     let mut written = files(&folder.path("truth"));
     written.sort();
-    let expected = ["defect/other-000_mask.png", "dent & ä/001_mask.png", "dent/000_mask.png"];
+    let expected = ["defect/other-000_mask.png", "dent/000_mask.png", "dent & ä/dent-001_mask.png"];
     assert_eq!(written, expected.map(PathBuf::from));
     run("masks.jsonl", &["--import".to_owned(), place("masks", "truth")])
         .exits(0)
