@@ -3,4 +3,4 @@
 from general_products import WORK, train
 
 if __name__ == "__main__":
-    train("train-adclick", "--name", "adclick", "--steps", "600", "--work", str(WORK / "adclick"), "--resume")
+    train("train-adclick", "--name", "adclick", "--steps", "500", "--work", str(WORK / "adclick"), "--resume")

@@ -485,11 +485,13 @@ impl Work {
         let frame = Frame::decode(bytes)?;
         let mut engine = locked(&self.engine);
         let (mut suggestion, prepared) = (None, engine.inspector.prepare(&frame));
-        if let (Ok(prepared), Some(clicks)) = (&prepared, &mut engine.clicks) {
-            let probability = clicks.segment(prepared, &[], None, None)?;
-            suggestion = suggestion_from_probability(&probability, &prepared.inspection.verdict);
-        } else if let Ok(prepared) = &prepared {
-            suggestion = suggestion_from_map(prepared, (frame.width(), frame.height()));
+        if let Ok(prepared) = &prepared {
+            if let Some(clicks) = engine.clicks.as_mut().filter(|clicks| clicks.is_own()) {
+                let probability = clicks.segment(prepared, &[], None, None)?;
+                suggestion = suggestion_from_probability(&probability, &prepared.inspection.verdict);
+            }
+            let size = (frame.width(), frame.height());
+            suggestion = suggestion.or_else(|| suggestion_from_map(prepared, size));
         }
         Ok(Ready {
             stamp,

@@ -72,7 +72,7 @@ class AdClick(nn.Module):
         self.enter_half = _Convolution(fine + GUIDES, _HALF)
         self.enter_quarter = _Convolution(_HALF + coarse + 2, _QUARTER)
         self.enter_eighth = _Convolution(_QUARTER, width, step=2)
-        self.embed = nn.Linear(2 * shape.channels, width)
+        self.embed = nn.Linear(3 * shape.channels, width)
         self.alike = nn.Linear(2, width)
         self.prompt = nn.Sequential(
             nn.Linear(PROMPT, width, bias=False),
@@ -124,10 +124,8 @@ class AdClick(nn.Module):
         alike = _alike(coarse, F.avg_pool2d(clicks, 2))
         quarter = self.enter_quarter(torch.cat((F.avg_pool2d(half, 2), coarse, alike), 1))
 
-        # How large residuals are differs from product to product by factors; logarithms bear that.
         blocks = residuals.clamp(-LIMIT, LIMIT)
-        size = (1 + blocks.abs()).log()
-        blocks = self.embed(torch.cat((blocks.sign() * size, size), -1))
+        blocks = self.embed(torch.cat((blocks, blocks.abs(), (1 + blocks * blocks).log()), -1))
         alike = _alike(blocks.permute(0, 3, 1, 2), F.avg_pool2d(clicks, 4))
         tokens = (
             blocks + self.alike(alike.permute(0, 2, 3, 1)) + self.enter_eighth(quarter).permute(0, 2, 3, 1)

@@ -75,8 +75,6 @@ class Settings:
             type of defect: nothing is to be found then. It is from them that words get a meaning.
         composition: how often good, synthetic and really defective pictures are drawn.
         augmentation: of residuals.
-        gain: standard deviation of the logarithm of a factor that all residuals of a picture are multiplied with:
-            those of another product would be larger or smaller.
         seed: of everything random.
     """
 
@@ -90,14 +88,13 @@ class Settings:
     clip: float = 1.0
     warmup: float = 0.05
     average: float = 0.99
-    gamma: float = 1.0
+    gamma: float = 2.0
     rounds: int = 3
     untouched: float = 0.25
     silent: float = 0.4
     contrary: float = 0.5
     composition: tuple[float, float, float] = (1, 3, 4)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    gain: float = 0.3
     seed: int = 0
 
 
@@ -283,8 +280,6 @@ def _batch(
     residuals, picture, share, prompt, present = (torch.stack(part) for part in zip(*made, strict=True))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     residuals = augment(residuals, settings.augmentation, generator)
-    gains = np.exp(settings.gain * rng.standard_normal(len(samples))).astype(np.float32)
-    residuals = residuals * torch.from_numpy(gains)[:, None, None, None]
     return _Batch(residuals, picture, share, prompt, present, touched)
 
 
