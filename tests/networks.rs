@@ -289,13 +289,14 @@ fn golden(bytes: &[u8]) -> impl Fn(&str) -> Array4<f32> {
     }
 }
 
-fn assert_alike(ours: ndarray::ArrayView4<f32>, theirs: &Array4<f32>, what: &str) {
+fn assert_alike(ours: ndarray::ArrayView4<f32>, theirs: &Array4<f32>, what: &str) -> weakrest::Result<()> {
     let largest = theirs.iter().fold(0.0f32, |l, v| l.max(v.abs()));
     assert!(largest > 0.1, "logits of nothing prove nothing: {largest}");
     assert_eq!(ours.dim(), theirs.dim(), "{what}");
     for (ours, theirs) in ours.iter().zip(theirs) {
         assert!((ours - theirs).abs() <= 1e-4 * largest.max(1.0), "{what}: {ours} {theirs}");
     }
+    Ok(())
 }
 
 /// What the inspector computes is what training computed, on grids of every kind: see `tests/data/head/make.py`.
@@ -306,11 +307,8 @@ fn a_head_gives_what_pytorch_gives() {
     let mut head = Network::head(runtime, include_bytes!("data/head/swin.onnx"), &one_thread(), 6).unwrap();
     for size in ["8x8", "32x32", "13x50", "1x1", "9x7"] {
         let expected = array(&format!("logits.{size}"));
-        head.run([&array(&format!("residuals.{size}"))], |logits| {
-            assert_alike(logits, &expected, size);
-            Ok(())
-        })
-        .unwrap();
+        head.run([&array(&format!("residuals.{size}"))], |logits| assert_alike(logits, &expected, size))
+            .unwrap();
     }
 }
 
@@ -327,8 +325,8 @@ fn adclick_gives_what_pytorch_gives() {
         let input = |name: &str| array(&format!("{name}.{size}"));
         let (residuals, picture) = (input("residuals"), input("picture"));
         let inputs = [&residuals, &picture, &input("guidance"), &input("prompt")];
-        clicked.run(inputs, |logits| Ok(assert_alike(logits, &input("logits"), size))).unwrap();
-        alone.run([&residuals, &picture], |logits| Ok(assert_alike(logits, &input("alone"), size))).unwrap();
+        clicked.run(inputs, |logits| assert_alike(logits, &input("logits"), size)).unwrap();
+        alone.run([&residuals, &picture], |logits| assert_alike(logits, &input("alone"), size)).unwrap();
     }
 }
 

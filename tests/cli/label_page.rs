@@ -26,7 +26,11 @@ struct Work {
 impl Work {
     /// On three dented parts and a good one.
     fn start() -> Work {
-        let folder = Folder::new();
+        Self::within(Folder::new())
+    }
+
+    /// The same in a folder that may hold a token.
+    fn within(folder: Folder) -> Work {
         for seed in 20..23 {
             folder.picture(format!("rejects/dent/{seed}.png"), &dented_part(seed));
         }
@@ -98,8 +102,15 @@ fn serve(folder: &Folder, listen: &str) -> (Child, String) {
             }
         });
     }
-    let mut process = Command::new(PROGRAM)
-        .args(["label", "--listen", listen, "--package"])
+    let mut command = Command::new(PROGRAM);
+    let token = folder.path("token");
+    if token.exists() {
+        command.arg("label").arg("--token-file").arg(token);
+    } else {
+        command.arg("label");
+    }
+    let mut process = command
+        .args(["--listen", listen, "--package"])
         .arg(folder.path("disc.weakrest"))
         .arg("--images")
         .arg(folder.path("rejects"))
@@ -203,6 +214,27 @@ fn until_other_color(tab: &Tab, pixel: (f64, f64), before: &Value) {
 fn draw_box(tab: &Tab, from: (f64, f64), to: (f64, f64)) {
     tab.key("u");
     tab.drag(&[place(tab, from), place(tab, to)], "left");
+}
+
+#[test]
+fn who_labels_with_a_token_is_asked_for_it() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = Folder::new();
+    folder.file("token", b"correct-horse-battery");
+    let work = Work::within(folder);
+    let tab = open(&browser, &work);
+    let asked = "document.querySelector('#tokens').open";
+    tab.key("g");
+    tab.until(asked);
+    tab.write("wrong-horse-battery");
+    tab.key("Enter");
+    tab.until("document.querySelector('#tokenwhy').textContent.startsWith('That is not')");
+    tab.until(asked);
+    assert_eq!(work.labels().len(), 0);
+    tab.write("correct-horse-battery");
+    tab.evaluate("document.querySelector('#tokengiven').click()");
+    tab.until("!document.querySelector('#tokens').open");
+    saved(&tab, || work.labels().len() == 1);
 }
 
 #[test]

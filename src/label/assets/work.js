@@ -13,12 +13,15 @@ export class Problem extends Error {
 /** An answer of the server's, which is `ok`. */
 export async function ask(path, { method = "GET", body, signal, timeout = 30000 } = {}) {
   const limit = AbortSignal.timeout(timeout);
+  const headers = body ? { "Content-Type": "application/json", "X-Weakrest": "1" } : {};
+  const token = sessionStorage.getItem("token");
+  if (token) headers.Authorization = `Bearer ${token}`;
   let response;
   try {
     response = await fetch(path, {
       method,
       body: body && JSON.stringify(body),
-      headers: body && { "Content-Type": "application/json", "X-Weakrest": "1" },
+      headers,
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });
   } catch (error) {
@@ -27,7 +30,40 @@ export async function ask(path, { method = "GET", body, signal, timeout = 30000 
   }
   if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
+  if (response.status === 401) {
+    await tokenFromPerson(Boolean(token));
+    return ask(path, { method, body, signal, timeout });
+  }
   throw new Problem(response.status, answer.error ?? `The labeler answered ${response.status}.`, answer);
+}
+
+let person = null;
+
+/** Asks the person for the token, once for all requests that wait for it. */
+function tokenFromPerson(wrong) {
+  person ??= new Promise((done) => {
+    const dialog = document.getElementById("tokens");
+    const input = document.getElementById("token");
+    const why = wrong ? "That is not the token." : "Whoever labels from another machine needs the token.";
+    document.getElementById("tokenwhy").textContent = `${why} It is in the file that --token-file names.`;
+    const given = () => {
+      if (!input.value.trim()) return;
+      sessionStorage.setItem("token", input.value.trim());
+      input.value = "";
+      input.onkeydown = null;
+      dialog.oncancel = null;
+      dialog.close();
+      person = null;
+      done();
+    };
+    document.getElementById("tokengiven").onclick = given;
+    input.onkeydown = (event) => event.key === "Enter" && given();
+    // Nothing can be saved without it.
+    dialog.oncancel = (event) => event.preventDefault();
+    dialog.showModal();
+    input.focus();
+  });
+  return person;
 }
 
 const BLANK = {
