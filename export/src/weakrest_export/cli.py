@@ -75,19 +75,9 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="what of the labels is used: auto takes all, tags takes no places; semirest also builds its "
         "head (default: auto)",
     )
-    parser.add_argument(
-        "--synthetic",
-        type=int,
-        default=400,
-        metavar="N",
-        help="synthetic defects to make per package (default: 400)",
-    )
     parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 400)")
     parser.add_argument("--width", type=int, metavar="N", help="of the head (default: 128)")
     parser.add_argument("--depth", type=int, metavar="N", help="of the head, in layers (default: 2)")
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="another one makes another head (default: 0)"
-    )
     parser.add_argument(
         "--without",
         nargs="+",
@@ -107,14 +97,28 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         help="of the head's weights in the package (default: float32)",
     )
     parser.add_argument("--name", default="head", help="of the head (default: head)")
+    _add_common_options(parser)
+
+
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--license", metavar="SPDX", help="of the head's weights (default: LicenseRef-own, your own)"
+        "--synthetic",
+        type=int,
+        default=400,
+        metavar="N",
+        help="synthetic defects to make per package (default: 400)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another one makes another network (default: 0)"
+    )
+    parser.add_argument(
+        "--license", metavar="SPDX", help="of the network's weights (default: LicenseRef-own, your own)"
     )
     parser.add_argument(
         "--work",
         type=Path,
         metavar="DIR",
-        help="keep synthetic pictures, residuals, checkpoint, log and head there (default: nowhere)",
+        help="keep synthetic pictures, residuals and what else is made on the way there (default: nowhere)",
     )
     parser.add_argument("--resume", action="store_true", help="continue what was stopped in --work")
     parser.add_argument("--weakrest", type=Path, metavar="PATH", help="default: $WEAKREST, else on the PATH")
@@ -179,32 +183,12 @@ def add_adclick_parser(commands: _Commands) -> None:
         action="store_true",
         help="also write NAME-seg.onnx: the same network without clicks as a head (ADClick-Seg)",
     )
-    parser.add_argument(
-        "--synthetic",
-        type=int,
-        default=400,
-        metavar="N",
-        help="synthetic defects to make per package (default: 400)",
-    )
     parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 600)")
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="another one makes another network (default: 0)"
-    )
     parser.add_argument("--name", default="adclick", help="of the network (default: adclick)")
-    parser.add_argument(
-        "--license", metavar="SPDX", help="of the weights (default: LicenseRef-own, your own)"
-    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="existing directory to write to"
     )
-    parser.add_argument(
-        "--work",
-        type=Path,
-        metavar="DIR",
-        help="keep synthetic pictures and residuals there (default: nowhere)",
-    )
-    parser.add_argument("--resume", action="store_true", help="use what is complete in --work")
-    parser.add_argument("--weakrest", type=Path, metavar="PATH", help="default: $WEAKREST, else on the PATH")
+    _add_common_options(parser)
 
 
 def _train_adclick(options: argparse.Namespace) -> None:
