@@ -97,6 +97,7 @@ def test_the_manifest_says_what_a_device_must_know(exported: Exported, tmp_path:
         "license": "LicenseRef-own",
         "source": '12 "good" pictures',
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sees_picture": False,
     }
 
 
