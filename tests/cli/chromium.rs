@@ -88,7 +88,12 @@ impl Browser {
         self.wire.borrow().troubles.clone()
     }
 
+    #[track_caller]
     fn ask(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        self.try_ask(session, method, parameters).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    fn try_ask(&self, session: Option<&str>, method: &str, parameters: Value) -> Result<Value, String> {
         let mut wire = self.wire.borrow_mut();
         let id = wire.send(session, method, parameters);
         let deadline = Instant::now() + PATIENCE;
@@ -96,8 +101,10 @@ impl Browser {
             let left = deadline.saturating_duration_since(Instant::now());
             let message = wire.from.recv_timeout(left).unwrap_or_else(|e| panic!("{method}: {e}"));
             if message["id"] == id {
-                assert!(message.get("error").is_none(), "{method}: {message}");
-                return message["result"].clone();
+                return match message.get("error") {
+                    Some(error) => Err(error["message"].to_string()),
+                    None => Ok(message["result"].clone()),
+                };
             }
             wire.heed(&message);
         }
@@ -164,10 +171,16 @@ impl Tab<'_> {
     /// What an expression gives in the page.
     #[track_caller]
     pub fn evaluate(&self, expression: &str) -> Value {
+        self.try_evaluate(expression).unwrap_or_else(|error| panic!("{expression}: {error}"))
+    }
+
+    /// The same, unless the page is just being left for another.
+    #[track_caller]
+    fn try_evaluate(&self, expression: &str) -> Result<Value, String> {
         let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        let answer = self.ask("Runtime.evaluate", parameters);
+        let answer = self.browser.try_ask(Some(&self.session), "Runtime.evaluate", parameters)?;
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
-        answer["result"]["value"].clone()
+        Ok(answer["result"]["value"].clone())
     }
 
     /// The text of the first element that a selector finds.
@@ -183,7 +196,8 @@ impl Tab<'_> {
     #[track_caller]
     pub fn until(&self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while self.evaluate(&format!("Boolean({expression})")) != true {
+        let expected = format!("Boolean({expression})");
+        while !self.try_evaluate(&expected).is_ok_and(|found| found == true) {
             let shown = || self.evaluate("document.body.innerText");
             assert!(
                 Instant::now() < deadline,
