@@ -23,14 +23,14 @@ SETTINGS = ("no labels", "3 to 5 clicks", "true masks")
 SECONDS = {"no labels": "0", "3 to 5 clicks": "3 to 5 clicks", "true masks": "30"}
 
 
-def clicked(sample, number: int, phrases: bool):  # noqa: ANN001, ANN201
+def clicked(sample, number: int):  # noqa: ANN001, ANN201
     """The sample with the mask that the shipped network makes of 3 to 5 clicks, without knowing the type of defect."""
     import numpy as np
     from weakrest_export import click_metrics
     from weakrest_export.clicks import next_click
 
     network = click_metrics.from_graph(Path("models/adclick.onnx").read_bytes())
-    segment = click_metrics.with_network(network, (lambda s: s.prompts[0]) if phrases else None)
+    segment = click_metrics.with_network(network)
     truth, known = sample.share > 0.5, ~np.isnan(sample.share)
     mask, clicks = np.zeros_like(truth), []
     for _ in range(number):
@@ -56,7 +56,7 @@ def measure(product: str, size: str, setting: str, seed: int, steps: int) -> dic
     used = [sample for sample in samples if sample.kind != "defective"]
     real = [sample for sample in samples if os.path.realpath(sample.image) in ten]
     if setting == "3 to 5 clicks":
-        real = [clicked(sample, 3 + at % 3, False) for at, sample in enumerate(real)]
+        real = [clicked(sample, 3 + at % 3) for at, sample in enumerate(real)]
     if setting != "no labels":
         used += real
     # A head is asked without clicks or words.

@@ -20,7 +20,7 @@ from weakrest_export.errors import Exit, ExportError
 from weakrest_export.residuals import Residuals
 from weakrest_export.resmixmatch import Augmentation, augment
 from weakrest_export.shapes import Bits
-from weakrest_export.train import KINDS, Kind, groups
+from weakrest_export.train import KINDS, Kind, groups, multiplies_in_bfloat16
 
 _CELLS = BLOCK // STRIDE
 """Cells of a mask per block and side."""
@@ -305,5 +305,4 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _autocast() -> torch.autocast:
-    tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return torch.autocast("cpu", torch.bfloat16, enabled=tell is not None and bool(tell()))
+    return torch.autocast("cpu", torch.bfloat16, enabled=multiplies_in_bfloat16(torch.device("cpu")))

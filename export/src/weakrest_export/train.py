@@ -244,7 +244,7 @@ class _Training:
         self.fingerprint = _fingerprint(samples, settings)
         self.device = torch.device(_device(settings.device))
         self.lower = settings.precision == "bfloat16" or (
-            settings.precision == "auto" and _multiplies_in_bfloat16(self.device)
+            settings.precision == "auto" and multiplies_in_bfloat16(self.device)
         )
         self.augmentation = settings.augmentation
         if "shake" in settings.without:
@@ -668,7 +668,8 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _multiplies_in_bfloat16(device: torch.device) -> bool:
+def multiplies_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for it; without them it is many times slower."""
     if device.type == "cpu":
         # Older versions cannot tell.
         tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
