@@ -80,9 +80,9 @@ board-test: $(if $(BOTTLES),,$(PICTURES)/README.txt)
 		--package "$$(ls -t target/deb/weakrest_*_arm64.deb | head -n 1)"
 
 $(PICTURES)/README.txt: $(RUNTIME)
-	$(CARGO) build --release --locked --example demo_pictures
+	$(CARGO) build --release --locked --package demo-pictures
 	@tools/fetch-photographs.sh target/photographs
-	@target/release/examples/demo_pictures target/photographs $(PICTURES)
+	@target/release/demo-pictures target/photographs $(PICTURES)
 
 ifdef DATA
 demo: build
@@ -90,22 +90,22 @@ demo: build
 else
 # One call builds the program and what paints the pictures side by side.
 demo: $(RUNTIME)
-	$(CARGO) build --release --locked --bin weakrest --example demo_pictures
+	$(CARGO) build --release --locked --package weakrest --bin weakrest --package demo-pictures --bin demo-pictures
 	@tools/fetch-photographs.sh target/photographs
-	@target/release/examples/demo_pictures target/photographs $(PICTURES)
+	@target/release/demo-pictures target/photographs $(PICTURES)
 	@tools/demo.sh $(PICTURES) target/demo $(ARGS)
 endif
 
 test: lint licenses python
 	@mkdir -p target && : > target/skipped.txt
-	$(CARGO) test --locked --quiet
+	$(CARGO) test --workspace --locked --quiet
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	@if [ -s target/skipped.txt ]; then echo; echo "Skipped:"; sort -u target/skipped.txt; fi
 	@echo "make test: all passed"
 
 lint: $(RUNTIME)
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --quiet -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --locked --all-targets --quiet -- -D warnings
 
 python: $(VENV)/installed
 	cd export && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check .
@@ -120,7 +120,7 @@ $(VENV)/installed: export/requirements.lock export/text-encoder.lock export/pypr
 	@touch $@
 
 format: $(VENV)/installed
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 	cd export && ../$(VENV)/bin/ruff format .
 
 # After `make demo`.

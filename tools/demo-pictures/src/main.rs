@@ -1,7 +1,7 @@
 //! Makes a small labeled data set out of three photographs, so that everything can be tried without one's own parts.
 //!
 //! ```text
-//! cargo run --release --example demo_pictures -- SOURCE_DIR OUTPUT_DIR
+//! cargo run --release --package demo-pictures -- SOURCE_DIR OUTPUT_DIR
 //! ```
 //!
 //! `SOURCE_DIR` holds `brick.png`, `grass.png` and `gravel.png` (`tools/fetch-photographs.sh` puts them there).
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let [source, output] = arguments.as_slice() else {
-        eprintln!("usage: demo_pictures SOURCE_DIR OUTPUT_DIR");
+        eprintln!("usage: demo-pictures SOURCE_DIR OUTPUT_DIR");
         return ExitCode::from(2);
     };
     match data_set::write(Path::new(source), Path::new(output)) {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(message) => {
-            eprintln!("demo_pictures: {message}");
+            eprintln!("demo-pictures: {message}");
             ExitCode::from(3)
         }
     }

@@ -151,7 +151,7 @@ fn readme_text() -> String {
         "{SIGNATURE}\n\n\
          Each photograph stands for a pattern that is printed on panels, one picture per panel: moved by up to\n\
          {PLAY} pixels, turned, scaled, lit and exposed a little differently. No picture is used twice. The defects are\n\
-         not photographed: a program painted them (examples/demo_pictures in the source of weakrest). The pictures show\n\
+         not photographed: a program painted them (tools/demo-pictures in the source of weakrest). The pictures show\n\
          how the inspector is used; numbers measured on them say nothing of real parts.\n\n\
          Layout: SURFACE/train/good, test/good, test/DEFECT, ground_truth/DEFECT/NAME_mask.png\n\
          Surfaces: brick, grass, gravel\n\
@@ -175,7 +175,7 @@ mod tests {
 
     impl Folder {
         fn new(test: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("demo_pictures-{}-{test}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("demo-pictures-{}-{test}", std::process::id()));
             remove(&path).unwrap();
             fs::create_dir_all(&path).unwrap();
             Folder(path)
