@@ -43,12 +43,16 @@ pub struct Label {
     /// File with the token, at least 16 characters on one line, that whoever labels must know then
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Read labels into the label file from coco:FILE, label-studio:FILE or masks:DIR (DIR/TYPE/NAME_mask.png), and exit
+    /// Read labels into the label file from coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR
+    /// (DIR/TYPE/NAME_mask.png), and exit
     #[arg(long, value_name = "FORMAT:PATH")]
     import: Option<Place>,
     /// Write the labels to coco:FILE, label-studio:FILE or masks:DIR, after --import if both are given, and exit
     #[arg(long, value_name = "FORMAT:PATH")]
     export: Option<Place>,
+    /// With --import: pictures of the file without tag and shape are good; they are left out otherwise
+    #[arg(long, requires = "import")]
+    unmarked_good: bool,
     /// Let --import replace labels, and --export files
     #[arg(long)]
     overwrite: bool,
@@ -62,7 +66,7 @@ const POLL: Duration = Duration::from_millis(50);
 impl Label {
     pub fn run(self) -> Result<Outcome> {
         if let Some(from) = &self.import {
-            let summary = import(from, &self.images, &self.labels, self.overwrite)?;
+            let summary = import(from, &self.images, &self.labels, self.unmarked_good, self.overwrite)?;
             summary.notes.iter().for_each(|note| remark!("{note}"));
             say!("{} pictures read", summary.pictures)?;
         }

@@ -12,6 +12,7 @@ mod head;
 mod inspect;
 mod install;
 mod label;
+mod label_import;
 mod label_page;
 mod package;
 mod processors;

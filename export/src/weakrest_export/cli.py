@@ -449,27 +449,12 @@ def add_backbone_parser(commands: _Commands) -> None:
 
 
 def add_labels_parser(commands: _Commands) -> None:
-    labels = commands.add_parser("labels", help="check, import or make label files")
+    labels = commands.add_parser("labels", help="check or make label files")
     actions = labels.add_subparsers(required=True, metavar="ACTION")
 
     check = actions.add_parser("check", help="say what is wrong with a label file, or what it holds")
     check.set_defaults(run=_labels_check)
     check.add_argument("file", type=Path, metavar="FILE", help="label file (JSON Lines)")
-
-    imports = actions.add_parser("import", help="turn another labeling tool's file into a label file")
-    imports.set_defaults(run=_labels_import)
-    imports.add_argument(
-        "format",
-        choices=["coco", "label-studio", "cvat"],
-        help="COCO JSON, Label Studio JSON or CVAT XML 1.1 for images",
-    )
-    imports.add_argument("file", type=Path, metavar="FILE", help="the other tool's labels")
-    imports.add_argument("--images", type=Path, required=True, metavar="DIR", help="where the pictures are")
-    imports.add_argument(
-        "--unmarked-good",
-        action="store_true",
-        help="pictures without tag and shape are good (default: they are left out)",
-    )
 
     made = actions.add_parser(
         "from-dataset", help="make weak labels out of the masks of a labeled data set, for comparisons"
@@ -484,9 +469,8 @@ def add_labels_parser(commands: _Commands) -> None:
     made.add_argument("--seed", type=int, default=0, help="another one chooses other pictures (default: 0)")
     made.add_argument("--weakrest", type=Path, metavar="PATH", help="default: $WEAKREST, else on the PATH")
 
-    for action in (imports, made):
-        action.add_argument("--out", type=Path, required=True, metavar="FILE", help="label file to write")
-        action.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="label file to write")
+    made.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
 
 def _labels_check(options: argparse.Namespace) -> None:
@@ -498,15 +482,6 @@ def _labels_check(options: argparse.Namespace) -> None:
     if problems:
         raise problems[-1]
     print(f"{options.file}: {labels.summary(found)}")
-
-
-def _labels_import(options: argparse.Namespace) -> None:
-    from weakrest_export import importers, labels
-
-    made = importers.import_labels(
-        options.format, options.file, options.images, options.out, options.unmarked_good, options.overwrite
-    )
-    print(f"{options.out}: {labels.summary(made)}")
 
 
 def _labels_from_dataset(options: argparse.Namespace) -> None:

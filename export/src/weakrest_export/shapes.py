@@ -20,25 +20,6 @@ def is_convex(polygon: ArrayLike) -> bool:
     return bool((turns > 0).all() or (turns < 0).all())
 
 
-def rotated(polygon: ArrayLike, about: tuple[float, float], degrees: float) -> Points:
-    """`polygon` turned clockwise, as seen on a screen."""
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    moved: Points = (np.asarray(polygon) - about) @ np.array([[cos, sin], [-sin, cos]]) + about
-    return moved
-
-
-def filled(polygon: Points, size: tuple[int, int]) -> Bits:
-    """The pixels whose centers lie in a polygon of any form (even-odd rule). `size` is width and height."""
-    columns, rows = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
-    bits = np.zeros((size[1], size[0]), dtype=np.bool_)
-    for (x0, y0), (x1, y1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        crossed = np.flatnonzero((y0 <= rows) != (y1 <= rows))
-        if crossed.size:
-            at = x0 + (rows[crossed] - y0) * (x1 - x0) / (y1 - y0)
-            bits[crossed] ^= columns > at[:, None]
-    return bits
-
-
 def components(bits: Bits, gap: int) -> list[Points]:
     """The connected components, top one first; those with at most `gap` pixels between them count as one.
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Collected, Labeled, Shelf, list, note_types, number, side, wrong};
 use crate::error::Result;
-use crate::label::shapes::{Point, turned};
+use crate::label::shapes::Point;
 
 /// Everything the file says of pictures.
 pub fn read(data: &Value, shelf: &Shelf) -> Result<Vec<Collected>> {
@@ -111,12 +111,7 @@ fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
         return picture.boxed(shape, degrees, [shape[0], shape[1]]);
     }
     if value.get("radiusX").is_some() {
-        let [x, y, rx, ry] = read(["x", "y", "radiusX", "radiusY"])?;
-        let points: Vec<Point> = (0..64)
-            .map(|i| f64::from(i) * std::f64::consts::TAU / 64.0)
-            .map(|angle| [x + rx * angle.cos(), y + ry * angle.sin()])
-            .collect();
-        return picture.polygon(&turned(&points, [x, y], degrees));
+        return picture.ellipse(read(["x", "y", "radiusX", "radiusY"])?, degrees);
     }
     if let Some(points) = value.get("points").and_then(Value::as_array).filter(|p| p.len() > 2) {
         let scaled = |p: &Value| -> Result<Point> {

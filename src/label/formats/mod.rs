@@ -1,10 +1,11 @@
-//! Labels of other tools, to and fro: COCO JSON, Label Studio JSON, and mask files in MVTec's layout.
+//! Labels of other tools: COCO JSON, Label Studio JSON and mask files in MVTec's layout, to and fro, and CVAT's XML.
 //!
-//! What is read means what it means to `weakrest-export labels import`: upright and rotated boxes stay boxes, polygons with four
-//! convex corners become rotated boxes, other polygons, ellipses and painted masks become one mask. The names of labels become
-//! the type of the defects, save *good* and *defective*, which are the tag.
+//! Upright and rotated boxes stay boxes, polygons with four convex corners become rotated boxes, other polygons, ellipses and
+//! painted masks become one mask. The names of labels become the type of the defects, save *good* and *defective*, which are
+//! the tag.
 
 mod coco;
+mod cvat;
 mod label_studio;
 mod masks;
 
@@ -31,11 +32,13 @@ pub enum Format {
     Coco,
     /// A Label Studio JSON file, not JSON-MIN.
     LabelStudio,
+    /// A file of CVAT for images 1.1, to be read only.
+    Cvat,
     /// A folder of masks, `TYPE/NAME_mask.png`.
     Masks,
 }
 
-/// Where other labels are or go to: `coco:FILE`, `label-studio:FILE` or `masks:DIR`.
+/// Where other labels are or go to: `coco:FILE`, `label-studio:FILE`, `cvat:FILE` or `masks:DIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// In which format.
@@ -48,11 +51,12 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let wrong = || "must be coco:FILE, label-studio:FILE or masks:DIR".to_owned();
+        let wrong = || "must be coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR".to_owned();
         let (format, path) = text.split_once(':').ok_or_else(wrong)?;
         let format = match format {
             "coco" => Format::Coco,
             "label-studio" => Format::LabelStudio,
+            "cvat" => Format::Cvat,
             "masks" => Format::Masks,
             _ => return Err(wrong()),
         };
@@ -72,23 +76,34 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// Reads another tool's labels of the pictures below `images` into a label file, all or none.
+/// Reads another tool's labels of the pictures below `images` into a label file, all or none. Pictures that are in the other
+/// tool's file, but without any mark, are left out, or good with `unmarked_good`.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] naming file and place when something cannot be understood or its picture is not there, and when a
 /// picture has a label already that would be replaced without `overwrite`; as [`LabelFile::save_all`].
-pub fn import(from: &Place, images: &Path, labels: &Path, overwrite: bool) -> Result<Summary> {
+pub fn import(
+    from: &Place,
+    images: &Path,
+    labels: &Path,
+    unmarked_good: bool,
+    overwrite: bool,
+) -> Result<Summary> {
     let shelf = Shelf::new(images, &LabelFile::open(labels)?)?;
     let mut notes = Vec::new();
     let read: Vec<Collected> = match from.format {
         Format::Coco => coco::read(&json_from_file(&from.path)?, &shelf),
         Format::LabelStudio => label_studio::read(&json_from_file(&from.path)?, &shelf),
+        Format::Cvat => {
+            let text = std::fs::read_to_string(&from.path).map_err(|e| Error::io("read", &from.path, e))?;
+            cvat::read(&text, &shelf)
+        }
         Format::Masks => masks::read(&from.path, &shelf, &mut notes),
     }
     .map_err(|e| e.within(from.path.display()))?;
-    let marked: Vec<Collected> = read.into_iter().filter(|c| c.marked).collect();
+    let marked: Vec<Collected> = read.into_iter().filter(|c| c.marked || unmarked_good).collect();
     if marked.is_empty() {
-        let text = "marks no picture: tag pictures or draw defects";
+        let text = "marks no picture: tag pictures, draw defects, or call the rest good with --unmarked-good";
         return Err(Error::new(ErrorKind::Usage, text).within(from.path.display()));
     }
     let _lock = Lock::take(LabelFile::open(labels)?.path())?;
@@ -151,6 +166,9 @@ pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Resu
     match to.format {
         Format::Coco => write_json(&to.path, &coco::write(&whole, &mut notes))?,
         Format::LabelStudio => write_json(&to.path, &label_studio::write(&whole, &mut notes))?,
+        Format::Cvat => {
+            return Err(wrong("CVAT's XML is only read: export to coco:FILE, which CVAT reads, too"));
+        }
         Format::Masks => masks::write(&to.path, &whole, &shelf, overwrite, &mut notes)?,
     }
     Ok(Summary { pictures: whole.len(), notes })
@@ -316,6 +334,15 @@ impl Collected {
             )));
         }
         self.paint(filled(points, self.size))
+    }
+
+    /// An ellipse, x, y and radii, turned about its center.
+    fn ellipse(&mut self, [x, y, rx, ry]: [f64; 4], degrees: f64) -> Result<()> {
+        let points: Vec<Point> = (0..64)
+            .map(|i| f64::from(i) * std::f64::consts::TAU / 64.0)
+            .map(|angle| [x + rx * angle.cos(), y + ry * angle.sin()])
+            .collect();
+        self.polygon(&turned(&points, [x, y], degrees))
     }
 
     fn paint(&mut self, bits: Vec<bool>) -> Result<()> {
