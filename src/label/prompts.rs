@@ -6,9 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::check_text;
 
-/// Far more than any phrase needs.
-const MOST_PROMPT: usize = 500;
 const MOST_TYPE: usize = 100;
 
 /// Phrases by type of defect.
@@ -37,28 +36,10 @@ pub fn read(path: &Path) -> Result<Prompts> {
             Phrases::One(phrase) => vec![phrase],
             Phrases::Several(phrases) => phrases,
         };
-        check_type(&kind).and_then(|()| phrases.iter().try_for_each(|p| check_prompt(p))).map_err(within)?;
+        check_type(&kind).and_then(|()| phrases.iter().try_for_each(|p| check_text(p))).map_err(within)?;
         prompts.insert(kind, phrases);
     }
     Ok(prompts)
-}
-
-/// Whether a prompt can be understood.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] when it is too long or has no letters.
-pub fn check_prompt(text: &str) -> Result<()> {
-    let bad = |text: String| Err(Error::new(ErrorKind::Usage, text));
-    let count = text.chars().count();
-    if count > MOST_PROMPT {
-        return bad(format!(
-            "the prompt has {count} characters; describe the defect in {MOST_PROMPT} at most"
-        ));
-    }
-    if !text.chars().any(char::is_alphabetic) {
-        return bad("the prompt has no letters; describe the defect in words, such as: a thin crack".into());
-    }
-    Ok(())
 }
 
 /// Whether a text can name a type of defect.

@@ -17,14 +17,14 @@ use super::Settings;
 use super::file::Stamp;
 use super::mask::{Rle, runs};
 use super::nearest::Nearest;
-use super::prompts::{Prompts, check_prompt, check_type};
+use super::prompts::{Prompts, check_type};
 use super::session::{Change, Picture, Saved, Session, Told};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::datasets::Mask;
 use crate::files::sha256;
 use crate::imaging::{Color, Components, Frame};
 use crate::inspector::{AnomalyMap, Click, ClickSegmenter, Inspector, Options, Prepared, Verdict};
-use crate::onnx::{Runtime, TextEncoder};
+use crate::onnx::{Runtime, TextEncoder, check_text};
 use crate::package::Package;
 use crate::report::{heat, ratio};
 
@@ -624,7 +624,7 @@ impl Work {
     pub fn click(&self, id: usize, body: Clicks) -> Result<MaskFromClicks, Refusal> {
         let start = Instant::now();
         let bad = |text: String| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text);
-        body.prompt.as_deref().map_or(Ok(()), check_prompt)?;
+        body.prompt.as_deref().map_or(Ok(()), check_text)?;
         body.r#type.as_deref().map_or(Ok(()), check_type)?;
         if body.clicks.is_empty() || body.clicks.len() > MOST_CLICKS {
             return Err(bad(format!("give 1 to {MOST_CLICKS} clicks, not {}", body.clicks.len())));

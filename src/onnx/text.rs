@@ -86,10 +86,14 @@ pub fn check_text(text: &str) -> Result<()> {
     let wrong = |text: String| Err(Error::new(ErrorKind::Usage, text));
     let length = text.chars().count();
     if length > MAX_TEXT {
-        return wrong(format!("a prompt has at most {MAX_TEXT} characters, not {length}"));
+        return wrong(format!(
+            "the prompt has {length} characters; describe the defect in {MAX_TEXT} at most"
+        ));
     }
     if !text.chars().any(char::is_alphabetic) {
-        return wrong("a prompt needs words, such as \"a thin scratch\"".into());
+        return wrong(
+            "the prompt has no letters; describe the defect in words, such as: a thin crack".into(),
+        );
     }
     Ok(())
 }
