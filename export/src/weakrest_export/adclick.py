@@ -115,10 +115,20 @@ class AdClick(nn.Module):
             present: `[N, rows, cols]`, 1 where there is a block and 0 where a smaller grid was padded to
                 fit the batch; None: blocks everywhere.
         """
+        return self.segment(residuals, self.eye(picture), guidance, prompt, present)
+
+    def segment(
+        self,
+        residuals: Tensor,
+        seen: tuple[Tensor, Tensor],
+        guidance: Tensor,
+        prompt: Tensor,
+        present: Tensor | None = None,
+    ) -> Tensor:
+        """As `forward`, of what `eye` sees in the picture: that needs no second look for another click."""
         if present is None:
             present = torch.ones_like(residuals[:1, :, :, 0])
-        fine, coarse = self.eye(picture)
-        fine, coarse = self.even_fine(fine), self.even_coarse(coarse)
+        fine, coarse = self.even_fine(seen[0]), self.even_coarse(seen[1])
         clicks = guidance[:, :2]
         half = self.enter_half(torch.cat((fine, guidance), 1))
         alike = _alike(coarse, F.avg_pool2d(clicks, 2))

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick, Shape
 from weakrest_export.blocks import Cells, block_share
 from weakrest_export.clicks import Click, disks, next_click
 from weakrest_export.errors import Exit, ExportError
+from weakrest_export.optimizer import Optimizer, Schedule
 from weakrest_export.residuals import Residuals
 from weakrest_export.resmixmatch import Augmentation, augment
 from weakrest_export.shapes import Bits
-from weakrest_export.train import KINDS, Kind, groups, multiplies_in_bfloat16
+from weakrest_export.train import KINDS, Kind, multiplies_in_bfloat16
 
 _CELLS = BLOCK // STRIDE
 """Cells of a mask per block and side."""
@@ -52,20 +53,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Schedule):
     """How the network is built and trained; the defaults suit pictures of 256 pixels on two cores.
 
     Attributes:
         width: see `adclick.Shape`.
         depth: see `adclick.Shape`.
-        steps: of the optimizer.
         batch: pictures per step.
         crop: larger grids are cut to this many blocks a side.
-        rate: the largest learning rate.
-        decay: weight decay.
-        clip: largest norm of the gradient.
-        warmup: share of the steps in which the rate rises, before it falls like a cosine.
-        average: decay of the moving average of the weights, which is what is kept.
         gamma: of the normalized focal loss.
         rounds: clicks that follow the first one, each where the mask is most wrong, are 0 to so many.
         untouched: share of the pictures that get no click at all: what the network then gives is a first
@@ -83,11 +78,6 @@ class Settings:
     steps: int = 600
     batch: int = 8
     crop: int = 24
-    rate: float = 1e-3
-    decay: float = 0.05
-    clip: float = 1.0
-    warmup: float = 0.05
-    average: float = 0.99
     gamma: float = 2.0
     rounds: int = 3
     untouched: float = 0.25
@@ -121,7 +111,7 @@ def share_of(mask: Bits | None, picture: Mapping[str, Any], stride: int) -> npt.
 @dataclass(frozen=True)
 class _Batch:
     residuals: Tensor
-    picture: Tensor
+    seen: tuple[Tensor, Tensor]
     share: Tensor
     prompt: Tensor
     present: Tensor
@@ -157,8 +147,7 @@ def train(
     network = AdClick(shape) if start is None else copy.deepcopy(start)
     network.train()
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    trained = [value for value in network.parameters() if value.requires_grad]
-    optimizer = torch.optim.AdamW(groups(network, settings.decay), lr=settings.rate)
+    optimizer = Optimizer(network, average, settings)
     by_kind = {kind: [s for s in samples if s.kind == kind] for kind in KINDS}
     named = [sample for sample in samples if sample.type is not None and len(sample.prompts)]
     odds = np.array([w if by_kind[k] else 0 for k, w in zip(KINDS, settings.composition, strict=True)])
@@ -167,22 +156,17 @@ def train(
         rng = np.random.default_rng([settings.seed, step])
         kinds = rng.choice(len(KINDS), settings.batch, p=odds / odds.sum())
         chosen = [by_kind[KINDS[kind]] for kind in kinds]
-        batch = _batch([group[int(rng.integers(len(group)))] for group in chosen], named, settings, rng)
+        batch = _batch(
+            [group[int(rng.integers(len(group)))] for group in chosen], named, settings, rng, network
+        )
         guidance = _guidance(average if step > settings.steps // 4 else network, batch, settings, rng)
         network.train()
         with _autocast():
-            logits = network(batch.residuals, batch.picture, guidance, batch.prompt, batch.present)
+            logits = network.segment(batch.residuals, batch.seen, guidance, batch.prompt, batch.present)
         loss = normalized_focal(logits.float(), batch.share, settings.gamma)
         if not math.isfinite(loss.item()):
             raise ExportError(f"step {step}: the loss is no longer a number: lower the rate", Exit.FAULT)
-        rising = min(1.0, (step + 1) / max(1.0, settings.warmup * settings.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate * rising * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, settings.clip)
-        optimizer.step()
-        _follow(average, network, min(settings.average, (1 + step) / (10 + step)))
+        optimizer.step(loss, step)
         losses.append(loss.item())
         if (step + 1) % 10 == 0 or step + 1 == settings.steps:
             seconds = round(time.monotonic() - started, 1)
@@ -228,13 +212,17 @@ def _guidance(network: AdClick, batch: _Batch, settings: Settings, rng: np.rando
         if at < rounds:
             network.eval()
             with torch.no_grad(), _autocast():
-                logits = network(batch.residuals, batch.picture, guidance, batch.prompt, batch.present)
+                logits = network.segment(batch.residuals, batch.seen, guidance, batch.prompt, batch.present)
             guidance[:, 2] = (logits > 0) & torch.from_numpy(touched)[:, None, None]
     return guidance
 
 
 def _batch(
-    samples: Sequence[Sample], named: Sequence[Sample], settings: Settings, rng: np.random.Generator
+    samples: Sequence[Sample],
+    named: Sequence[Sample],
+    settings: Settings,
+    rng: np.random.Generator,
+    network: AdClick,
 ) -> _Batch:
     side = settings.crop
     touched = rng.random(len(samples)) >= settings.untouched
@@ -280,7 +268,9 @@ def _batch(
     residuals, picture, share, prompt, present = (torch.stack(part) for part in zip(*made, strict=True))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     residuals = augment(residuals, settings.augmentation, generator)
-    return _Batch(residuals, picture, share, prompt, present, touched)
+    with torch.no_grad(), _autocast():
+        seen = network.eye(picture)
+    return _Batch(residuals, seen, share, prompt, present, touched)
 
 
 def _corner(
@@ -295,13 +285,6 @@ def _corner(
         start = int(rng.integers(last + 1)) if center is None else int(center[axis] - rng.integers(side))
         corner.append(min(max(start, 0), last))
     return corner[0], corner[1]
-
-
-def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1 - decay)
 
 
 def _autocast() -> torch.autocast:

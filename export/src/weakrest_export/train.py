@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,12 @@ import numpy.typing as npt
 import safetensors
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from weakrest_export.blocks import IGNORED, NEGATIVE, POSITIVE, UNKNOWN, find_regions
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.head import Head, Reads, Shape
+from weakrest_export.optimizer import Optimizer, Schedule
 from weakrest_export.residuals import Residuals
 from weakrest_export.resmixmatch import (
     Augmentation,
@@ -67,7 +68,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Schedule):
     """How a head is built and trained; the defaults suit pictures of 256 pixels on two cores.
 
     Attributes:
@@ -75,14 +76,8 @@ class Settings:
         depth: see `head.Shape`.
         ratio: see `head.Shape`.
         reads: see `head.Shape`.
-        steps: of the optimizer.
         batch: pictures per step.
         crop: larger grids are cut to this many blocks a side; the head looks no farther anyway.
-        rate: the largest learning rate.
-        decay: weight decay.
-        clip: largest norm of the gradient.
-        warmup: share of the steps in which the rate rises, before it falls like a cosine.
-        average: decay of the moving average of the weights, which is what is kept.
         alpha: see `resmixmatch.focal`.
         gamma: see `resmixmatch.focal`.
         balance: power of the weights that small real defects have, see `resmixmatch.balanced`.
@@ -115,14 +110,8 @@ class Settings:
     depth: int = 2
     ratio: float = 2.0
     reads: Reads = "signed"
-    steps: int = 400
     batch: int = 8
     crop: int = 32
-    rate: float = 1e-3
-    decay: float = 0.05
-    clip: float = 1.0
-    warmup: float = 0.05
-    average: float = 0.99
     alpha: float = 0.5
     gamma: float = 2.0
     balance: float = 0.75
@@ -255,7 +244,7 @@ class _Training:
         self.head = Head(shape).to(self.device)
         self.average = Head(shape).to(self.device).eval().requires_grad_(False)
         self.average.load_state_dict(self.head.state_dict())
-        self.optimizer = torch.optim.AdamW(groups(self.head, settings.decay), lr=settings.rate)
+        self.optimizer = Optimizer(self.head, self.average, settings)
         self.step = 0
         self.best_step = 0
         self.best_precision: float | None = None
@@ -314,16 +303,7 @@ class _Training:
                 f"step {self.step}: the loss is no longer a number: train with a lower rate or in float32",
                 Exit.FAULT,
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip)
-        self.optimizer.step()
-        # Early weights are far from good: the average forgets them sooner.
-        decay = min(settings.average, (1 + self.step) / (10 + self.step))
-        for mean, now in zip(self.average.parameters(), self.head.parameters(), strict=True):
-            mean.lerp_(now.detach(), 1 - decay)
+        self.optimizer.step(loss, self.step)
         return labeled.item(), guessed.item()
 
     def _targets(self, batch: _Batch, generator: torch.Generator) -> Mixed:
@@ -435,13 +415,6 @@ class _Training:
         labels, surely, weights = (of[rows, cols] for of in blocks)
         return residuals[:, rows, cols], labels, surely, weights
 
-    def _rate(self) -> float:
-        warmup = max(1, round(self.settings.warmup * self.settings.steps))
-        if self.step < warmup:
-            return self.settings.rate * (self.step + 1) / warmup
-        done = (self.step - warmup) / max(1, self.settings.steps - warmup)
-        return self.settings.rate * 0.5 * (1 + math.cos(math.pi * done))
-
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.lower)
 
@@ -452,7 +425,7 @@ class _Training:
             "of": self.settings.steps,
             "labeled_loss": labeled,
             "guessed_loss": guessed if self.weak else None,
-            "rate": self._rate(),
+            "rate": self.settings.rate_at(self.step),
             "seconds": round(self.seconds, 3),
             **more,
         }
@@ -482,7 +455,7 @@ class _Training:
         tensors = {f"head.{name}": tensor for name, tensor in _copy(self.head).items()}
         tensors |= {f"average.{name}": tensor for name, tensor in _copy(self.average).items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        for at, state in self.optimizer.state_dict()["state"].items():
+        for at, state in self.optimizer.inner.state_dict()["state"].items():
             tensors |= {f"optimizer.{at}.{name}": value.cpu() for name, value in state.items()}
         state = {
             "format": _CHECKPOINT_FORMAT,
@@ -522,12 +495,12 @@ class _Training:
         self.head.load_state_dict(part("head."))
         self.average.load_state_dict(part("average."))
         self.best = part("best.")
-        optimizer = self.optimizer.state_dict()
+        optimizer = self.optimizer.inner.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in part("optimizer.").items():
             at, _, key = name.partition(".")
             moments.setdefault(int(at), {})[key] = tensor
-        self.optimizer.load_state_dict({**optimizer, "state": moments})
+        self.optimizer.inner.load_state_dict({**optimizer, "state": moments})
         self.step, self.best_step = state["step"], state["best_step"]
         self.best_precision, self.seconds = state["best_precision"], state["seconds"]
         self.log = state["log"]
@@ -643,19 +616,6 @@ def _fingerprint(samples: Sequence[Sample], settings: Settings) -> dict[str, Any
     del chosen["device"]
     packages = sorted({sample.residuals.package for sample in samples})
     return {"packages": packages, "samples": digest.hexdigest(), **chosen}
-
-
-def groups(network: nn.Module, decay: float) -> Iterator[dict[str, Any]]:
-    """Parameters that are trained, for an optimizer.
-
-    Decay is for matrices: it would only pull scales, shifts and position biases to zero.
-    """
-    matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    matrices = [matrix for matrix in matrices if matrix.requires_grad]
-    chosen = {id(matrix) for matrix in matrices}
-    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
-    yield {"params": matrices, "weight_decay": decay}
-    yield {"params": rest, "weight_decay": 0.0}
 
 
 def _copy(head: Head) -> dict[str, Tensor]:

@@ -1,0 +1,81 @@
+"""How every network is trained: the rate over the steps, clipped gradients, the weights' average."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How weights change.
+
+    Attributes:
+        steps: in all.
+        rate: the largest learning rate.
+        decay: weight decay.
+        clip: largest norm of the gradient.
+        warmup: share of the steps in which the rate rises, before it falls like a cosine.
+        average: decay of the moving average of the weights, which is what is kept.
+    """
+
+    steps: int = 400
+    rate: float = 1e-3
+    decay: float = 0.05
+    clip: float = 1.0
+    warmup: float = 0.05
+    average: float = 0.99
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, which count from 0."""
+        warmup = max(1, round(self.warmup * self.steps))
+        if step < warmup:
+            return self.rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
+        return self.rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Optimizer:
+    """AdamW of one network, and of a copy that gets the moving average of its weights.
+
+    Attributes:
+        inner: whose state a checkpoint holds.
+    """
+
+    def __init__(self, network: nn.Module, average: nn.Module, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.inner = torch.optim.AdamW(_groups(network, schedule.decay), lr=schedule.rate)
+        self._network, self._average = network, average
+
+    def step(self, loss: Tensor, step: int) -> None:
+        """Goes down the gradient of the loss."""
+        for group in self.inner.param_groups:
+            group["lr"] = self.schedule.rate_at(step)
+        self.inner.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        trained = [p for group in self.inner.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(trained, self.schedule.clip)
+        self.inner.step()
+        # Early weights are far from good: the average forgets them sooner.
+        decay = min(self.schedule.average, (1 + step) / (10 + step))
+        pairs = zip(self._average.state_dict().values(), self._network.state_dict().values(), strict=True)
+        with torch.no_grad():
+            for mean, now in pairs:
+                if mean.dtype.is_floating_point:
+                    mean.lerp_(now, 1 - decay)
+
+
+def _groups(network: nn.Module, decay: float) -> Iterator[dict[str, Any]]:
+    """Parameters that are trained.
+
+    Decay is for matrices: it would only pull scales, shifts and position biases to zero.
+    """
+    matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    matrices = [matrix for matrix in matrices if matrix.requires_grad]
+    chosen = {id(matrix) for matrix in matrices}
+    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
+    yield {"params": matrices, "weight_decay": decay}
+    yield {"params": rest, "weight_decay": 0.0}
