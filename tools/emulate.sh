@@ -4,7 +4,9 @@
 set -eu
 program=$(dirname "$(dirname "$1")")/weakrest
 if [ -e "$program" ] && [ "$(head -c 2 "$program")" != "#!" ]; then
-    mv -f "$program" "$program.emulated"
+    # An earlier run's may be a link to the same file, and then nothing would be moved.
+    rm -f "$program.emulated"
+    mv "$program" "$program.emulated"
     printf '#!/bin/sh\nexec "$QEMU" -0 "$0" "%s.emulated" "$@"\n' "$program" > "$program.new"
     chmod +x "$program.new"
     mv -f "$program.new" "$program"
