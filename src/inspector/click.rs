@@ -11,7 +11,7 @@ use crate::imaging::Placement;
 use crate::onnx::{Network, Runtime, TextEncoder};
 use crate::package::{ClickFile, Package, Prompts};
 
-/// Radius of a click's disk, likewise. Cells count whose center is at most so far away.
+/// Radius of a click's disk, in pixels of the scaled picture. Cells count whose center is at most so far away.
 const RADIUS: f32 = 5.0;
 /// Without smoothing: a mask's edge must stay where it is.
 const SHARP: MapParameters = MapParameters { sigma: 0.0, window: 1 };

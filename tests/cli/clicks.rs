@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::common::*;
 
+/// What the documentation shows of the library.
+#[allow(dead_code, reason = "its `main` is not called here")]
+#[path = "../../examples/mask_from_clicks.rs"]
+mod example;
+
 const ADCLICK: &[u8] = include_bytes!("../data/adclick/adclick.onnx");
 const SEG: &[u8] = include_bytes!("../data/adclick/seg.onnx");
 
@@ -84,4 +89,15 @@ fn what_is_no_network_for_clicks_is_refused_by_file() {
     folder.file("tiny.onnx", b"not a network");
     add(ready_package(), &network, &output).exits(3).says(&["tiny.toml", "SHA-256 differs"]);
     assert!(!output.exists());
+}
+
+#[test]
+fn a_program_of_ones_own_makes_masks() {
+    let folder = Folder::new();
+    let picture = folder.picture("dent.png", &dented_part(7));
+    let (x, y) = (0.6 * SIZE.0 as f32, 0.45 * SIZE.1 as f32);
+    let counts = example::pixels_marked(ready_package(), &picture, &[(x, y), (x + 2.0, y)]).unwrap();
+    assert!(counts.len() == 2 && counts.iter().all(|count| (1..96 * 80).contains(count)), "{counts:?}");
+    let outside = example::pixels_marked(ready_package(), &picture, &[(1000.0, 3.0)]).unwrap_err();
+    assert!(outside.to_string().contains("1000"), "{outside}");
 }
