@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg text-encoder bench bench-coreset bench-growth bench-search soak clean
+.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-growth bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -34,6 +34,7 @@ help:
 	@echo "make general-head      train the head that ships again (needs WEAKREST_DATA)"
 	@echo "make table-clicks      what clicks are worth: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
 	@echo "make table-seg         a head of masks that clicks made, beside one of true masks: ARGS=\"bottle\""
+	@echo "make plot-labels       what a second of labeling is worth, as a plot: docs/labels.svg"
 	@echo "make general-adclick   train the network that ships for clicks again (needs WEAKREST_DATA)"
 	@echo "make text-encoder      the text encoder, for prompts in free words: target/text-encoder/"
 	@echo "make bench             what the pipeline adds to its stages"
@@ -151,6 +152,12 @@ table-clicks: build $(VENV)/installed
 
 table-seg: build $(VENV)/installed
 	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/table_seg.py $(ARGS)
+
+# After `make table-bottle` and `make table-seg ARGS=bottle`.
+plot-labels:
+	$(PYTHON) -m venv target/plot
+	target/plot/bin/pip install --quiet --disable-pip-version-check matplotlib==3.11.2
+	target/plot/bin/python tools/plot_labels.py docs/labels.svg
 
 # For prompts in words that nobody trained with; `weakrest label --text-encoder` names the folder.
 text-encoder: $(VENV)/installed
