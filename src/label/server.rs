@@ -35,7 +35,13 @@ pub fn router(gate: Arc<Gate>, work: Arc<Work>) -> Router {
         .route("/saver.js", asset(SCRIPT, include_str!("assets/saver.js")))
         .route("/stage.js", asset(SCRIPT, include_str!("assets/stage.js")))
         .route("/work.js", asset(SCRIPT, include_str!("assets/work.js")))
-        .route("/style.css", asset("text/css; charset=utf-8", include_str!("assets/style.css")))
+        .route(
+            "/style.css",
+            asset(
+                "text/css; charset=utf-8",
+                concat!(include_str!("../colors.css"), include_str!("assets/style.css")),
+            ),
+        )
         .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")))
         .route("/api/state", get(state))
         .route("/api/pictures/{id}", get(detail))

@@ -22,7 +22,7 @@ const JPEG_QUALITY: u8 = 82;
 /// More boxes in words than this help nobody; the picture shows them all.
 const MAX_REGIONS: usize = 6;
 
-const CSS: &str = include_str!("report.css");
+const CSS: &str = concat!(include_str!("../colors.css"), include_str!("report.css"));
 const JS: &str = include_str!("report.js");
 
 /// What stands above the pictures. All text is plain text: it is escaped when written.

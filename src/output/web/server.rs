@@ -28,7 +28,13 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
     let looks = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
         .route("/app.js", asset("text/javascript; charset=utf-8", include_str!("assets/app.js")))
-        .route("/style.css", asset("text/css; charset=utf-8", include_str!("assets/style.css")))
+        .route(
+            "/style.css",
+            asset(
+                "text/css; charset=utf-8",
+                concat!(include_str!("../../colors.css"), include_str!("assets/style.css")),
+            ),
+        )
         .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")))
         .route("/api/status", get(status))
         .route("/api/parts", get(parts))
