@@ -40,8 +40,9 @@ def main(target: str) -> None:
             seconds.append(second)
             precisions.append(precision)
             axes.annotate(name, (second, precision), textcoords="offset points", xytext=offset, fontsize=8, color=color)
-        axes.plot(seconds, precisions, "-o", markersize=4, color=color, label=title)
-    if not axes.lines or not any(len(line.get_xdata()) for line in axes.lines):
+        if seconds:
+            axes.plot(seconds, precisions, "-o", markersize=4, color=color, label=title)
+    if not axes.lines:
         sys.exit("plot: no results are kept; run make table-bottle and make table-seg ARGS=bottle first")
     axes.set(xlabel="seconds of labeling a picture, ten pictures labeled", ylabel="pixel AP")
     axes.legend(fontsize=8, loc="lower right")
