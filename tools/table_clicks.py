@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import table_heads
-from table_heads import BINARY, dataset, package, weakrest
+from table_heads import BINARY, dataset, package
 
 KEPT = Path("target/clicks").resolve()
 SYNTHETIC = 400
@@ -71,7 +71,7 @@ def parts(samples: list, seed: int) -> tuple[dict, list]:
     return chosen, cases
 
 
-def network_of(product: str, size: str, variant: str, seed: int, samples: list, chosen: dict):  # noqa: ANN201
+def network_of(product: str, size: str, variant: str, seed: int, samples: list, chosen: dict):
     import torch
     from weakrest_export import adclick_train, click_metrics
     from weakrest_export.adclick import AdClick, Shape
@@ -90,7 +90,7 @@ def network_of(product: str, size: str, variant: str, seed: int, samples: list, 
     return network
 
 
-def grow(sample, clicks, before):  # noqa: ANN001, ANN201
+def grow(sample, clicks, before):
     """Regions of long residuals round the positive clicks: half as long as under the click, or longer near negative ones."""
     import numpy as np
     from scipy import ndimage
@@ -113,7 +113,7 @@ def grow(sample, clicks, before):  # noqa: ANN001, ANN201
     return mask.astype(np.float32)
 
 
-def grab_cut(sample, clicks, before):  # noqa: ANN001, ANN201
+def grab_cut(sample, clicks, before):
     import cv2
     import numpy as np
     from weakrest_export.adclick import RADIUS, STRIDE
@@ -158,7 +158,7 @@ def measure(product: str, size: str, variant: str, seed: int, words: str) -> dic
         first = {case.kind: case.sample.prompts[0] for case in cases if len(case.sample.prompts)}
         kind_of = {id(case.sample): case.kind for case in cases}
 
-        def prompt_of(sample):  # noqa: ANN001, ANN202
+        def prompt_of(sample):
             step = 1 if words == "wrong" else 0
             return first[kinds[(kinds.index(kind_of[id(sample)]) + step) % len(kinds)]]
 

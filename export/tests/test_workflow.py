@@ -27,10 +27,11 @@ class Inspector:
         command, *rest = arguments
         self.calls.append(command)
         if command == "residuals":
-            package, _, listed, _, folder = rest
+            package, _, listed, _, folder, *see = rest
             images = [json.loads(line)["image"] for line in Path(listed).read_text("utf-8").splitlines()]
             digest = hashlib.sha256(Path(package, "package.toml").read_bytes()).hexdigest()
-            write_shards(Path(folder), [self.look(image) for image in images], images, digest)
+            seen = [self.see(image) for image in images] if see else None
+            write_shards(Path(folder), [self.look(image) for image in images], images, digest, seen)
         else:
             assert rest[0] == "add-head"
             package, _, head, _, _, _, out = rest[1:]
@@ -42,6 +43,10 @@ class Inspector:
         pixels = np.asarray(Image.open(image).convert("L"), np.float32) - 128
         cells = torch.from_numpy(pixels.reshape(8, 8, 8, 8).mean((1, 3)) / 8)
         return cells[None, :, :, None].repeat(3, 1, 1, 4).half()
+
+    def see(self, image: str) -> torch.Tensor:
+        pixels = np.asarray(Image.open(image).convert("L"), np.float32) - 128
+        return torch.from_numpy(pixels / 64)[None].repeat(3, 1, 1).half()
 
 
 @pytest.fixture
@@ -192,6 +197,33 @@ def test_several_packages_make_one_head(folder: Path, capsys: pytest.CaptureFixt
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["all.onnx", "all.toml"]
     assert main(["train-general", "nut.weakrest", "--out", "out", *QUICK]) == 2
     assert "'nut.weakrest': must be PACKAGE:GOOD_DIR" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("inspector")
+def test_masks_of_several_products_make_one_network_that_is_told_which_it_sees(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = labels(folder, {"mask": "bad/0_mask.png"})
+    (folder / "out").mkdir()
+    shutil.copytree("nut.weakrest", "bolt.weakrest")
+    train = ["train-seg", f"nut.weakrest:good:{name}", "bolt.weakrest:good", "--out", "out"]
+    train += ["--steps", "2", "--synthetic", "4"]
+    assert main(train) == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "adclick-seg.onnx",
+        "adclick-seg.toml",
+    ]
+
+    prompts = folder / "products.json"
+    prompts.write_text('{"nut": ["a hexagonal nut"], "bolts": ["a bolt"]}')
+    assert main([*train, "--prompts", "products.json"]) == 2
+    assert "products.json: has no phrases for bolt" in capsys.readouterr().err
+    prompts.write_text('{"nut": ["a hexagonal nut"], "bolt": ["a bolt"]}')
+    assert main([*train, "--prompts", "products.json"]) == 0
+    nut, bolt = (folder / "out" / f"adclick-seg-{product}.onnx" for product in ("nut", "bolt"))
+    assert "6 good, 8 synthetic, 1 defective pictures of nut, bolt" in capsys.readouterr().out
+    assert nut.read_bytes() != bolt.read_bytes()
+    assert nut.stat().st_size == pytest.approx(bolt.stat().st_size, abs=100)
 
 
 def test_defects_without_a_trace_in_the_residuals_are_not_taught() -> None:

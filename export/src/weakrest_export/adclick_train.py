@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,22 @@ class Settings(Schedule):
     seed: int = 0
 
 
+def unclicked(settings: Settings) -> Settings:
+    """Settings of ADClick-Seg, a head: nobody clicks, and a prompt, if there is one, is always there."""
+    return replace(settings, untouched=1.0, silent=0.0)
+
+
+def of_product(samples: Sequence[Sample], words: npt.NDArray[np.float32] | None) -> list[Sample]:
+    """Samples for ADClick-Seg, which say of what product they are instead of what defect they show.
+
+    Args:
+        samples: of one product.
+        words: `[n, 384]`, vectors of what may be said of it; None: nothing is said.
+    """
+    prompts = np.zeros((0, PROMPT), np.float32) if words is None else words
+    return [replace(sample, prompts=prompts, type=None) for sample in samples]
+
+
 def share_of(mask: Bits | None, picture: Mapping[str, Any], stride: int) -> npt.NDArray[np.float32]:
     """See `Sample.share`; None: a good picture.
 
@@ -121,17 +137,15 @@ class _Batch:
 def train(
     samples: Sequence[Sample],
     settings: Settings,
-    start: AdClick | None = None,
     report: Callable[[Mapping[str, Any]], None] = lambda entry: None,
 ) -> AdClick:
-    """Trains a network, or trains `start` further.
+    """Trains a network.
 
     The same samples, settings, seed and number of threads give the same network.
 
     Args:
         samples: of any number of residuals folders, which must have the same backbone.
         settings: see there.
-        start: to go on with; it is not changed.
         report: is given an entry of the log every ten steps.
 
     Returns:
@@ -144,8 +158,7 @@ def train(
         raise ExportError("no pixel is labeled defective: add synthetic defects, or pictures with masks")
     torch.manual_seed(settings.seed)
     shape = Shape(samples[0].residuals.channels, width=settings.width, depth=settings.depth)
-    network = AdClick(shape) if start is None else copy.deepcopy(start)
-    network.train()
+    network = AdClick(shape).train()
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = Optimizer(network, average, settings)
     by_kind = {kind: [s for s in samples if s.kind == kind] for kind in KINDS}

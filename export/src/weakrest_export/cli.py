@@ -12,8 +12,11 @@ from weakrest_export import __version__
 from weakrest_export.errors import Exit, ExportError
 
 if TYPE_CHECKING:
+    from weakrest_export.adclick_train import Sample as ClickSample
+    from weakrest_export.adclick_train import Settings as ClickSettings
     from weakrest_export.head import Reads
-    from weakrest_export.workflow import Product
+    from weakrest_export.prompts import Phrases
+    from weakrest_export.workflow import Encode, Product, Vectors
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -178,13 +181,38 @@ def add_adclick_parser(commands: _Commands) -> None:
     parser.add_argument(
         "--prompts", type=Path, metavar="FILE", help="phrases for each type of defect (JSON; default: none)"
     )
-    parser.add_argument(
-        "--head",
-        action="store_true",
-        help="also write NAME-seg.onnx: the same network without clicks as a head (ADClick-Seg)",
-    )
-    parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 600)")
     parser.add_argument("--name", default="adclick", help="of the network (default: adclick)")
+    _add_click_options(parser)
+
+
+def add_seg_parser(commands: _Commands) -> None:
+    parser = commands.add_parser(
+        "train-seg",
+        help="train a head on masks, as fine as they are",
+        description="Train ADClick without clicks on synthetic defects and on masks, such as clicks made: a "
+        "head of cells of 2 pixels (ADClick-Seg), NAME.onnx and NAME.toml, which `weakrest package add-head` "
+        "puts into a package.",
+    )
+    parser.set_defaults(run=_train_seg)
+    parser.add_argument(
+        "products",
+        nargs="+",
+        metavar="PACKAGE:GOOD_DIR[:LABELS]",
+        help="package without a head, its good pictures, and a label file with masks",
+    )
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="phrases for each product, named as its package (JSON): the network is told which product it "
+        "sees, and NAME-PRODUCT.onnx is the head of each (default: none)",
+    )
+    parser.add_argument("--name", default="adclick-seg", help="of the head (default: adclick-seg)")
+    _add_click_options(parser)
+
+
+def _add_click_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, metavar="N", help="of training (default: 600)")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="existing directory to write to"
     )
@@ -199,52 +227,105 @@ def _train_adclick(options: argparse.Namespace) -> None:
 
     own = prompts.read(options.prompts) if options.prompts else {}
     encoder = text.TextEncoder()
-    samples = []
     products = _products(options.products)
     with _work(options, options.out) as work:
-        for at, product in enumerate(products):
-            found, _ = workflow.read_labels(product, "auto")
-            samples += workflow.prepare_clicks(
-                product,
-                found,
-                own,
-                encoder.encode,
-                work if len(products) == 1 else work / f"{at:02}-{product.package.stem}",
-                synthetics=options.synthetic,
-                seed=options.seed,
-                weakrest=options.weakrest,
-                resume=options.resume,
-            )
-        settings = adclick_train.Settings(
-            seed=options.seed, **({"steps": options.steps} if options.steps else {})
-        )
-        network = adclick_train.train(samples, settings, report=_show_steps)
+        parts = _prepare_clicks(products, own, encoder.encode, options, work)
+        samples = [sample for part in parts for sample in part]
+        network = adclick_train.train(samples, _click_settings(options), report=_show_steps)
     known = {**prompts.SYNTHETIC, **own}
     listed = [(kind, phrase) for kind, phrases in known.items() for phrase in phrases]
     vectors = encoder.encode([phrase for _, phrase in listed])
-    source, license = workflow.describe(products, samples), options.license or head_export.LICENSE
-    backbone = samples[0].residuals.backbone
     exported = adclick_export.export(
         network,
-        backbone,
+        samples[0].residuals.backbone,
         name=options.name,
         prompts=[
             adclick_export.Prompt(*words, vector) for words, vector in zip(listed, vectors, strict=True)
         ],
         setting="clicks",
-        source=source,
-        license=license,
+        source=workflow.describe(products, samples),
+        license=options.license or head_export.LICENSE,
     )
     path = adclick_export.write(exported, options.out)
     print(
         f"{path}: {len(exported.model) / 1e6:.1f} MB, {len(listed)} prompts, trained on "
         f"{exported.manifest.source}, differs from PyTorch by {exported.difference:.0e}"
     )
-    if options.head:
-        head = adclick_export.export_head(
-            network, backbone, name=f"{options.name}-seg", setting="clicks", source=source, license=license
+
+
+def _train_seg(options: argparse.Namespace) -> None:
+    if not options.out.is_dir():
+        raise ExportError(f"output directory {options.out} does not exist: create it first")
+
+    from weakrest_export import adclick_export, adclick_train, head_export, prompts, text, workflow
+
+    products = _products(options.products)
+    words: list[Vectors | None] = [None] * len(products)
+    if options.prompts:
+        phrases = prompts.of_products(options.prompts, [product.name for product in products])
+        encoder = text.TextEncoder()
+        words = [encoder.encode(own) for own in phrases]
+    with _work(options, options.out) as work:
+        parts = _prepare_clicks(products, {}, None, options, work)
+        samples = [
+            sample
+            for part, own in zip(parts, words, strict=True)
+            for sample in adclick_train.of_product(part, own)
+        ]
+        settings = adclick_train.unclicked(_click_settings(options))
+        network = adclick_train.train(samples, settings, report=_show_steps)
+    # Without words one head is for all of them.
+    heads = zip(products, words, strict=True) if options.prompts else [(None, None)]
+    for product, own in heads:
+        exported = adclick_export.export_head(
+            network,
+            samples[0].residuals.backbone,
+            name=options.name if product is None else f"{options.name}-{product.name}",
+            setting="seg",
+            source=workflow.describe(products, samples),
+            license=options.license or head_export.LICENSE,
+            prompt=None if own is None else own[0],
         )
-        print(f"{head_export.write(head, options.out)}: the same without clicks, as a head")
+        path = head_export.write(exported, options.out)
+        print(
+            f"{path}: {len(exported.model) / 1e6:.1f} MB, trained on {exported.manifest.source}, "
+            f"differs from PyTorch by {exported.difference:.0e}"
+        )
+
+
+def _click_settings(options: argparse.Namespace) -> "ClickSettings":
+    from weakrest_export import adclick_train
+
+    given = {"steps": options.steps} if options.steps else {}
+    return adclick_train.Settings(seed=options.seed, **given)
+
+
+def _prepare_clicks(
+    products: "Sequence[Product]",
+    phrases: "Phrases",
+    encode: "Encode | None",
+    options: argparse.Namespace,
+    work: Path,
+) -> "list[list[ClickSample]]":
+    """What `workflow.prepare_clicks` gives for each product."""
+    from weakrest_export import workflow
+
+    # All labels first: whoever made a mistake there should not wait for synthetic pictures.
+    labels = [workflow.read_labels(product, "auto")[0] for product in products]
+    return [
+        workflow.prepare_clicks(
+            product,
+            found,
+            phrases,
+            encode,
+            work if len(products) == 1 else work / f"{at:02}-{product.name}",
+            synthetics=options.synthetic,
+            seed=options.seed,
+            weakrest=options.weakrest,
+            resume=options.resume,
+        )
+        for at, (product, found) in enumerate(zip(products, labels, strict=True))
+    ]
 
 
 def _show_steps(entry: Mapping[str, Any]) -> None:
@@ -392,6 +473,7 @@ def _parser() -> argparse.ArgumentParser:
     add_synthesize_parser(commands)
     add_train_parser(commands)
     add_adclick_parser(commands)
+    add_seg_parser(commands)
     add_text_encoder_parser(commands)
     return parser
 

@@ -57,6 +57,23 @@ def read(path: Path) -> Phrases:
     return dict(found)
 
 
+def of_products(path: Path, products: Sequence[str]) -> list[list[str]]:
+    """The phrases that a file has for each of these products, the types of which are their names.
+
+    Raises:
+        ExportError: see `read`, or when it has none for a product, or two products have one name.
+    """
+    known = read(path)
+    for at, product in enumerate(products):
+        if product not in known:
+            raise ExportError(
+                f"{path}: has no phrases for {product}: add them, or name its package otherwise"
+            )
+        if product in products[:at]:
+            raise ExportError(f"{path}: two packages are named {product}: rename one of them")
+    return [list(known[product]) for product in products]
+
+
 def phrases_of(kind: str | None, known: Phrases) -> list[str]:
     """What may be said of a picture whose defects are of one type, or of several joined by `+`."""
     if kind is None:

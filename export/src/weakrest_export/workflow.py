@@ -23,6 +23,11 @@ SETTINGS = ("auto", "unsupervised", "tags", "boxes", "rotated", "blocks", "semir
 SEEN = 2.0
 """Residuals of a synthetic defect must be so many times as long as those of the good picture beneath."""
 
+Vectors = npt.NDArray[np.float32]
+"""Of texts, `[n, 384]`."""
+
+Encode = Callable[[Sequence[str]], Vectors]
+
 _SHAPES = {Box: "boxes", Rotated: "rotated", Mask: "blocks"}
 
 
@@ -39,6 +44,11 @@ class Product:
     package: Path
     goods: Path
     labels: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The package's, as its directory is called."""
+        return self.package.resolve().stem
 
 
 def read_labels(product: Product, setting: str) -> tuple[list[Label], str]:
@@ -101,7 +111,7 @@ def prepare_all(
         samples += prepare(
             product,
             found,
-            work if len(products) == 1 else work / f"{at:02}-{product.package.stem}",
+            work if len(products) == 1 else work / f"{at:02}-{product.name}",
             synthetics=synthetics,
             seed=seed,
             weakrest=weakrest,
@@ -142,7 +152,7 @@ def prepare_clicks(
     product: Product,
     found: Sequence[Label],
     phrases: prompts.Phrases,
-    encode: Callable[[list[str]], npt.NDArray[np.float32]],
+    encode: Encode | None,
     work: Path,
     *,
     synthetics: int,
@@ -158,7 +168,7 @@ def prepare_clicks(
         product: see `_gather`.
         found: see `_gather`.
         phrases: of its types of defects; those of synthetic ones are known.
-        encode: gives the vectors of texts, see `text.TextEncoder.encode`.
+        encode: gives the vectors of texts, see `text.TextEncoder.encode`; None: nothing is said.
         work: see `_gather`.
         synthetics: see `_gather`.
         seed: see `_gather`.
@@ -180,7 +190,7 @@ def prepare_clicks(
             mask = np.logical_or.reduce(masks)
             words = prompts.phrases_of(known.type, prompts.SYNTHETIC if kind == "synthetic" else phrases)
         share = adclick_train.share_of(mask, vars(picture), read.stride)
-        vectors = encode(words) if words else np.zeros((0, adclick.PROMPT), np.float32)
+        vectors = encode(words) if words and encode else np.zeros((0, adclick.PROMPT), np.float32)
         type = None if known is None else known.type
         samples.append(adclick_train.Sample(read, at, share, kind, vectors, type))
     return samples
@@ -305,5 +315,5 @@ def describe(products: Sequence[Product], samples: Sequence[Sample] | Sequence[a
         for kind in train.KINDS
         if any(sample.kind == kind for sample in samples)
     ]
-    names = ", ".join(product.package.name.removesuffix(".weakrest") for product in products)
+    names = ", ".join(product.name for product in products)
     return f"{', '.join(counts)} pictures of {names}"
