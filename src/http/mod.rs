@@ -125,7 +125,7 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(4)
+            .max_blocking_threads(8)
             .thread_name(format!("{name}-work"))
             .build()
             .map_err(failed)?;
@@ -286,37 +286,52 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// What holds for requests that change something.
-async fn may_change(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    match &gate.access {
-        Access::Local => {}
+/// What holds for requests that only those may use who may change something, though they change nothing.
+pub(crate) async fn may_look(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    match stranger(&gate, &request) {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    }
+}
+
+/// The answer to whoever may not change anything.
+fn stranger(gate: &Gate, request: &Request) -> Option<Response> {
+    let token = match &gate.access {
+        Access::Local => return None,
         Access::Refused => {
             let text = format!(
                 "this page is for looking only: set {} to change something from another machine, or set {} to a \
                  loopback address such as 127.0.0.1:8080",
                 gate.token_file, gate.listen
             );
-            return problem(StatusCode::FORBIDDEN, text);
+            return Some(problem(StatusCode::FORBIDDEN, text));
         }
-        Access::Token(token) => {
-            let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-            let given = given.and_then(|v| v.split_once(' ')).filter(|v| v.0.eq_ignore_ascii_case("bearer"));
-            if !given.is_some_and(|given| is_same(given.1.trim(), token)) {
-                let file = gate.token_file;
-                let text = match given {
-                    Some(_) => format!("that is not the token in {file}"),
-                    None => format!("this needs the token in {file}, as Authorization: Bearer TOKEN"),
-                };
-                if let (Some(_), Some(peer)) = (given, peer(&request)) {
-                    log::warn!("web: {peer} asked for {} with a wrong token", request.uri().path());
-                }
-                let mut response = problem(StatusCode::UNAUTHORIZED, text);
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return response;
-            }
-        }
+        Access::Token(token) => token,
+    };
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let given = given.and_then(|v| v.split_once(' ')).filter(|v| v.0.eq_ignore_ascii_case("bearer"));
+    if given.is_some_and(|given| is_same(given.1.trim(), token)) {
+        return None;
     }
+    let file = gate.token_file;
+    let text = match given {
+        Some(_) => format!("that is not the token in {file}"),
+        None => format!("this needs the token in {file}, as Authorization: Bearer TOKEN"),
+    };
+    if let (Some(_), Some(peer)) = (given, peer(request)) {
+        log::warn!("web: {peer} asked for {} with a wrong token", request.uri().path());
+    }
+    let mut response = problem(StatusCode::UNAUTHORIZED, text);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Some(response)
+}
+
+/// What holds for requests that change something.
+async fn may_change(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+    if let Some(refusal) = stranger(&gate, &request) {
+        return refusal;
+    }
+    let headers = request.headers();
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let is_json = kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"));
     if !is_json && !headers.contains_key(OWN_HEADER) {

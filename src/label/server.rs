@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -42,17 +43,20 @@ pub fn router(gate: Arc<Gate>, work: Arc<Work>) -> Router {
                 concat!(include_str!("../colors.css"), include_str!("assets/style.css")),
             ),
         )
-        .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")))
+        .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")));
+    // Pictures of products are not for everybody on the network.
+    let private = Router::new()
         .route("/api/state", get(state))
         .route("/api/pictures/{id}", get(detail))
         .route("/api/pictures/{id}/image", get(image))
         .route("/api/pictures/{id}/map.png", get(map))
-        .route("/api/pictures/{id}/nearest.png", get(nearest));
+        .route("/api/pictures/{id}/nearest.png", get(nearest))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), http::may_look));
     let changes = Router::new()
         .route("/api/pictures/{id}/click", post(click))
         .route("/api/pictures/{id}/label", put(save))
         .layer(DefaultBodyLimit::max(MOST_BODY));
-    http::router(gate, looks, changes, work)
+    http::router(gate, looks.merge(private), changes, work)
 }
 
 impl IntoResponse for Refusal {
@@ -116,6 +120,8 @@ struct Listed {
 async fn state(State(work): State<Arc<Work>>) -> Response {
     #[derive(Serialize)]
     struct Body<'a> {
+        /// Numbers of pictures mean something in this run of the program alone.
+        session: &'a str,
         product: &'a str,
         folder: String,
         labels: String,
@@ -150,6 +156,7 @@ async fn state(State(work): State<Arc<Work>>) -> Response {
             })
         };
         let body = Body {
+            session: work.id(),
             product: work.product(),
             folder,
             labels,

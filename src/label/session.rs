@@ -66,6 +66,9 @@ pub struct Told {
     mask: Option<Rle>,
     r#type: Option<String>,
     seconds: f64,
+    /// What of the label cannot be read, and is gone with the next save.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<String>,
 }
 
 /// A label that is to be saved.
@@ -320,7 +323,7 @@ impl Session {
     /// The label of a picture whose file was read and decoded.
     ///
     /// # Errors
-    /// As [`LabelFile::mask`]; [`ErrorKind::Usage`] when there is no such picture.
+    /// [`ErrorKind::Usage`] when there is no such picture.
     pub fn told(&self, id: usize) -> Result<Told> {
         let (picture, size) = self.sized(id)?;
         let revision = self.revision(picture);
@@ -333,16 +336,23 @@ impl Session {
                 mask: None,
                 r#type: None,
                 seconds: 0.0,
+                lost: None,
             });
+        };
+        // A label that cannot be told could not be mended or removed either.
+        let (mask, lost) = match self.file.mask(label, size) {
+            Ok(mask) => (mask, None),
+            Err(e) => (None, Some(e.chain())),
         };
         Ok(Told {
             revision,
             tag: Some(label.tag),
             boxes: label.boxes.clone(),
             rotated: label.rotated.clone(),
-            mask: self.file.mask(label, size)?.as_ref().map(Rle::from),
+            mask: mask.as_ref().map(Rle::from),
             r#type: label.kind.clone(),
             seconds: label.seconds.unwrap_or(0.0),
+            lost,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -157,6 +157,9 @@ pub struct Work {
     told: Mutex<String>,
     stopped: AtomicBool,
     woken: (Mutex<bool>, Condvar),
+    /// Held by whoever reads and judges a picture: others who want the same one wait for it instead.
+    turn: Mutex<()>,
+    id: String,
     product: String,
     threshold: f32,
     segmenter: Option<String>,
@@ -205,6 +208,7 @@ impl Work {
             ErrorKind::Runtime | ErrorKind::Usage => e,
             _ => e.within(settings.package.display()),
         })?;
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Work {
             product: inspector.product().to_owned(),
             threshold: inspector.threshold(),
@@ -222,12 +226,19 @@ impl Work {
             told: Mutex::default(),
             stopped: AtomicBool::new(false),
             woken: Default::default(),
+            turn: Mutex::default(),
+            id: format!("{:x}-{:x}", std::process::id(), started.as_nanos()),
         })
     }
 
     /// The session; not held while anything is computed.
     pub fn session(&self) -> MutexGuard<'_, Session> {
         locked(&self.session)
+    }
+
+    /// Another one in each run of the program.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Name of the product.
@@ -434,11 +445,17 @@ impl Work {
             Some(picture) => picture.found.path.clone(),
             None => return Err(Self::no_picture(id)),
         };
-        let cached = self.cached(id);
         let fresh = |ready: &Arc<Ready>| ready.stamp.is_some() && ready.stamp == Stamp::of(&path);
-        if let Some(ready) = cached.as_ref().filter(|ready| fresh(ready)) {
-            self.scored(id, ready);
-            return Ok(Arc::clone(ready));
+        let known = || self.cached(id).filter(fresh);
+        let mut found = known();
+        let _turn = found.is_none().then(|| {
+            let turn = locked(&self.turn);
+            found = known();
+            turn
+        });
+        if let Some(ready) = found {
+            self.scored(id, &ready);
+            return Ok(ready);
         }
         let (bytes, stamp, hash) = self.read(id)?;
         let ready = self.compute(&bytes, stamp, hash);
@@ -591,6 +608,9 @@ impl Work {
             return Err(none(&format!("there is no good part to compare with: {why}")));
         }
         self.nearest_of(&ready, Duration::from_secs(10)).ok_or_else(|| {
+            if self.nearest.as_ref().is_some_and(Nearest::is_indexed) {
+                return none("what this part should look like cannot be shown; the terminal says why");
+            }
             let text = "the enrolled pictures are still being looked through; try again in a moment";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
         })
@@ -649,7 +669,9 @@ impl Work {
         }
         let phrase = body.prompt.or_else(|| {
             let kind = body.r#type?;
-            Some(self.prompts.get(&kind).and_then(|p| p.first().cloned()).unwrap_or(kind))
+            let phrase = self.prompts.get(&kind).and_then(|p| p.first().cloned()).unwrap_or(kind);
+            // A type may be a mere number; nobody said that as a prompt.
+            check_text(&phrase).is_ok().then_some(phrase)
         });
         self.waiting.fetch_add(1, Relaxed);
         let mut engine = locked(&self.engine);

@@ -261,6 +261,15 @@ fn what_is_saved_is_in_the_file_and_there_again_after_a_restart() {
     let masks = |folder: &Folder| files(&folder.path("parts.masks")).len();
     assert_eq!(masks(&folder), 1);
     assert_eq!(labeler.detail(id)["label"]["mask"], rectangle(0, 0, 2, 2));
+    // One that cannot be read is told of, and can be removed.
+    let masks_folder = folder.path("parts.masks");
+    std::fs::remove_file(masks_folder.join(&files(&masks_folder)[0])).unwrap();
+    let label = labeler.detail(id)["label"].clone();
+    assert_eq!((&label["tag"], &label["mask"]), (&"defective".into(), &Value::Null));
+    assert!(label["lost"].as_str().unwrap().contains("001"), "{label}");
+    let mut again = labeler.label(id, json!({"mask": rectangle(0, 0, 2, 2)}));
+    again.as_object_mut().unwrap().remove("lost");
+    assert_eq!(labeler.put(id, &again).code, 200);
     labeler.save(id, json!({"tag": null, "boxes": [], "rotated": [], "mask": null}));
     assert_eq!((masks(&folder), lines(&folder.path("parts.jsonl")).len()), (0, 3));
 }
@@ -427,6 +436,10 @@ fn clicks_and_words_make_a_mask() {
     let unknown = labeler.click(id, &clicks("as if a dog had bitten".into())).json();
     assert_eq!(unknown["unknown_words"], true);
     assert_eq!(unknown["mask"], silent["mask"], "words that nobody knows change nothing");
+    // A type need not be a word: it is no prompt then.
+    let numbered = json!({"clicks": [{"x": 57, "y": 36, "positive": true}], "type": "17"});
+    let numbered = labeler.click(id, &numbered).json();
+    assert_eq!((&numbered["mask"], &numbered["unknown_words"]), (&silent["mask"], &false.into()));
 }
 
 #[test]
@@ -693,14 +706,18 @@ fn a_token_lets_others_in() {
     let mut command = command(&folder);
     command.arg("--token-file").arg(folder.path("token"));
     let labeler = Labeler::of(command);
-    let id = labeler.id("dent/000.png");
-    let label = labeler.label(id, json!({"tag": "good"}));
-    let text = labeler.put(id, &label).refused(401);
-    assert!(text.contains("--token-file"), "{text}");
     let bearer = format!("Bearer {token}");
     let headers = [("X-Weakrest", "1"), ("Authorization", bearer.as_str())];
-    let path = format!("/api/pictures/{id}/label");
-    assert_eq!(labeler.ask("PUT", &path, Some(&label), &headers).code, 200);
+    assert_eq!(labeler.get("/").code, 200);
+    for path in ["/api/state", "/api/pictures/0", "/api/pictures/0/image"] {
+        let text = labeler.get(path).refused(401);
+        assert!(text.contains("--token-file"), "{text}");
+        assert_eq!(labeler.ask("GET", path, None, &headers).code, 200);
+    }
+    let mut label = labeler.ask("GET", "/api/pictures/0", None, &headers).json()["label"].clone();
+    label["tag"] = "good".into();
+    labeler.put(0, &label).refused(401);
+    assert_eq!(labeler.ask("PUT", "/api/pictures/0/label", Some(&label), &headers).code, 200);
 }
 
 #[test]

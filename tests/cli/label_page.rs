@@ -222,10 +222,10 @@ fn who_labels_with_a_token_is_asked_for_it() {
     let folder = Folder::new();
     folder.file("token", b"correct-horse-battery");
     let work = Work::within(folder);
-    let tab = open(&browser, &work);
-    let asked = "document.querySelector('#tokens').open";
-    tab.key("g");
+    let tab = browser.open(&work.url(), 1280, 800);
+    let asked = "document.querySelector('#tokens')?.open";
     tab.until(asked);
+    assert_eq!(tab.text("#list"), "", "pictures are not shown to everybody");
     tab.write("wrong-horse-battery");
     tab.key("Enter");
     tab.until("document.querySelector('#tokenwhy').textContent.startsWith('That is not')");
@@ -234,6 +234,8 @@ fn who_labels_with_a_token_is_asked_for_it() {
     tab.write("correct-horse-battery");
     tab.evaluate("document.querySelector('#tokengiven').click()");
     tab.until("!document.querySelector('#tokens').open");
+    tab.until(READY);
+    tab.key("g");
     saved(&tab, || work.labels().len() == 1);
 }
 
@@ -408,6 +410,10 @@ fn everything_can_be_done_without_a_mouse() {
         saved(&tab, || work.labels().len() == done);
     }
     tab.until("document.querySelector('#notices').textContent.includes('All 4 pictures are labeled')");
+    for left in (0..4).rev() {
+        tab.key("Control+z");
+        saved(&tab, || work.labels().len() == left);
+    }
 
     tab.key("?");
     tab.until("document.querySelector('#help').open");
@@ -526,8 +532,13 @@ fn nothing_is_lost_without_the_program_or_the_disk() {
     tab.until("document.querySelector('#notices').textContent.includes('does not answer')");
     tab.picture("lost");
     assert_eq!(work.shapes("dent/22.png", "box").len(), 1);
+    // Pictures have other numbers then.
+    work.folder.picture("rejects/dent/19.png", &dented_part(19));
     work.start_again();
     saved(&tab, || work.shapes("dent/22.png", "box").len() == 3);
+    assert_eq!(work.labels().len(), 1);
+    tab.until(READY);
+    assert_eq!(tab.text("#name"), "dent/22.png");
 
     // A full disk, and a page that is closed before there is room again.
     tab.evaluate(
@@ -543,6 +554,56 @@ fn nothing_is_lost_without_the_program_or_the_disk() {
     std::fs::remove_file(work.folder.path("rejects/dent/20.png")).unwrap();
     tab.until("document.querySelector('#list button.missing')?.ariaLabel.startsWith('dent/20.png, removed')");
     assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn pictures_that_change_while_they_are_open_are_shown_as_they_are() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/21.png");
+    let before = color(&tab, DENT);
+    work.folder.picture("rejects/dent/21.png", &part(40));
+    tab.until("document.querySelector('#notices').textContent.includes('dent/21.png has changed on disk')");
+    until_other_color(&tab, DENT, &before);
+    tab.until(READY);
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    saved(&tab, || work.shapes("dent/21.png", "box").len() == 1);
+
+    // Gone before the next box is saved, and back again later.
+    tab.evaluate(
+        "window.fetch = ((ask) => async (path, options) => {
+           if (options?.method === 'PUT') await new Promise((done) => setTimeout(done, 1000));
+           return ask(path, options);
+         })(fetch)",
+    );
+    draw_box(&tab, (40.0, 10.0), (60.0, 30.0));
+    let file = work.folder.path("rejects/dent/21.png");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    tab.until("document.querySelector('#notices').textContent.includes('put it back to label it')");
+    assert!(tab.text("#saved").starts_with("Not saved"));
+    work.folder.file("rejects/dent/21.png", &bytes);
+    saved(&tab, || work.shapes("dent/21.png", "box").len() == 2);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn words_that_are_still_being_typed_belong_to_the_picture_they_were_typed_at() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/20.png");
+    tab.evaluate("document.querySelector('#type').select()");
+    tab.write("bulge");
+    let at = tab.evaluate(
+        "(({x, y, width, height}) => [x + width / 2, y + height / 2])
+         (document.querySelector('#defective').getBoundingClientRect())",
+    );
+    tab.click((at[0].as_f64().unwrap(), at[1].as_f64().unwrap()));
+    saved(&tab, || work.label("dent/20.png").is_some_and(|label| label["type"] == "bulge"));
+    tab.until("document.querySelector('#name').textContent !== 'dent/20.png'");
+    assert_eq!(work.labels().len(), 1);
 }
 
 /// `WEAKREST_LOOK=DIR cargo test --test cli -- --ignored look_at_the_labeler` labels pictures of one's own, enrolled

@@ -4,7 +4,7 @@
 import { cornersOf } from "./boxes.js";
 import { Saver } from "./saver.js";
 import { Stage } from "./stage.js";
-import { ask, docOf, hasShapes, Library, Stopwatch } from "./work.js";
+import { ask, contentOf, docOf, hasShapes, Library, Stopwatch } from "./work.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL = 4000;
@@ -17,6 +17,7 @@ let order = [];
 let current = null;
 let saver = null;
 let lost = false;
+let reloading = false;
 let acted = [];
 let spent = [];
 const visited = new Set();
@@ -25,6 +26,15 @@ const watch = new Stopwatch();
 const library = new Library((picture) => {
   // What the server has may have become what is drawn: nothing is left to save then.
   if (saver?.isUnsaved(picture) && picture.clean) saver.change(picture);
+  if (picture.isReplaced) {
+    picture.isReplaced = false;
+    replaced(picture);
+  }
+  if (picture.lost) {
+    notify(`A mask of ${picture.name} cannot be read: ${picture.lost}. The next save replaces it.`, "error");
+    picture.lost = null;
+  }
+  if (picture.isOther) return poll();
   if (picture === current) showPicture();
   showRow(picture.entry);
 });
@@ -79,6 +89,7 @@ async function poll() {
   if (!document.hidden) {
     try {
       const fresh = await (await ask("/api/state", { timeout: 15000 })).json();
+      if (state && fresh.session !== state.session) return beginAgain();
       const again = lost;
       lost = false;
       merge(fresh);
@@ -93,19 +104,24 @@ async function poll() {
   poll.timer = setTimeout(poll, state ? POLL : 1000);
 }
 
+/** Another run of the program: its numbers mean other pictures. What is not saved comes back by name. */
+function beginAgain() {
+  reloading = saver.isKept;
+  if (current) sessionStorage.setItem("weakrest label at", current.name);
+  location.reload();
+}
+
 function merge(fresh) {
   const first = state === null;
   const before = new Map(order.map((entry) => [entry.id, entry]));
   const wasPreparing = first || state.preparing > 0;
   state = fresh;
   const now = new Map(fresh.pictures.map((entry) => [entry.id, entry]));
-  // Pictures up to the last one looked at stay where they are: nothing jumps away under the hand.
+  // Pictures that were looked at stay in their order, before all others: the way back is the way one came.
   const kept = order.filter((entry) => now.has(entry.id)).map((entry) => now.get(entry.id));
-  const reached = kept.findLastIndex((entry) => visited.has(entry.id)) + 1;
   if (wasPreparing || fresh.pictures.some((entry) => !before.has(entry.id))) {
-    const fixed = kept.slice(0, reached);
-    const ids = new Set(fixed.map((entry) => entry.id));
-    order = [...fixed, ...fresh.pictures.filter((entry) => !ids.has(entry.id))];
+    const seen = ({ id }) => visited.has(id);
+    order = [...kept.filter(seen), ...fresh.pictures.filter((entry) => !seen(entry))];
   } else order = kept;
   for (const entry of order) {
     const picture = library.known(entry.id);
@@ -115,15 +131,26 @@ function merge(fresh) {
     const elsewhere =
       picture.loaded && picture.clean && !saver.isUnsaved(picture) && entry.revision !== picture.revision;
     if (scored || elsewhere) library.refresh(picture);
-    if (scored && picture === current) fetchAll(picture);
+    if (picture.isGone && !entry.missing && saver.isUnsaved(picture)) saver.retry();
   }
   if (first) begin();
+  $("shownearest").disabled = !state.nearest;
+  $("shownearest").parentElement.title = state.nearest
+    ? ""
+    : "Start weakrest label with --good DIR, the folder of the enrolled pictures, to see this.";
   showList();
   showTypes();
-  if (current) showPicture();
-  else if (!order.length) {
+  if (current) {
+    // Whatever could not be had before.
+    fetchAll(current);
+    showPicture();
+  } else if (!order.length) {
     showEmpty(`There are no pictures in ${state.folder} yet. They appear here as soon as there are some.`);
-  } else open(nextOpen(-1) ?? order[0]);
+  } else {
+    const name = sessionStorage.getItem("weakrest label at");
+    sessionStorage.removeItem("weakrest label at");
+    open(order.find((entry) => entry.name === name) ?? nextOpen(-1) ?? order[0]);
+  }
 }
 
 /** Once, with the first state. */
@@ -138,17 +165,11 @@ function begin() {
       showProgress();
     },
     conflict: () => showConflict(),
-    removed: (picture, text) => notify(text, "error"),
     changed: (picture) => {
-      notify(
-        `${picture.name} has changed on disk. Here it is as it is now: look whether what is marked still ` +
-          "fits; the next change, or Ctrl+S, saves it.",
-        "error",
-      );
-      library.forget(picture);
       picture.revision = null;
-      library.refresh(picture);
-      fetchAll(picture);
+      replaced(picture);
+      // Or the program is another one.
+      poll();
     },
   });
   document.title = `label ${state.product} – weakrest`;
@@ -156,10 +177,6 @@ function begin() {
   $("promptfield").hidden = !state.adclick;
   $("noclicks").hidden = Boolean(state.adclick);
   document.querySelector('[data-tool="click"]').hidden = !state.adclick;
-  $("shownearest").disabled = !state.nearest;
-  if (!state.nearest) {
-    $("shownearest").parentElement.title = "Start weakrest label with --good DIR to see this.";
-  }
   for (const [name, label] of saver.leftOver()) {
     const entry = order.find((e) => e.name === name);
     if (!entry) continue;
@@ -174,6 +191,18 @@ function begin() {
   $("opacity").value = Math.round(settings.opacity * 100);
   stage.brush = settings.brush;
   choose(state.adclick || settings.tool !== "click" ? settings.tool : "rotated");
+}
+
+/** Another picture has taken the place of one that was looked at. */
+function replaced(picture) {
+  library.forget(picture);
+  library.refresh(picture);
+  fetchAll(picture);
+  notify(
+    `${picture.name} has changed on disk. Here it is as it is now: look whether what is marked still fits` +
+      (saver?.isUnsaved(picture) ? "; the next change, or Ctrl+S, saves it." : "."),
+    "error",
+  );
 }
 
 const kindOf = (entry) => {
@@ -312,7 +341,12 @@ async function solve(picture) {
     settle(picture);
   } catch (problem) {
     if (asking.signal.aborted || picture.doc !== doc) return;
-    while (picture.doc.open && picture.past.length) picture.doc = picture.past.pop();
+    // What was drawn since the click stays; the clicks that got no answer go.
+    const before = picture.past.findLast((past) => !past.open);
+    const drawn = { ...doc, clicks: before?.clicks ?? [], previous: null, open: false };
+    if (before && contentOf(before) === contentOf(drawn)) {
+      while (picture.doc.open && picture.past.length) picture.doc = picture.past.pop();
+    } else picture.set(drawn);
     notify(`The click was not taken. ${problem.message}`, "error");
     if (problem.status === 409) {
       library.forget(picture);
@@ -369,11 +403,12 @@ function undo() {
   stage.cancel();
   // The last thing done may be the tag that led here from the picture before.
   let picture = current;
-  while (acted.length && !picture?.past.length) picture = acted.pop();
+  const at = acted.lastIndexOf(picture);
+  if (picture?.past.length) acted = acted.filter((_, i) => i !== at);
+  else while (acted.length && !picture?.past.length) picture = acted.pop();
   if (!picture?.past.length) return;
   if (picture !== current) open(picture.entry);
   watch.stir();
-  acted.splice(acted.lastIndexOf(picture), 1);
   picture.undo();
   settle(picture);
 }
@@ -404,7 +439,9 @@ function escape() {
 
 // --- type and prompt ---
 
-const promptNow = () => settings.prompts[settings.type] ?? "";
+/** The type of what is shown, or of what will be drawn. */
+const shownType = () => (current?.doc.tag === "defective" ? (current.doc.type ?? "") : settings.type);
+const promptNow = () => settings.prompts[shownType()] ?? "";
 
 function typeChanged() {
   const type = $("type").value.trim();
@@ -416,7 +453,7 @@ function typeChanged() {
 }
 
 function promptChanged() {
-  remember({ prompts: { ...settings.prompts, [settings.type]: $("prompt").value.trim() } });
+  remember({ prompts: { ...settings.prompts, [shownType()]: $("prompt").value.trim() } });
   // Words may mend a mask that the clicks alone did not get right.
   if (usable() && current.doc.clicks.length) act({ previous: current.doc.mask, open: true });
 }
@@ -425,7 +462,7 @@ function showTypes() {
   if (!state) return;
   const own = order.map((entry) => library.known(entry.id)?.doc.type).filter(Boolean);
   options($("types"), [...new Set([...state.types, ...own])]);
-  const shown = current?.doc.tag === "defective" ? (current.doc.type ?? "") : settings.type;
+  const shown = shownType();
   if (document.activeElement !== $("type")) $("type").value = shown;
   options($("prompts"), state.prompts[shown] ?? Object.values(state.prompts).flat());
   if (document.activeElement !== $("prompt")) $("prompt").value = settings.prompts[shown] ?? "";
@@ -475,7 +512,8 @@ function showPicture() {
   say($("score"), facts.join(" · "));
   $("canvas").setAttribute("aria-label", `${current.name}, ${summary(doc)}`);
   const missing = entry.missing ? `${current.name} was removed from the folder.` : entry.error;
-  showEmpty(missing || (problem && !ready.image ? `${current.name}: ${problem.message}` : ""));
+  const lacking = problem && !(ready.image && current.loaded);
+  showEmpty(missing || (lacking ? `${current.name}: ${problem.message}` : ""));
   $("offer").hidden = !suggestion;
   if (suggestion) {
     say(
@@ -772,7 +810,7 @@ const KEYS = {
     ["U", "Upright box", () => choose("box"), "3"],
     ["B", "Brush", () => choose("brush"), "4"],
     ["E", "Eraser", () => choose("eraser"), "5"],
-    ["X", "Click marks defect / no defect", () => setNegative(!stage.negative)],
+    ["X", "Click marks defect / no defect", () => stage.tool === "click" && setNegative(!stage.negative)],
     ["[", "Smaller brush", () => grow(-1)],
     ["]", "Larger brush", () => grow(1)],
   ],
@@ -886,7 +924,7 @@ function down(event) {
 
 function up(event) {
   if (event.key === " ") {
-    if (!stage.hold(false) && event.target.matches("body, canvas") && usable()) stage.press(event.shiftKey);
+    if (!stage.hold(false) && event.target.matches("body, canvas") && usable()) stage.press(event.shiftKey !== stage.negative);
   } else if (held && event.key.toUpperCase() === held.key) {
     if (performance.now() - held.since > HELD_FROM) RUN.get(held.key)();
     held = null;
@@ -909,7 +947,10 @@ for (const type of ["pointermove", "pointerdown", "wheel"]) {
 }
 // Buttons take the keyboard only from those who come by keyboard: after a mouse's click, keys go on to draw.
 document.addEventListener("mousedown", (event) => {
-  if (event.target.closest("button, label:has([type=checkbox], [type=radio])")) event.preventDefault();
+  if (!event.target.closest("button, label:has([type=checkbox], [type=radio])")) return;
+  event.preventDefault();
+  // Words that are being typed belong to this picture, not to the one that the button leads to.
+  if (document.activeElement?.matches("#type, #prompt")) $("canvas").focus({ preventScroll: true });
 });
 for (const range of document.querySelectorAll("[type=range]")) {
   range.addEventListener("pointerup", () => $("canvas").focus());
@@ -962,6 +1003,7 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) poll();
 });
 addEventListener("beforeunload", (event) => {
+  if (reloading) return;
   if (saver?.unsaved || current?.doc.open) event.preventDefault();
 });
 addEventListener("online", () => saver?.retry());

@@ -48,6 +48,15 @@ export class Saver {
     return this.#waiting.size;
   }
 
+  /** Whether a page that is opened next finds all that is not saved. */
+  get isKept() {
+    try {
+      return [...this.#waiting.values()].every((p) => localStorage.getItem(this.#place + p.name) !== null);
+    } catch {
+      return false;
+    }
+  }
+
   get conflicts() {
     return [...this.#waiting.values()].filter((picture) => picture.conflict);
   }
@@ -166,12 +175,9 @@ export class Saver {
       }
       return true;
     }
-    if (status === 404 || status === 410) {
-      this.#done(picture);
-      this.#hooks.removed(picture, message);
-      return true;
-    }
     if (status >= 400 && status < 500) {
+      // It may come back, and is tried again then.
+      picture.isGone = status === 404 || status === 410;
       picture.refused = message;
       if (status === 409) this.#hooks.changed(picture, message);
       return true;

@@ -186,7 +186,7 @@ export class Stage {
       this.canvas.style.cursor = "grabbing";
       return;
     }
-    const negative = event.button === 2 || event.shiftKey || this.negative;
+    const negative = (event.button === 2 || event.shiftKey) !== this.negative;
     // A finger may be the first of two: a tap counts when it is lifted.
     if (touch && this.tool === "click") pointer.tap = negative;
     else if (event.button === 0 || ["click", "brush", "eraser"].includes(this.tool)) {

@@ -108,7 +108,16 @@ export class Picture {
   touched = false;
   suggestion = null;
   loaded = false;
-  problem = null;
+  /** Of the parts that could not be had, why. */
+  problems = {};
+  /** What the file held that `detail` told of, and that the image shows. */
+  content = { detail: null, image: null };
+  isReplaced = false;
+  isGone = false;
+  /** The server means another picture by this number. */
+  isOther = false;
+  /** What of its label cannot be read. */
+  lost = null;
   /** What is being fetched, and what has come. */
   parts = {};
   ready = {};
@@ -116,6 +125,10 @@ export class Picture {
   constructor(entry) {
     this.entry = entry;
     [this.id, this.name, this.width, this.height] = [entry.id, entry.name, entry.width, entry.height];
+  }
+
+  get problem() {
+    return this.problems.detail ?? this.problems.image ?? null;
   }
 
   get clean() {
@@ -206,7 +219,7 @@ export class Library {
 
   /** Asks anew for a picture's label and suggestion: another tab, or the detector, may have been at work. */
   refresh(picture) {
-    picture.parts.detail = null;
+    picture.parts.detail = picture.content.detail = null;
     this.#once(picture, "detail", () => this.#load(picture));
   }
 
@@ -217,10 +230,13 @@ export class Library {
       picture.ready[part]?.close();
       picture.parts[part] = picture.ready[part] = null;
     }
+    picture.content.image = null;
   }
 
   async #bitmap(picture, name) {
-    const bitmap = await createImageBitmap(await (await ask(`/api/pictures/${picture.id}/${name}`)).blob());
+    const response = await ask(`/api/pictures/${picture.id}/${name}`);
+    const bitmap = await createImageBitmap(await response.blob());
+    bitmap.content = response.headers.get("ETag")?.replaceAll('"', "");
     const shrink = SMALL / Math.max(bitmap.width, bitmap.height);
     if (shrink < 0.7) {
       // What is shown of a large picture as a whole: shrinking it anew for every movement would be slow.
@@ -239,12 +255,18 @@ export class Library {
       const value = await mine;
       if (picture.parts[part] !== mine) return part === "detail" || value?.close();
       picture.ready[part] = value;
-      if (part === "image" || part === "detail") picture.problem = null;
+      picture.problems[part] = null;
+      if (part === "image") picture.content.image = contentIn(value.content);
+      const { image, detail } = picture.content;
+      // The file was replaced while one of both was on its way, or long before.
+      if (image && detail && image !== detail && picture.ready.image) {
+        picture.isReplaced = true;
+      }
     } catch (problem) {
       if (picture.parts[part] !== mine) return;
       // What failed is asked for again the next time.
       picture.parts[part] = null;
-      if (part === "image" || part === "detail") picture.problem = problem;
+      picture.problems[part] = problem;
     }
     this.#arrived(picture);
   }
@@ -253,6 +275,10 @@ export class Library {
   async #load(picture) {
     const revision = picture.revision;
     const detail = await (await ask(`/api/pictures/${picture.id}`)).json();
+    picture.isOther = detail.name !== picture.name;
+    if (picture.isOther) throw new Problem(409, "The labeler was started again.");
+    picture.lost = detail.label.lost ?? null;
+    picture.content.detail = contentIn(detail.label.revision);
     if (picture.loaded && (picture.width !== detail.width || picture.height !== detail.height)) {
       // Another picture under the same name: what was drawn on the old one means nothing here.
       picture.adopt(detail.label);
@@ -276,6 +302,9 @@ export class Library {
 }
 
 const SMALL = 1600;
+
+/** What a picture's file holds, of a revision of its label or of its hash. */
+const contentIn = (text) => text?.slice(0, 16) ?? null;
 
 /** There may be none of a map; anything else that goes wrong is asked for again. */
 const none = (problem) => {
