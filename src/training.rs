@@ -121,8 +121,9 @@ pub fn write_residuals(
                 }
             }),
         };
-        features.run(&frame, &mut tokens).map_err(within)?;
-        residuals.run_without(&tokens, exclude, NEIGHBORS, &mut found).map_err(within)?;
+        let judged = |e: Error| within(e.within(entry.image.display()));
+        features.run(&frame, &mut tokens).map_err(judged)?;
+        residuals.run_without(&tokens, exclude, NEIGHBORS, &mut found).map_err(judged)?;
         let values = &found.residuals.values;
         scaled.clear();
         scaled.extend(values.iter().map(|v| v / scale));

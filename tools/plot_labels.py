@@ -22,9 +22,9 @@ BLOCKS = (
     ("blocks of a mask", 15, HEADS.glob("blocks-?-400"), (-6, -14)),
 )
 MASKS = (
-    ("none", 0, CLICKS.glob("seg-no-labels-?"), (4, 6)),
-    ("3 to 5 clicks", 5.5, CLICKS.glob("seg-3-to-5-clicks-?"), (6, 4)),
-    ("mask", 30, CLICKS.glob("seg-true-masks-?"), (-30, 6)),
+    ("none", 0, CLICKS.glob("seg-no-labels-?-400"), (4, 6)),
+    ("3 to 5 clicks", 5.5, CLICKS.glob("seg-3-to-5-clicks-?-400"), (6, 4)),
+    ("mask", 30, CLICKS.glob("seg-true-masks-?-400"), (-30, 6)),
 )
 
 

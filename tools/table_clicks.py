@@ -1,9 +1,9 @@
 """What clicks are worth: `make table-clicks` (needs WEAKREST_DATA and the Python environment; hours).
 
 A third of each kind of defect is never trained on. Of the rest, `all masks` takes every mask, `10-shot` ten, `1-shot` one of
-each kind; `general` is the network that ships, which has seen no picture of the product. Beside them: region growing on the
-residuals' lengths, and OpenCV's GrabCut, with the same simulated clicks. Networks and results are kept in target/clicks.
-Prints Markdown.
+each kind, `0-shot` none: only good pictures of the product and synthetic defects on them; `general` is the network that ships,
+which has seen no picture of the product. Beside them: region growing on the residuals' lengths, and OpenCV's GrabCut, with the
+same simulated clicks. Networks and results are kept in target/clicks. Prints Markdown.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from table_heads import BINARY, dataset, package
 KEPT = Path("target/clicks").resolve()
 SYNTHETIC = 400
 STEPS = 400
-TRAINED = ("all masks", "10-shot", "1-shot")
+TRAINED = ("all masks", "10-shot", "1-shot", "0-shot")
 BASELINES = ("region growing", "GrabCut")
 VARIANTS = ("general", *TRAINED, *BASELINES)
 
@@ -68,6 +68,7 @@ def parts(samples: list, seed: int) -> tuple[dict, list]:
     rounds = [own[turn] for turn in range(10) for own in left.values() if turn < len(own)]
     chosen = {"all masks": [s for own in left.values() for s in own], "10-shot": rounds[:10]}
     chosen["1-shot"] = [own[0] for own in left.values()]
+    chosen["0-shot"] = []
     return chosen, cases
 
 

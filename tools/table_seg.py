@@ -3,7 +3,7 @@
 Trains the network without clicks on synthetic defects and defective pictures, whose masks are the true ones, or those that
 the shipped ADClick makes of 3 to 5 simulated clicks, or of nothing. Judged by `weakrest evaluate` on all other pictures, like the
 heads of `make table-bottle`, and trained on the same pictures. Of several products one network is made, of their true masks:
-told which product it sees, not told, and told the next one's words. Kept in target/clicks. Prints Markdown.
+told which product it sees, not told, and told another one's words. Kept in target/clicks. Prints Markdown.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def network_of(products: tuple[str, ...], size: str, setting: str, seed: int, st
     settings = adclick_train.unclicked(adclick_train.Settings(seed=seed, steps=steps))
     # What it is told in the end does not change how it was trained.
     name = TOGETHER[0] if setting == TOGETHER[2] else setting
-    kept = table_clicks.KEPT / f"seg-{'-'.join(products)}-{size}-{name.replace(' ', '-')}-{seed}.pt"
+    kept = table_clicks.KEPT / f"seg-{'-'.join(products)}-{size}-{name.replace(' ', '-')}-{seed}-{steps}.pt"
     if kept.exists():
         network = AdClick(Shape(used[0].residuals.channels, width=settings.width, depth=settings.depth)).eval()
         state = torch.load(kept, weights_only=True)
@@ -87,7 +87,7 @@ def measure(products: tuple[str, ...], size: str, setting: str, seed: int, steps
     """A setting's result for each product."""
     together = f"-{'-'.join(products)}" if len(products) > 1 else ""
     folders = {
-        product: table_clicks.KEPT / f"{product}-{size}" / f"seg{together}-{setting.replace(' ', '-')}-{seed}"
+        product: table_clicks.KEPT / f"{product}-{size}" / f"seg{together}-{setting.replace(' ', '-')}-{seed}-{steps}"
         for product in products
     }
     kept = [folder / "result.json" for folder in folders.values()]
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--size", default="256")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400, help="for each product")
-    parser.add_argument("--settings", nargs="+", metavar="SETTING")
+    parser.add_argument("--settings", nargs="+", choices=(*ALONE, *TOGETHER))
     options = parser.parse_args()
     if not os.environ.get("WEAKREST_DATA"):
         sys.exit("table: WEAKREST_DATA names no folder of data sets; see docs/contributing.md")

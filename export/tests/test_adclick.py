@@ -76,6 +76,10 @@ def test_masks_lie_on_their_cells_and_nothing_lies_beyond_the_picture() -> None:
     assert share[0].tolist()[:4] == [1, 1, 0.5, 0]
     assert np.isnan(share[:, 13:]).all() and not np.isnan(share[:, :13]).all()
     assert share_of(None, picture, 8)[0, 0] == 0
+    # What is only boxed is not known, but for what the mask says of it.
+    boxed = share_of(mask, picture, 8, [[(4, 0), (30, 0), (30, 8), (4, 8)]])
+    assert boxed[0].tolist()[:3] == [1, 1, 0.5] and np.isnan(boxed[:2, 3:7]).all()
+    assert boxed[2:7, 3:7].tolist() == [[0] * 4] * 5
 
 
 def test_the_loss_does_not_fade_with_the_errors() -> None:
@@ -142,6 +146,18 @@ def test_there_must_be_a_defect_to_learn(tmp_path: Path) -> None:
         adclick_train.train(goods, Settings(steps=1))
 
 
+def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="steps, batch and crop must be at least 1"):
+        Settings(steps=-5)
+    mine = samples(tmp_path / "residuals")
+    others = write_shards(
+        tmp_path / "others", [torch.zeros(3, GRID, GRID, CHANNELS).half()], backbone="c" * 64
+    )
+    foreign = Sample(Residuals(others), 0, mine[0].share, "good")
+    with pytest.raises(ExportError, match="made with another backbone"):
+        adclick_train.train([*mine, foreign], Settings(steps=1))
+
+
 def test_residuals_without_pictures_are_told(tmp_path: Path) -> None:
     read = Residuals(write_shards(tmp_path / "residuals", [torch.zeros(3, 2, 2, CHANNELS).half()]))
     with pytest.raises(ExportError, match="--pictures"):
@@ -171,6 +187,10 @@ def test_phrases_of_several_types_are_joined() -> None:
     assert prompts.phrases_of("a", known) == ["one", "two"]
     assert prompts.phrases_of("a+b", known) == ["one and three", "two and four"]
     assert prompts.phrases_of("c", known) == prompts.phrases_of(None, known) == []
+    assert prompts.merged({"a": ["five", "one"]}, known) == {
+        "a": ["five", "one", "two"],
+        "b": ["three", "four"],
+    }
 
 
 def test_the_text_encoder_knows_what_is_alike() -> None:

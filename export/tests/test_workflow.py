@@ -164,6 +164,9 @@ def test_a_stopped_run_continues_with_what_is_there(
         (["--out", "nut.weakrest"], "nut.weakrest exists: choose another --out"),
         (["--width", "100"], "width 100: must be a multiple of 32"),
         (["--weakrest", "absent"], "there is no program absent"),
+        (["--name", "my head"], "name 'my head': use letters"),
+        (["--seed", "-1"], "--seed -1: must not be negative"),
+        (["--labels", "twice.jsonl"], "0.png is labeled defective, but lies among the good pictures"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -171,11 +174,48 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     labels(folder, BOX, name="boxes.jsonl")
     labels(folder, None, name="tags.jsonl")
+    (folder / "twice.jsonl").write_text('{"image": "good/0.png", "tag": "defective"}\n')
     assert run(*arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
     assert not (folder / "new.weakrest").exists()
+
+
+def test_what_the_system_refuses_is_told_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "file").write_text("no directory")
+    assert run("--work", "file/work") == 3
+    error = capsys.readouterr().err
+    assert "file/work" in error and error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("inspector")
+def test_kept_work_is_not_mistaken_for_that_of_another_seed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").mkdir()
+    train = [
+        "train-seg",
+        "nut.weakrest:good",
+        "--out",
+        "out",
+        "--work",
+        "work",
+        "--synthetic",
+        "4",
+        "--steps",
+        "1",
+    ]
+    assert main(train) == 0
+    # As a run leaves it that was killed while it wrote.
+    (folder / "work" / "residuals" / "index.json").unlink()
+    (folder / "work" / "residuals" / ".weakrest-1234").write_text("half")
+    assert main([*train, "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*train, "--resume", "--seed", "1"]) == 2
+    assert "painted with seed 0, not 1" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("inspector")

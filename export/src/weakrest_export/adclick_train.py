@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick, Shape
-from weakrest_export.blocks import Cells, block_share
+from weakrest_export.blocks import UNKNOWN, Cells, block_share, from_boxes
 from weakrest_export.clicks import Click, disks, next_click
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.optimizer import Optimizer, Schedule
-from weakrest_export.residuals import Residuals
+from weakrest_export.residuals import Residuals, check_alike
 from weakrest_export.resmixmatch import Augmentation, augment
 from weakrest_export.shapes import Bits
 from weakrest_export.train import KINDS, Kind, multiplies_in_bfloat16
@@ -34,7 +34,8 @@ class Sample:
     Attributes:
         residuals: folder that it is in, with pictures.
         index: within `residuals.pictures`.
-        share: f32 `[4 rows, 4 cols]`, how much of each cell is defective, 0 to 1; NaN beyond the picture.
+        share: f32 `[4 rows, 4 cols]`, how much of each cell is defective, 0 to 1; NaN beyond the picture, and
+            where nobody knows.
         kind: of the picture.
         prompts: `[n, 384]`, vectors of what may be said of the defect; none at all is allowed.
         type: of the defect, where known; several are joined by `+`.
@@ -87,6 +88,10 @@ class Settings(Schedule):
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.crop) < 1:
+            raise ExportError("steps, batch and crop must be at least 1")
+
 
 def unclicked(settings: Settings) -> Settings:
     """Settings of ADClick-Seg, a head: nobody clicks, and a prompt, if there is one, is always there."""
@@ -104,13 +109,19 @@ def of_product(samples: Sequence[Sample], words: npt.NDArray[np.float32] | None)
     return [replace(sample, prompts=prompts, type=None) for sample in samples]
 
 
-def share_of(mask: Bits | None, picture: Mapping[str, Any], stride: int) -> npt.NDArray[np.float32]:
+def share_of(
+    mask: Bits | None,
+    picture: Mapping[str, Any],
+    stride: int,
+    boxes: Sequence[npt.ArrayLike] = (),
+) -> npt.NDArray[np.float32]:
     """See `Sample.share`; None: a good picture.
 
     Args:
         mask: `[height, width]` of the picture.
         picture: its entry in the index of residuals.
         stride: of these.
+        boxes: polygons `[n, 2]` round other defects, whose edges nobody drew: nothing is known inside.
 
     Raises:
         ExportError: when the mask has another size than the picture.
@@ -121,6 +132,7 @@ def share_of(mask: Bits | None, picture: Mapping[str, Any], stride: int) -> npt.
     whole = np.full((cells.rows * stride // STRIDE, cells.cols * stride // STRIDE), np.nan, np.float32)
     inside = whole[: fine.rows, : fine.cols]
     inside[:] = 0 if mask is None else block_share(mask, fine)
+    inside[(from_boxes(boxes, fine) == UNKNOWN) & (inside == 0)] = np.nan
     return whole
 
 
@@ -152,8 +164,9 @@ def train(
         In evaluation mode.
 
     Raises:
-        ExportError: if there is nothing to learn, or the loss is no longer a number.
+        ExportError: if there is nothing to learn, backbones differ, or the loss is no longer a number.
     """
+    check_alike(sample.residuals for sample in samples)
     if not any((sample.share > 0.5).any() for sample in samples):
         raise ExportError("no pixel is labeled defective: add synthetic defects, or pictures with masks")
     torch.manual_seed(settings.seed)

@@ -29,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExportError as error:
         print(f"weakrest-export: {error}", file=sys.stderr)
         return error.exit
+    except OSError as error:
+        # Such as a disk that is full, or a directory where nothing may be written.
+        print(f"weakrest-export: {error}", file=sys.stderr)
+        return Exit.FAULT
     return Exit.OK
 
 
@@ -225,6 +229,7 @@ def _train_adclick(options: argparse.Namespace) -> None:
 
     from weakrest_export import adclick_export, adclick_train, head_export, prompts, text, workflow
 
+    _check_options(options, [options.name])
     own = prompts.read(options.prompts) if options.prompts else {}
     encoder = text.TextEncoder()
     products = _products(options.products)
@@ -232,7 +237,10 @@ def _train_adclick(options: argparse.Namespace) -> None:
         parts = _prepare_clicks(products, own, encoder.encode, options, work)
         samples = [sample for part in parts for sample in part]
         network = adclick_train.train(samples, _click_settings(options), report=_show_steps)
-    known = {**prompts.SYNTHETIC, **own}
+    shown = {kind for sample in samples for kind in (sample.type or "").split("+")}
+    for kind in own.keys() - shown:
+        print(f"note: {options.prompts}: no picture with a mask shows {kind}", file=sys.stderr)
+    known = prompts.merged(own, prompts.SYNTHETIC)
     listed = [(kind, phrase) for kind, phrases in known.items() for phrase in phrases]
     vectors = encoder.encode([phrase for _, phrase in listed])
     exported = adclick_export.export(
@@ -260,6 +268,8 @@ def _train_seg(options: argparse.Namespace) -> None:
     from weakrest_export import adclick_export, adclick_train, head_export, prompts, text, workflow
 
     products = _products(options.products)
+    names = [f"{options.name}-{product.name}" for product in products] if options.prompts else [options.name]
+    _check_options(options, names)
     words: list[Vectors | None] = [None] * len(products)
     if options.prompts:
         phrases = prompts.of_products(options.prompts, [product.name for product in products])
@@ -275,12 +285,11 @@ def _train_seg(options: argparse.Namespace) -> None:
         settings = adclick_train.unclicked(_click_settings(options))
         network = adclick_train.train(samples, settings, report=_show_steps)
     # Without words one head is for all of them.
-    heads = zip(products, words, strict=True) if options.prompts else [(None, None)]
-    for product, own in heads:
+    for name, own in zip(names, words, strict=False):
         exported = adclick_export.export_head(
             network,
             samples[0].residuals.backbone,
-            name=options.name if product is None else f"{options.name}-{product.name}",
+            name=name,
             setting="seg",
             source=workflow.describe(products, samples),
             license=options.license or head_export.LICENSE,
@@ -293,10 +302,20 @@ def _train_seg(options: argparse.Namespace) -> None:
         )
 
 
+def _check_options(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises ExportError for what would otherwise be found only after the work."""
+    from weakrest_export import onnx_file
+
+    for name in names:
+        onnx_file.check_name(name)
+    if options.seed < 0:
+        raise ExportError(f"--seed {options.seed}: must not be negative")
+
+
 def _click_settings(options: argparse.Namespace) -> "ClickSettings":
     from weakrest_export import adclick_train
 
-    given = {"steps": options.steps} if options.steps else {}
+    given = {} if options.steps is None else {"steps": options.steps}
     return adclick_train.Settings(seed=options.seed, **given)
 
 
@@ -310,8 +329,8 @@ def _prepare_clicks(
     """What `workflow.prepare_clicks` gives for each product."""
     from weakrest_export import workflow
 
-    # All labels first: whoever made a mistake there should not wait for synthetic pictures.
     labels = [workflow.read_labels(product, "auto")[0] for product in products]
+    workflow.check(products)
     return [
         workflow.prepare_clicks(
             product,
@@ -369,6 +388,7 @@ def _train_head(
     # PyTorch takes seconds to import, which --help and usage errors need not wait for.
     from weakrest_export import head_export, train, workflow
 
+    _check_options(options, [options.name])
     given = {key: getattr(options, key) for key in ("steps", "width", "depth")}
     settings = train.Settings(
         seed=options.seed,

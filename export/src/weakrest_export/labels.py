@@ -228,7 +228,7 @@ def picture_size(path: Path, where: str) -> Size:
             return (picture.height, picture.width) if turned else picture.size
     except FileNotFoundError:
         raise ExportError(f"{where}: there is no picture {path}: correct or remove it") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ExportError(f"{where}: cannot open {path} as a picture: {error}") from error
 
 
@@ -269,7 +269,7 @@ def _read_values(mask: Mask) -> npt.NDArray[np.uint32]:
             else:
                 gray = picture.mode in ("1", "L", "LA")
                 values = np.asarray(picture.convert("L" if gray else "RGB")).astype(np.uint32)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ExportError(f"cannot read mask {mask.path}: {error}") from error
     if values.ndim == 3:
         values = values.max(axis=2)

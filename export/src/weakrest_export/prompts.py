@@ -57,6 +57,12 @@ def read(path: Path) -> Phrases:
     return dict(found)
 
 
+def merged(own: Phrases, others: Phrases) -> Phrases:
+    """All phrases of both, a product's own first."""
+    kinds = dict.fromkeys([*own, *others])
+    return {kind: list(dict.fromkeys([*own.get(kind, ()), *others.get(kind, ())])) for kind in kinds}
+
+
 def of_products(path: Path, products: Sequence[str]) -> list[list[str]]:
     """The phrases that a file has for each of these products, the types of which are their names.
 

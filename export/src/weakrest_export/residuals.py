@@ -1,7 +1,7 @@
 """Residuals as `weakrest residuals` writes them: an index and shards of half-precision tensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,3 +184,15 @@ def _pair(entry: Mapping[str, Any], key: str, where: str) -> tuple[int, int]:
     if len(value) != 2 or not all(type(side) is int and side > 0 for side in value):
         raise ExportError(f"{where}: {key!r} must be two positive whole numbers, not {value!r}")
     return value[0], value[1]
+
+
+def check_alike(folders: Iterable[Residuals]) -> None:
+    """Raises ExportError unless all folders were made with one backbone."""
+    first: Residuals | None = None
+    for residuals in folders:
+        first = first or residuals
+        if (residuals.backbone, residuals.channels) != (first.backbone, first.channels):
+            raise ExportError(
+                f"{residuals.folder}: made with another backbone than {first.folder}: "
+                "enroll all packages with the same one"
+            )

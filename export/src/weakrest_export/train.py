@@ -20,7 +20,7 @@ from weakrest_export.blocks import IGNORED, NEGATIVE, POSITIVE, UNKNOWN, find_re
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.head import Head, Reads, Shape
 from weakrest_export.optimizer import Optimizer, Schedule
-from weakrest_export.residuals import Residuals
+from weakrest_export.residuals import Residuals, check_alike
 from weakrest_export.resmixmatch import (
     Augmentation,
     Mixed,
@@ -572,15 +572,9 @@ def _check(samples: Sequence[Sample]) -> None:
         raise ExportError(
             "no block is labeled defective: add synthetic defects, or pictures with masks of defects"
         )
-    first = samples[0].residuals
+    check_alike(sample.residuals for sample in samples)
     for sample in samples:
-        residuals = sample.residuals
-        if residuals.backbone != first.backbone or residuals.channels != first.channels:
-            raise ExportError(
-                f"{residuals.folder}: made with another backbone than {first.folder}: "
-                "enroll all packages with the same one"
-            )
-        grid = residuals.pictures[sample.index].grid
+        grid = sample.residuals.pictures[sample.index].grid
         if sample.labels.shape != grid or sample.labels.dtype != np.int8:
             raise ExportError(
                 f"{sample.image}: labels are {sample.labels.dtype} {list(sample.labels.shape)}, "

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from weakrest_export import adclick, adclick_train, blocks, labels, prompts, synthetic, train
 from weakrest_export.errors import ExportError
+from weakrest_export.files import read_text
 from weakrest_export.labels import Box, Label, Mask, Rotated
 from weakrest_export.residuals import INDEX, Residuals
 from weakrest_export.splits import call
@@ -86,6 +88,13 @@ def read_labels(product: Product, setting: str) -> tuple[list[Label], str]:
     return found, setting
 
 
+def check(products: Sequence[Product]) -> None:
+    """Raises ExportError for what cannot work, before anybody waits for synthetic pictures."""
+    for product in products:
+        _hash_of(product.package)
+        synthetic.good_pictures(product.goods)
+
+
 def prepare_all(
     products: Sequence[Product],
     setting: str,
@@ -104,8 +113,8 @@ def prepare_all(
     Raises:
         ExportError: see `read_labels` and `prepare`.
     """
-    # All labels first: whoever made a mistake there should not wait for synthetic pictures.
     read = [read_labels(product, setting) for product in products]
+    check(products)
     samples: list[Sample] = []
     for at, (product, (found, _)) in enumerate(zip(products, read, strict=True)):
         samples += prepare(
@@ -162,7 +171,8 @@ def prepare_clicks(
 ) -> list[adclick_train.Sample]:
     """Synthetic defects, residuals, pictures and masks of one product, for ADClick.
 
-    Pictures whose defects are only boxed or tagged are left out: a box does not say where the edge is.
+    Pictures whose defects are only boxed or tagged are left out: a box does not say where the edge is. Boxes
+    beside a mask hide what is in them.
 
     Args:
         product: see `_gather`.
@@ -176,20 +186,26 @@ def prepare_clicks(
         resume: see `_gather`.
 
     Raises:
-        ExportError: see `_gather`, or when a mask cannot be read.
+        ExportError: see `_gather`, or when a mask cannot be read, or the backbone has another grid.
     """
     drawn = [
         label for label in found if label.tag == "good" or any(isinstance(d, Mask) for d in label.defects)
     ]
     read, pictures, _ = _gather(product, drawn, work, synthetics, seed, weakrest, resume, see=True)
+    if read.stride != adclick.BLOCK:
+        raise ExportError(
+            f"{product.package}: its blocks have {read.stride} pixels a side, but ADClick needs "
+            f"{adclick.BLOCK}: enroll with a backbone of --grid {adclick.BLOCK}"
+        )
     samples = []
     for at, ((known, kind), picture) in enumerate(zip(pictures, read.pictures, strict=True)):
-        mask, words = None, list[str]()
+        mask, words, boxes = None, list[str](), []
         if known is not None and known.tag == "defective":
+            boxes = [defect.corners for defect in known.defects if not isinstance(defect, Mask)]
             masks = [labels.read_mask(d, known.size) for d in known.defects if isinstance(d, Mask)]
             mask = np.logical_or.reduce(masks)
             words = prompts.phrases_of(known.type, prompts.SYNTHETIC if kind == "synthetic" else phrases)
-        share = adclick_train.share_of(mask, vars(picture), read.stride)
+        share = adclick_train.share_of(mask, vars(picture), read.stride, boxes)
         vectors = encode(words) if words and encode else np.zeros((0, adclick.PROMPT), np.float32)
         type = None if known is None else known.type
         samples.append(adclick_train.Sample(read, at, share, kind, vectors, type))
@@ -225,6 +241,12 @@ def _gather(
         ExportError: if something cannot be made, or `work` holds what is not to be continued.
     """
     goods = [path.resolve() for path in synthetic.good_pictures(product.goods)]
+    both = set(goods) & {label.image.resolve() for label in found if label.tag == "defective"}
+    if both:
+        raise ExportError(
+            f"{min(both)} is labeled defective, but lies among the good pictures: take it out of "
+            f"{product.goods} and enroll again"
+        )
     if work.is_dir() and any(work.iterdir()) and not resume:
         raise ExportError(f"{work} is not empty: choose another --work, or continue with --resume")
     work.mkdir(parents=True, exist_ok=True)
@@ -232,8 +254,15 @@ def _gather(
     painted: list[Label] = []
     if synthetics:
         index = work / "synthetic" / synthetic.INDEX
+        seeded = work / "synthetic-seed"
         if not index.is_file():
             synthetic.synthesize(goods, index.parent, synthetics, seed, overwrite=resume)
+            seeded.write_text(f"{seed}\n", "utf-8")
+        elif seeded.is_file() and read_text(seeded).strip() != str(seed):
+            raise ExportError(
+                f"{index.parent}: painted with seed {read_text(seeded).strip()}, not {seed}: "
+                "train without resuming"
+            )
         painted = labels.read(index)
         if len(painted) != synthetics:
             raise ExportError(
@@ -278,9 +307,8 @@ def _residuals(
     listed.write_text(text, "utf-8")
     if not (folder / INDEX).is_file():
         if folder.is_dir():
-            # Shards without an index, of a run that was stopped.
-            for shard in folder.glob("residuals-*.safetensors"):
-                shard.unlink()
+            # Without an index: of a run that was stopped.
+            shutil.rmtree(folder)
         command = ["residuals", str(product.package), "--list", str(listed), "--output", str(folder)]
         call(weakrest, command + (["--pictures"] if see else []))
     read = Residuals(folder, _hash_of(product.package))
