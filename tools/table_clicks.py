@@ -86,7 +86,8 @@ def network_of(product: str, size: str, variant: str, seed: int, samples: list, 
         network.load_state_dict(torch.load(kept, weights_only=True))
         return network
     others = [sample for sample in samples if sample.kind != "defective"]
-    network = adclick_train.train([*others, *chosen[variant]], settings)
+    used = [*others, *chosen[variant]]
+    network = click_metrics.calibrated(adclick_train.train(used, settings), used, seed)
     torch.save(network.state_dict(), kept)
     return network
 

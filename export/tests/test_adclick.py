@@ -1,5 +1,6 @@
 """ADClick: clicks, the network, its training and its files."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,16 @@ def test_it_learns_to_follow_clicks_and_its_files_say_the_same(tmp_path: Path) -
     untrained = AdClick(network.shape).eval()
     before = click_metrics.measure(cases, click_metrics.with_network(untrained), most=3, report=2)
     assert result.precision[1] > before.precision[1] + 0.2
+
+    # Where a mask begins is chosen by what it covers then.
+    hesitant = copy.deepcopy(network)
+    with torch.no_grad():
+        hesitant.classify.bias.sub_(0.75)
+    masks = click_metrics.with_network(hesitant)
+    missed = click_metrics.measure(cases, masks, most=3, report=3).overlap
+    click_metrics.calibrated(hesitant, pictures, seed=0)
+    found = click_metrics.measure(cases, masks, most=3, report=3).overlap
+    assert sum(found) > sum(missed)
 
     words = [adclick_export.Prompt("square", "a dark square", np.full(PROMPT, 0.1, np.float32))]
     made = adclick_export.export(network, BACKBONE, setting="clicks", source="test", prompts=words)

@@ -227,7 +227,15 @@ def _train_adclick(options: argparse.Namespace) -> None:
     if not options.out.is_dir():
         raise ExportError(f"output directory {options.out} does not exist: create it first")
 
-    from weakrest_export import adclick_export, adclick_train, head_export, prompts, text, workflow
+    from weakrest_export import (
+        adclick_export,
+        adclick_train,
+        click_metrics,
+        head_export,
+        prompts,
+        text,
+        workflow,
+    )
 
     _check_options(options, [options.name])
     own = prompts.read(options.prompts) if options.prompts else {}
@@ -237,6 +245,7 @@ def _train_adclick(options: argparse.Namespace) -> None:
         parts = _prepare_clicks(products, own, encoder.encode, options, work)
         samples = [sample for part in parts for sample in part]
         network = adclick_train.train(samples, _click_settings(options), report=_show_steps)
+        click_metrics.calibrated(network, samples, options.seed)
     shown = {kind for sample in samples for kind in (sample.type or "").split("+")}
     for kind in own.keys() - shown:
         print(f"note: {options.prompts}: no picture with a mask shows {kind}", file=sys.stderr)

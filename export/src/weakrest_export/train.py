@@ -354,7 +354,7 @@ class _Training:
             else:
                 suspicion = _probability(self.average, residuals)
             # A tag says that something is defective, but not how much.
-            share = self.settings.filled if (sample.labels != UNKNOWN).any() else 0.0
+            share = 0.0 if _is_only_tagged(sample) else self.settings.filled
             surely = surely_defective(suspicion.numpy(), regions, share)
             known = np.where(surely, POSITIVE, sample.labels).astype(np.int8)
             self.surely[id(sample)] = surely
@@ -402,9 +402,11 @@ class _Training:
         sample = group[below(len(group))]
 
         residuals = sample.residuals.read(sample.index)
-        blocks = [
-            torch.from_numpy(of) for of in (sample.labels, self.surely[id(sample)], self.weights[id(sample)])
-        ]
+        known, surely, weights = sample.labels, self.surely[id(sample)], self.weights[id(sample)]
+        if _is_only_tagged(sample):
+            # Guesses for a whole picture are mostly wrong about a defect's fainter parts: worse than none.
+            known = np.where(surely, POSITIVE, IGNORED).astype(np.int8)
+        blocks = [torch.from_numpy(of) for of in (known, surely, weights)]
         # Residuals know no up and down, nor left and right.
         if below(2):
             residuals, blocks = residuals.transpose(1, 2), [of.T for of in blocks]
@@ -412,8 +414,8 @@ class _Training:
             if below(2):
                 residuals, blocks = residuals.flip(axis + 1), [of.flip(axis) for of in blocks]
         rows, cols = crop(blocks[0], self.settings.crop, generator)
-        labels, surely, weights = (of[rows, cols] for of in blocks)
-        return residuals[:, rows, cols], labels, surely, weights
+        labels, sure, weight = (of[rows, cols] for of in blocks)
+        return residuals[:, rows, cols], labels, sure, weight
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.lower)
@@ -580,6 +582,10 @@ def _check(samples: Sequence[Sample]) -> None:
                 f"{sample.image}: labels are {sample.labels.dtype} {list(sample.labels.shape)}, "
                 f"its residuals int8 {list(grid)} blocks"
             )
+
+
+def _is_only_tagged(sample: Sample) -> bool:
+    return bool((sample.labels == UNKNOWN).all())
 
 
 def _split(samples: Sequence[Sample], settings: Settings) -> tuple[list[Sample], list[Sample]]:
