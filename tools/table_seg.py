@@ -1,7 +1,8 @@
 """ADClick-Seg: what masks of a few clicks are worth beside true ones: `make table-seg` (needs WEAKREST_DATA and the Python environment).
 
 Trains the network without clicks on synthetic defects and defective pictures, whose masks are the true ones, or those that
-the shipped ADClick makes of 3 to 5 simulated clicks, or of nothing. Judged by `weakrest evaluate` on all other pictures, like the
+ADClick makes of 3 to 5 simulated clicks: the one that ships, or one that was trained on the product without any mask (`0-shot`
+of table_clicks.py); or on no such pictures. Judged by `weakrest evaluate` on all other pictures, like the
 heads of `make table-bottle`, and trained on the same pictures. Of several products one network is made, of their true masks:
 told which product it sees, not told, and told another one's words. Kept in target/clicks. Prints Markdown.
 """
@@ -20,21 +21,18 @@ import table_heads
 from table_heads import chosen, dataset, package, spread, weakrest
 
 PROMPTS = Path(__file__).with_name("prompts") / "products.json"
-ALONE = ("no labels", "3 to 5 clicks", "true masks")
+ALONE = ("no labels", "3 to 5 clicks", "3 to 5 clicks, 0-shot", "true masks")
 TOGETHER = ("product named", "not named", "named as another")
 # Seconds of labeling a picture, of the papers: a click takes as long as each of the four that make a rotated box.
-SECONDS = {"no labels": 0, "3 to 5 clicks": 5.5}
+SECONDS = {"no labels": 0, "3 to 5 clicks": 5.5, "3 to 5 clicks, 0-shot": 5.5}
 MASK = 30
 
 
-def clicked(sample, number: int):
-    """The sample with the mask that the shipped network makes of 3 to 5 clicks, without knowing the type of defect."""
+def clicked(sample, number: int, segment):
+    """The sample with the mask of so many clicks, without knowing the type of defect."""
     import numpy as np
-    from weakrest_export import click_metrics
     from weakrest_export.clicks import next_click
 
-    network = click_metrics.from_graph(Path("models/adclick.onnx").read_bytes())
-    segment = click_metrics.with_network(network)
     truth, known = sample.share > 0.5, ~np.isnan(sample.share)
     mask, clicks = np.zeros_like(truth), []
     for _ in range(number):
@@ -50,8 +48,13 @@ def pictures(product: str, size: str, setting: str, seed: int) -> list:
     samples = table_clicks.prepare(product, size)
     ten = {os.path.realpath(sample.image) for sample in chosen(product, seed)}
     real = [sample for sample in samples if os.path.realpath(sample.image) in ten]
-    if setting == "3 to 5 clicks":
-        real = [clicked(sample, 3 + at % 3) for at, sample in enumerate(real)]
+    if setting.startswith("3 to 5 clicks"):
+        from weakrest_export import click_metrics
+
+        variant = "0-shot" if setting.endswith("0-shot") else "general"
+        held, _ = table_clicks.parts(samples, seed)
+        segment = click_metrics.with_network(table_clicks.network_of(product, size, variant, seed, samples, held))
+        real = [clicked(sample, 3 + at % 3, segment) for at, sample in enumerate(real)]
     used = [sample for sample in samples if sample.kind != "defective"]
     return used if setting == "no labels" else used + real
 
@@ -70,7 +73,7 @@ def network_of(products: tuple[str, ...], size: str, setting: str, seed: int, st
     settings = adclick_train.unclicked(adclick_train.Settings(seed=seed, steps=steps))
     # What it is told in the end does not change how it was trained.
     name = TOGETHER[0] if setting == TOGETHER[2] else setting
-    kept = table_clicks.KEPT / f"seg-{'-'.join(products)}-{size}-{name.replace(' ', '-')}-{seed}-{steps}.pt"
+    kept = table_clicks.KEPT / f"seg-{'-'.join(products)}-{size}-{name.replace(',', '').replace(' ', '-')}-{seed}-{steps}.pt"
     if kept.exists():
         network = AdClick(Shape(used[0].residuals.channels, width=settings.width, depth=settings.depth)).eval()
         state = torch.load(kept, weights_only=True)
@@ -87,7 +90,7 @@ def measure(products: tuple[str, ...], size: str, setting: str, seed: int, steps
     """A setting's result for each product."""
     together = f"-{'-'.join(products)}" if len(products) > 1 else ""
     folders = {
-        product: table_clicks.KEPT / f"{product}-{size}" / f"seg{together}-{setting.replace(' ', '-')}-{seed}-{steps}"
+        product: table_clicks.KEPT / f"{product}-{size}" / f"seg{together}-{setting.replace(',', '').replace(' ', '-')}-{seed}-{steps}"
         for product in products
     }
     kept = [folder / "result.json" for folder in folders.values()]

@@ -143,6 +143,10 @@ SHIFTS = (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5)
 """Logits that may be where a mask begins, see `calibrated`."""
 
 
+FEW = 5
+"""Real defects that say more than synthetic ones about where a mask begins."""
+
+
 def calibrated(network: AdClick, samples: Sequence[Sample], seed: int, most: int = 32) -> AdClick:
     """The network, its logits shifted so that masks above 0 overlap best with the truth at 0 to 3 clicks.
 
@@ -150,16 +154,14 @@ def calibrated(network: AdClick, samples: Sequence[Sample], seed: int, most: int
 
     Args:
         network: in evaluation mode, on the CPU; it is changed.
-        samples: that it was trained on, of which defective ones are clicked on, real ones first.
-        seed: of which synthetic ones are.
+        samples: that it was trained on, of which defective ones are clicked on: real ones, if there are some.
+        seed: of the choice among them.
         most: how many are.
     """
-    kinds = {"defective": 0, "synthetic": 1}
-    shown = [sample for sample in samples if sample.kind in kinds and (sample.share > 0.5).any()]
+    shown = [sample for sample in samples if (sample.share > 0.5).any()]
     np.random.default_rng(seed).shuffle(shown)
-    # Half of them at most are real: these were learned by heart.
-    real = [sample for sample in shown if sample.kind == "defective"][: most // 2]
-    chosen = real + [sample for sample in shown if sample.kind == "synthetic"][: most - len(real)]
+    real = [sample for sample in shown if sample.kind == "defective"]
+    chosen = (real if len(real) >= FEW else shown)[:most]
     if not chosen:
         return network
     segment = with_network(network)
