@@ -40,7 +40,6 @@ pub struct Prepared {
 pub struct ClickSegmenter {
     network: Network,
     name: String,
-    own: bool,
     channels: usize,
     scale: f32,
     prompts: Prompts,
@@ -57,32 +56,26 @@ impl ClickSegmenter {
     pub fn load(package: &Package, options: &Options, encoder: Option<TextEncoder>) -> Result<Option<Self>> {
         let backbone = crate::files::sha256(&package.backbone);
         let (channels, stride) = (package.bank.channels(), package.manifest.geometry.stride);
-        let (name, onnx, prompts, own) = match (&package.manifest.adclick, &package.adclick) {
-            (Some(info), Some((onnx, prompts))) => (info.name.clone(), onnx.clone(), prompts.clone(), true),
+        let (name, onnx, prompts) = match (&package.manifest.adclick, &package.adclick) {
+            (Some(info), Some((onnx, prompts))) => (info.name.clone(), onnx.clone(), prompts.clone()),
             _ => {
-                let own = ClickFile::built_in()?;
-                if own.network.check_backbone(&backbone, channels).is_err() || stride % CELL != 0 {
+                let file = ClickFile::built_in()?;
+                if file.network.check_backbone(&backbone, channels).is_err() || stride % CELL != 0 {
                     return Ok(None);
                 }
-                (own.network.manifest.name, own.network.onnx, own.prompts, false)
+                (file.network.manifest.name, file.network.onnx, file.prompts)
             }
         };
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
         let network = Network::adclick(runtime, &onnx, &options.execution, channels, Prompts::LENGTH)
             .map_err(|e| e.within(&name))?;
         let (scale, scratch) = (package.manifest.residual_scale, MapScratch::default());
-        Ok(Some(ClickSegmenter { network, name, own, channels, scale, prompts, encoder, scratch }))
+        Ok(Some(ClickSegmenter { network, name, channels, scale, prompts, encoder, scratch }))
     }
 
     /// Name of the network.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Whether it is the package's own, trained on its product. Without a click only such a one sees more than the
-    /// anomaly map does.
-    pub fn is_own(&self) -> bool {
-        self.own
     }
 
     /// What it was trained to understand.

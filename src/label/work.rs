@@ -500,20 +500,13 @@ impl Work {
 
     fn compute(&self, bytes: &[u8], stamp: Option<Stamp>, hash: String) -> Result<Ready> {
         let frame = Frame::decode(bytes)?;
-        let mut engine = locked(&self.engine);
-        let (mut suggestion, prepared) = (None, engine.inspector.prepare(&frame));
-        if let Ok(prepared) = &prepared {
-            if let Some(clicks) = engine.clicks.as_mut().filter(|clicks| clicks.is_own()) {
-                let probability = clicks.segment(prepared, &[], None, None)?;
-                suggestion = suggestion_from_probability(&probability, &prepared.inspection.verdict);
-            }
-            let size = (frame.width(), frame.height());
-            suggestion = suggestion.or_else(|| suggestion_from_map(prepared, size));
-        }
+        let prepared = locked(&self.engine).inspector.prepare(&frame);
+        let size = (frame.width(), frame.height());
+        let suggestion = prepared.as_ref().ok().and_then(|prepared| suggestion_from_map(prepared, size));
         Ok(Ready {
             stamp,
             hash,
-            size: (frame.width(), frame.height()),
+            size,
             prepared: prepared.map_err(|e| e.reason()),
             suggestion,
             map: OnceLock::new(),
@@ -759,19 +752,6 @@ fn suggestion_from_map(prepared: &Prepared, (width, height): (u32, u32)) -> Opti
     let mask = Mask::new(width, height, bits).ok().filter(|mask| mask.defective_pixels() > 0)?;
     let sure = inspection.score >= SURE * inspection.threshold;
     Some(Suggestion { mask: Rle::from(&mask), sure })
-}
-
-/// What the network marks without any click; it is sure where it hardly hesitates.
-fn suggestion_from_probability(probability: &Array2<f32>, verdict: &Verdict) -> Option<Suggestion> {
-    let marked: Vec<f32> = probability.iter().copied().filter(|&p| p > 0.5).collect();
-    if marked.is_empty() {
-        return None;
-    }
-    let mean = marked.iter().sum::<f32>() / marked.len() as f32;
-    let (height, width) = probability.dim();
-    let counts = runs(probability.iter().map(|&p| p > 0.5));
-    let mask = Rle { size: [height as u32, width as u32], counts };
-    Some(Suggestion { mask, sure: *verdict == Verdict::Reject && mean >= 0.9 })
 }
 
 fn png_from_map(map: &AnomalyMap, threshold: f32) -> Option<Bytes> {
