@@ -254,6 +254,8 @@ def test_masks_of_several_products_make_one_network_that_is_told_which_it_sees(
         "adclick-seg.toml",
     ]
 
+    assert main([*train, "--steps", "-5"]) == 2
+    assert "steps, batch and crop must be at least 1" in capsys.readouterr().err
     prompts = folder / "products.json"
     prompts.write_text('{"nut": ["a hexagonal nut"], "bolts": ["a bolt"]}')
     assert main([*train, "--prompts", "products.json"]) == 2

@@ -238,13 +238,14 @@ def _train_adclick(options: argparse.Namespace) -> None:
     )
 
     _check_options(options, [options.name])
+    settings = _click_settings(options)
     own = prompts.read(options.prompts) if options.prompts else {}
     encoder = text.TextEncoder()
     products = _products(options.products)
     with _work(options, options.out) as work:
         parts = _prepare_clicks(products, own, encoder.encode, options, work)
         samples = [sample for part in parts for sample in part]
-        network = adclick_train.train(samples, _click_settings(options), report=_show_steps)
+        network = adclick_train.train(samples, settings, report=_show_steps)
         click_metrics.calibrated(network, samples, options.seed)
     shown = {kind for sample in samples for kind in (sample.type or "").split("+")}
     for kind in own.keys() - shown:
@@ -279,6 +280,7 @@ def _train_seg(options: argparse.Namespace) -> None:
     products = _products(options.products)
     names = [f"{options.name}-{product.name}" for product in products] if options.prompts else [options.name]
     _check_options(options, names)
+    settings = adclick_train.unclicked(_click_settings(options))
     words: list[Vectors | None] = [None] * len(products)
     if options.prompts:
         phrases = prompts.of_products(options.prompts, [product.name for product in products])
@@ -291,7 +293,6 @@ def _train_seg(options: argparse.Namespace) -> None:
             for part, own in zip(parts, words, strict=True)
             for sample in adclick_train.of_product(part, own)
         ]
-        settings = adclick_train.unclicked(_click_settings(options))
         network = adclick_train.train(samples, settings, report=_show_steps)
     # Without words one head is for all of them.
     for name, own in zip(names, words, strict=False):
