@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod posfar;
 pub mod record;
 pub mod report;
+pub mod state;
 pub mod training;
 
 pub use error::{Error, ErrorKind, Result};

@@ -21,6 +21,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use weakrest::inspector::{Inspector, Options};
+use weakrest::state::StateFolder;
 use weakrest::{Error, ErrorKind, Package, Result};
 
 /// Finds defects it has never been shown: learns what good parts look like from pictures of them.
@@ -105,6 +106,20 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Release(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
+    }
+}
+
+/// What every command takes that needs what outlives the service.
+#[derive(Debug, Clone, Args)]
+struct StateArguments {
+    /// Folder for what must outlive the service [default: CONFIG.state beside the configuration]
+    #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", hide_env_values = true)]
+    state: Option<PathBuf>,
+}
+
+impl StateArguments {
+    fn folder(&self, config: &Path) -> StateFolder {
+        StateFolder::locate(self.state.clone(), config)
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use weakrest::Result;
 use weakrest::config::Config;
 
-use super::Outcome;
+use super::{Outcome, StateArguments};
 
 /// Arguments of `release`.
 #[derive(Debug, Args)]
@@ -14,6 +14,8 @@ pub struct Release {
     /// The service's configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    state: StateArguments,
 }
 
 impl Release {

@@ -21,7 +21,7 @@ use weakrest::pipeline::{Pipeline, Setup, Stages};
 use weakrest::record::{Part, Record, Severity};
 use weakrest::{Error, ErrorKind, Result};
 
-use super::{Outcome, inspector};
+use super::{Outcome, StateArguments, inspector};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -29,6 +29,8 @@ pub struct Run {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    state: StateArguments,
     /// Print a JSON object per part and line
     #[arg(long)]
     json: bool,
