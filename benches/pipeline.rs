@@ -70,7 +70,7 @@ fn main() {
     }
     let slowest = alone.elapsed() / 100;
 
-    let (pipeline, _) = line(Trigger::Free, Duration::from_millis(5));
+    let (pipeline, _) = line(Trigger::free(), Duration::from_millis(5));
     let records = pipeline.subscribe(1000);
     std::thread::sleep(Duration::from_millis(500));
     let before = records.try_iter().count();
@@ -85,7 +85,7 @@ fn main() {
     );
     assert!(before > 0);
 
-    let (pipeline, lines) = line(Trigger::Software, Duration::from_millis(1));
+    let (pipeline, lines) = line(Trigger::software(), Duration::from_millis(1));
     let records = pipeline.subscribe(1000);
     std::thread::sleep(Duration::from_millis(300));
     let sum: Duration = STAGES.iter().sum();

@@ -46,7 +46,7 @@ impl Camera for Reel {
         std::thread::sleep(self.due.saturating_duration_since(Instant::now()));
         self.due = (self.due + self.period).max(Instant::now());
         self.next = (self.next + 1) % self.frames.len();
-        Ok(Some(Captured { at: Instant::now(), lost: 0 }))
+        Ok(Some(Captured::at(Instant::now())))
     }
 
     fn read(&mut self, frame: &mut Frame) -> weakrest::Result<()> {
@@ -97,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         camera: Box::new(reel),
         framing: Framing::default(),
         health: HealthSettings::default(),
-        trigger: Trigger::Free,
+        trigger: Trigger::free(),
         lines: Box::new(NoLines),
         line: LineSettings { travel_ms: 5_000.0, ..LineSettings::default() },
         settings: Settings::default(),

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         camera: camera.opener(&clock),
         framing: Framing::default(),
         health: HealthSettings::default(),
-        trigger: Trigger::Free,
+        trigger: Trigger::free(),
         lines: Box::new(line::NoLines),
         line: line::Settings::default(),
         settings: Settings::default(),

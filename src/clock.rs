@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
@@ -103,6 +103,34 @@ impl Clock {
             simulated.lock().threads += 1;
         }
         Participant(self.clone())
+    }
+}
+
+/// The moment that the kernel's monotonic clock tells as `stamp`: cameras and edges of lines are stamped so. `None` for a
+/// stamp from the future, which is of another clock.
+pub(crate) fn at_monotonic(stamp: Duration) -> Option<Instant> {
+    // `Instant` counts on the same clock, but does not tell it. The two readings that lie closest together pair them, so
+    // that a thread that is held up in between does no harm.
+    static PAIR: OnceLock<(Instant, Duration)> = OnceLock::new();
+    let now = || {
+        let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::new(clock.tv_sec.try_into().unwrap_or(0), clock.tv_nsec.try_into().unwrap_or(0))
+    };
+    let (instant, monotonic) = *PAIR.get_or_init(|| {
+        let reading = || {
+            let (instant, clock) = (Instant::now(), now());
+            (instant.elapsed(), (instant, clock))
+        };
+        let best = (0..32).map(|_| reading()).min_by_key(|(apart, _)| *apart);
+        best.unwrap_or_else(reading).1
+    });
+    if stamp > now() {
+        return None;
+    }
+    if stamp >= monotonic {
+        instant.checked_add(stamp - monotonic)
+    } else {
+        instant.checked_sub(monotonic - stamp)
     }
 }
 

@@ -149,6 +149,7 @@ impl Config {
         self.camera.validate()?;
         self.framing.validate()?;
         self.health.validate()?;
+        self.trigger.validate()?;
         self.line.validate()?;
         self.pipeline.validate()?;
         let within = |table: &str, result: Result<()>| result.map_err(|e| e.within(table));
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn the_least_configuration_will_do() {
         let config = Config::parse(LEAST).unwrap();
-        assert_eq!(config.trigger, Trigger::Free);
+        assert_eq!(config.trigger, Trigger::free());
         assert_eq!(config.inspection.providers, [Provider::Cpu]);
     }
 

@@ -69,7 +69,7 @@ fn nothing_is_allocated_for_a_part() {
         camera: Box::new(SimulatedOpener { scene, clock: clock.clone() }),
         framing: Framing { region: Some([0, 0, 40, 30]), rotation: 90 },
         health: HealthSettings::default(),
-        trigger: Trigger::Free,
+        trigger: Trigger::free(),
         // Edges are noted in memory, so the level must not change.
         lines: SimulatedLines::new(clock.clone()).handle(),
         line: LineSettings { travel_ms: 50.0, pulse_ms: 20.0, ..LineSettings::default() },

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{Camera, Captured, OpenCamera};
+use super::{Camera, Captured, OpenCamera, Timing};
 use crate::clock::Clock;
 use crate::enroll::find_pictures;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,7 +67,11 @@ impl Camera for FolderCamera {
         self.next = self.next % self.pictures.len() + 1;
         // Who takes longer than a period for a frame gets the next one at once, but no pile of them.
         self.due = (self.due + self.period).max(self.clock.now());
-        Ok(Some(Captured { at, lost: 0 }))
+        Ok(Some(Captured::at(at)))
+    }
+
+    fn timing(&self) -> Timing {
+        Timing { period: Some(self.period), exposure: None }
     }
 
     fn read(&mut self, frame: &mut Frame) -> Result<()> {

@@ -26,10 +26,29 @@ use crate::imaging::{Color, Frame};
 /// When a frame was taken, and what the camera says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Captured {
-    /// When its exposure ended, as far as the camera tells, or else when it arrived.
-    pub at: Instant,
+    /// When the frame was taken, by the driver's stamp on the monotonic clock. `None` when the driver does not tell:
+    /// such a frame belongs to no trigger.
+    pub at: Option<Instant>,
     /// Frames that the camera took and that never arrived, since the one before.
     pub lost: u64,
+    /// Whether the driver marks the frame as damaged. It must not be read.
+    pub damaged: bool,
+}
+
+impl Captured {
+    /// A whole frame that was taken at `at`.
+    pub fn at(at: Instant) -> Self {
+        Captured { at: Some(at), lost: 0, damaged: false }
+    }
+}
+
+/// What a camera tells of its timing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Time between two frames.
+    pub period: Option<Duration>,
+    /// Time of exposure of one frame.
+    pub exposure: Option<Duration>,
 }
 
 /// An open camera that is taking frames. Dropping it closes it.
@@ -39,6 +58,11 @@ pub trait Camera: Send {
     /// # Errors
     /// [`ErrorKind::Camera`] when the camera is gone; it has to be opened again.
     fn wait(&mut self, timeout: Duration) -> Result<Option<Captured>>;
+
+    /// What it tells of its timing.
+    fn timing(&self) -> Timing {
+        Timing::default()
+    }
 
     /// Decodes the frame that [`Camera::wait`] told of.
     ///

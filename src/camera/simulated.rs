@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Camera, Captured, OpenCamera};
+use super::{Camera, Captured, OpenCamera, Timing};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
@@ -20,6 +20,7 @@ struct SceneState {
     silent: bool,
     frozen: bool,
     lost: u64,
+    damaged: bool,
     /// Frames taken so far; a real sensor's noise is simulated from it.
     taken: u64,
     opened: u64,
@@ -35,6 +36,7 @@ impl Scene {
             silent: false,
             frozen: false,
             lost: 0,
+            damaged: false,
             taken: 0,
             opened: 0,
         })))
@@ -63,6 +65,11 @@ impl Scene {
     /// Lets so many frames be missing before the next one.
     pub fn lose(&self, frames: u64) {
         self.lock().lost += frames;
+    }
+
+    /// Lets the driver mark the next frame as damaged.
+    pub fn damage(&self) {
+        self.lock().damaged = true;
     }
 
     /// How often the camera was opened.
@@ -130,7 +137,12 @@ impl Camera for SimulatedCamera {
             return Ok(None);
         }
         scene.taken += 1;
-        Ok(Some(Captured { at, lost: std::mem::take(&mut scene.lost) }))
+        let damaged = std::mem::take(&mut scene.damaged);
+        Ok(Some(Captured { at: Some(at), lost: std::mem::take(&mut scene.lost), damaged }))
+    }
+
+    fn timing(&self) -> Timing {
+        Timing { period: Some(self.scene.lock().period), exposure: None }
     }
 
     fn read(&mut self, frame: &mut Frame) -> Result<()> {

@@ -1,14 +1,14 @@
 //! The camera's thread: opens it, again and again if need be, and gives each part its frame.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+use super::pairing::{self, Found, Pairing, Unpaired};
 use super::watch::Thread;
-use super::{HEARTBEAT, Job, Jobs, Shared, Slot, Triggered};
+use super::{HEARTBEAT, Job, Jobs, Shared, Slot, Trigger};
 use crate::camera::{Camera, Captured, Framing, Health, HealthSettings, OpenCamera, Unhealthy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
@@ -18,6 +18,16 @@ use crate::record::{FaultKind, Severity};
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+pub(super) struct Settings {
+    /// Without a frame for so long the camera is lost.
+    pub timeout: Duration,
+    /// A larger share of frames that are not inspected is a warning, where every frame is a part.
+    pub unjudged: f64,
+    pub trigger: Trigger,
+    /// From the trigger until a part must have its verdict.
+    pub deadline: Duration,
+}
+
 pub(super) struct Queues {
     pub free: Receiver<Box<Slot>>,
     /// The other end of `free`, for a slot that is not used after all.
@@ -25,8 +35,6 @@ pub(super) struct Queues {
     pub out: Sender<Job>,
     /// The other end of `out`, to take the oldest frame back.
     pub waiting: Jobs,
-    /// Parts that wait for their frame. `None` when every frame is a part.
-    pub triggers: Option<Receiver<Triggered>>,
 }
 
 pub(super) struct Capture {
@@ -34,10 +42,11 @@ pub(super) struct Capture {
     opener: Box<dyn OpenCamera>,
     framing: Framing,
     health: Health,
-    timeout: Duration,
+    settings: Settings,
     queues: Queues,
-    pending: VecDeque<Triggered>,
-    most_pending: usize,
+    unjudged: Unjudged,
+    /// Parts that just turned out to have no frame.
+    faults: Vec<pairing::Fault>,
     raw: Frame,
 }
 
@@ -47,14 +56,20 @@ impl Capture {
         opener: Box<dyn OpenCamera>,
         framing: Framing,
         health: HealthSettings,
-        timeout: Duration,
+        settings: Settings,
         queues: Queues,
     ) -> Self {
-        let most_pending = queues.out.capacity().unwrap_or(1);
-        let pending = VecDeque::with_capacity(most_pending);
-        let health = Health::new(health);
-        let raw = Frame::default();
-        Capture { shared, opener, framing, health, timeout, queues, pending, most_pending, raw }
+        Capture {
+            unjudged: Unjudged::new(shared.clock.now()),
+            shared,
+            opener,
+            framing,
+            health: Health::new(health),
+            settings,
+            queues,
+            faults: Vec::new(),
+            raw: Frame::default(),
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -70,51 +85,73 @@ impl Capture {
             // Whoever is triggered meanwhile is told at once, and does not wait for a camera that is not there.
             while !self.shared.stopping() && self.shared.clock.now() < until {
                 self.beat();
-                self.fail_pending();
+                self.fail_waiting(Unpaired::CameraLost);
                 self.shared.clock.sleep_until((self.shared.clock.now() + HEARTBEAT / 2).min(until));
             }
         }
-        self.take_triggers();
-        for part in std::mem::take(&mut self.pending) {
-            self.shared.fail(part.part, FaultKind::Stopped, "the service is stopping");
-        }
+        self.fail_waiting(Unpaired::Stopped);
     }
 
     /// One life of the camera, from opening it to losing it. Ends well only when the service stops.
     fn run_once(&mut self, wait: &mut Duration) -> Result<()> {
         let mut camera = self.opener.open()?;
         let clock = self.shared.clock.clone();
+        if let Some(mut pairing) = self.shared.pairing() {
+            pairing.set_window(self.settings.trigger.window(camera.timing(), self.settings.deadline));
+        }
         let mut last = clock.now();
         while !self.shared.stopping() {
             self.beat();
-            self.take_triggers();
             match camera.wait(self.patience())? {
                 Some(captured) => {
                     last = clock.now();
                     *wait = FIRST_WAIT;
                     self.shared.status.clear("camera");
                     self.shared.status.counts.lost_frames.fetch_add(captured.lost, Relaxed);
-                    self.take_triggers();
                     self.captured(&mut *camera, captured)?;
                 }
-                None if clock.now() - last >= self.timeout => {
+                None if clock.now() - last >= self.settings.timeout => {
                     return Err(Error::new(
                         ErrorKind::Camera,
                         format!(
                             "{} gave no frame for {} ms",
                             self.opener.describe(),
-                            self.timeout.as_millis()
+                            self.settings.timeout.as_millis()
                         ),
                     ));
                 }
                 None => {}
             }
+            self.with_pairing(|pairing, faults| pairing.expire(clock.now(), faults));
         }
         Ok(())
     }
 
+    /// How long to wait for a frame before looking at anything else.
     fn patience(&self) -> Duration {
-        HEARTBEAT.min(self.timeout)
+        let expiry = self.shared.pairing().and_then(|pairing| pairing.next_expiry());
+        let expiry = expiry.map(|at| at.saturating_duration_since(self.shared.clock.now()));
+        HEARTBEAT.min(self.settings.timeout).min(expiry.unwrap_or(HEARTBEAT))
+    }
+
+    /// Asks the pairing something, and tells the gate of the parts that turn out to have no frame.
+    fn with_pairing<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Pairing, &mut Vec<pairing::Fault>) -> T,
+    ) -> Option<T> {
+        let mut pairing = self.shared.pairing()?;
+        if let Err(e) = self.shared.take_edges(&mut pairing) {
+            self.shared.status.raise("trigger", Severity::Error, e.chain());
+        }
+        let answer = ask(&mut pairing, &mut self.faults);
+        for fault in self.faults.drain(..) {
+            self.shared.unpaired(fault, &pairing);
+        }
+        Some(answer)
+    }
+
+    fn fail_waiting(&mut self, why: Unpaired) {
+        self.with_pairing(|pairing, faults| pairing.fail_all(why, faults));
     }
 
     fn beat(&self) {
@@ -123,51 +160,56 @@ impl Capture {
 
     fn lost(&mut self, error: &Error) {
         self.shared.status.raise("camera", Severity::Error, error.chain());
-        self.fail_pending();
-    }
-
-    fn fail_pending(&mut self) {
-        self.take_triggers();
-        while let Some(part) = self.pending.pop_front() {
-            self.shared.fail(part.part, FaultKind::Camera, "the camera is lost");
-        }
-    }
-
-    fn take_triggers(&mut self) {
-        if let Some(triggers) = &self.queues.triggers {
-            // What does not fit here waits in the channel, and what does not fit there is an overflow.
-            while self.pending.len() < self.most_pending
-                && let Ok(triggered) = triggers.try_recv()
-            {
-                self.pending.push_back(triggered);
-            }
-        }
+        self.fail_waiting(Unpaired::CameraLost);
     }
 
     fn captured(&mut self, camera: &mut dyn Camera, captured: Captured) -> Result<()> {
-        if self.queues.triggers.is_none() {
-            // The moment of the frame, told by the wall clock.
-            let age = self.shared.clock.now().saturating_duration_since(captured.at);
-            let wall = self.shared.clock.wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            let Some(slot) = self.slot_for_newest() else { return Ok(()) };
-            return self.fill(camera, slot, 0, captured.at, wall);
-        }
-        // A frame that was taken before the trigger shows the part too early.
-        if self.pending.front().is_none_or(|part| part.at > captured.at) {
-            return Ok(());
-        }
-        let Some(part) = self.pending.pop_front() else { return Ok(()) };
-        match self.queues.free.try_recv() {
-            Ok(slot) => self.fill(camera, slot, part.part, part.at, part.wall),
-            Err(_) => {
-                self.shared.fail(
-                    part.part,
-                    FaultKind::Overflow,
-                    "parts come faster than they can be inspected",
-                );
+        match self.with_pairing(|pairing, faults| pairing.frame(&captured, faults)) {
+            None => self.every_frame_is_a_part(camera, captured),
+            Some(Found::Nothing) => Ok(()),
+            Some(Found::Stray) => {
+                let text = "the camera took a frame without a trigger: a part may have passed unseen";
+                self.shared.status.raise("lost triggers", Severity::Error, text);
                 Ok(())
             }
+            Some(Found::Part(part)) => match self.queues.free.try_recv() {
+                Ok(slot) => self.fill(camera, slot, part.part, part.at, part.wall, false),
+                Err(_) => {
+                    self.shared.fail(
+                        part.part,
+                        FaultKind::Overflow,
+                        "parts come faster than they can be inspected",
+                    );
+                    Ok(())
+                }
+            },
         }
+    }
+
+    fn every_frame_is_a_part(&mut self, camera: &mut dyn Camera, captured: Captured) -> Result<()> {
+        let now = self.shared.clock.now();
+        let at = captured.at.unwrap_or(now);
+        let wall = self.shared.wall_at(at);
+        let dropped = self.shared.status.counts.dropped_frames.load(Relaxed);
+        let result = match self.slot_for_newest() {
+            Some(slot) => self.fill(camera, slot, 0, at, wall, captured.damaged),
+            None => Ok(()),
+        };
+        let dropped = self.shared.status.counts.dropped_frames.load(Relaxed) - dropped;
+        if let Some(share) = self.unjudged.add(now, 1 + captured.lost, captured.lost + dropped) {
+            self.shared.status.set_unjudged(share);
+            if share > self.settings.unjudged {
+                let text = format!(
+                    "{:.1} % of the frames are not inspected, so parts may pass unseen: lower camera.rate, or use a \
+                     trigger",
+                    share * 1e2
+                );
+                self.shared.status.raise("unjudged frames", Severity::Warning, text);
+            } else {
+                self.shared.status.clear("unjudged frames");
+            }
+        }
+        result
     }
 
     /// A slot for a free-running camera's frame, if need be that of the oldest frame that nobody has begun with.
@@ -197,12 +239,15 @@ impl Capture {
         part: u64,
         triggered: Instant,
         wall: SystemTime,
+        damaged: bool,
     ) -> Result<()> {
         (slot.part, slot.triggered, slot.wall, slot.failed) = (part, triggered, wall, None);
         let record = Arc::make_mut(&mut slot.record);
         (record.has_frame, record.has_inspection) = (false, false);
         let frame = &mut record.frame_buffer;
-        let read = if self.framing.is_identity() {
+        let read = if damaged {
+            Err(Error::new(ErrorKind::Image, "the camera marks the frame as damaged"))
+        } else if self.framing.is_identity() {
             camera.read(frame)
         } else {
             camera.read(&mut self.raw).and_then(|()| self.framing.apply(&self.raw, frame))
@@ -237,6 +282,41 @@ fn kind_of(unhealthy: Unhealthy) -> FaultKind {
         Unhealthy::Black => FaultKind::Black,
         Unhealthy::OverExposed => FaultKind::OverExposed,
         Unhealthy::Defocused => FaultKind::Defocused,
+    }
+}
+
+/// The share of frames that are not inspected, of the last seconds.
+struct Unjudged {
+    start: Instant,
+    /// Frames, and those not inspected, of each second.
+    seconds: [(u64, u64); Unjudged::SECONDS],
+    current: u64,
+}
+
+impl Unjudged {
+    const SECONDS: usize = 10;
+    /// Of fewer frames no share is told.
+    const LEAST: u64 = 20;
+
+    fn new(now: Instant) -> Self {
+        Unjudged { start: now, seconds: [(0, 0); Self::SECONDS], current: 0 }
+    }
+
+    /// Adds frames. Gives the share once a second.
+    fn add(&mut self, now: Instant, frames: u64, unjudged: u64) -> Option<f64> {
+        let second = now.saturating_duration_since(self.start).as_secs();
+        let mut share = None;
+        if second > self.current {
+            let (all, missing) = self.seconds.iter().fold((0, 0), |sum, s| (sum.0 + s.0, sum.1 + s.1));
+            share = (all >= Self::LEAST).then(|| missing as f64 / all as f64);
+            for passed in self.current + 1..=second.min(self.current + Self::SECONDS as u64) {
+                self.seconds[passed as usize % Self::SECONDS] = (0, 0);
+            }
+            self.current = second;
+        }
+        let bucket = &mut self.seconds[second as usize % Self::SECONDS];
+        *bucket = (bucket.0 + frames, bucket.1 + unjudged);
+        share
     }
 }
 

@@ -9,12 +9,14 @@
 
 mod capture;
 mod gate;
+mod pairing;
 mod publish;
 mod stages;
 mod watch;
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,38 +26,141 @@ use serde::{Deserialize, Serialize};
 pub use publish::Subscription;
 pub use stages::Stages;
 
-use crate::camera::{Framing, HealthSettings, OpenCamera};
+use crate::camera::{Framing, HealthSettings, OpenCamera, Timing};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::{Features, FrameResiduals};
 use crate::output::line::{self, EdgeTrigger, Lines};
 use crate::output::{Control, Output};
 use crate::record::{FaultKind, Record, Severity, Status};
+use pairing::{Pairing, Unpaired, Window};
 use stages::Swap;
 
 /// How often every thread shows that it is alive, and looks whether it is to stop.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// What makes a frame a part: `[trigger]` of the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "source", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Trigger {
+/// What triggers a part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TriggerSource {
     /// Every frame is a part. When frames come faster than they can be inspected, the oldest waiting one is dropped and
     /// counted.
     #[default]
     Free,
-    /// A request, through the web page or [`Pipeline::trigger`]. The next frame shows the part.
+    /// A request, through the web page or [`Pipeline::trigger`].
     Software,
-    /// An edge of a GPIO line. The next frame shows the part.
-    Gpio {
-        /// The chip, such as `/dev/gpiochip0`.
-        chip: std::path::PathBuf,
-        /// Number of the line.
-        line: u32,
-        /// Falling edges instead of rising ones.
-        #[serde(default)]
-        falling: bool,
-    },
+    /// An edge of a GPIO line.
+    Gpio,
+}
+
+/// What makes a frame a part: `[trigger]` of the configuration.
+///
+/// A frame shows the part in whose window it was taken: from `frame_after_ms` to `frame_within_ms` after the trigger,
+/// by the driver's stamp. The first such frame is inspected. A part without one is a fault, and so is each part to
+/// whose window a frame may belong when it is not one part's alone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trigger {
+    /// What triggers a part.
+    pub source: TriggerSource,
+    /// The chip of the GPIO line, such as `/dev/gpiochip0`.
+    pub chip: Option<PathBuf>,
+    /// Number of the GPIO line.
+    pub line: Option<u32>,
+    /// Falling edges instead of rising ones.
+    pub falling: bool,
+    /// From the trigger until its frame is taken at the earliest, in milliseconds. Negative where the camera's stamps
+    /// are older than the trigger's edge.
+    pub frame_after_ms: f64,
+    /// From the trigger until its frame is taken at the latest, in milliseconds. Without it one and a half times the
+    /// camera's period and its exposure, or 100 where the camera does not tell them.
+    pub frame_within_ms: Option<f64>,
+    /// Whether the trigger also fires the camera, so that there is exactly one frame per trigger. Then a frame too
+    /// many is a fault, too, and a frame without a trigger an alarm.
+    pub fires_camera: bool,
+}
+
+impl Trigger {
+    /// Every frame is a part.
+    pub fn free() -> Self {
+        Trigger::default()
+    }
+
+    /// A request triggers a part.
+    pub fn software() -> Self {
+        Trigger { source: TriggerSource::Software, ..Trigger::default() }
+    }
+
+    /// Checks that the keys fit each other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] naming the key.
+    pub fn validate(&self) -> Result<()> {
+        let usage = |message: &str| Err(Error::new(ErrorKind::Usage, message));
+        match (self.source, &self.chip, self.line) {
+            (TriggerSource::Gpio, None, _) => {
+                return usage("trigger.source \"gpio\" needs trigger.chip, such as \"/dev/gpiochip0\"");
+            }
+            (TriggerSource::Gpio, _, None) => {
+                return usage(
+                    "trigger.source \"gpio\" needs trigger.line, the number of the line on the chip",
+                );
+            }
+            (TriggerSource::Free | TriggerSource::Software, Some(_), _) => {
+                return usage("trigger.chip needs trigger.source = \"gpio\"");
+            }
+            (TriggerSource::Free | TriggerSource::Software, _, Some(_)) => {
+                return usage("trigger.line needs trigger.source = \"gpio\"");
+            }
+            _ => {}
+        }
+        if self.falling && self.source != TriggerSource::Gpio {
+            return usage("trigger.falling needs trigger.source = \"gpio\"");
+        }
+        const MOST: f64 = 60_000.0;
+        if !(-MOST..=MOST).contains(&self.frame_after_ms) {
+            return usage("trigger.frame_after_ms must be -60000 to 60000");
+        }
+        if self
+            .frame_within_ms
+            .is_some_and(|within| !(within > self.frame_after_ms.max(0.0) && within <= MOST))
+        {
+            return usage(
+                "trigger.frame_within_ms must be above trigger.frame_after_ms, above 0 and at most 60000",
+            );
+        }
+        let triggered = self.fires_camera || self.frame_within_ms.is_some() || self.frame_after_ms != 0.0;
+        if triggered && self.source == TriggerSource::Free {
+            return usage("trigger.source \"free\" makes every frame a part: it takes no other trigger keys");
+        }
+        Ok(())
+    }
+
+    /// When a part's frame is taken, with a camera of this timing.
+    fn window(&self, timing: Timing, deadline: Duration) -> Window {
+        const UNKNOWN: Duration = Duration::from_millis(100);
+        /// From a frame's stamp until the driver has handed it over: exposure, readout, the way through the bus.
+        const ARRIVAL: Duration = Duration::from_millis(100);
+        let millis = |ms: f64| Duration::from_secs_f64(ms / 1e3);
+        let after = millis(self.frame_after_ms.abs());
+        let early = self.frame_after_ms < 0.0;
+        let within = match (self.frame_within_ms, timing.period) {
+            (Some(within), _) => millis(within),
+            (None, Some(period)) => {
+                let opens = if early { Duration::ZERO } else { after };
+                opens + period * 3 / 2 + timing.exposure.unwrap_or_default()
+            }
+            (None, None) => UNKNOWN + if early { Duration::ZERO } else { after },
+        };
+        let arrival = timing.period.map_or(ARRIVAL, |period| ARRIVAL.max(period * 2));
+        Window {
+            after,
+            early,
+            within,
+            patience: deadline.min(within + arrival),
+            exclusive: self.fires_camera,
+        }
+    }
 }
 
 /// Queues and patience: `[pipeline]` of the configuration.
@@ -68,11 +173,13 @@ pub struct Settings {
     pub camera_timeout_ms: u64,
     /// A thread that shows no sign of life for so long hangs, in milliseconds. Longer than the slowest inspection.
     pub stall_ms: u64,
+    /// When every frame is a part: a larger share of frames that are not inspected is a warning, in percent.
+    pub unjudged_percent: f64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { queue: 4, camera_timeout_ms: 1_000, stall_ms: 5_000 }
+        Settings { queue: 4, camera_timeout_ms: 1_000, stall_ms: 5_000, unjudged_percent: 1.0 }
     }
 }
 
@@ -93,7 +200,11 @@ impl Settings {
         };
         within("queue", self.queue as u64, 1, 256)?;
         within("camera_timeout_ms", self.camera_timeout_ms, 10, 3_600_000)?;
-        within("stall_ms", self.stall_ms, 500, 600_000)
+        within("stall_ms", self.stall_ms, 500, 600_000)?;
+        if !(0.0..=100.0).contains(&self.unjudged_percent) {
+            return Err(Error::new(ErrorKind::Usage, "pipeline.unjudged_percent must be 0 to 100"));
+        }
+        Ok(())
     }
 }
 
@@ -152,7 +263,7 @@ enum ToGate {
 }
 
 /// A part that was triggered and waits for its frame.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Triggered {
     part: u64,
     at: Instant,
@@ -167,9 +278,13 @@ struct Shared {
     parts: AtomicU64,
     beats: watch::Beats,
     reload: AtomicBool,
-    /// Every part from its trigger on; and the triggers that wait for a frame, unless every frame is a part.
+    /// Every part from its trigger on.
     gate: Sender<ToGate>,
-    triggers: Option<Sender<Triggered>>,
+    /// The parts that wait for a frame, unless every frame is a part. Held while a part is triggered, so that whoever
+    /// looks for a frame's part knows of every earlier trigger.
+    pairing: Option<Mutex<Pairing>>,
+    /// The line whose edges trigger parts.
+    edges: Option<EdgeTrigger>,
 }
 
 impl Shared {
@@ -189,21 +304,60 @@ impl Shared {
         let _ = self.clock.send(&self.gate, ToGate::Failed { part, kind, reason: reason.into() });
     }
 
-    fn trigger_at(&self, at: Instant) -> Result<u64> {
-        let Some(triggers) = &self.triggers else {
+    /// Locks the parts that wait for a frame; `None` when every frame is a part.
+    fn pairing(&self) -> Option<MutexGuard<'_, Pairing>> {
+        Some(self.pairing.as_ref()?.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Triggers a part now.
+    fn trigger(&self) -> Result<u64> {
+        let Some(mut pairing) = self.pairing() else {
             return Err(Error::new(
                 ErrorKind::Usage,
                 "the camera is free-running: every frame is a part; set trigger.source to \"software\"",
             ));
         };
-        let wall = self.clock.wall();
+        Ok(self.trigger_at(&mut pairing, self.clock.now()))
+    }
+
+    fn trigger_at(&self, pairing: &mut Pairing, at: Instant) -> u64 {
+        let wall = self.wall_at(at);
         let part = self.announce(at, wall);
         if self.stopping() {
-            self.fail(part, FaultKind::Stopped, "the service is stopping");
-        } else if triggers.try_send(Triggered { part, at, wall }).is_err() {
-            self.fail(part, FaultKind::Overflow, "parts come faster than they can be inspected");
+            self.unpaired((part, Unpaired::Stopped), pairing);
+        } else if let Err(fault) = pairing.trigger(Triggered { part, at, wall }) {
+            self.unpaired(fault, pairing);
         }
-        Ok(part)
+        part
+    }
+
+    /// A moment, told by the wall clock.
+    fn wall_at(&self, at: Instant) -> SystemTime {
+        let age = self.clock.now().saturating_duration_since(at);
+        self.clock.wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    fn unpaired(&self, (part, why): pairing::Fault, pairing: &Pairing) {
+        self.fail(part, why.kind(), why.reason(pairing.window()));
+    }
+
+    /// Triggers a part for each edge that the kernel knows of.
+    fn take_edges(&self, pairing: &mut Pairing) -> Result<()> {
+        let Some(edges) = &self.edges else { return Ok(()) };
+        while let Some(edge) = edges.next()? {
+            if edge.lost > 0 {
+                let text = format!(
+                    "{} parts passed without being told: the trigger's edges came too fast",
+                    edge.lost
+                );
+                self.status.raise("lost triggers", Severity::Error, text);
+                let mut faults = Vec::new();
+                pairing.lost_trigger(edge.at, &mut faults);
+                faults.into_iter().for_each(|fault| self.unpaired(fault, pairing));
+            }
+            self.trigger_at(pairing, edge.at);
+        }
+        Ok(())
     }
 }
 
@@ -233,19 +387,17 @@ impl Pipeline {
         line.validate()?;
         framing.validate()?;
         health.validate()?;
-        let edges = match &trigger {
-            Trigger::Gpio { chip, line, falling } => Some(EdgeTrigger::open(chip, *line, *falling)?),
-            Trigger::Free | Trigger::Software => None,
+        trigger.validate()?;
+        let edges = match (&trigger.chip, trigger.line) {
+            (Some(chip), Some(number)) => Some(EdgeTrigger::open(chip, number, trigger.falling)?),
+            _ => None,
         };
         let status = Arc::new(Status::new(Arc::clone(&stages.engine)));
         let (to_gate, gate_rx) = bounded(1024);
-        let (triggers_tx, triggers) = match trigger {
-            Trigger::Free => (None, None),
-            _ => {
-                let (tx, rx) = bounded(settings.queue);
-                (Some(tx), Some(rx))
-            }
-        };
+        let free_running = trigger.source == TriggerSource::Free;
+        let deadline = line.deadline();
+        let pairing = (!free_running)
+            .then(|| Mutex::new(Pairing::new(trigger.window(Timing::default(), deadline), settings.queue)));
         let shared = Arc::new(Shared {
             clock: clock.clone(),
             status: Arc::clone(&status),
@@ -254,7 +406,8 @@ impl Pipeline {
             beats: watch::Beats::new(clock.now()),
             reload: AtomicBool::new(false),
             gate: to_gate.clone(),
-            triggers: triggers_tx,
+            pairing,
+            edges,
         });
         let publisher = Arc::new(publish::Publisher::default());
         let (to_features, features_rx) = bounded(settings.queue);
@@ -276,7 +429,6 @@ impl Pipeline {
         // Room for every part that the queues can hold, so that the gate never waits for the publisher.
         let (to_publisher, published) = bounded(publish::QUEUE);
 
-        let free_running = triggers.is_none();
         let mut pipeline = Pipeline {
             shared: Arc::clone(&shared),
             to_stages: Some(to_features.clone()),
@@ -304,19 +456,22 @@ impl Pipeline {
             camera,
             framing,
             health,
-            Duration::from_millis(settings.camera_timeout_ms),
-            capture::Queues { free: free_rx, back, out: to_features, waiting: features_rx, triggers },
+            capture::Settings {
+                timeout: Duration::from_millis(settings.camera_timeout_ms),
+                unjudged: settings.unjudged_percent / 1e2,
+                trigger,
+                deadline,
+            },
+            capture::Queues { free: free_rx, back, out: to_features, waiting: features_rx },
         );
         // A line in the air is worse than a camera too early: what follows a thread is there before it.
         pipeline.stages.push(("classify", spawn(&clock, "classify", classify)?));
         pipeline.stages.push(("residuals", spawn(&clock, "residuals", residuals)?));
         pipeline.stages.push(("features", spawn(&clock, "features", features)?));
         pipeline.stages.push(("camera", spawn(&clock, "camera", move || capture.run())?));
-        if let Some(edges) = edges {
+        if shared.edges.is_some() {
             let shared = Arc::clone(&shared);
-            pipeline
-                .stages
-                .push(("trigger", spawn(&clock, "trigger", move || watch_edges(&shared, &edges))?));
+            pipeline.stages.push(("trigger", spawn(&clock, "trigger", move || watch_edges(&shared))?));
         }
         pipeline.stages.reverse();
         status.set_loading(false);
@@ -346,7 +501,7 @@ impl Pipeline {
     /// # Errors
     /// [`ErrorKind::Usage`] when the camera is free-running.
     pub fn trigger(&self) -> Result<u64> {
-        self.shared.trigger_at(self.shared.clock.now())
+        self.shared.trigger()
     }
 
     /// Inspects all parts behind those on their way with other stages. No part is dropped.
@@ -424,15 +579,16 @@ fn spawn(clock: &Clock, name: &str, run: impl FnOnce() + Send + 'static) -> Resu
         .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start the thread {name}")).with_source(e))
 }
 
-/// Triggers a part at every edge.
-fn watch_edges(shared: &Shared, edges: &EdgeTrigger) {
+/// Triggers a part at every edge as soon as it comes.
+fn watch_edges(shared: &Shared) {
+    let Some(edges) = &shared.edges else { return };
     while !shared.stopping() {
-        match edges.wait(HEARTBEAT) {
-            Ok(None) => shared.status.clear("trigger"),
-            Ok(Some(at)) => {
-                shared.status.clear("trigger");
-                let _ = shared.trigger_at(at);
-            }
+        let result = edges.wait(HEARTBEAT).and_then(|_| match shared.pairing() {
+            Some(mut pairing) => shared.take_edges(&mut pairing),
+            None => Ok(()),
+        });
+        match result {
+            Ok(()) => shared.status.clear("trigger"),
             Err(e) => {
                 shared.status.raise("trigger", Severity::Error, e.chain());
                 std::thread::sleep(HEARTBEAT);
@@ -445,7 +601,7 @@ struct Remote(Arc<Shared>);
 
 impl Control for Remote {
     fn trigger(&self) -> Result<u64> {
-        self.0.trigger_at(self.0.clock.now())
+        self.0.trigger()
     }
 
     fn set_halted(&self, halted: bool) {

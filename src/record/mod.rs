@@ -25,6 +25,8 @@ pub enum FaultKind {
     Overflow,
     /// The camera gave no picture.
     Camera,
+    /// No picture could be told to be this part's alone.
+    Unpaired,
     /// The same picture came again and again.
     Frozen,
     /// The picture is black.
@@ -47,10 +49,11 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 12] = [
+    pub const ALL: [FaultKind; 13] = [
         FaultKind::Late,
         FaultKind::Overflow,
         FaultKind::Camera,
+        FaultKind::Unpaired,
         FaultKind::Frozen,
         FaultKind::Black,
         FaultKind::OverExposed,
@@ -68,6 +71,7 @@ impl FaultKind {
             FaultKind::Late => "late",
             FaultKind::Overflow => "overflow",
             FaultKind::Camera => "camera",
+            FaultKind::Unpaired => "unpaired",
             FaultKind::Frozen => "frozen",
             FaultKind::Black => "black",
             FaultKind::OverExposed => "over-exposed",

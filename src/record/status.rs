@@ -181,6 +181,8 @@ pub struct Status {
     problems: Mutex<BTreeMap<&'static str, Problem>>,
     outputs: Mutex<BTreeMap<&'static str, Arc<OutputCounts>>>,
     engine: RwLock<Arc<Engine>>,
+    /// Bits of the share of frames that are not inspected.
+    unjudged: AtomicU64,
 }
 
 impl Status {
@@ -194,6 +196,7 @@ impl Status {
             problems: Mutex::default(),
             outputs: Mutex::default(),
             engine: RwLock::new(engine),
+            unjudged: AtomicU64::new(0),
         }
     }
 
@@ -270,6 +273,11 @@ impl Status {
         *self.engine.write().unwrap_or_else(|e| e.into_inner()) = engine;
     }
 
+    /// Says what share of the camera's frames is not inspected, 0 to 1, where every frame is a part.
+    pub fn set_unjudged(&self, share: f64) {
+        self.unjudged.store(share.to_bits(), Relaxed);
+    }
+
     /// Counts a part.
     pub fn count(&self, record: &Record) {
         let counts = &self.counts;
@@ -306,6 +314,7 @@ impl Status {
             faults,
             dropped_frames: of(&counts.dropped_frames),
             lost_frames: of(&counts.lost_frames),
+            unjudged_share: f64::from_bits(of(&self.unjudged)),
             camera_losses: of(&counts.camera_losses),
             late_inspections: of(&counts.late_inspections),
             missed_pulses: of(&counts.missed_pulses),
@@ -346,6 +355,8 @@ pub struct Snapshot {
     pub dropped_frames: u64,
     /// See [`Counts::lost_frames`].
     pub lost_frames: u64,
+    /// Share of the last seconds' frames that were not inspected, 0 to 1, where every frame is a part.
+    pub unjudged_share: f64,
     /// See [`Counts::camera_losses`].
     pub camera_losses: u64,
     /// See [`Counts::late_inspections`].

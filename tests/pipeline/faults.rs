@@ -33,28 +33,29 @@ fn a_late_verdict_is_a_fault_and_the_late_one_is_discarded() {
 #[test]
 fn parts_that_come_too_fast_are_faults_and_none_is_lost() {
     let world = World::new();
-    world.behavior.lock().unwrap().residuals = ms(30);
-    for _ in 0..20 {
-        world.pipeline().trigger().unwrap();
-    }
-    world.run(2_000);
-    let mut verdicts = world.verdicts();
-    verdicts.sort();
-    assert_eq!(verdicts.iter().map(|v| v.0).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+    world.behavior.lock().unwrap().residuals = ms(60);
+    let burst = || {
+        for _ in 0..30 {
+            world.pipeline().trigger().unwrap();
+            world.run(16);
+        }
+        world.run(2_000);
+        let mut verdicts = world.verdicts();
+        verdicts.sort();
+        verdicts
+    };
+    let verdicts = burst();
+    assert_eq!(verdicts.iter().map(|v| v.0).collect::<Vec<_>>(), (1..=30).collect::<Vec<_>>());
     let overflow = verdicts.iter().filter(|v| v.1 == "overflow").count();
     assert!(overflow >= 10, "{verdicts:?}");
     assert!(verdicts.iter().any(|v| v.1 == "pass"), "{verdicts:?}");
     assert_eq!(fault(&world, "overflow"), overflow as u64);
     // As many pass the tenth time as the first: no buffer is lost on the way.
     let passed = verdicts.iter().filter(|v| v.1 == "pass").count();
-    for burst in 2..=10 {
-        for _ in 0..20 {
-            world.pipeline().trigger().unwrap();
-        }
-        world.run(2_000);
-        let verdicts = world.verdicts();
-        assert_eq!(verdicts.len(), 20);
-        assert_eq!(verdicts.iter().filter(|v| v.1 == "pass").count(), passed, "burst {burst}");
+    for again in 2..=10 {
+        let verdicts = burst();
+        assert_eq!(verdicts.len(), 30);
+        assert_eq!(verdicts.iter().filter(|v| v.1 == "pass").count(), passed, "burst {again}");
     }
 }
 
@@ -67,8 +68,9 @@ fn a_frame_without_room_is_a_fault_and_its_buffer_is_used_again() {
     for _ in 0..30 {
         for _ in 0..3 {
             world.pipeline().trigger().unwrap();
+            world.run(2);
         }
-        world.run(20);
+        world.run(14);
     }
     world.run(6_000);
     let verdicts = world.verdicts();
@@ -140,7 +142,7 @@ fn a_camera_that_is_unplugged_makes_faults_until_it_is_back() {
 
 #[test]
 fn a_camera_that_falls_silent_is_opened_again() {
-    for trigger in [Trigger::Free, Trigger::Software] {
+    for trigger in [Trigger::free(), Trigger::software()] {
         let world = World::with(Options { trigger, ..Options::default() });
         world.scene.set_silent(true);
         world.run(1_300);
@@ -159,17 +161,9 @@ fn a_part_whose_frame_does_not_come_is_a_fault_by_its_deadline() {
     let start = world.clock.now();
     world.part(GOOD);
     world.run(160);
-    assert_eq!(world.verdicts(), [(1, "late".into())]);
+    assert_eq!(world.verdicts(), [(1, "unpaired".into())]);
     world.run(100);
     assert_eq!(world.edges(Line::Reject, start), [(200, true), (220, false)]);
-}
-
-#[test]
-fn frames_that_the_driver_lost_are_counted() {
-    let world = World::new();
-    world.scene.lose(7);
-    world.run(50);
-    assert_eq!(world.status().snapshot().lost_frames, 7);
 }
 
 #[test]
@@ -188,7 +182,7 @@ fn pictures_that_cannot_be_trusted_are_faults_with_a_reason() {
             world.verdicts()[0].1.clone()
         })
         .collect();
-    assert_eq!(kinds[2..], ["frozen", "frozen"], "{kinds:?}");
+    assert_eq!(kinds[1..], ["frozen", "frozen", "frozen"], "{kinds:?}");
     world.scene.set_frozen(false);
     world.run(20);
     world.scene.show(Frame::new(2, 1, Color::Rgb, vec![50, 90, 80, 90, 60, 10]).unwrap());

@@ -82,7 +82,7 @@ fn energized_to_pass_nothing_passes_without_a_verdict() {
 
 #[test]
 fn a_free_running_camera_drops_the_oldest_frames_and_counts_them() {
-    let world = World::with(Options { trigger: Trigger::Free, ..Options::default() });
+    let world = World::with(Options { trigger: Trigger::free(), ..Options::default() });
     world.behavior.lock().unwrap().residuals = ms(25);
     world.run(2_000);
     let told = world.told();
@@ -100,7 +100,7 @@ fn a_free_running_camera_drops_the_oldest_frames_and_counts_them() {
 
 #[test]
 fn throughput_is_that_of_the_slowest_stage_and_latency_the_sum() {
-    let world = World::with(Options { trigger: Trigger::Free, period: ms(5), ..Options::default() });
+    let world = World::with(Options { trigger: Trigger::free(), period: ms(5), ..Options::default() });
     *world.behavior.lock().unwrap() =
         Behavior { features: ms(10), residuals: ms(20), classify: ms(2), ..Behavior::default() };
     world.run(1_000);

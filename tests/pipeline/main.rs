@@ -2,4 +2,5 @@
 
 mod faults;
 mod flow;
+mod pairing;
 mod world;

@@ -99,7 +99,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            trigger: Trigger::Software,
+            trigger: Trigger::software(),
             line: LineSettings {
                 travel_ms: 200.0,
                 pulse_ms: 20.0,

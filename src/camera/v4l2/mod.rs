@@ -22,7 +22,6 @@ use v4l::device::Device;
 use v4l::format::{Colorspace, FieldOrder, Quantization};
 use v4l::io::mmap::Stream as MmapStream;
 use v4l::io::traits::CaptureStream;
-use v4l::timestamp::Timestamp;
 use v4l::video::Capture;
 use v4l::video::capture::Parameters;
 use v4l::{Format, FourCC, Fraction};
@@ -30,7 +29,8 @@ use v4l::{Format, FourCC, Fraction};
 pub use describe::{ControlDescription, DeviceDescription, FormatDescription, describe_device};
 
 use super::pixels::{self, Layout, Range};
-use super::{Camera, Captured, OpenCamera};
+use super::{Camera, Captured, OpenCamera, Timing};
+use crate::clock::at_monotonic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
 
@@ -430,6 +430,19 @@ fn set_rate(device: &Path, handle: &Device, rate: f64) -> Result<()> {
     }
 }
 
+/// What the camera tells of its timing. What it does not tell is no error.
+fn timing_of(handle: &Device) -> Timing {
+    /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs.
+    const EXPOSURE_ABSOLUTE: u32 = 0x009a_0902;
+    let seconds = |seconds: f64| (0.0..=60.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds));
+    let rate = guarded(|| handle.params()).ok().and_then(|params| rate_of(params.interval));
+    let exposure = match guarded(|| handle.control(EXPOSURE_ABSOLUTE)) {
+        Ok(Control { value: control::Value::Integer(units), .. }) => seconds(units as f64 * 1e-4),
+        _ => None,
+    };
+    Timing { period: rate.and_then(|rate| seconds(1.0 / rate)), exposure }
+}
+
 /// All controls, with their names. None when the device has none.
 fn controls_of(handle: &Device) -> io::Result<Vec<(String, control::Description)>> {
     match guarded(|| handle.query_controls()) {
@@ -565,34 +578,36 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
     Ok(())
 }
 
-/// Frames that are missing between two with these numbers.
-fn missing(last: Option<u32>, sequence: u32) -> u64 {
-    match last.map(|last| sequence.wrapping_sub(last)) {
-        // Drivers that do not count give the same number again and again; a step back means that counting
-        // began anew.
-        None | Some(0 | 0x8000_0000..) => 0,
-        Some(ahead) => u64::from(ahead - 1),
+/// Counts the frames that are missing in the driver's numbers.
+#[derive(Debug, Default)]
+struct Sequence {
+    last: Option<u32>,
+    /// Whether the driver counts at all: some give the same number again and again.
+    counts: bool,
+}
+
+impl Sequence {
+    /// Frames missing before this number. A number that is not ahead tells of a disorder, which is one at least.
+    fn missing(&mut self, number: u32) -> u64 {
+        let Some(last) = self.last.replace(number) else { return 0 };
+        match number.wrapping_sub(last) {
+            0 if !self.counts => 0,
+            0 | 0x8000_0000.. => 1,
+            ahead => {
+                self.counts = true;
+                u64::from(ahead - 1)
+            }
+        }
     }
 }
 
-/// How long ago a frame was taken, if the driver tells it by the monotonic clock, which stands at `now`.
-fn age(flags: BufferFlags, stamp: Timestamp, now: Duration) -> Option<Duration> {
-    let monotonic = (flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
+/// When a frame was taken, if the driver tells it by the monotonic clock.
+fn taken_at(meta: &Metadata) -> Option<Instant> {
+    let monotonic = (meta.flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
+    let stamp = meta.timestamp;
     let micros = u32::try_from(stamp.usec).ok().filter(|micros| *micros < 1_000_000)?;
     let taken = Duration::new(u64::try_from(stamp.sec).ok()?, micros * 1000);
-    // A stamp from the future is of another clock, whatever the flag says.
-    if monotonic && taken > Duration::ZERO { now.checked_sub(taken) } else { None }
-}
-
-/// When a frame was taken: as the driver tells, or else now.
-fn taken_at(meta: &Metadata) -> Instant {
-    // The kernel stamps frames by the clock that `Instant` counts on, but only differences can be told it. Read
-    // in this order, a thread that is held up in between makes a frame older, never newer than its trigger.
-    let now = Instant::now();
-    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let monotonic =
-        Duration::new(clock.tv_sec.try_into().unwrap_or(0), clock.tv_nsec.try_into().unwrap_or(0));
-    age(meta.flags, meta.timestamp, monotonic).and_then(|age| now.checked_sub(age)).unwrap_or(now)
+    if monotonic && taken > Duration::ZERO { at_monotonic(taken) } else { None }
 }
 
 /// Whether a call may be tried again: nothing is there yet, or a signal came in between.
@@ -613,8 +628,8 @@ struct V4l2Camera {
     range: Range,
     /// The frame that was waited for last.
     bytes: Vec<u8>,
-    last: Option<u32>,
-    lost: u64,
+    sequence: Sequence,
+    timing: Timing,
 }
 
 impl V4l2Camera {
@@ -646,6 +661,7 @@ impl V4l2Camera {
             set_rate(device, &handle, rate)?;
         }
         set_controls(device, &handle, &settings.controls)?;
+        let timing = timing_of(&handle);
 
         let stream =
             guarded(|| MmapStream::with_buffers(&handle, BufferType::VideoCapture, settings.buffers))
@@ -659,8 +675,8 @@ impl V4l2Camera {
             layout,
             range: range_of(&given),
             bytes: Vec::with_capacity(usize::try_from(given.size).unwrap_or(0)),
-            last: None,
-            lost: 0,
+            sequence: Sequence::default(),
+            timing,
         };
         camera.start().map_err(|e| {
             let full = is(&e, Errno::NOSPC);
@@ -734,14 +750,11 @@ impl Camera for V4l2Camera {
             let left = timeout.saturating_sub(begin.elapsed());
             match self.take(left) {
                 Ok(Some(meta)) => {
-                    self.lost += missing(self.last.replace(meta.sequence), meta.sequence);
-                    if !meta.flags.contains(BufferFlags::ERROR) {
-                        return Ok(Some(Captured {
-                            at: taken_at(&meta),
-                            lost: std::mem::take(&mut self.lost),
-                        }));
-                    }
-                    self.lost += 1;
+                    return Ok(Some(Captured {
+                        at: taken_at(&meta),
+                        lost: self.sequence.missing(meta.sequence),
+                        damaged: meta.flags.contains(BufferFlags::ERROR),
+                    }));
                 }
                 Ok(None) => {}
                 // A driver that says ready but has nothing must not make this a busy loop.
@@ -752,6 +765,10 @@ impl Camera for V4l2Camera {
                 return Ok(None);
             }
         }
+    }
+
+    fn timing(&self) -> Timing {
+        self.timing
     }
 
     fn read(&mut self, frame: &mut Frame) -> Result<()> {

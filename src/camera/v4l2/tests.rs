@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use v4l::control::{Description, Flags, MenuItem, Type};
 use v4l::frameinterval::{FrameIntervalEnum, Stepwise};
+use v4l::timestamp::Timestamp;
 
 use super::describe::{describe_control, rates_of};
 use super::*;
@@ -135,7 +136,8 @@ proptest! {
     #[test]
     fn as_many_frames_are_missing_as_numbers_were_left_out(last: u32, left_out in 0u32..0x7fff_0000) {
         let next = last.wrapping_add(left_out).wrapping_add(1);
-        prop_assert_eq!(missing(Some(last), next), u64::from(left_out));
+        let mut sequence = Sequence { last: Some(last), counts: false };
+        prop_assert_eq!(sequence.missing(next), u64::from(left_out));
     }
 
     #[test]
@@ -146,14 +148,20 @@ proptest! {
 }
 
 #[test]
-fn counting_wraps_and_begins_anew() {
-    assert_eq!(missing(None, 17), 0);
-    assert_eq!(missing(Some(4), 5), 0);
-    assert_eq!(missing(Some(4), 7), 2);
-    assert_eq!(missing(Some(u32::MAX), 0), 0);
-    assert_eq!(missing(Some(u32::MAX - 1), 1), 2);
-    assert_eq!(missing(Some(0), 0), 0);
-    assert_eq!(missing(Some(90_000), 0), 0);
+fn counting_wraps_and_a_number_that_is_not_ahead_is_a_disorder() {
+    let missing = |numbers: &[u32]| {
+        let mut sequence = Sequence::default();
+        numbers.iter().map(|number| sequence.missing(*number)).collect::<Vec<_>>()
+    };
+    assert_eq!(missing(&[17, 18, 20]), [0, 0, 1]);
+    assert_eq!(missing(&[u32::MAX - 1, u32::MAX, 0, 2]), [0, 0, 0, 1]);
+    assert_eq!(missing(&[u32::MAX - 1, 1]), [0, 2]);
+    // A driver that does not count.
+    assert_eq!(missing(&[0, 0, 0]), [0, 0, 0]);
+    // One that does, but not always.
+    assert_eq!(missing(&[4, 5, 5, 6]), [0, 0, 1, 0]);
+    assert_eq!(missing(&[90_000, 90_001, 0, 1]), [0, 0, 1, 0]);
+    assert_eq!(missing(&[4, 6, 5, 7]), [0, 1, 1, 1]);
 }
 
 #[test]
@@ -171,37 +179,30 @@ fn rates_become_fractions() {
     assert_eq!(rate_of(Fraction::new(1, 0)), None);
 }
 
+fn stamped(flags: BufferFlags, stamp: Timestamp) -> Option<Instant> {
+    taken_at(&Metadata { flags, timestamp: stamp, ..Metadata::default() })
+}
+
 #[test]
-fn a_frame_is_as_old_as_a_monotonic_stamp_says() {
-    let now = Duration::from_millis(10_500);
+fn only_a_monotonic_stamp_of_the_past_tells_when_a_frame_was_taken() {
     let monotonic = BufferFlags::TIMESTAMP_MONOTONIC | BufferFlags::TSTAMP_SRC_SOE;
-    assert_eq!(age(monotonic, Timestamp::new(10, 250_000), now), Some(Duration::from_millis(250)));
-    // Unknown and copied clocks, no stamp, the future, and what is no time at all.
-    assert_eq!(age(BufferFlags::empty(), Timestamp::new(10, 250_000), now), None);
-    assert_eq!(age(BufferFlags::TIMESTAMP_COPY, Timestamp::new(10, 250_000), now), None);
-    for (sec, usec) in [(0, 0), (11, 0), (-1, 0), (1, -1), (1, 1_000_000), (i64::MAX, i64::MAX)] {
-        assert_eq!(age(monotonic, Timestamp::new(sec, usec), now), None, "{sec} {usec}");
-    }
-}
-
-#[test]
-fn an_arrival_is_now_when_the_driver_does_not_tell() {
-    let before = Instant::now();
-    let at = taken_at(&Metadata::default());
-    assert!(before <= at && at <= Instant::now());
-}
-
-#[test]
-fn the_kernels_clock_is_that_of_instants() {
     let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let meta = Metadata {
-        flags: BufferFlags::TIMESTAMP_MONOTONIC,
-        timestamp: Timestamp::new(clock.tv_sec, clock.tv_nsec / 1000),
-        ..Metadata::default()
-    };
-    let before = Instant::now();
-    let at = taken_at(&meta);
-    assert!(at <= before && before - at < Duration::from_secs(1), "{:?}", before - at);
+    let now = Instant::now();
+    let stamp = |seconds: i64| Timestamp::new(clock.tv_sec + seconds, clock.tv_nsec / 1000);
+    let at = stamped(monotonic, stamp(0)).unwrap();
+    let apart = at.max(now) - at.min(now);
+    assert!(apart < Duration::from_millis(500), "{apart:?}");
+    if clock.tv_sec > 10 {
+        assert_eq!(at - stamped(monotonic, stamp(-7)).unwrap(), Duration::from_secs(7));
+    }
+    // Unknown and copied clocks, no stamp, the future, and what is no time at all.
+    assert_eq!(stamped(BufferFlags::empty(), stamp(0)), None);
+    assert_eq!(stamped(BufferFlags::TIMESTAMP_COPY, stamp(0)), None);
+    for (sec, usec) in
+        [(0, 0), (clock.tv_sec + 60, 0), (-1, 0), (1, -1), (1, 1_000_000), (i64::MAX, i64::MAX)]
+    {
+        assert_eq!(stamped(monotonic, Timestamp::new(sec, usec)), None, "{sec} {usec}");
+    }
 }
 
 fn codes(names: &[&[u8; 4]]) -> Vec<FourCC> {
@@ -442,8 +443,8 @@ fn camera(format: PixelFormat, color: Color, layout: Layout, bytes: &[u8]) -> V4
         layout,
         range: Range::Full,
         bytes: bytes.to_vec(),
-        last: None,
-        lost: 0,
+        sequence: Sequence::default(),
+        timing: Timing::default(),
     }
 }
 
@@ -539,8 +540,9 @@ fn a_real_camera_gives_frames_again_and_again() {
             assert!(begin.elapsed() < Duration::from_secs(20), "{frames} frames only");
             // Short, so that time-outs are part of the test.
             let Some(captured) = camera.wait(Duration::from_millis(7)).unwrap() else { continue };
-            assert!(last < Some(captured.at) && captured.at <= Instant::now());
-            last = Some(captured.at);
+            let at = captured.at.expect("the driver stamps no frames, so no trigger can have one");
+            assert!(last < Some(at) && at <= Instant::now());
+            last = Some(at);
             lost += captured.lost;
             camera.read(&mut frame).unwrap();
             frames += 1;

@@ -1,12 +1,14 @@
 //! Lines of a GPIO chip, through the kernel's character device.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use gpiocdev::Request;
 use gpiocdev::line::{EdgeDetection, Value};
 
 use super::{Line, Lines};
+use crate::clock::at_monotonic;
 use crate::error::{Error, ErrorKind, Result};
 
 const CONSUMER: &str = "weakrest";
@@ -73,8 +75,21 @@ impl Drop for GpioLines {
     }
 }
 
+/// An edge of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineEdge {
+    /// When, by the kernel.
+    pub at: Instant,
+    /// Edges before it that the kernel had no room for.
+    pub lost: u32,
+}
+
 /// A line whose edges trigger parts, such as a light barrier's.
-pub struct EdgeTrigger(Request);
+pub struct EdgeTrigger {
+    request: Request,
+    /// The kernel's number of the latest edge; numbers begin with 1.
+    last: AtomicU32,
+}
 
 impl EdgeTrigger {
     /// Takes hold of the line.
@@ -83,30 +98,40 @@ impl EdgeTrigger {
     /// As [`GpioLines::open`].
     pub fn open(chip: &Path, line: u32, falling: bool) -> Result<Self> {
         let edge = if falling { EdgeDetection::FallingEdge } else { EdgeDetection::RisingEdge };
-        Request::builder()
+        let request = Request::builder()
             .on_chip(chip)
             .with_consumer(CONSUMER)
             .with_line(line)
             .with_edge_detection(edge)
             .request()
-            .map(EdgeTrigger)
-            .map_err(|e| refused(chip, &[line], e))
+            .map_err(|e| refused(chip, &[line], e))?;
+        Ok(EdgeTrigger { request, last: AtomicU32::new(0) })
     }
 
-    /// When the next edge was, if there is one within `timeout`.
+    /// Waits for an edge, at most `timeout`. Whether there is one.
     ///
     /// # Errors
     /// [`ErrorKind::Device`] when the line is gone.
-    pub fn wait(&self, timeout: Duration) -> Result<Option<Instant>> {
-        let gone = |e| Error::new(ErrorKind::Device, "the trigger's line is gone").with_source(e);
-        if !self.0.wait_edge_event(timeout).map_err(gone)? {
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        self.request.wait_edge_event(timeout).map_err(gone)
+    }
+
+    /// The next edge, if there is one already. One thread at a time may ask.
+    ///
+    /// # Errors
+    /// As [`EdgeTrigger::wait`]; also for an edge without a time.
+    pub fn next(&self) -> Result<Option<LineEdge>> {
+        if !self.request.has_edge_event().map_err(gone)? {
             return Ok(None);
         }
-        let event = self.0.read_edge_event().map_err(gone)?;
-        // The kernel stamps edges by the clock that `Instant` counts on, but only differences can be told it.
-        let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let now = Duration::new(clock.tv_sec.try_into().unwrap_or(0), clock.tv_nsec.try_into().unwrap_or(0));
-        let age = now.saturating_sub(Duration::from_nanos(event.timestamp_ns));
-        Ok(Instant::now().checked_sub(age))
+        let event = self.request.read_edge_event().map_err(gone)?;
+        let lost = event.line_seqno.wrapping_sub(self.last.swap(event.line_seqno, Relaxed)).saturating_sub(1);
+        let at = at_monotonic(Duration::from_nanos(event.timestamp_ns))
+            .ok_or_else(|| Error::new(ErrorKind::Device, "the trigger's edge has a time in the future"))?;
+        Ok(Some(LineEdge { at, lost }))
     }
+}
+
+fn gone(cause: gpiocdev::Error) -> Error {
+    Error::new(ErrorKind::Device, "the trigger's line is gone").with_source(cause)
 }

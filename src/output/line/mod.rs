@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use gpio::{EdgeTrigger, GpioLines};
+pub use gpio::{EdgeTrigger, GpioLines, LineEdge};
 pub use schedule::{Energize, Pulse, Schedule};
 pub use simulated::{Edge, SimulatedLines};
 

@@ -31,6 +31,9 @@ fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) ->
     writeln!(out, "weakrest_uptime_seconds {}", uptime.as_secs_f64())?;
     head(out, "weakrest_threshold", "gauge", "Scores above it are rejected.")?;
     writeln!(out, "weakrest_threshold {}", Number(engine.threshold))?;
+    let help = "Share of the last seconds' frames that were not inspected, where every frame is a part.";
+    head(out, "weakrest_unjudged_share", "gauge", help)?;
+    writeln!(out, "weakrest_unjudged_share {}", now.unjudged_share)?;
     head(out, "weakrest_state", "gauge", "1 for the state that the inspector is in, 0 for the others.")?;
     for state in [State::Preoperational, State::Halted, State::Error, State::Operational] {
         writeln!(out, r#"weakrest_state{{state="{state}"}} {}"#, u8::from(state == now.state))?;
