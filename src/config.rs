@@ -117,7 +117,7 @@ impl Config {
     /// [`ErrorKind::Io`] when the file cannot be read; [`ErrorKind::Usage`] naming the file, the key and its line when a
     /// key is missing, unknown or has a value that cannot be.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = crate::files::read_text(path)?;
         Self::parse(&text).map_err(|e| e.within(path.display()))
     }
 

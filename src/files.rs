@@ -32,6 +32,36 @@ pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// The text of a file that people edit: UTF-8, without the byte order mark that some editors put before it.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    text_from_bytes(fs::read(path).map_err(|e| Error::io("read", path, e))?)
+        .map_err(|e| e.within(path.display()))
+}
+
+/// The same of bytes that were read.
+pub(crate) fn text_from_bytes(bytes: Vec<u8>) -> Result<String> {
+    const UTF_16: [&[u8]; 2] = [&[0xff, 0xfe], &[0xfe, 0xff]];
+    let is_wide = UTF_16.iter().any(|mark| bytes.starts_with(mark));
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Err(_) if is_wide => Err(Error::new(ErrorKind::Usage, "is UTF-16 text: save it as UTF-8")),
+        Err(_) => Err(Error::new(ErrorKind::Usage, "is not UTF-8 text: save it as UTF-8")),
+    }
+}
+
+/// A name of a file that is not longer than file systems take, with room for `more` bytes behind it. The end of one that is
+/// too long gives way to the sum of it all: two names stay two.
+pub(crate) fn short_name(name: &str, more: usize) -> String {
+    const MOST: usize = 255;
+    let most = MOST.saturating_sub(more);
+    if name.len() <= most {
+        return name.to_owned();
+    }
+    let hash = &sha256(name.as_bytes())[..16];
+    let kept = name.floor_char_boundary(most.saturating_sub(hash.len() + 1));
+    format!("{}-{hash}", &name[..kept])
+}
+
 /// Writes files into a new directory beside `path` and moves it there when all are safely on disk.
 pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     let parent = parent(path);

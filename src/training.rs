@@ -54,7 +54,7 @@ struct Written<'a> {
 
 /// The pictures of a list, with their lines' numbers.
 fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
-    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let text = files::read_text(path)?;
     let mut entries = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let entry = serde_json::from_str(line).map_err(|e| {

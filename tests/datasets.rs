@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use image::{ColorType, GrayImage, Luma, RgbImage};
+use image::{ColorType, GrayImage, Luma, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 use weakrest::ErrorKind;
-use weakrest::evaluate::datasets::{Category, Format, Mask, MaskRule, MaskSource, Sample, read};
+use weakrest::evaluate::datasets::{Category, Format, Mask, MaskRule, MaskSource, Sample, read, read_with};
 use weakrest::imaging::Frame;
 
 /// A made-up data set that is deleted afterwards.
@@ -154,7 +154,94 @@ fn only_pictures_of_the_layout_count() {
         .with("bottle/test/stray.png", b"of no type")
         .with("bottle/test/.crack/000.png", b"hidden")
         .with("license/license.txt", b"text");
-    assert_eq!(tree.read(Format::Mvtec), before);
+    let mut found = tree.read(Format::Mvtec);
+    let notes = std::mem::take(&mut found[0].notes).join("\n");
+    says(
+        &notes,
+        &["deeper with 1 picture", "folder.png with 1 picture", "layout's folders, not used: 1", "stray.png"],
+    );
+    assert_eq!(notes.lines().count(), 3, "{notes}");
+    assert_eq!(found, before);
+}
+
+/// A whole picture file of another kind than its name says.
+fn jpeg() -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    GrayImage::new(8, 8).write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn every_ending_of_pictures_counts_and_the_rest_is_named() {
+    let mut tree = mvtec();
+    let plain = tree.read(Format::Mvtec);
+    for name in ["a.jfif", "b.JPE", "c.Jpeg", "d.DIB", "e.TIFF", "without"] {
+        tree = tree.with(&format!("bottle/train/good/{name}"), &jpeg());
+    }
+    let tree = tree
+        .with("bottle/train/good/f.webp", b"RIFF")
+        .with("bottle/train/good/animation", b"GIF89a")
+        .with("bottle/train/good/g.png.bak", &jpeg())
+        .with("bottle/train/good/notes", b"BMW and other text")
+        .with("bottle/train/good/sizes.csv", &jpeg())
+        .with("bottle/train/good/@eaDir/000.png", b"left by a system")
+        .with("bottle/train/@eaDir/000.png", b"left by a system")
+        .with("bottle/test/__MACOSX/000.png", b"left by a system")
+        .with("bottle/train/good/._000.png", b"left by a system")
+        .with("bottle/train/bad/1.png", b"not of the layout");
+    let found = tree.read(Format::Mvtec);
+    assert_eq!(found[0].train.len(), plain[0].train.len() + 6);
+    assert_eq!(found[0].test, plain[0].test);
+    let notes = found[0].notes.join("\n");
+    says(
+        &notes,
+        &["2 pictures of kinds that are not read", "animation", "f.webp", "g.png.bak", "bad with 1 picture"],
+    );
+    assert_eq!(notes.lines().count(), 3, "{notes}");
+}
+
+#[test]
+fn a_folder_named_as_good_parts_are_is_asked_about() {
+    for name in
+        ["ok", "OK", "Good", "GOOD", "normal", "pass", "iO", "i.O.", "OK-parts", "good_2", "no defect"]
+    {
+        let tree =
+            Tree::new().pictures(&["train/good/0.png", "test/dent/2.png", &format!("test/{name}/1.png")]);
+        says(
+            &tree.fails(Format::Mvtec),
+            &[
+                &format!("test/{name} is named as good parts are"),
+                "rename it to good",
+                &format!("--good {name:?}"),
+            ],
+        );
+        let found = read_with(tree.dir(), Format::Mvtec, &[name.to_owned()]).unwrap();
+        let kinds: Vec<_> = found[0].test.iter().map(|s| s.defect.as_deref()).collect();
+        assert_eq!(kinds.iter().filter(|k| k.is_none()).count(), 1, "{name}: {kinds:?}");
+        assert_eq!(kinds.len(), 2);
+        // Masks say what it is, unless they are black.
+        let tree = tree.mask(&format!("ground_truth/{name}/1_mask.png"), 0);
+        says(&tree.fails(Format::Mvtec), &["is named as good parts are"]);
+        let tree = tree
+            .mask(&format!("ground_truth/{name}/1_mask.png"), 255)
+            .mask("ground_truth/dent/2_mask.png", 255);
+        assert!(tree.read(Format::Mvtec)[0].test.iter().all(|s| s.defect.is_some()), "{name}");
+    }
+    for name in ["dent", "ko", "ng", "not ok", "broken", "abnormal", "passage"] {
+        let tree = Tree::new().pictures(&["train/good/0.png", &format!("test/{name}/1.png")]);
+        assert_eq!(tree.read(Format::Mvtec)[0].test[0].defect.as_deref(), Some(name));
+    }
+    let tree = Tree::new().pictures(&["train/OK/0.png", "test/good/1.png", "test/OK/1.png"]);
+    says(&tree.fails(Format::Mvtec), &["OK"]);
+    let found = read_with(tree.dir(), Format::Mvtec, &["OK".into()]).unwrap();
+    assert_eq!((found[0].train.len(), found[0].test.len()), (1, 2));
+    let tree = Tree::new().pictures(&[
+        "c/train/ok/0.png",
+        "c/test/ok/0.png",
+        "c/test/good/1.png",
+        "c/test/ko/2.png",
+    ]);
+    says(&tree.fails(Format::Btad), &["test/good is named as good parts are", "rename it to ok"]);
 }
 
 #[test]
@@ -239,7 +326,7 @@ fn ksdd2() -> Tree {
         .mask("train/10001_GT.png", 0)
         .mask("train/10002_GT.png", 255)
         .mask("test/20000_GT.png", 128)
-        .mask("test/20001_GT.png", 127)
+        .mask("test/20001_GT.png", 0)
         .mask("test/20002_GT.png", 0)
 }
 
@@ -552,6 +639,83 @@ fn masks_are_binarized_by_rule() {
 
     let error = Mask::open(tree.path("none.png"), MaskRule::AboveHalf).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
+}
+
+/// A picture of 40 × 40 pixels with what `draw` makes of each place.
+fn drawn(draw: impl Fn(u32, u32) -> [u8; 4]) -> RgbaImage {
+    RgbaImage::from_fn(40, 40, |x, y| Rgba(draw(x, y)))
+}
+
+/// Whether a place is in the square of 100 pixels that the masks here show.
+fn is_dent(x: u32, y: u32) -> bool {
+    (10..20).contains(&x) && (10..20).contains(&y)
+}
+
+fn gray(value: u8) -> [u8; 4] {
+    [value, value, value, 255]
+}
+
+/// Mask files that Python reads in its tests, too.
+fn mask_files(kind: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/masks").join(kind);
+    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    files
+}
+
+#[test]
+fn a_mask_is_read_however_it_was_saved() {
+    for file in mask_files("clear") {
+        let mask = Mask::open(&file, MaskRule::AboveHalf).unwrap();
+        assert_eq!((mask.width(), mask.height()), (40, 40));
+        let wrong = (0..1600).filter(|i| mask.bits()[*i as usize] != is_dent(i % 40, i / 40)).count();
+        assert_eq!(wrong, 0, "{}", file.display());
+    }
+    for file in mask_files("empty") {
+        let mask = Mask::open(&file, MaskRule::AboveHalf).unwrap();
+        assert_eq!(mask.defective_pixels(), 0, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_mask_that_is_not_clear_is_refused_by_name() {
+    for file in mask_files("unclear") {
+        let error =
+            Mask::open(&file, MaskRule::AboveHalf).err().unwrap_or_else(|| panic!("{}", file.display()));
+        assert_eq!(error.kind(), ErrorKind::Dataset, "{error}");
+        says(&error.to_string(), &[file.to_str().unwrap(), "defects white", "non-zero"]);
+        if file.ends_with("wide-classes.png") {
+            // Who says that every number is a defect is believed, in 16 bits as well.
+            assert_eq!(Mask::open(&file, MaskRule::NonZero).unwrap().defective_pixels(), 200);
+        }
+    }
+}
+
+#[test]
+fn masks_that_mark_everything_or_nothing_are_not_believed() {
+    let tree = Tree::new();
+    let save = |name: &str, inverted: bool| {
+        let path = tree.path(&format!("ground_truth/dent/{name}_mask.png"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        drawn(|x, y| gray(if is_dent(x, y) != inverted { 255 } else { 0 })).save(path).unwrap();
+    };
+    let tree = &tree;
+    for name in ["train/good/0.png", "test/good/0.png", "test/dent/1.png", "test/dent/2.png"] {
+        std::fs::create_dir_all(tree.path(name).parent().unwrap()).unwrap();
+        GrayImage::new(40, 40).save(tree.path(name)).unwrap();
+    }
+    let check = || tree.read(Format::Mvtec)[0].check_masks();
+    save("1", false);
+    save("2", false);
+    assert_eq!(check().unwrap(), Vec::<String>::new());
+    save("2", true);
+    says(&check().unwrap().join("\n"), &["1 mask", "2_mask.png", "inverted?"]);
+    save("1", true);
+    says(&check().unwrap_err().to_string(), &["_mask.png", "look inverted", "defects white"]);
+    for name in ["1", "2"] {
+        GrayImage::new(40, 40).save(tree.path(&format!("ground_truth/dent/{name}_mask.png"))).unwrap();
+    }
+    says(&check().unwrap_err().to_string(), &["1_mask.png", "no mask has a defective pixel"]);
 }
 
 #[test]

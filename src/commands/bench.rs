@@ -4,12 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use weakrest::enroll::find_pictures;
 use weakrest::evaluate::{Percentiles, SearchDump, StagePercentiles};
 use weakrest::inspector::{Features, FrameResiduals};
 use weakrest::{Frame, Inspector, Package, Result};
 
-use super::{Outcome, RuntimeArguments, inspector};
+use super::{Outcome, RuntimeArguments, inspector, pictures_in};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -47,7 +46,7 @@ const IN_MEMORY: usize = 32;
 
 impl Bench {
     pub fn run(self) -> Result<Outcome> {
-        let mut pictures = find_pictures(&self.images)?;
+        let mut pictures = pictures_in(&self.images)?;
         pictures.truncate(IN_MEMORY);
         let frames: Vec<Frame> = pictures.iter().map(Frame::open).collect::<Result<_>>()?;
         let mut package = Package::open(&self.package)?;

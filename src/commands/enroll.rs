@@ -12,13 +12,13 @@ use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
-use weakrest::enroll::{Enrollment, Progress, Settings, enroll, find_pictures, promise};
+use weakrest::enroll::{Enrollment, Progress, Settings, enroll, promise};
 use weakrest::package::{Backbone, HeadFile, check_target};
 use weakrest::posfar::{CoresetScope, Matching};
 use weakrest::{Error, ErrorKind, Result};
 
 use super::terminal::EnrollBar;
-use super::{Outcome, RuntimeArguments, number};
+use super::{Outcome, RuntimeArguments, number, pictures_in};
 
 /// Arguments of `enroll`.
 #[derive(Debug, Args)]
@@ -201,7 +201,7 @@ impl Enroll {
     pub fn run(self) -> Result<Outcome> {
         let start = Instant::now();
         check_target(&self.output, self.overwrite)?;
-        let pictures = find_pictures(&self.images)?;
+        let pictures = pictures_in(&self.images)?;
         let product = self.product.clone().unwrap_or_else(|| {
             self.output.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
         });

@@ -1,22 +1,23 @@
 //! `weakrest evaluate`
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 use weakrest::enroll::enroll;
-use weakrest::evaluate::datasets::{Category, Format, Mask, read};
+use weakrest::evaluate::datasets::{Category, Format, Mask, leave_out, read_with};
 use weakrest::evaluate::{CategoryResult, KindCount, evaluate};
 use weakrest::inspector::{Inspector, Options};
-use weakrest::report::{Entry, Order, OverlayOptions, Report, ReportWriter, Table, Truth, overlay};
+use weakrest::report::{
+    Entry, Order, OverlayOptions, Report, ReportWriter, Table, Truth, distinct_names, overlay,
+};
 use weakrest::{Error, ErrorKind, Package, Result};
 
 use super::enroll::SettingsArguments;
-use super::inspect::distinct_names;
 use super::package::facts;
 use super::terminal::{EnrollBar, picture_bar, print_table};
-use super::{Outcome, RuntimeArguments, check_report, inspector, parent};
+use super::{Outcome, RuntimeArguments, check_report, inspector};
 
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
@@ -27,6 +28,9 @@ pub struct Evaluate {
     /// Its layout: mvtec, mvtec3d, btad, ksdd2, visa or mtd
     #[arg(long, value_name = "LAYOUT", default_value = "mvtec")]
     format: Format,
+    /// Another name for folders of good parts, such as ok, in the layouts mvtec, mvtec3d and btad; more than once for several
+    #[arg(long, value_name = "NAME")]
+    good: Vec<String>,
     /// Only this category
     #[arg(long, value_name = "NAME")]
     category: Option<String>,
@@ -73,7 +77,7 @@ impl Evaluate {
         if let Some(report) = &self.report {
             check_report(report)?;
         }
-        let mut categories = read(&self.dataset, self.format)?;
+        let mut categories = read_with(&self.dataset, self.format, &self.good)?;
         if let Some(name) = &self.category {
             let names: Vec<String> = categories.iter().map(|c| c.name.clone()).collect();
             categories.retain(|c| &c.name == name);
@@ -94,7 +98,7 @@ impl Evaluate {
         let mut report = self.report.as_ref().map(ReportWriter::create).transpose()?;
         let mut all = Vec::new();
         for category in &categories {
-            for note in &category.notes {
+            for note in category.notes.iter().chain(&category.check_masks()?) {
                 remark!("note: {}: {note}", category.name);
             }
             let prefix = if categories.len() > 1 { format!("{}/", category.name) } else { String::new() };
@@ -188,25 +192,6 @@ impl Evaluate {
         }
         Ok(Evaluated { result, enroll_seconds, bank_tokens, facts })
     }
-}
-
-/// Takes test pictures out that a file names.
-fn leave_out(categories: &mut [Category], file: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read", file, e))?;
-    let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let mut left: HashMap<PathBuf, usize> = (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(number, line)| (same(&parent(file).join(line.trim())), number))
-        .collect();
-    for category in categories {
-        category.test.retain(|sample| left.remove(&same(&sample.image)).is_none());
-    }
-    if let Some((path, line)) = left.iter().min_by_key(|(_, line)| **line) {
-        let wrong = format!("{} is not one of the test pictures", path.display());
-        return Err(Error::new(ErrorKind::Usage, wrong).within(format!("{}:{line}", file.display())));
-    }
-    Ok(())
 }
 
 /// Names in a title; more are counted.

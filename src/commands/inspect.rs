@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use weakrest::enroll::find_pictures;
 use weakrest::inspector::{Inspection, StageTimes};
-use weakrest::report::{Entry, OverlayOptions, Report, ReportWriter, overlay, save_picture};
+use weakrest::report::{Entry, OverlayOptions, Report, ReportWriter, distinct_names, overlay, save_picture};
 use weakrest::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 
 use super::package::facts;
 use super::terminal::{ms, reader_is_gone};
-use super::{Outcome, RuntimeArguments, check_report, inspector, number, parent};
+use super::{Outcome, RuntimeArguments, check_report, inspector, number, parent, pictures_in};
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
@@ -108,7 +107,7 @@ impl Inspect {
         let mut pictures = Vec::new();
         for path in &self.images {
             if path.is_dir() {
-                pictures.extend(find_pictures(path)?);
+                pictures.extend(pictures_in(path)?);
             } else {
                 pictures.push(path.clone());
             }
@@ -249,37 +248,4 @@ impl Lines {
             other => other,
         }
     }
-}
-
-/// A name for each picture, short and different from all others: its path below the folder that all share, on one
-/// level and without its ending.
-pub fn distinct_names(images: &[PathBuf]) -> Vec<String> {
-    let shared = images
-        .iter()
-        .filter_map(|p| p.parent())
-        .map(Path::to_path_buf)
-        .reduce(|a, b| {
-            a.components().zip(b.components()).take_while(|(x, y)| x == y).map(|(x, _)| x).collect()
-        })
-        .unwrap_or_default();
-    let mut taken = std::collections::HashSet::new();
-    images
-        .iter()
-        .map(|path| {
-            let below = path.strip_prefix(&shared).unwrap_or(path).with_extension("");
-            let parts: Vec<_> = below
-                .components()
-                .filter(|c| matches!(c, std::path::Component::Normal(_)))
-                .map(|c| c.as_os_str().to_string_lossy())
-                .collect();
-            let name = parts.join("-");
-            let mut unique = name.clone();
-            let mut copy = 1;
-            while !taken.insert(unique.clone()) {
-                copy += 1;
-                unique = format!("{name}-{copy}");
-            }
-            unique
-        })
-        .collect()
 }

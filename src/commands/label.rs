@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use weakrest::label::formats::{Place, export, import};
+use weakrest::label::formats::{Import, Place, export, import};
 use weakrest::label::{Labeler, Settings};
 use weakrest::{Error, ErrorKind, Result};
 
@@ -53,6 +53,9 @@ pub struct Label {
     /// With --import: pictures of the file without tag and shape are good; they are left out otherwise
     #[arg(long, requires = "import")]
     unmarked_good: bool,
+    /// With --import: leave out what cannot be imported, instead of stopping
+    #[arg(long, requires = "import")]
+    skip_bad: bool,
     /// Let --import replace labels, and --export files
     #[arg(long)]
     overwrite: bool,
@@ -66,7 +69,9 @@ const POLL: Duration = Duration::from_millis(50);
 impl Label {
     pub fn run(self) -> Result<Outcome> {
         if let Some(from) = &self.import {
-            let summary = import(from, &self.images, &self.labels, self.unmarked_good, self.overwrite)?;
+            let Label { unmarked_good, overwrite, skip_bad, .. } = self;
+            let how = Import { unmarked_good, overwrite, skip_bad };
+            let summary = import(from, &self.images, &self.labels, how)?;
             summary.notes.iter().for_each(|note| remark!("{note}"));
             say!("{} pictures read", summary.pictures)?;
         }

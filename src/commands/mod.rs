@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use weakrest::enroll::list_pictures;
 use weakrest::inspector::{Inspector, Options};
 use weakrest::state::StateFolder;
 use weakrest::{Error, ErrorKind, Package, Result};
@@ -188,6 +189,13 @@ where
             format!("must be a number {}", bounds.join(" and "))
         })
     }
+}
+
+/// The pictures directly in a folder. What is passed over there is told.
+fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (pictures, notes) = list_pictures(folder)?;
+    notes.iter().for_each(|note| remark!("note: {note}"));
+    Ok(pictures)
 }
 
 /// The folder that a file lies in.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use weakrest::config::Config;
-use weakrest::enroll::{add_head, find_pictures, promise};
+use weakrest::enroll::{add_head, promise};
 use weakrest::inspector::Options;
 use weakrest::package::install::{Candidate, Rules, previous};
 use weakrest::package::{ClickFile, PublicKeys, Source, check_target};
@@ -13,7 +13,7 @@ use weakrest::posfar::Matching;
 use weakrest::{Error, ErrorKind, Package, Result, package};
 
 use super::enroll::{open_head, summarize, unless_stopped};
-use super::{Outcome, RuntimeArguments, inspector};
+use super::{Outcome, RuntimeArguments, inspector, pictures_in};
 
 /// Arguments of `package`.
 #[derive(Debug, Args)]
@@ -174,7 +174,7 @@ impl Arguments {
             Action::AddHead { package, head, images, output, overwrite, runtime } => {
                 let start = Instant::now();
                 check_target(&output, overwrite)?;
-                let (pictures, head) = (find_pictures(&images)?, open_head(&head)?);
+                let (pictures, head) = (pictures_in(&images)?, open_head(&head)?);
                 let (contents, options) = (Package::open(&package)?, runtime.options());
                 let mut done =
                     unless_stopped(|progress| add_head(contents, &head, &pictures, &options, progress))?;

@@ -4,7 +4,7 @@ mod calibrate;
 mod pictures;
 mod threshold;
 
-pub use pictures::{BadPicture, find_pictures};
+pub use pictures::{BadPicture, find_pictures, list_pictures};
 pub use threshold::{Unit, promise, threshold_from_scores};
 
 use std::collections::HashMap;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Settings, decoders};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Color, Frame, Geometry};
+use crate::imaging::{Color, Frame, Geometry, Listing};
 use crate::package::FrameSize;
 
 /// A picture that was left out, and why.
@@ -26,36 +26,38 @@ impl fmt::Display for BadPicture {
     }
 }
 
-/// Endings of picture files, also of kinds that cannot be read: leaving those out silently would surprise.
-const ENDINGS: [&str; 13] =
-    ["png", "apng", "jpg", "jpeg", "bmp", "tif", "tiff", "gif", "webp", "heic", "avif", "pgm", "ppm"];
-
-/// The picture files directly in a folder, by name. Hidden files are left out.
+/// The picture files directly in a folder, by name, and what is passed over there, in whole sentences for people. Pictures of
+/// kinds that cannot be read are among the files: leaving those out would surprise.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when the folder does not exist or has no pictures.
-pub fn find_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn list_pictures(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let usage = |m: String| Error::new(ErrorKind::Usage, m);
     if !folder.is_dir() {
         return Err(usage(format!("there is no folder {}", folder.display())));
     }
-    let unreadable = |e| Error::io("list", folder, e);
-    let mut pictures = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
-        let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-        if !hidden && ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) && !path.is_dir() {
-            pictures.push(path);
-        }
-    }
+    let listing = Listing::of(folder)?;
+    let notes = listing.misnamed_or_deeper();
+    let mut pictures = [listing.taken, listing.refused].concat();
     pictures.sort();
     if pictures.is_empty() {
         let good = ["train/good", "good", "train"].iter().map(|p| folder.join(p)).find(|p| p.is_dir());
-        let hint = good.map_or(String::new(), |p| format!("; did you mean {}?", p.display()));
-        return Err(usage(format!("there are no pictures in {}{hint}", folder.display())));
+        let mut text = format!("there are no pictures in {}", folder.display());
+        if let Some(good) = good {
+            text.push_str(&format!("; did you mean {}?", good.display()));
+        }
+        notes.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
+        return Err(usage(text));
     }
-    Ok(pictures)
+    Ok((pictures, notes))
+}
+
+/// The same without what is passed over.
+///
+/// # Errors
+/// As [`list_pictures`].
+pub fn find_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(list_pictures(folder)?.0)
 }
 
 const OTHER_SIZE: &str = "pixels instead of";

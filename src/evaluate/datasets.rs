@@ -1,11 +1,11 @@
 //! Labeled data sets in the layouts in which they are published.
 //!
-//! [`read`] lists pictures; it opens them only where nothing but a mask says whether a picture is defective. Only
-//! files named as pictures (PNG, JPEG, BMP, TIFF) count, hidden ones never, and folders deeper than a layout has them
-//! are not searched. Links are followed; a picture that is a link to nothing is an error, because a silently smaller
-//! data set gives different numbers.
+//! [`read`] lists pictures; it opens them only where nothing but a mask says whether a picture is defective. Folders deeper
+//! than a layout has them are not searched, and pictures of kinds that are not read are left out: [`Category::notes`] tell.
+//! Links are followed; a picture that is a link to nothing is an error, because a silently smaller data set gives different
+//! numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -14,8 +14,11 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use super::mask::{Mask, MaskRule};
+use super::mask::{Seen, check_together};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::Frame;
+use crate::files;
+use crate::imaging::{Frame, Listing, named};
 
 /// The layout of a labeled data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,82 +70,6 @@ pub struct MaskSource {
     pub rule: MaskRule,
 }
 
-/// Which values of a mask file mean *defective*.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MaskRule {
-    /// Above 127 of 255 (for 16-bit files, above the middle likewise). Masks are drawn in black and white; what lies
-    /// between comes from smoothed edges, and counting all of it would widen the defects.
-    AboveHalf,
-    /// Above 0: for masks that hold small class numbers instead of white. Only VisA's do: 1 to 9, the kinds of defect
-    /// in a category, which look black to the eye.
-    NonZero,
-}
-
-/// Ground truth of one picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mask {
-    width: u32,
-    height: u32,
-    bits: Vec<bool>,
-}
-
-impl Mask {
-    /// A mask from one `bool` per pixel, rows from the top, true for defective.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] when there are not `width × height` of them.
-    pub fn new(width: u32, height: u32, bits: Vec<bool>) -> Result<Self> {
-        if bits.len() as u64 != u64::from(width) * u64::from(height) {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("a {width}×{height} mask does not have {} pixels", bits.len()),
-            ));
-        }
-        Ok(Mask { width, height, bits })
-    }
-
-    /// The mask of a good picture of the given size.
-    pub fn empty(width: u32, height: u32) -> Self {
-        Mask { width, height, bits: vec![false; width as usize * height as usize] }
-    }
-
-    /// Reads a mask file. In a color file the brightest channel counts.
-    ///
-    /// # Errors
-    /// As [`Frame::open`].
-    pub fn open(path: impl AsRef<Path>, rule: MaskRule) -> Result<Self> {
-        let frame = Frame::open(path)?;
-        let above = match rule {
-            MaskRule::AboveHalf => 127,
-            MaskRule::NonZero => 0,
-        };
-        let pixels = frame.pixels().chunks_exact(frame.color().channels());
-        let bits = pixels.map(|p| p.iter().any(|&v| v > above)).collect();
-        Ok(Mask { width: frame.width(), height: frame.height(), bits })
-    }
-
-    /// Width in pixels.
-    pub fn width(&self) -> u32 {
-        self.width
-    }
-
-    /// Height in pixels.
-    pub fn height(&self) -> u32 {
-        self.height
-    }
-
-    /// One `bool` per pixel, rows from the top, true for defective.
-    pub fn bits(&self) -> &[bool] {
-        &self.bits
-    }
-
-    /// How many pixels are defective.
-    pub fn defective_pixels(&self) -> usize {
-        self.bits.iter().filter(|b| **b).count()
-    }
-}
-
 impl Sample {
     /// The ground truth at the size of `frame`, which is this sample's picture as opened. `None` for a defective
     /// sample without a mask.
@@ -156,14 +83,14 @@ impl Sample {
             return Ok(good.then(|| Mask::empty(frame.width(), frame.height())));
         };
         let mask = Mask::open(&source.path, source.rule)?;
-        if (mask.width, mask.height) != (frame.width(), frame.height()) {
+        if (mask.width(), mask.height()) != (frame.width(), frame.height()) {
             return Err(Error::new(
                 ErrorKind::Dataset,
                 format!(
                     "the mask {} has {}×{} pixels, but its picture {} has {}×{}",
                     source.path.display(),
-                    mask.width,
-                    mask.height,
+                    mask.width(),
+                    mask.height(),
                     self.image.display(),
                     frame.width(),
                     frame.height()
@@ -288,10 +215,19 @@ impl FromStr for Format {
 ///
 /// # Errors
 /// [`ErrorKind::Dataset`] when a folder is missing, when there is no category, when a category has no training
-/// pictures, when a defective picture has no mask or a listed one is not there; the message names the place, the
+/// pictures, when a defective picture has no mask or a listed one is not there, when a folder without masks is named as good
+/// parts are, but not as the layout names them; the message names the place, the
 /// expected layout, and another format where that would fit. [`ErrorKind::Io`] when a folder cannot be listed, and
 /// [`ErrorKind::Image`] when a mask that must be opened is damaged.
 pub fn read(dir: impl AsRef<Path>, format: Format) -> Result<Vec<Category>> {
+    read_with(dir, format, &[])
+}
+
+/// The same where folders of good parts may also have other names than the layout's (*mvtec*, *mvtec3d*, *btad*).
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(dir: impl AsRef<Path>, format: Format, good: &[String]) -> Result<Vec<Category>> {
     let dir = dir.as_ref();
     let complain = |what: String| {
         let hint = match format.better(dir) {
@@ -311,7 +247,7 @@ pub fn read(dir: impl AsRef<Path>, format: Format) -> Result<Vec<Category>> {
         Ok(folders(dir)?.into_iter().filter(|d| format.attempted(d)).collect())
     };
     let each = |tree: &Tree| -> Result<Vec<Category>> {
-        places()?.iter().map(|place| read_tree(place, tree, &complain)).collect()
+        places()?.iter().map(|place| read_tree(place, tree, good, &complain)).collect()
     };
     let single = |read_one: fn(&Path, Complain) -> Result<Category>| match places()?.as_slice() {
         [] => Ok(Vec::new()),
@@ -332,14 +268,35 @@ pub fn read(dir: impl AsRef<Path>, format: Format) -> Result<Vec<Category>> {
     }
     for category in &categories {
         if category.train.is_empty() {
-            return Err(complain(format!(
-                "category {} in {} has no good training pictures",
-                category.name,
-                dir.display()
-            )));
+            let mut text =
+                format!("category {} in {} has no good training pictures", category.name, dir.display());
+            category.notes.iter().for_each(|note| text.push_str(&format!("; {note}")));
+            return Err(complain(text));
         }
     }
     Ok(categories)
+}
+
+/// Takes test pictures out that a file names, one per line.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a line that names no test picture; when the file cannot be read.
+pub fn leave_out(categories: &mut [Category], file: &Path) -> Result<()> {
+    let text = files::read_text(file)?;
+    let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let mut left: HashMap<PathBuf, usize> = (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(number, line)| (same(&files::parent(file).join(line.trim())), number))
+        .collect();
+    for category in categories {
+        category.test.retain(|sample| left.remove(&same(&sample.image)).is_none());
+    }
+    if let Some((path, line)) = left.iter().min_by_key(|(_, line)| **line) {
+        let wrong = format!("{} is not one of the test pictures", path.display());
+        return Err(Error::new(ErrorKind::Usage, wrong).within(format!("{}:{line}", file.display())));
+    }
+    Ok(())
 }
 
 /// Adds the expected layout, and a better format if there is one, to what is wrong.
@@ -347,7 +304,6 @@ type Complain<'a> = &'a dyn Fn(String) -> Error;
 
 /// Where a layout in the manner of MVTec has its files, below a category's folder and below a type's.
 struct Tree {
-    train: &'static str,
     good: &'static str,
     pictures: &'static str,
     masks: fn(category: &Path, kind: &OsStr) -> PathBuf,
@@ -356,7 +312,6 @@ struct Tree {
 }
 
 const MVTEC: Tree = Tree {
-    train: "train/good",
     good: "good",
     pictures: "",
     masks: |category, kind| category.join("ground_truth").join(kind),
@@ -364,7 +319,6 @@ const MVTEC: Tree = Tree {
 };
 
 const MVTEC3D: Tree = Tree {
-    train: "train/good/rgb",
     good: "good",
     pictures: "rgb",
     masks: |category, kind| category.join("test").join(kind).join("gt"),
@@ -372,40 +326,99 @@ const MVTEC3D: Tree = Tree {
 };
 
 const BTAD: Tree = Tree {
-    train: "train/ok",
     good: "ok",
     pictures: "",
     masks: |category, kind| category.join("ground_truth").join(kind),
     suffixes: &[""],
 };
 
-fn read_tree(dir: &Path, tree: &Tree, complain: Complain) -> Result<Category> {
+/// Whether a folder's name says that the parts in it are good, in the words of factories: `OK`, `i.O.`, `Good parts`.
+fn is_good_name(name: &str) -> bool {
+    const WORDS: [&str; 30] = [
+        "free",
+        "flawless",
+        "perfect",
+        "golden",
+        "undamaged",
+        "unbroken",
+        "good",
+        "ok",
+        "okay",
+        "normal",
+        "pass",
+        "passed",
+        "accept",
+        "accepted",
+        "io",
+        "gut",
+        "clean",
+        "healthy",
+        "intact",
+        "nodefect",
+        "nodefects",
+        "defectfree",
+        "nondefective",
+        "noanomaly",
+        "normals",
+        "goods",
+        "bon",
+        "bueno",
+        "buono",
+        "goed",
+    ];
+    const THINGS: [&str; 8] = ["parts", "part", "teile", "images", "image", "pictures", "samples", "sample"];
+    let letters: String = name.to_lowercase().chars().filter(|c| c.is_alphabetic()).collect();
+    let short = THINGS.iter().find_map(|thing| letters.strip_suffix(thing)).unwrap_or(&letters);
+    WORDS.contains(&letters.as_str()) || WORDS.contains(&short)
+}
+
+fn read_tree(dir: &Path, tree: &Tree, good: &[String], complain: Complain) -> Result<Category> {
     let mut category = Category::new(folder_name(dir));
-    category.train = pictures(&dir.join(tree.train))?;
+    let is_good = |kind: &OsStr| kind == tree.good || good.iter().any(|name| kind == name.as_str());
+    let name = |folder: &Path| folder.file_name().unwrap_or_default().to_os_string();
+
+    let (goods, others): (Vec<_>, Vec<_>) =
+        folders(&dir.join("train"))?.into_iter().partition(|folder| is_good(&name(folder)));
+    for folder in goods {
+        category.train.extend(listed(&folder.join(tree.pictures), &mut category.notes)?);
+    }
+    note_loose(&dir.join("train"), others, &mut category.notes)?;
+
     let (mut unmarked, mut has_masks) = (None, false);
     for folder in folders(&dir.join("test"))? {
-        let kind = folder.file_name().unwrap_or_default();
-        let images = pictures(&folder.join(tree.pictures))?;
-        if kind == tree.good {
+        let kind = name(&folder);
+        let images = listed(&folder.join(tree.pictures), &mut category.notes)?;
+        if is_good(&kind) {
             category.test.extend(images.into_iter().map(Sample::good));
             continue;
         }
-        let mask_folder = (tree.masks)(dir, kind);
-        has_masks |= mask_folder.is_dir();
-        let mut masks = Masks::list(&mask_folder)?;
+        let mask_folder = (tree.masks)(dir, &kind);
+        let is_there = mask_folder.is_dir();
+        let mut masks = Masks::of(listed(&mask_folder, &mut category.notes)?);
+        let kind = kind.to_string_lossy();
+        if !images.is_empty() && is_good_name(&kind) && !masks.mark_anything()? {
+            return Err(complain(format!(
+                "{} is named as good parts are, and no mask marks a defect in it: rename it to {}, or add --good {kind:?}; if \
+                 its parts are defective, give it another name",
+                folder.display(),
+                tree.good
+            )));
+        }
+        has_masks |= is_there;
         for image in images {
             let mask = tree.suffixes.iter().find_map(|suffix| masks.take(&image, suffix));
             let mask = mask.map(|path| MaskSource { path, rule: MaskRule::AboveHalf });
             if mask.is_none() && unmarked.is_none() {
                 unmarked = Some((image.clone(), mask_folder.clone()));
             }
-            category.test.push(Sample { image, defect: Some(kind.to_string_lossy().into_owned()), mask });
+            category.test.push(Sample { image, defect: Some(kind.to_string()), mask });
         }
         masks.report_rest(&mut category.notes);
     }
+    note_loose(&dir.join("test"), Vec::new(), &mut category.notes)?;
     for folder in folders(&dir.join("ground_truth"))? {
-        if !dir.join("test").join(folder.file_name().unwrap_or_default()).is_dir() {
-            Masks::list(&folder)?.report_rest(&mut category.notes);
+        if !dir.join("test").join(name(&folder)).is_dir() {
+            Masks::of(listed(&folder, &mut category.notes)?).report_rest(&mut category.notes);
         }
     }
     if let Some((image, folder)) = unmarked {
@@ -437,7 +450,7 @@ fn read_ksdd2(dir: &Path, complain: Complain) -> Result<Category> {
     let mut split = |name: &str| -> Result<Vec<(PathBuf, PathBuf, bool)>> {
         let folder = dir.join(name);
         let (named, stray): (Vec<_>, Vec<_>) =
-            pictures(&folder)?.into_iter().partition(|p| ksdd2_name(p).is_some());
+            listed(&folder, &mut category.notes)?.into_iter().partition(|p| ksdd2_name(p).is_some());
         note(&mut category.notes, "Left out, because they are not named by a number", &stray);
         let (masks, images): (Vec<_>, Vec<_>) =
             named.into_iter().partition(|p| ksdd2_name(p).is_some_and(|n| n.1));
@@ -493,9 +506,10 @@ fn mtd_class(folder: &Path) -> Option<String> {
 
 fn read_mtd(dir: &Path, complain: Complain) -> Result<Category> {
     let mut category = Category::new(Format::Mtd.name());
-    let images_of = |folder: &Path| -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let mut notes = Vec::new();
+    let mut images_of = |folder: &Path| -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         let is_mask = |p: &PathBuf| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
-        Ok(pictures(&folder.join("Imgs"))?.into_iter().partition(|p| !is_mask(p)))
+        Ok(listed(&folder.join("Imgs"), &mut notes)?.into_iter().partition(|p| !is_mask(p)))
     };
 
     let mut numbered = Vec::new();
@@ -555,6 +569,7 @@ fn read_mtd(dir: &Path, complain: Complain) -> Result<Category> {
     let (marked, empty): (Vec<_>, Vec<_>) = marked.into_iter().partition(|(_, marked)| *marked);
     category.test.extend(marked.into_iter().map(|(sample, _)| sample));
     let empty: Vec<_> = empty.into_iter().map(|(sample, _)| sample.image).collect();
+    category.notes.extend(notes);
     note(
         &mut category.notes,
         "Left out, because they are labeled defective and their masks are empty",
@@ -656,6 +671,18 @@ fn read_visa(dir: &Path, complain: Complain) -> Result<Vec<Category>> {
 }
 
 impl Category {
+    /// Opens every mask, before long work: what is odd about them, in whole sentences for people.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dataset`] when no mask marks anything, or each looks inverted; as [`Mask::open`].
+    pub fn check_masks(&self) -> Result<Vec<String>> {
+        let seen = |source: &MaskSource| {
+            Ok((source.path.clone(), Seen::from(&Mask::open(&source.path, source.rule)?)))
+        };
+        let sources: Vec<&MaskSource> = self.test.iter().filter_map(|sample| sample.mask.as_ref()).collect();
+        check_together(&sources.into_par_iter().map(seen).collect::<Result<Vec<_>>>()?)
+    }
+
     fn new(name: impl Into<String>) -> Self {
         Category { name: name.into(), train: Vec::new(), test: Vec::new(), notes: Vec::new() }
     }
@@ -689,13 +716,19 @@ struct Masks {
 }
 
 impl Masks {
-    fn list(folder: &Path) -> Result<Self> {
-        Ok(Masks::of(pictures(folder)?))
-    }
-
     fn of(paths: Vec<PathBuf>) -> Self {
         let named = |p: PathBuf| p.file_stem().map(OsStr::to_os_string).map(|stem| (stem, (p, false)));
         Masks { files: paths.into_iter().filter_map(named).collect() }
+    }
+
+    /// Whether there is a defective pixel in any of them.
+    fn mark_anything(&self) -> Result<bool> {
+        for (path, _) in self.files.values() {
+            if Mask::open(path, MaskRule::AboveHalf)?.defective_pixels() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The mask named like `image` with `suffix`, which counts as used from now on.
@@ -715,13 +748,17 @@ impl Masks {
 
 /// Notes how many files something is true of, and names the first ones.
 fn note(notes: &mut Vec<String>, what: &str, files: &[PathBuf]) {
-    const NAMED: usize = 5;
-    if files.is_empty() {
-        return;
+    if !files.is_empty() {
+        notes.push(format!("{what}: {} ({}).", files.len(), named(files)));
     }
-    let names: Vec<_> = files.iter().take(NAMED).map(|f| f.display().to_string()).collect();
-    let more = if files.len() > NAMED { ", …" } else { "" };
-    notes.push(format!("{what}: {} ({}{more}).", files.len(), names.join(", ")));
+}
+
+/// Notes pictures of a folder that only has folders of pictures, and folders in it that are no part of the layout.
+fn note_loose(dir: &Path, folders: Vec<PathBuf>, notes: &mut Vec<String>) -> Result<()> {
+    let listing = listing(dir)?;
+    note(notes, "Pictures outside of the layout's folders, not used", &listing.taken);
+    notes.extend(Listing { taken: Vec::new(), folders, ..listing }.passed_over());
+    Ok(())
 }
 
 /// The folder by a path that ends in its name, as "." and ".." do not.
@@ -738,50 +775,51 @@ fn folder_name(dir: &Path) -> String {
 
 /// The pictures directly in a folder, sorted; none when there is no such folder.
 fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for path in entries(dir)? {
-        let extension = path.extension().map(OsStr::to_ascii_lowercase);
-        let known = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
-        if !extension.is_some_and(|e| known.iter().any(|k| e == *k)) {
-            continue;
-        }
+    listed(dir, &mut Vec::new())
+}
+
+/// The same; what is passed over there is noted.
+fn listed(dir: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>> {
+    let listing = listing(dir)?;
+    notes.extend(listing.passed_over());
+    let mut found = listing.taken;
+    let mut lost = Vec::new();
+    for path in &found {
         let target = path.metadata().map_err(|e| {
             let linked = path.is_symlink();
             let what = if linked { "is a link to a file that is not there" } else { "cannot be read" };
             Error::new(ErrorKind::Dataset, format!("the picture {} {what}", path.display())).with_source(e)
         })?;
-        if target.is_file() {
-            found.push(path);
+        if !target.is_file() {
+            lost.push(path.clone());
         }
     }
+    note(notes, "Not used, because they are no files", &lost);
+    found.retain(|path| !lost.contains(path));
     Ok(found)
+}
+
+fn listing(dir: &Path) -> Result<Listing> {
+    if dir.is_dir() { Listing::of(dir) } else { Ok(Listing::default()) }
 }
 
 /// The folders directly in a folder, sorted; none when there is no such folder. A link to nothing that is not named
 /// like a file may have been one.
 fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = entries(dir)?;
-    if let Some(lost) = found.iter().find(|p| p.extension().is_none() && p.is_symlink() && !p.exists()) {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let is_lost = |p: &PathBuf| {
+        let hidden = p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        !hidden && p.extension().is_none() && p.is_symlink() && !p.exists()
+    };
+    let entries = std::fs::read_dir(dir).and_then(|all| all.map(|e| e.map(|e| e.path())).collect());
+    let entries: Vec<PathBuf> = entries.map_err(|e: std::io::Error| Error::io("list", dir, e))?;
+    if let Some(lost) = entries.iter().filter(|p| is_lost(p)).min() {
         return Err(Error::new(
             ErrorKind::Dataset,
             format!("{} is a link to a folder or file that is not there", lost.display()),
         ));
     }
-    found.retain(|p| p.is_dir());
-    Ok(found)
-}
-
-/// Everything in a folder that is not hidden, sorted; nothing when there is no such folder.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
-    if !dir.is_dir() {
-        return Ok(Vec::new());
-    }
-    let list = || -> std::io::Result<Vec<PathBuf>> {
-        let all = std::fs::read_dir(dir)?.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
-        let hidden = |p: &PathBuf| p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        Ok(all.into_iter().filter(|p| !hidden(p)).collect())
-    };
-    let mut found = list().map_err(|e| Error::io("list", dir, e))?;
-    found.sort();
-    Ok(found)
+    Ok(listing(dir)?.folders)
 }

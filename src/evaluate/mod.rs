@@ -2,6 +2,7 @@
 
 pub mod datasets;
 mod dump;
+pub mod mask;
 pub mod metrics;
 mod run;
 

@@ -72,7 +72,7 @@ pub(crate) struct Gate {
 /// # Errors
 /// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Usage`] when it holds no token.
 pub(crate) fn token_from_file(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let text = crate::files::read_text(path)?;
     let token = text.trim();
     if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
         let text = format!(

@@ -134,10 +134,7 @@ impl Frame {
     /// # Errors
     /// As [`Frame::open`], without a file name.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let (decoder, orientation) = open_decoder(bytes)?;
-        let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
-        picture.apply_orientation(orientation);
-
+        let picture = upright(bytes)?;
         let color = color_of(bytes, picture.color());
         let (width, height) = (picture.width(), picture.height());
         let pixels = match color {
@@ -145,6 +142,14 @@ impl Frame {
             Color::Rgb => picture.into_rgb8().into_raw(),
         };
         Self::new(width, height, color, pixels)
+    }
+
+    /// The values of a file as it holds them, the picture upright, and whether it keeps values to the letter: masks mean by
+    /// them what no picture does.
+    pub(crate) fn values(path: &Path) -> Result<(DynamicImage, bool)> {
+        let bytes = read(path).map_err(|e| e.within(path.display()))?;
+        let exact = !matches!(image::guess_format(&bytes), Ok(ImageFormat::Jpeg));
+        Ok((upright(&bytes).map_err(|e| e.within(path.display()))?, exact))
     }
 
     /// The bytes of a file that may be a picture.
@@ -228,6 +233,14 @@ fn is_gray_bmp(bytes: &[u8]) -> bool {
         && BmpDecoder::new(Cursor::new(bytes)).is_ok_and(|bmp| {
             bmp.get_palette().is_some_and(|colors| colors.iter().all(|[r, g, b]| r == g && g == b))
         })
+}
+
+/// A picture as its decoder makes it, but turned as a camera noted.
+fn upright(bytes: &[u8]) -> Result<DynamicImage> {
+    let (decoder, orientation) = open_decoder(bytes)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
 }
 
 /// A decoder for bytes that a [`Frame`] may come from, its header checked.

@@ -1,10 +1,12 @@
 //! Pixels: what a picture is, how it becomes model input, and how positions on the model's grid come back to it.
 
 mod components;
+mod folder;
 mod frame;
 mod geometry;
 
 pub use components::{Component, Components};
+pub use folder::{Kind, Listing, named};
 pub(crate) use frame::jpeg_has_end;
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement, Scaler};

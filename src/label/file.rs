@@ -292,15 +292,16 @@ impl LabelFile {
     fn read(&mut self) -> Result<()> {
         let stamp = Stamp::of(&self.path);
         let text = match fs::read(&self.path) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| {
-                Error::new(ErrorKind::Usage, "is not text, so it is no label file")
-                    .within(self.path.display())
-            })?,
+            Ok(bytes) => files::text_from_bytes(bytes).map_err(|e| e.within(self.path.display()))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(Error::io("read", &self.path, e)),
         };
         let (mut lines, mut of) = (Vec::new(), HashMap::new());
-        for (number, text) in (1..).zip(text.split('\n')).filter(|(_, text)| !text.trim().is_empty()) {
+        // Files that were put together have the mark of each.
+        for (number, text) in (1..).zip(text.split('\n').map(|line| line.trim_start_matches('\u{feff}'))) {
+            if text.trim().is_empty() {
+                continue;
+            }
             let within = |e: Error| e.within(format!("{}:{number}", self.path.display()));
             let line: ReadLine = serde_json::from_str(text).map_err(|e| {
                 let wrong = r#"not a label such as {"image": "001.png", "tag": "good"}"#;
@@ -490,7 +491,10 @@ impl LabelFile {
     /// A name for a mask that no line and no file has: that of its picture, if it is free.
     fn free_mask(&self, name: &str, bytes: &[u8], taken: &HashSet<PathBuf>) -> PathBuf {
         let plain = self.masks().join(name);
-        let simple = plain.with_extension("png");
+        let file = plain.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let with =
+            |more: String| plain.with_file_name(format!("{}{more}", files::short_name(&file, more.len())));
+        let simple = with(".png".into());
         let free = |path: &PathBuf| !taken.contains(path) && path.symlink_metadata().is_err();
         if free(&simple) {
             return simple;
@@ -498,12 +502,6 @@ impl LabelFile {
         let ending = plain.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
         let hash = &files::sha256(bytes)[..8];
         // The ending tells pictures apart that differ in nothing else.
-        let stem = plain.with_extension("");
-        let with = |more: String| {
-            let mut name = stem.as_os_str().to_os_string();
-            name.push(more);
-            PathBuf::from(name)
-        };
         let candidates = (0..).map(|i| match i {
             0 => with(format!("-{hash}.png")),
             1 => with(format!("-{ending}-{hash}.png")),

@@ -45,7 +45,7 @@ impl Nearest {
     /// # Errors
     /// [`ErrorKind::Usage`] when none is; as [`pictures::find`].
     pub fn index(&self) -> Result<(usize, usize)> {
-        let all = pictures::find(&self.folder, &Default::default())?;
+        let (all, _) = pictures::find(&self.folder, &Default::default())?;
         let found: HashMap<[u8; 32], PathBuf> = all
             .par_iter()
             .filter_map(|found| Some((Frame::open(&found.path).ok()?.digest(), found.path.clone())))

@@ -5,9 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::imaging::{Kind, Listing};
 
-/// Endings of files that the program reads.
-const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
 /// What the service writes beside the pictures that it keeps.
 const OVERLAY: &str = ".overlay.jpg";
 
@@ -29,12 +28,12 @@ pub struct Found {
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when there is no such folder; [`ErrorKind::Io`] when one cannot be listed.
-pub fn find(root: &Path, beside: &HashSet<PathBuf>) -> Result<Vec<Found>> {
+pub fn find(root: &Path, beside: &HashSet<PathBuf>) -> Result<(Vec<Found>, Vec<String>)> {
     if !root.is_dir() {
         let text = format!("there is no folder {}", root.display());
         return Err(Error::new(ErrorKind::Usage, text));
     }
-    let mut all = Vec::new();
+    let (mut all, mut rest) = (Vec::new(), Listing::default());
     let mut folders = vec![(root.to_path_buf(), String::new())];
     let (mut seen_folders, mut seen) = (HashSet::new(), HashSet::new());
     while let Some((folder, prefix)) = folders.pop() {
@@ -57,19 +56,24 @@ pub fn find(root: &Path, beside: &HashSet<PathBuf>) -> Result<Vec<Found>> {
                 continue;
             }
             let below = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-            let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-            if path.is_dir() {
-                folders.push((path, below));
-            } else if ending.is_some_and(|e| ENDINGS.contains(&e.as_str())) && !name.ends_with(OVERLAY) {
-                // A link to nothing is no picture.
-                let Ok(real) = fs::canonicalize(&path) else { continue };
-                if !beside.contains(&real) {
-                    all.push(Found { name: below, path, real });
+            match Kind::of(&path) {
+                Kind::Folder => folders.push((path, below)),
+                Kind::Taken if !name.ends_with(OVERLAY) => {
+                    // A link to nothing is no picture.
+                    let Ok(real) = fs::canonicalize(&path) else { continue };
+                    if !beside.contains(&real) {
+                        all.push(Found { name: below, path, real });
+                    }
                 }
+                Kind::Refused => rest.refused.push(path),
+                Kind::Misnamed => rest.misnamed.push(path),
+                Kind::Taken | Kind::Other => {}
             }
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all.retain(|found| seen.insert(found.real.clone()));
-    Ok(all)
+    rest.refused.sort();
+    rest.misnamed.sort();
+    Ok((all, rest.passed_over()))
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::onnx::check_text;
 
 const MOST_TYPE: usize = 100;
@@ -25,7 +26,7 @@ pub fn read(path: &Path) -> Result<Prompts> {
         Several(Vec<String>),
     }
     let within = |e: Error| e.within(path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let text = files::read_text(path)?;
     let given: BTreeMap<String, Phrases> = serde_json::from_str(&text).map_err(|e| {
         let wrong = r#"must be JSON such as {"crack": ["a thin crack"]}"#;
         within(Error::new(ErrorKind::Usage, wrong).with_source(e))

@@ -139,6 +139,7 @@ pub struct Session {
     prompts: Prompts,
     pictures: Vec<Picture>,
     by_real: HashMap<PathBuf, usize>,
+    passed_over: Vec<String>,
     _lock: Lock,
 }
 
@@ -160,11 +161,13 @@ impl Session {
         // Once to know its real place, then again: what was written before the lock was taken must be seen.
         let lock = Lock::take(LabelFile::open(labels)?.path())?;
         let file = LabelFile::open(labels)?;
+        let (pictures, passed_over) = (Vec::new(), Vec::new());
         let mut session =
-            Session { root, file, prompts, pictures: Vec::new(), by_real: HashMap::new(), _lock: lock };
+            Session { root, file, prompts, pictures, by_real: HashMap::new(), passed_over, _lock: lock };
         session.rescan()?;
         if session.pictures.is_empty() {
-            let text = format!("there are no pictures (PNG, JPEG, BMP, TIFF) below {}", images.display());
+            let mut text = format!("there are no pictures (PNG, JPEG, BMP, TIFF) below {}", images.display());
+            session.passed_over.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
             return Err(Error::new(ErrorKind::Usage, text).within("--images"));
         }
         let (ours, all) = (session.ours(), session.file.iter().count());
@@ -198,7 +201,9 @@ impl Session {
     /// # Errors
     /// As [`pictures::find`].
     pub fn rescan(&mut self) -> Result<bool> {
-        let found = pictures::find(&self.root, &self.file.not_pictures())?;
+        let (found, passed_over) = pictures::find(&self.root, &self.file.not_pictures())?;
+        passed_over.iter().filter(|n| !self.passed_over.contains(n)).for_each(|note| log::warn!("{note}"));
+        self.passed_over = passed_over;
         let mut there = HashSet::new();
         let mut news = false;
         for found in found {

@@ -11,7 +11,6 @@
 //! then, and name a part for good.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,6 +23,7 @@ use tokio::sync::Notify;
 
 use super::Output;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::read_text;
 use crate::record::part::Part;
 use crate::record::{Problem, Record, Snapshot, State, Status};
 
@@ -139,8 +139,7 @@ impl Settings {
         options.set_last_will(LastWill::new(state, OFFLINE, QoS::AtLeastOnce, true));
         if let Some(username) = &self.username {
             let password = match &self.password_file {
-                Some(file) => fs::read_to_string(file)
-                    .map_err(|e| Error::io("read", file, e).within("password_file"))?,
+                Some(file) => read_text(file).map_err(|e| e.within("password_file"))?,
                 None => String::new(),
             };
             options.set_credentials(username, password.trim_end_matches(['\r', '\n']));

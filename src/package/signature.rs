@@ -31,7 +31,7 @@ impl PublicKeys {
             if let Ok(key) = PublicKey::from_base64(key) {
                 return Ok(key);
             }
-            let text = std::fs::read_to_string(key).map_err(|e| Error::io("read", key.as_ref(), e))?;
+            let text = crate::files::read_text(key.as_ref())?;
             let no_key = |e| {
                 let text = "holds no public key; it must be what minisign -G wrote into NAME.pub";
                 Error::new(ErrorKind::Usage, text).with_source(e).within(key)

@@ -226,6 +226,46 @@ fn a_folder_without_enough_pictures_is_a_usage_error() {
 }
 
 #[test]
+fn pictures_are_taken_by_any_name_and_what_is_passed_over_is_told() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 5);
+    for (old, new) in [("00", "00.jfif"), ("01", "01.JPE"), ("02", "02"), ("03", "later/03.png")] {
+        std::fs::create_dir_all(good.join("later")).unwrap();
+        std::fs::rename(good.join(format!("{old}.png")), good.join(new)).unwrap();
+    }
+    folder.picture("good/backup.png", &part(9));
+    std::fs::rename(good.join("backup.png"), good.join("backup.png.old")).unwrap();
+    for left in [
+        "._04.png",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "@eaDir/04.png",
+        "__MACOSX/04.png",
+        "notes.txt",
+        "notes",
+    ] {
+        folder.file(format!("good/{left}"), b"BM is not enough for a picture");
+    }
+    let ran = enroll(&good, &folder.path("package"), &[]).exits(0).prints(&["4 good pictures enrolled"]);
+    let ran = ran.says(&[
+        "note: not taken: the folder",
+        "later with 1 picture",
+        "backup.png.old",
+        "end their names in .png",
+    ]);
+    assert_eq!(ran.err.matches("not taken").count(), 2, "{ran}");
+    // One that cannot be read is a matter of the pictures themselves.
+    folder.file("good/06.webp", b"RIFF");
+    enroll(&good, &folder.path("other"), &[]).exits(3).says(&["06.webp", "--skip-bad"]);
+    enroll(&folder.folder("bare"), &folder.path("other"), &[]).exits(2);
+    folder.picture("bare/monday/1.png", &part(1));
+    enroll(&folder.path("bare"), &folder.path("other"), &[])
+        .exits(2)
+        .says(&["no pictures", "monday with 1 picture"]);
+}
+
+#[test]
 fn pictures_that_cannot_be_used_are_listed() {
     let folder = Folder::new();
     let good = folder.good_parts("good", 0, 4);

@@ -189,6 +189,40 @@ fn pictures_with_equal_names_get_overlays_of_their_own() {
 }
 
 #[test]
+fn a_name_that_is_too_long_for_a_file_is_shortened() {
+    let folder = Folder::new();
+    let (long, same) = ("ü".repeat(70), "x".repeat(200));
+    for place in ["a", "b"] {
+        folder.picture(format!("{long}/{place}/{same}/1.png"), &part(1));
+        folder.picture(format!("{long}/{place}/{same}2.png"), &part(2));
+    }
+    folder.picture("z.png", &part(3));
+    let pictures: Vec<_> = ["a", "b"]
+        .iter()
+        .flat_map(|place| [format!("{long}/{place}/{same}/1.png"), format!("{long}/{place}/{same}2.png")])
+        .map(|name| folder.path(name))
+        .collect();
+    let overlays = folder.path("overlays");
+    weakrest!(
+        "inspect",
+        ready_package(),
+        pictures[0],
+        pictures[1],
+        pictures[2],
+        pictures[3],
+        folder.path("z.png"),
+        "--overlays",
+        overlays,
+        "--report",
+        folder.path("report.html")
+    )
+    .exits(0);
+    let names = files(&overlays);
+    assert_eq!(names.len(), 5, "{names:?}");
+    assert!(names.iter().all(|name| name.as_os_str().len() <= 255));
+}
+
+#[test]
 fn the_report_is_one_file_that_needs_nothing_else() {
     let folder = Folder::new();
     let images = unseen(&folder);

@@ -265,8 +265,18 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
         ("coco", annotation(json!({"segmentation": [[1, 1, 1.2, 1, 1, 1.2]]})), "covers no pixel"),
         (
             "coco",
-            annotation(json!({"segmentation": {"counts": [5, 5]}})),
+            annotation(json!({"segmentation": {"size": [100, 200], "counts": [5, 5]}})),
             "the runs do not make 200×100 pixels",
+        ),
+        (
+            "coco",
+            annotation(json!({"segmentation": {"size": [200, 100], "counts": [30, 20, 19950]}})),
+            "the runs are of 100×200 pixels, but the picture has 200×100",
+        ),
+        (
+            "coco",
+            annotation(json!({"segmentation": {"counts": [30, 20, 19950]}})),
+            "segmentation.size must be 2 numbers",
         ),
         (
             "coco",
@@ -295,7 +305,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             region(
                 json!({"type": "brushlabels", "value": {"format": "rle", "rle": [1], "brushlabels": ["crack"]}}),
             ),
-            "$[0].annotations[1].result[0]: the brush's runs do not make",
+            "$[0].annotations[1].result[0] (a.png): the brush's runs do not make",
         ),
         (
             "label-studio",
@@ -381,4 +391,268 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
     import(&folder, "coco", &file_of("coco"), &[]).exits(0);
     Ran::of(command.args(["--export", "cvat:x.xml"])).exits(2).says(&["coco:FILE"]);
     assert!(!Path::new("x.xml").exists());
+}
+
+#[test]
+fn what_is_no_shape_is_ignored_and_told() {
+    let folder = pictures();
+    let shape = json!({"id": "r", "type": "rectanglelabels",
+        "value": {"x": 5, "y": 20, "width": 15, "height": 40, "rectanglelabels": ["crack"]}});
+    let region =
+        |kind: &str, value: Value| json!({"id": "e", "type": kind, "from_name": "f", "value": value});
+    for remark in [
+        region("textarea", json!({"text": ["see line 4"]})),
+        region("textarea", json!({"text": ["here"], "x": 50, "y": 50, "width": 1, "height": 1})),
+        region("rating", json!({"rating": 4})),
+        region("number", json!({"number": 0.5})),
+        region("taxonomy", json!({"taxonomy": [["line", "4"]]})),
+        region("datetime", json!({"datetime": "2026-01-01"})),
+        json!({"type": "relation", "from_id": "r", "to_id": "s", "direction": "right"}),
+    ] {
+        let kind = remark["type"].as_str().unwrap().to_owned();
+        let mut content = label_studio();
+        content[0]["annotations"][1]["result"] = json!([remark, shape]);
+        import(&folder, "label-studio", &content.to_string(), &["--overwrite"])
+            .exits(0)
+            .says(&["ignored, because they are no shapes", &format!("1 × {kind}")]);
+        let found = lines(&folder.path("labels.jsonl"));
+        assert_eq!(found[0]["defects"], json!([{"box": [10, 20, 40, 60]}]));
+        assert_eq!(found[0]["type"], "crack");
+        // A remark alone does not say that a part is good.
+        content[0]["annotations"][1]["result"] = json!([content[0]["annotations"][1]["result"][0]]);
+        std::fs::remove_file(folder.path("labels.jsonl")).unwrap();
+        import(&folder, "label-studio", &content.to_string(), &[])
+            .exits(0)
+            .prints(&["1 pictures read"])
+            .says(&["a.png has only remarks"]);
+        std::fs::remove_file(folder.path("labels.jsonl")).unwrap();
+    }
+    let mut content = label_studio();
+    let light = region("choices", json!({"choices": ["dark"]}));
+    content[0]["annotations"][1]["result"] = json!([light, shape]);
+    content[1]["annotations"][0]["result"].as_array_mut().unwrap().push(light);
+    import(&folder, "label-studio", &content.to_string(), &["--overwrite"])
+        .exits(0)
+        .says(&["2 × choice \"dark\""]);
+    let found = lines(&folder.path("labels.jsonl"));
+    assert_eq!((&found[0]["type"], &found[1]["tag"]), (&json!("crack"), &json!("good")));
+
+    let mut content = coco();
+    content["annotations"].as_array_mut().unwrap().push(json!({"id": 9, "image_id": 7, "caption": "a part"}));
+    import(&folder, "coco", &content.to_string(), &["--overwrite"]).exits(0).says(&["1 × caption"]);
+    let content = CVAT.replace("<tag", "<issue><comment>look</comment></issue><tag");
+    import(&folder, "cvat", &content, &["--overwrite"]).exits(0).says(&["1 × <issue>"]);
+}
+
+#[test]
+fn what_cannot_be_imported_is_listed_and_left_out_when_asked_to() {
+    let folder = pictures();
+    let mut coco = coco();
+    let more = [
+        json!({"image_id": 7, "category_id": 1, "bbox": [9, 9, 0, 5]}),
+        json!({"image_id": 7, "category_id": 1, "segmentation": [[1, 2, 3, 4]]}),
+        json!({"image_id": 7, "category_id": 1, "bbox": [190, 9, 90, 5]}),
+        json!({"image_id": 7, "category_id": 1, "segmentation": [[5, 5, 9, 9, 12, 12]]}),
+        json!({"image_id": 9, "category_id": 1, "bbox": [9, 9, "not a number", 5]}),
+        json!({"image_id": 10, "category_id": 1, "bbox": [1, 1, 5, 5]}),
+    ];
+    coco["annotations"].as_array_mut().unwrap().extend(more);
+    coco["images"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"id": 10, "file_name": "z.png", "width": 2, "height": 2}));
+    // As Python writes what is no number.
+    let coco = coco.to_string().replace("\"not a number\"", "NaN");
+    let mut studio = label_studio();
+    let regions = studio[0]["annotations"][1]["result"].as_array_mut().unwrap();
+    for value in [
+        json!({"x": 5, "y": 20, "width": 0, "height": 40}),
+        json!({"points": [[1, 1], [2, 2]]}),
+        json!({"x": 95, "y": 20, "width": 50, "height": 4}),
+        json!({"points": [[1, 1], [2, 2], [3, 3]]}),
+        json!({"x": null, "y": 20, "width": 5, "height": 4}),
+    ] {
+        regions.push(json!({"type": "rectangle", "value": value}));
+    }
+    studio.as_array_mut().unwrap().push(json!({"data": {"image": "z.png"}, "annotations": []}));
+    let cvat = CVAT.replace("<tag", "<points label=\"x\" points=\"1,2\"/><tag").replace(
+        "<box label=\"dent\"",
+        "<box label=\"x\" xtl=\"1\" ytl=\"1\" xbr=\"1\" ybr=\"9\"/><polygon label=\"x\" points=\"1,1;2,2\"/>\
+         <box label=\"x\" xtl=\"1\" ytl=\"1\" xbr=\"900\" ybr=\"9\"/><polygon label=\"x\" points=\"1,1;2,2;3,3\"/><box label=\"dent\"",
+    );
+    for (kind, content, count) in
+        [("coco", coco, 6), ("label-studio", studio.to_string(), 6), ("cvat", cvat, 5)]
+    {
+        let ran = import(&folder, kind, &content, &[]).exits(2);
+        let ran = ran.says(&[&format!("{count} entries cannot be imported"), "--skip-bad", "a.png"]);
+        assert_eq!(ran.err.lines().count(), 1 + count, "{ran}");
+        assert!(!folder.path("labels.jsonl").exists());
+        let ran = import(&folder, kind, &content, &["--skip-bad"]).exits(0);
+        assert_eq!(ran.err.matches("left out: ").count(), count, "{ran}");
+        let found = lines(&folder.path("labels.jsonl"));
+        let of = |name: &str| found.iter().find(|l| l["image"].as_str().unwrap().ends_with(name));
+        assert_eq!(of("a.png").unwrap()["type"], "crack+dent", "{ran}");
+        assert_eq!(of("a.png").unwrap()["defects"].as_array().unwrap().len(), 2, "{ran}");
+        // A defect that cannot be drawn does not make a part good.
+        assert!(of("c.png").is_none(), "{kind}");
+        assert_eq!(of("b.png").is_none(), kind == "cvat", "{kind}");
+        std::fs::remove_file(folder.path("labels.jsonl")).unwrap();
+    }
+}
+
+#[test]
+fn ids_are_compared_as_numbers() {
+    let folder = pictures();
+    let mut content = coco();
+    content["images"][0]["id"] = json!(7.0);
+    content["annotations"][0]["image_id"] = json!("7");
+    content["categories"][0]["id"] = json!("1");
+    content["annotations"][0]["category_id"] = json!(1.0);
+    content["images"][1]["width"] = json!(200.0);
+    let found = imported(&folder, "coco", &content.to_string());
+    assert_eq!(found[0]["type"], "crack+dent");
+    content["images"][1]["id"] = json!("7.0");
+    import(&folder, "coco", &content.to_string(), &["--overwrite"])
+        .exits(2)
+        .says(&["$.images[1]", "there twice"]);
+}
+
+#[test]
+fn names_are_found_as_tools_spell_them_or_told() {
+    let names = [
+        "a+b.png",
+        "c d.png",
+        "e%20f.png",
+        "g&h#1.png",
+        "u\u{308}.png",
+        "day/i.png",
+        "day/j+k.png",
+        "day/j k.png",
+    ];
+    let folder = Folder::new();
+    for name in names {
+        folder.picture(format!("pictures/{name}"), &GrayImage::new(200, 100).into());
+    }
+    let studio = |link: &str| json!([{"data": {"image": link}, "annotations": [{"result": []}]}]).to_string();
+    for (link, name) in [
+        ("/data/local-files/?d=a+b.png", "a+b.png"),
+        ("/data/local-files/?d=a%2Bb.png", "a+b.png"),
+        ("/data/local-files/?d=c+d.png", "c d.png"),
+        ("/data/local-files/?d=c d.png", "c d.png"),
+        ("/data/local-files/?d=e%20f.png", "e%20f.png"),
+        ("/data/local-files/?d=g&h#1.png", "g&h#1.png"),
+        ("/data/local-files/?d=%C3%BC.png", "u\u{308}.png"),
+        ("/data/local-files/?d=i.png", "day/i.png"),
+        ("/data/upload/1/0a1b2c3d-i.png", "day/i.png"),
+        ("s3://bucket/somewhere/day/i.png", "day/i.png"),
+    ] {
+        let found = imported(&folder, "label-studio", &studio(link));
+        assert!(found.iter().any(|l| l["image"] == format!("pictures/{name}")), "{link}: {found:?}");
+        std::fs::remove_file(folder.path("labels.jsonl")).unwrap();
+    }
+    for (link, told) in [
+        ("/data/local-files/?d=j+k.png", "may be day/j k.png or day/j+k.png"),
+        ("/data/local-files/?d=night/i.png", "there is no picture night/i.png"),
+        ("s3://bucket/12345678-i.png", "there is no picture"),
+    ] {
+        import(&folder, "label-studio", &studio(link), &[]).exits(2).says(&[told]);
+    }
+}
+
+#[test]
+fn files_of_windows_editors_are_read() {
+    let folder = pictures();
+    let (mark, lines_of) = ("\u{feff}", |text: &str| text.replace('\n', "\r\n"));
+    for kind in KINDS {
+        import(&folder, kind, &lines_of(&format!("{mark}{}", file_of(kind))), &["--overwrite"]).exits(0);
+        let wide: Vec<u8> =
+            format!("{mark}{}", file_of(kind)).encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let path = folder.file("wide", &wide);
+        let mut command = Command::new(PROGRAM);
+        command.args(["label", "--images"]).arg(folder.path("pictures"));
+        command.arg("--labels").arg(folder.path("labels.jsonl"));
+        command.arg("--import").arg(format!("{kind}:{}", path.display()));
+        Ran::of(&mut command).exits(2).says(&["is UTF-16 text: save it as UTF-8"]);
+    }
+    // Label files as well, and several that were put together.
+    let label = |name: &str| format!("{mark}{{\"image\": \"pictures/{name}\", \"tag\": \"good\"}}\r\n");
+    folder.file("labels.jsonl", (label("a.png") + &label("b.png")).as_bytes());
+    let mut command = Command::new(PROGRAM);
+    command.args(["label", "--images"]).arg(folder.path("pictures"));
+    command.arg("--labels").arg(folder.path("labels.jsonl"));
+    Ran::of(command.arg("--export").arg(format!("coco:{}", folder.path("out.json").display())))
+        .exits(0)
+        .prints(&["2 pictures written"]);
+}
+
+#[test]
+fn masks_are_read_however_they_were_saved_or_refused() {
+    let folder = pictures();
+    let square = |on: u8, off: u8| {
+        GrayImage::from_fn(200, 100, |x, y| {
+            image::Luma([if (20..30).contains(&x) && y < 10 { on } else { off }])
+        })
+    };
+    let import = |more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["label", "--overwrite", "--images"]).arg(folder.path("pictures"));
+        command.arg("--labels").arg(folder.path("labels.jsonl"));
+        Ran::of(command.arg("--import").arg(format!("masks:{}", folder.path("masks").display())).args(more))
+    };
+    folder.picture("masks/crack/a_mask.png", &square(1, 0).into());
+    import(&[]).exits(0).prints(&["1 pictures read"]);
+    assert_eq!(marked(&folder, &lines(&folder.path("labels.jsonl"))[0]).len(), 100);
+
+    folder.picture("masks/crack/a_mask.png", &square(0, 255).into());
+    import(&[]).exits(2).says(&["look inverted"]);
+    folder.picture("masks/crack/b_mask.png", &square(255, 0).into());
+    import(&[]).exits(0).says(&["1 mask marks more than half", "crack/a_mask.png", "inverted?"]);
+
+    let mut classes = square(1, 0);
+    classes.put_pixel(0, 0, image::Luma([2]));
+    folder.picture("masks/crack/a_mask.png", &classes.into());
+    folder.picture("masks/crack/c_mask.png", &GrayImage::new(100, 200).into());
+    import(&[]).exits(2).says(&[
+        "2 entries cannot be imported",
+        "crack/a_mask.png",
+        "class numbers",
+        "100×200 pixels",
+    ]);
+    import(&["--skip-bad"]).exits(0).prints(&["1 pictures read"]).says(&["left out: ", "class numbers"]);
+}
+
+#[test]
+fn long_names_of_pictures_make_short_names_of_masks() {
+    let folder = Folder::new();
+    let long = "n".repeat(248);
+    for place in ["x", "y"] {
+        folder.picture(format!("pictures/{place}/{long}.png"), &GrayImage::new(200, 100).into());
+    }
+    let l = json!([10, 10, 50, 10, 50, 30, 30, 30, 30, 60, 10, 60]);
+    let content = json!({
+        "images": [
+            {"id": 1, "file_name": format!("x/{long}.png"), "width": 200, "height": 100},
+            {"id": 2, "file_name": format!("y/{long}.png"), "width": 200, "height": 100},
+        ],
+        "categories": [{"id": 1, "name": "crack"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "segmentation": [l]},
+            {"image_id": 2, "category_id": 1, "segmentation": [l]},
+        ],
+    });
+    for shift in 0..2 {
+        let content = content.to_string().replace("[[10,10", &format!("[[10,1{shift}"));
+        let found = imported(&folder, "coco", &content);
+        assert_ne!(found[0]["defects"][0]["mask"], found[1]["defects"][0]["mask"]);
+        assert!((marked(&folder, &found[0]).len() as i64 - 1400).abs() < 60);
+    }
+    let run = |labels: &str, what: &str, more: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["label", "--images"]).arg(folder.path("pictures"));
+        command.arg("--labels").arg(folder.path(labels)).args([what, more]);
+        Ran::of(&mut command)
+    };
+    let masks = format!("masks:{}", folder.path("masks").display());
+    run("labels.jsonl", "--export", &masks).exits(0).prints(&["2 pictures written"]);
+    run("again.jsonl", "--import", &masks).exits(0).prints(&["2 pictures read"]);
 }

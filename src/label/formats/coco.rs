@@ -4,53 +4,82 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{Collected, Labeled, Shelf, list, note_types, number, numbers, side, text, wrong};
+use super::{Collected, Labeled, Log, Shelf, id, list, note_types, number, numbers, side, text, wrong};
 use crate::error::Result;
 use crate::label::file::Tag;
 use crate::label::mask::{bits_from_runs, runs};
 use crate::label::shapes::Point;
 
 /// Everything the file says of pictures.
-pub fn read(data: &Value, shelf: &Shelf) -> Result<Vec<Collected>> {
-    let id = |entry: &Value, key: &str, place: &str| match entry.get(key) {
-        Some(id @ (Value::Number(_) | Value::String(_))) => Ok(id.to_string()),
-        _ => Err(wrong(format!("{place} has no {key}: export again"))),
+pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
+    let id = |entry: &Value, key: &str, place: &str| {
+        id(entry, key).ok_or_else(|| wrong(format!("{place} has no {key}: export again")))
     };
     let mut names = HashMap::new();
     for (place, entry) in list(data, "categories", "$")? {
         names.insert(id(entry, "id", &place)?, text(entry, "name", &place)?.to_owned());
     }
     let mut pictures: Vec<Collected> = Vec::new();
-    let mut of: HashMap<String, usize> = HashMap::new();
+    // None for a picture that cannot be used, and is told.
+    let mut of: HashMap<String, Option<usize>> = HashMap::new();
     for (place, entry) in list(data, "images", "$")? {
-        let size = (
-            side(entry.get("width"), &format!("{place}.width"))?,
-            side(entry.get("height"), &format!("{place}.height"))?,
-        );
-        let found = shelf.find(&[text(entry, "file_name", &place)?.to_owned()])?;
-        let mut collected = Collected::new(found, Some(size)).map_err(|e| e.within(&place))?;
-        // Our own files have it.
-        collected.seconds = entry.get("seconds").and_then(Value::as_f64).filter(|s| *s >= 0.0);
-        let twice = pictures.iter().any(|p| p.found == collected.found);
-        if twice || of.insert(id(entry, "id", &place)?, pictures.len()).is_some() {
-            return Err(wrong(format!("{place}: {} is there twice: remove one", collected.found.name)));
+        let number = id(entry, "id", &place)?;
+        let mut used = None;
+        match picture(entry, shelf, &place) {
+            Ok(picture) if pictures.iter().any(|p| p.found == picture.found) => {
+                return Err(wrong(format!("{place}: {} is there twice: remove one", picture.found.name)));
+            }
+            Ok(picture) => {
+                used = Some(pictures.len());
+                pictures.push(picture);
+            }
+            Err(e) => log.bad.push(e.within(&place)),
         }
-        pictures.push(collected);
+        if of.insert(number, used).is_some() {
+            return Err(wrong(format!("{place}: its id is there twice: export again")));
+        }
     }
     for (place, entry) in list(data, "annotations", "$")? {
-        let image = of.get(&id(entry, "image_id", &place)?);
-        let name = names.get(&id(entry, "category_id", &place)?);
-        let (Some(&image), Some(name)) = (image, name) else {
-            return Err(wrong(format!(
-                "{place}: its image_id or category_id is not in the file: export again"
-            )));
+        let has_shape = ["bbox", "segmentation"].into_iter().any(|key| entry.get(key).is_some());
+        if !has_shape && entry.get("category_id").is_none() {
+            log.ignore(if entry.get("caption").is_some() {
+                "caption"
+            } else {
+                "annotation without a category"
+            });
+            continue;
+        }
+        let image = id(entry, "image_id", &place).map(|id| of.get(&id));
+        let name = id(entry, "category_id", &place).map(|id| names.get(&id));
+        let (Some(&image), Some(name)) = (image?, name?) else {
+            log.bad
+                .push(wrong("its image_id or category_id is not in the file: export again").within(&place));
+            continue;
         };
+        let Some(image) = image else { continue };
         let picture = &mut pictures[image];
         picture.marked = true;
-        picture.name(name);
-        annotation(entry, name, picture, &place).map_err(|e| e.within(&place))?;
+        match annotation(entry, name, picture, &place) {
+            Ok(()) => picture.name(name),
+            Err(e) => {
+                let e = e.within(format!("{place} ({})", picture.found.name));
+                picture.spoil(e, log);
+            }
+        }
     }
     Ok(pictures)
+}
+
+fn picture(entry: &Value, shelf: &Shelf, place: &str) -> Result<Collected> {
+    let size = (
+        side(entry.get("width"), &format!("{place}.width"))?,
+        side(entry.get("height"), &format!("{place}.height"))?,
+    );
+    let found = shelf.find(&[text(entry, "file_name", place)?.to_owned()])?;
+    let mut collected = Collected::new(found, Some(size))?;
+    // Our own files have it.
+    collected.seconds = entry.get("seconds").and_then(Value::as_f64).filter(|s| *s >= 0.0);
+    Ok(collected)
 }
 
 fn annotation(entry: &Value, name: &str, picture: &mut Collected, place: &str) -> Result<()> {
@@ -78,6 +107,14 @@ fn annotation(entry: &Value, name: &str, picture: &mut Collected, place: &str) -
                 Value::Array(counts) => counts.iter().map(Value::as_u64).collect(),
                 _ => None,
             };
+            let size = (picture.size.1, picture.size.0);
+            let [h, w]: [f64; 2] = numbers(rle.get("size"), "segmentation.size")?;
+            if (h, w) != (size.0.into(), size.1.into()) {
+                return Err(wrong(format!(
+                    "the runs are of {w}×{h} pixels, but the picture has {}×{}: give the pictures that were labeled",
+                    size.1, size.0
+                )));
+            }
             let (width, height) = (picture.size.0 as usize, picture.size.1 as usize);
             let columns = counts.and_then(|counts| bits_from_runs(&counts, width * height));
             let columns = columns.ok_or_else(|| {

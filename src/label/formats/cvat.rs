@@ -2,13 +2,13 @@
 
 use roxmltree::{Document, Node};
 
-use super::{Collected, Shelf, wrong};
+use super::{Collected, Log, Shelf, wrong};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::mask::bits_from_runs;
 use crate::label::shapes::{Point, clipped_box, is_number};
 
 /// Everything the file says of pictures.
-pub fn read(text: &str, shelf: &Shelf) -> Result<Vec<Collected>> {
+pub fn read(text: &str, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
     let document = Document::parse(text)
         .map_err(|e| Error::new(ErrorKind::Usage, format!("is not XML: {e}: export again")))?;
     let root = document.root_element();
@@ -19,14 +19,28 @@ pub fn read(text: &str, shelf: &Shelf) -> Result<Vec<Collected>> {
     let mut pictures: Vec<Collected> = Vec::new();
     for (at, image) in (1..).zip(children("image")) {
         let place = format!("image[{at}]");
-        let mut picture = picture(image, shelf).map_err(|e| e.within(&place))?;
+        let mut picture = match picture(image, shelf) {
+            Ok(picture) => picture,
+            Err(e) => {
+                log.bad.push(e.within(place));
+                continue;
+            }
+        };
         if pictures.iter().any(|p| p.found == picture.found) {
             return Err(wrong(format!("{place}: {} is there twice: remove one", picture.found.name)));
         }
         for (number, node) in (1..).zip(image.children().filter(Node::is_element)) {
             let kind = node.tag_name().name();
+            if !SHAPES.contains(&kind) {
+                log.ignore(&format!("<{kind}>"));
+                continue;
+            }
+            picture.marked = true;
             let place = format!("{place} ({}), shape {number} <{kind}>", picture.found.name);
-            shape(&mut picture, node).map_err(|e| e.within(place))?;
+            match shape(&mut picture, node) {
+                Ok(name) => picture.name(name),
+                Err(e) => picture.spoil(e.within(place), log),
+            }
         }
         pictures.push(picture);
     }
@@ -38,9 +52,13 @@ fn picture(image: Node, shelf: &Shelf) -> Result<Collected> {
     Collected::new(shelf.find(&[text(image, "name")?.to_owned()])?, Some(size))
 }
 
-fn shape(picture: &mut Collected, node: Node) -> Result<()> {
-    picture.marked = true;
-    picture.name(text(node, "label")?);
+/// What a person draws, or tags a picture with.
+const SHAPES: [&str; 9] =
+    ["box", "polygon", "ellipse", "mask", "tag", "polyline", "points", "cuboid", "skeleton"];
+
+/// Adds a shape, and answers what it is called.
+fn shape<'a>(picture: &mut Collected, node: Node<'a, '_>) -> Result<&'a str> {
+    let name = text(node, "label")?;
     let degrees = if node.has_attribute("rotation") { number(node, "rotation")? } else { 0.0 };
     match node.tag_name().name() {
         "box" => {
@@ -57,6 +75,7 @@ fn shape(picture: &mut Collected, node: Node) -> Result<()> {
         "tag" => Ok(()),
         _ => Err(wrong("cannot import this shape: draw boxes, polygons, ellipses or masks")),
     }
+    .map(|()| name)
 }
 
 /// `x,y;x,y;…`

@@ -2,12 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::{Collected, Labeled, Shelf, list, note_types, number, side, wrong};
+use super::{Collected, Labeled, Log, Shelf, id, list, note_types, number, side, wrong};
 use crate::error::Result;
 use crate::label::shapes::Point;
 
+/// Types of results that are no shapes, though one of a region repeats the region's place.
+const REMARKS: [&str; 8] =
+    ["textarea", "rating", "number", "taxonomy", "relation", "datetime", "pairwise", "ranker"];
+const LABELS: [&str; 6] =
+    ["labels", "rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels"];
+
 /// Everything the file says of pictures.
-pub fn read(data: &Value, shelf: &Shelf) -> Result<Vec<Collected>> {
+pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
     let mut pictures: Vec<Collected> = Vec::new();
     for (place, task) in list(data, "", "$")? {
         if task.get("annotations").is_none() {
@@ -24,9 +30,14 @@ pub fn read(data: &Value, shelf: &Shelf) -> Result<Vec<Collected>> {
                 "{place}.data: it is not clear which entry is the picture: call it image"
             )));
         };
-        let name = name_of(link);
-        let found = shelf.find(&[name.clone(), without_upload(&name)]).map_err(|e| e.within(&place))?;
-        let mut picture = Collected::new(found, None).map_err(|e| e.within(&place))?;
+        let picture = found(link, shelf).and_then(|found| Collected::new(found, None));
+        let mut picture = match picture {
+            Ok(picture) => picture,
+            Err(e) => {
+                log.bad.push(e.within(&place));
+                continue;
+            }
+        };
         if pictures.iter().any(|p| p.found == picture.found) {
             return Err(wrong(format!("{place}: {} is there twice: remove one", picture.found.name)));
         }
@@ -41,34 +52,61 @@ pub fn read(data: &Value, shelf: &Shelf) -> Result<Vec<Collected>> {
             )));
         }
         for (at, work) in done {
-            picture.marked = true;
             if let Some(time) = work.get("lead_time").filter(|time| !time.is_null()) {
                 picture.seconds = Some(number(Some(time), &format!("{at}.lead_time"))?.max(0.0));
             }
+            let results = list(work, "result", &at)?;
+            picture.marked = results.is_empty();
             let mut seen: Vec<String> = Vec::new();
-            for (place, region) in list(work, "result", &at)? {
-                let value = region.get("value").filter(|v| v.is_object());
-                let value =
-                    value.ok_or_else(|| wrong(format!("{place} has no proper value: export again")))?;
-                for key in
-                    ["choices", "labels", "rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels"]
-                {
-                    for tag in value.get(key).and_then(Value::as_array).into_iter().flatten() {
-                        picture.name(tag.as_str().unwrap_or_default());
-                    }
+            for (place, region) in results {
+                let kind = region.get("type").and_then(Value::as_str).unwrap_or_default();
+                if REMARKS.contains(&kind) {
+                    log.ignore(kind);
+                    continue;
                 }
+                picture.marked = true;
                 // A shape and its label may come as two regions of one id.
-                let id = region.get("id").map_or_else(|| place.clone(), Value::to_string);
-                let is_shape = region.get("type").and_then(Value::as_str) != Some("choices");
-                if is_shape && !seen.contains(&id) {
-                    seen.push(id);
-                    shape(&mut picture, region, value).map_err(|e| e.within(&place))?;
+                let id = id(region, "id").unwrap_or_else(|| place.clone());
+                if let Err(e) = result(&mut picture, region, kind, !seen.contains(&id)) {
+                    let e = e.within(format!("{place} ({})", picture.found.name));
+                    picture.spoil(e, log);
                 }
+                if kind != "choices" {
+                    seen.push(id);
+                }
+            }
+            if !picture.marked {
+                log.notes.push(format!(
+                    "{} has only remarks, which do not say whether it is good",
+                    picture.found.name
+                ));
             }
         }
         pictures.push(picture);
     }
     Ok(pictures)
+}
+
+/// Adds what a result says; a shape only where it is `new`.
+fn result(picture: &mut Collected, region: &Value, kind: &str, new: bool) -> Result<()> {
+    let value = region.get("value").filter(|v| v.is_object());
+    let value = value.ok_or_else(|| wrong("has no proper value: export again"))?;
+    let texts =
+        |key: &str| value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    for choice in texts("choices") {
+        match choice.trim().to_lowercase().as_str() {
+            "good" | "defective" => picture.name(choice),
+            _ => picture.choices.push(choice.to_owned()),
+        }
+    }
+    if kind == "choices" {
+        return Ok(());
+    }
+    if new {
+        shape(picture, region, value)?;
+    }
+    LABELS.into_iter().flat_map(texts).for_each(|label| picture.name(label));
+    Ok(())
 }
 
 fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
@@ -105,7 +143,7 @@ fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
         })?;
         return picture.paint(bits);
     }
-    if value.get("width").is_some() {
+    if value.get("width").is_some() && value.get("height").is_some() {
         let shape = read(["x", "y", "width", "height"])?;
         // Turned about its left top corner.
         return picture.boxed(shape, degrees, [shape[0], shape[1]]);
@@ -125,15 +163,35 @@ fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
     Err(wrong(format!("cannot import {kind}: draw rectangles, polygons or ellipses, or use the brush")))
 }
 
-/// The picture's path in a link, such as `/data/local-files/?d=crack/000.png`.
-fn name_of(link: &str) -> String {
-    let bare = link.split('#').next().unwrap_or_default();
-    let (path, query) = bare.split_once('?').unwrap_or((bare, ""));
-    let d = query.split('&').find_map(|pair| pair.strip_prefix("d="));
-    match d {
-        Some(d) => unquoted(&d.replace('+', " ")),
-        None => unquoted(path),
+/// The picture of a link, such as `/data/local-files/?d=crack/000.png`.
+fn found<'a>(link: &str, shelf: &'a Shelf) -> Result<&'a super::Found> {
+    let names = names_of(link);
+    let found = shelf.find(&names);
+    if found.is_ok() || !link.contains("upload/") {
+        return found;
     }
+    // An upload gets digits before its name, and folders that say nothing.
+    let file = |name: &String| without_upload(name).rsplit('/').next().map(str::to_owned);
+    shelf.find(&names.iter().filter_map(file).collect::<Vec<_>>())
+}
+
+/// How a picture's path may be spelled in a link. Label Studio leaves the names of local files as they are; whoever makes
+/// links by program encodes them.
+fn names_of(link: &str) -> Vec<String> {
+    let local = ["?d=", "&d="].into_iter().find_map(|key| link.split_once(key)).map(|(_, name)| name);
+    let whole = local.unwrap_or(link);
+    let cut = |ends: &[char]| whole.split(|c| ends.contains(&c)).next().unwrap_or_default();
+    let ends = if local.is_some() { ['&', '#'] } else { ['?', '#'] };
+    let mut names: Vec<String> = Vec::new();
+    for name in [cut(&ends), whole, cut(&ends[1..])] {
+        names.extend([name.to_owned(), unquoted(name)]);
+        if local.is_some() {
+            names.push(unquoted(&name.replace('+', " ")));
+        }
+    }
+    // The first is the one that messages have.
+    names.swap(0, 1);
+    names
 }
 
 /// Without the eight digits and the dash that an upload gets before its name.
@@ -327,7 +385,19 @@ mod tests {
             ("s3://bucket/a/c.png?x=1#y", "s3://bucket/a/c.png"),
             ("100%.png", "100%.png"),
         ] {
-            assert_eq!(name_of(link), name);
+            assert_eq!(names_of(link)[0], name);
+        }
+        for (link, name) in [
+            ("/data/local-files/?d=a+b.png", "a+b.png"),
+            ("/data/local-files/?d=a+b.png", "a b.png"),
+            ("/data/local-files/?d=a%2Bb.png", "a+b.png"),
+            ("/data/local-files/?d=100%25.png", "100%25.png"),
+            ("/data/local-files/?d=a&b#1.png", "a&b#1.png"),
+            ("/data/local-files/?d=a#1.png", "a#1.png"),
+            ("/data/local-files/?x=1&d=a.png", "a.png"),
+            ("https://x/a b?.png", "https://x/a b?.png"),
+        ] {
+            assert!(names_of(link).iter().any(|n| n == name), "{link}: {:?}", names_of(link));
         }
         assert_eq!(without_upload("/data/upload/1/0a1b2c3d-c-d.png"), "/data/upload/1/c-d.png");
         assert_eq!(without_upload("a-b.png"), "a-b.png");

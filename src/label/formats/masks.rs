@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Collected, Labeled, Shelf, wrong};
+use super::{Collected, Found, Labeled, Log, Shelf, wrong};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::datasets::{Mask, MaskRule};
+use crate::evaluate::mask::{Seen, check_together};
 use crate::files;
 use crate::label::file::Tag;
 use crate::label::mask::png_from_mask;
@@ -18,27 +19,27 @@ const UNTYPED: &str = "defect";
 const SUFFIX: &str = "_mask";
 
 /// Every mask below a folder, with the picture that it is of.
-pub fn read(folder: &Path, shelf: &Shelf, notes: &mut Vec<String>) -> Result<Vec<Collected>> {
+pub fn read(folder: &Path, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
     let root = fs::canonicalize(folder).map_err(|e| Error::io("read", folder, e))?;
     let mut collected: Vec<Collected> = Vec::new();
+    let mut marked: Vec<(PathBuf, Seen)> = Vec::new();
     let mut empty = 0;
-    for found in pictures::find(&root, &HashSet::new())? {
-        let stem = stem_of(&found.name);
-        let stem = stem.strip_suffix(SUFFIX).unwrap_or(stem);
-        let (kind, name) = stem.rsplit_once('/').unwrap_or(("", stem));
-        let kind = kind.rsplit('/').next().unwrap_or_default();
-        let picture = picture_of(stem, kind, name, shelf).map_err(|e| e.within(&found.name))?;
-        let mask = Mask::open(&found.path, MaskRule::AboveHalf)?;
-        let mut one = Collected::new(picture, Some((mask.width(), mask.height())))
-            .map_err(|e| e.within(&found.name))?;
-        if mask.defective_pixels() == 0 {
-            empty += 1;
-            continue;
-        }
-        one.marked = true;
-        one.paint(mask.bits().to_vec())?;
-        if !kind.is_empty() && kind != UNTYPED {
-            one.name(kind);
+    let (files, passed_over) = pictures::find(&root, &HashSet::new())?;
+    log.notes.extend(passed_over);
+    for found in files {
+        let (one, mask) = match mask_of(&found, shelf) {
+            Ok(read) => read,
+            Err(e) => {
+                log.bad.push(e.within(&found.name));
+                continue;
+            }
+        };
+        match Seen::from(&mask) {
+            Seen::Empty => {
+                empty += 1;
+                continue;
+            }
+            seen => marked.push((found.path, seen)),
         }
         match collected.iter_mut().find(|c| c.found == one.found) {
             // Defects of two types in one picture.
@@ -49,10 +50,30 @@ pub fn read(folder: &Path, shelf: &Shelf, notes: &mut Vec<String>) -> Result<Vec
             None => collected.push(one),
         }
     }
+    log.notes.extend(check_together(&marked).map_err(|e| wrong(e.to_string()))?);
     if empty > 0 {
-        notes.push(format!("{empty} masks without a defective pixel are left out"));
+        log.notes.push(format!("{empty} masks without a defective pixel are left out"));
     }
     Ok(collected)
+}
+
+/// A mask, and the picture that it is of with what it marks there.
+fn mask_of(file: &Found, shelf: &Shelf) -> Result<(Collected, Mask)> {
+    let stem = stem_of(&file.name);
+    let stem = stem.strip_suffix(SUFFIX).unwrap_or(stem);
+    let (kind, name) = stem.rsplit_once('/').unwrap_or(("", stem));
+    let kind = kind.rsplit('/').next().unwrap_or_default();
+    let picture = picture_of(stem, kind, name, shelf)?;
+    let mask = Mask::open(&file.path, MaskRule::AboveHalf)?;
+    let mut one = Collected::new(picture, Some((mask.width(), mask.height())))?;
+    if mask.defective_pixels() > 0 {
+        one.marked = true;
+        one.paint(mask.bits().to_vec())?;
+        if !kind.is_empty() && kind != UNTYPED {
+            one.name(kind);
+        }
+    }
+    Ok((one, mask))
 }
 
 fn stem_of(name: &str) -> &str {
@@ -63,16 +84,16 @@ fn stem_of(name: &str) -> &str {
 }
 
 /// The picture of a mask: the one in the same place, in a folder of the type's name, or the only one of that name.
-fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Result<&'a super::Found> {
-    let of = |matches: &dyn Fn(&str) -> bool| -> Vec<&'a super::Found> {
+fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Result<&'a Found> {
+    let of = |matches: &dyn Fn(&str) -> bool| -> Vec<&'a Found> {
         shelf.all.iter().filter(|found| matches(stem_of(&found.name))).collect()
     };
     let ends = format!("{kind}/{name}");
     let tries: [&dyn Fn(&str) -> bool; 4] = [
         &|s| s == stem,
         &|s| s == ends || s.ends_with(&format!("/{ends}")),
-        &|s| s.rsplit('/').next() == Some(name),
-        &|s| flat(s) == name,
+        &|s| s.rsplit('/').next().is_some_and(|file| mask_name(file) == name),
+        &|s| mask_name(&flat(s)) == name,
     ];
     for matches in tries {
         match of(matches)[..] {
@@ -86,6 +107,11 @@ fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Resul
         }
     }
     Err(wrong(format!("there is no picture {stem} for it: correct --images, or add the picture")))
+}
+
+/// The name of a picture's mask, without what all masks end in: that of the picture, unless it becomes too long for a file.
+fn mask_name(name: &str) -> String {
+    files::short_name(name, SUFFIX.len() + ".png".len())
 }
 
 /// A path on one level.
@@ -119,7 +145,8 @@ pub fn write(
         let path = [is_clear.then(|| short.to_owned()), Some(flat(stem)), Some(flat(one.name))]
             .into_iter()
             .flatten()
-            .map(|name| folder.join(kind).join(format!("{name}{SUFFIX}.png")))
+            .map(|name| format!("{}{SUFFIX}.png", mask_name(&name)))
+            .map(|name| folder.join(kind).join(name))
             .find(|path| !taken.contains(path))
             .ok_or_else(|| wrong(format!("there is no free name for the mask of {}: rename it", one.name)))?;
         if path.exists() && !overwrite {

@@ -2,18 +2,20 @@
 //!
 //! Upright and rotated boxes stay boxes, polygons with four convex corners become rotated boxes, other polygons, ellipses and
 //! painted masks become one mask. The names of labels become the type of the defects, save *good* and *defective*, which are
-//! the tag.
+//! the tag. What is no shape (comments, ratings, relations) is ignored, and told. What cannot be understood is listed; only
+//! who says so leaves it out.
 
 mod coco;
 mod cvat;
 mod label_studio;
 mod masks;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde_json::Value;
+use unicode_normalization_alignments::UnicodeNormalization;
 
 use super::file::{Drawn, Entry, Label, LabelFile, Tag};
 use super::lock::Lock;
@@ -23,6 +25,7 @@ use super::shapes::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::datasets::Mask;
+use crate::files;
 use crate::imaging::Frame;
 
 /// What labels can be read from and written to.
@@ -76,49 +79,70 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// Reads another tool's labels of the pictures below `images` into a label file, all or none. Pictures that are in the other
-/// tool's file, but without any mark, are left out, or good with `unmarked_good`.
+/// How labels are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Import {
+    /// Pictures that are in the other tool's file, but without any mark, are good; else they are left out.
+    pub unmarked_good: bool,
+    /// Labels that are there already are replaced.
+    pub overwrite: bool,
+    /// What cannot be imported is left out; else nothing is imported then.
+    pub skip_bad: bool,
+}
+
+/// Reads another tool's labels of the pictures below `images` into a label file, all or none.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] naming file and place when something cannot be understood or its picture is not there, and when a
 /// picture has a label already that would be replaced without `overwrite`; as [`LabelFile::save_all`].
-pub fn import(
-    from: &Place,
-    images: &Path,
-    labels: &Path,
-    unmarked_good: bool,
-    overwrite: bool,
-) -> Result<Summary> {
+pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result<Summary> {
     let shelf = Shelf::new(images, &LabelFile::open(labels)?)?;
-    let mut notes = Vec::new();
+    let mut log = Log::default();
+    let text = || files::read_text(&from.path);
+    let json = || json_from_text(&text()?);
     let read: Vec<Collected> = match from.format {
-        Format::Coco => coco::read(&json_from_file(&from.path)?, &shelf),
-        Format::LabelStudio => label_studio::read(&json_from_file(&from.path)?, &shelf),
-        Format::Cvat => {
-            let text = std::fs::read_to_string(&from.path).map_err(|e| Error::io("read", &from.path, e))?;
-            cvat::read(&text, &shelf)
-        }
-        Format::Masks => masks::read(&from.path, &shelf, &mut notes),
+        Format::Coco => json().and_then(|data| coco::read(&data, &shelf, &mut log)),
+        Format::LabelStudio => json().and_then(|data| label_studio::read(&data, &shelf, &mut log)),
+        Format::Cvat => text().and_then(|text| cvat::read(&text, &shelf, &mut log)),
+        Format::Masks => masks::read(&from.path, &shelf, &mut log),
     }
     .map_err(|e| e.within(from.path.display()))?;
-    let marked: Vec<Collected> = read.into_iter().filter(|c| c.marked || unmarked_good).collect();
-    if marked.is_empty() {
-        let text = "marks no picture: tag pictures, draw defects, or call the rest good with --unmarked-good";
+    let unclear: Vec<&str> =
+        read.iter().filter(|c| c.spoiled && !c.is_told()).map(|c| c.found.name.as_str()).collect();
+    if !unclear.is_empty() {
+        log.notes.push(format!("left out, because nothing else is known of them: {}", unclear.join(", ")));
+    }
+    let marked: Vec<Collected> =
+        read.into_iter().filter(|c| (c.marked || how.unmarked_good) && (!c.spoiled || c.is_told())).collect();
+    let drawn: Vec<(Found, Drawn)> = marked
+        .into_iter()
+        .filter_map(|c| {
+            let found = c.found.clone();
+            match c.drawn(&mut log) {
+                Ok(drawn) => Some((found, drawn)),
+                Err(e) => {
+                    log.bad.push(e);
+                    None
+                }
+            }
+        })
+        .collect();
+    let notes = log.finish(how.skip_bad).map_err(|e| e.within(from.path.display()))?;
+    if drawn.is_empty() {
+        let mut text =
+            "marks no picture: tag pictures, draw defects, or call the rest good with --unmarked-good"
+                .to_owned();
+        notes.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
         return Err(Error::new(ErrorKind::Usage, text).within(from.path.display()));
     }
     let _lock = Lock::take(LabelFile::open(labels)?.path())?;
     let mut file = LabelFile::open(labels)?;
-    if !overwrite && let Some(c) = marked.iter().find(|c| file.label(&c.found.real).is_some()) {
-        let text = format!("{} has a label already; add --overwrite to replace it", c.found.name);
+    if !how.overwrite
+        && let Some((found, _)) = drawn.iter().find(|(found, _)| file.label(&found.real).is_some())
+    {
+        let text = format!("{} has a label already; add --overwrite to replace it", found.name);
         return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
     }
-    let drawn: Vec<(Found, Drawn)> = marked
-        .into_iter()
-        .map(|c| {
-            let found = c.found.clone();
-            Ok((found, c.drawn().map_err(|e| e.within(from.path.display()))?))
-        })
-        .collect::<Result<_>>()?;
     let pictures = drawn.len();
     let entries = drawn.iter().map(|(found, drawn)| Entry {
         picture: &found.path,
@@ -128,6 +152,47 @@ pub fn import(
     });
     file.save_all(entries.collect())?;
     Ok(Summary { pictures, notes })
+}
+
+/// What is to be told of an import.
+#[derive(Debug, Default)]
+struct Log {
+    notes: Vec<String>,
+    /// What cannot be imported.
+    bad: Vec<Error>,
+    /// What is no shape, and how often.
+    ignored: BTreeMap<String, usize>,
+}
+
+impl Log {
+    fn ignore(&mut self, what: &str) {
+        *self.ignored.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// What to tell.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] listing what cannot be imported, unless it is to be skipped.
+    fn finish(mut self, skip_bad: bool) -> Result<Vec<String>> {
+        const SHOWN: usize = 20;
+        let count = self.bad.len();
+        if count > 0 && !skip_bad {
+            let text = match count {
+                1 => "an entry cannot be imported; correct it, or add --skip-bad:".to_owned(),
+                n => format!("{n} entries cannot be imported; correct them, or add --skip-bad:"),
+            };
+            let lines = self.bad.iter().take(SHOWN).map(|e| format!("\n  {}", e.chain()));
+            let more =
+                if count > SHOWN { format!("\n  … and {} more", count - SHOWN) } else { String::new() };
+            return Err(wrong(format!("{text}{}{more}", lines.collect::<String>())));
+        }
+        self.notes.extend(self.bad.iter().map(|e| format!("left out: {}", e.chain())));
+        if !self.ignored.is_empty() {
+            let kinds: Vec<String> = self.ignored.iter().map(|(what, n)| format!("{n} × {what}")).collect();
+            self.notes.push(format!("ignored, because they are no shapes: {}", kinds.join(", ")));
+        }
+        Ok(self.notes)
+    }
 }
 
 /// Writes the labels of the pictures below `images` for another tool.
@@ -174,17 +239,37 @@ pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Resu
     Ok(Summary { pictures: whole.len(), notes })
 }
 
-fn json_from_file(path: &Path) -> Result<Value> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Error::new(ErrorKind::Usage, "is not JSON").with_source(e).within(path.display()))
+fn json_from_text(text: &str) -> Result<Value> {
+    // Python writes numbers that JSON does not know. They are none, wherever they stand.
+    let read =
+        serde_json::from_str(text).or_else(|e| serde_json::from_str(&without_nan(text)).map_err(|_| e));
+    read.map_err(|e| Error::new(ErrorKind::Usage, "is not JSON").with_source(e))
+}
+
+/// JSON with `null` in the place of `NaN`, `Infinity` and `-Infinity`.
+fn without_nan(text: &str) -> String {
+    let (mut made, mut rest, mut in_text) = (String::with_capacity(text.len()), text, false);
+    while let Some(c) = rest.chars().next() {
+        let word =
+            ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| !in_text && rest.starts_with(word));
+        let taken = match (word, c) {
+            (Some(word), _) => word.len(),
+            // What is escaped in a text does not end it.
+            (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => c.len_utf8(),
+        };
+        in_text ^= c == '"';
+        made.push_str(word.map_or(&rest[..taken], |_| "null"));
+        rest = &rest[taken..];
+    }
+    made
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::new(ErrorKind::Usage, "cannot be written as JSON").with_source(e))?;
     bytes.push(b'\n');
-    crate::files::write_file(path, &bytes)
+    files::write_file(path, &bytes)
 }
 
 /// A picture with its label, to be written.
@@ -225,37 +310,81 @@ struct Shelf {
     folder: PathBuf,
     all: Vec<Found>,
     names: HashMap<String, usize>,
+    /// By the last part of their names.
+    files: HashMap<String, Vec<usize>>,
     reals: HashMap<PathBuf, usize>,
+}
+
+/// A name with letters and their accents as one, as all but macOS's files have them.
+fn composed(name: &str) -> String {
+    name.nfc().map(|(c, _)| c).collect()
+}
+
+/// The folders of a name and the file.
+fn parts(name: &str) -> Vec<String> {
+    composed(name)
+        .split(['/', '\\'])
+        .filter(|part| !matches!(*part, "" | "." | ".."))
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Shelf {
     fn new(images: &Path, file: &LabelFile) -> Result<Shelf> {
         let folder = std::fs::canonicalize(images).unwrap_or_else(|_| images.to_path_buf());
-        let all = pictures::find(&folder, &file.not_pictures()).map_err(|e| e.within("--images"))?;
+        let (all, _) = pictures::find(&folder, &file.not_pictures()).map_err(|e| e.within("--images"))?;
         let names = all.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect();
         let reals = all.iter().enumerate().map(|(i, f)| (f.real.clone(), i)).collect();
-        Ok(Shelf { folder: images.to_path_buf(), all, names, reals })
+        let mut files: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, found) in all.iter().enumerate() {
+            files.entry(parts(&found.name).pop().unwrap_or_default()).or_default().push(i);
+        }
+        Ok(Shelf { folder: images.to_path_buf(), all, names, files, reals })
     }
 
     fn by_real(&self, real: &Path) -> Option<&Found> {
         self.reals.get(real).map(|&i| &self.all[i])
     }
 
-    /// Finds a picture by the end of a name, the longest that there is.
+    /// Finds the picture that one of some spellings names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is none, or more than one.
     fn find(&self, names: &[String]) -> Result<&Found> {
-        for name in names {
-            let parts: Vec<&str> =
-                name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | "..")).collect();
-            let mut ends = (0..parts.len()).map(|start| parts[start..].join("/"));
-            if let Some(&i) = ends.find_map(|end| self.names.get(&end)) {
-                return Ok(&self.all[i]);
+        let mut found: Vec<usize> = names.iter().flat_map(|name| self.named(name)).collect();
+        found.sort();
+        found.dedup();
+        let name = names.first().map_or("", String::as_str);
+        match found[..] {
+            [] => Err(wrong(format!(
+                "there is no picture {name} below {}: correct --images, or add the picture",
+                self.folder.display()
+            ))),
+            [one] => Ok(&self.all[one]),
+            _ => {
+                let all: Vec<&str> = found.iter().map(|&i| self.all[i].name.as_str()).collect();
+                Err(wrong(format!("{name} may be {}: rename all but one, or move them", all.join(" or "))))
             }
         }
-        let name = names.first().map_or("", String::as_str);
-        Err(wrong(format!(
-            "there is no picture {name} below {}: correct --images, or add the picture",
-            self.folder.display()
-        )))
+    }
+
+    /// The pictures whose names agree with `name` in most folders: other tools know them from further above or below. One
+    /// of the very name is the only one.
+    fn named(&self, name: &str) -> Vec<usize> {
+        if let Some(&exact) = self.names.get(name) {
+            return vec![exact];
+        }
+        let wanted = parts(name);
+        let same_file = wanted.last().and_then(|file| self.files.get(file));
+        let fits = |i: usize| {
+            let own = parts(&self.all[i].name);
+            let shared = own.iter().rev().zip(wanted.iter().rev()).take_while(|(a, b)| a == b).count();
+            (shared == own.len().min(wanted.len())).then_some((shared, own.len() == wanted.len(), i))
+        };
+        let mut fitting: Vec<_> = same_file.into_iter().flatten().filter_map(|&i| fits(i)).collect();
+        let best = fitting.iter().map(|&(shared, whole, _)| (shared, whole)).max();
+        fitting.retain(|&(shared, whole, _)| Some((shared, whole)) == best);
+        fitting.into_iter().map(|(_, _, i)| i).collect()
     }
 }
 
@@ -273,7 +402,11 @@ struct Collected {
     rotated: Vec<Rotated>,
     bits: Option<Vec<bool>>,
     seconds: Option<f64>,
+    /// Choices that are neither good nor defective.
+    choices: Vec<String>,
     marked: bool,
+    /// Whether a shape of it cannot be imported.
+    spoiled: bool,
 }
 
 impl Collected {
@@ -296,8 +429,25 @@ impl Collected {
             rotated: Vec::new(),
             bits: None,
             seconds: None,
+            choices: Vec::new(),
             marked: false,
+            spoiled: false,
         })
+    }
+
+    fn has_shapes(&self) -> bool {
+        !self.boxes.is_empty() || !self.rotated.is_empty() || self.bits.is_some()
+    }
+
+    /// Whether it is known to be defective.
+    fn is_told(&self) -> bool {
+        self.has_shapes() || self.names.iter().any(|name| name.trim().to_lowercase() == "defective")
+    }
+
+    /// Notes a shape that cannot be imported.
+    fn spoil(&mut self, error: Error, log: &mut Log) {
+        self.spoiled = true;
+        log.bad.push(error);
     }
 
     fn name(&mut self, name: &str) {
@@ -356,8 +506,8 @@ impl Collected {
         Ok(())
     }
 
-    fn drawn(self) -> Result<Drawn> {
-        let shapes = !self.boxes.is_empty() || !self.rotated.is_empty() || self.bits.is_some();
+    fn drawn(self, log: &mut Log) -> Result<Drawn> {
+        let shapes = self.has_shapes();
         let mut names: Vec<String> = Vec::new();
         for name in self.names.iter().map(|name| name.trim()) {
             if !names.iter().any(|known| known.to_lowercase() == name.to_lowercase()) {
@@ -373,8 +523,13 @@ impl Collected {
                 self.found.name
             )));
         }
-        let kinds: Vec<String> =
+        let mut kinds: Vec<String> =
             names.into_iter().filter(|name| !is(name, "good") && !is(name, "defective")).collect();
+        if kinds.is_empty() && (shapes || !(good || defective)) {
+            kinds = self.choices;
+        } else {
+            self.choices.iter().for_each(|choice| log.ignore(&format!("choice {choice:?}")));
+        }
         let kind = (!kinds.is_empty()).then(|| kinds.join("+"));
         if let Some(kind) = kind.as_deref().filter(|_| !shapes) {
             return Err(wrong(format!(
@@ -421,7 +576,24 @@ fn numbers<const N: usize>(value: Option<&Value>, place: &str) -> Result<[f64; N
     Ok(found)
 }
 
+/// A number or text that names something: 1, 1.0 and "1" are one.
+fn id(entry: &Value, key: &str) -> Option<String> {
+    let text = match entry.get(key)? {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
+    let is_whole =
+        !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit()) && rest.bytes().all(|b| b == b'0');
+    match is_whole {
+        true => Some(format!("{:0>1}", whole.trim_start_matches('0'))),
+        false => Some(text),
+    }
+}
+
 fn side(value: Option<&Value>, place: &str) -> Result<u32> {
-    let side = value.and_then(Value::as_u64).and_then(|v| u32::try_from(v).ok());
-    side.ok_or_else(|| wrong(format!("{place} must be a number of pixels: export again")))
+    // Some tools write all numbers with a fraction.
+    let side = value.and_then(Value::as_f64).filter(|v| v.fract() == 0.0 && (0.0..1e9).contains(v));
+    side.map(|v| v as u32).ok_or_else(|| wrong(format!("{place} must be a number of pixels: export again")))
 }

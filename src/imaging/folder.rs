@@ -1,0 +1,208 @@
+//! Which files of a folder are pictures.
+//!
+//! One list of endings holds for everything that looks for pictures, also in Python (`endings.txt`). A name without an ending
+//! says nothing, and the content decides. What is a picture and is not taken is told; what systems leave in folders is not.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use image::ImageFormat;
+
+use crate::error::{Error, Result};
+
+/// What an entry of a folder is to somebody who looks for pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A picture of a kind that is read.
+    Taken,
+    /// A picture of another kind.
+    Refused,
+    /// A picture by its content, under a name that ends as no picture's.
+    Misnamed,
+    /// A folder.
+    Folder,
+    /// Anything else, hidden files, and what systems leave behind.
+    Other,
+}
+
+/// Whether a line of the list has a name.
+fn lists(line: &str, name: &str) -> bool {
+    let lines = include_str!("endings.txt").lines().filter(|l| !l.starts_with('#'));
+    let mut lines = lines.filter_map(|l| l.split_once(' ')).filter(|(key, _)| *key == line);
+    lines.any(|(_, names)| names.split('/').any(|n| n == name))
+}
+
+impl Kind {
+    /// Of a file or folder. Only a file whose ending says nothing is opened.
+    pub fn of(path: &Path) -> Kind {
+        let Some(name) = path.file_name().map(|n| n.to_string_lossy().to_lowercase()) else {
+            return Kind::Other;
+        };
+        if name.starts_with('.') || lists("leftover", &name) {
+            return Kind::Other;
+        }
+        if path.is_dir() {
+            return Kind::Folder;
+        }
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        if lists("taken", ending) {
+            return Kind::Taken;
+        }
+        if lists("refused", ending) {
+            return Kind::Refused;
+        }
+        // Opening anything but a file may wait for ever.
+        if lists("beside", ending) || !path.is_file() {
+            return Kind::Other;
+        }
+        match content(path) {
+            None => Kind::Other,
+            Some(_) if !ending.is_empty() => Kind::Misnamed,
+            Some(true) => Kind::Taken,
+            Some(false) => Kind::Refused,
+        }
+    }
+}
+
+/// Whether a file that is a picture by its first bytes is of a kind that is read; `None` when it is no picture.
+fn content(path: &Path) -> Option<bool> {
+    let mut head = Vec::new();
+    File::open(path).and_then(|file| file.take(16).read_to_end(&mut head)).ok()?;
+    match image::guess_format(&head).ok()? {
+        ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Tiff => Some(true),
+        // Two letters prove nothing: four bytes that nobody uses follow the size.
+        ImageFormat::Bmp if head.get(6..10) == Some(&[0; 4]) => Some(true),
+        ImageFormat::Gif | ImageFormat::WebP | ImageFormat::Avif => Some(false),
+        _ => None,
+    }
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Picture files of kinds that are read, by name.
+    pub taken: Vec<PathBuf>,
+    /// Picture files of other kinds, by name.
+    pub refused: Vec<PathBuf>,
+    /// Pictures by their content, not by their names.
+    pub misnamed: Vec<PathBuf>,
+    /// Folders, by name.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// Of the entries directly in a folder.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] when it cannot be listed.
+    pub fn of(folder: &Path) -> Result<Listing> {
+        let unreadable = |e| Error::io("list", folder, e);
+        let mut listing = Listing::default();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            match Kind::of(&path) {
+                Kind::Taken => listing.taken.push(path),
+                Kind::Refused => listing.refused.push(path),
+                Kind::Misnamed => listing.misnamed.push(path),
+                Kind::Folder => listing.folders.push(path),
+                Kind::Other => {}
+            }
+        }
+        for list in [&mut listing.taken, &mut listing.refused, &mut listing.misnamed, &mut listing.folders] {
+            list.sort();
+        }
+        Ok(listing)
+    }
+
+    /// What is passed over where a picture of another kind is, too: one sentence for each reason.
+    pub fn passed_over(&self) -> Vec<String> {
+        let refused = "save them as PNG, JPEG, BMP or TIFF";
+        let mut notes = Vec::new();
+        notes.extend(told(&self.refused, "of kinds that are not read", refused));
+        notes.extend(self.misnamed_or_deeper());
+        notes
+    }
+
+    /// What is passed over where a picture of another kind is taken, to be refused by name.
+    pub fn misnamed_or_deeper(&self) -> Vec<String> {
+        let rename = "end their names in .png, .jpg, .bmp or .tif";
+        let mut notes = Vec::new();
+        notes.extend(told(&self.misnamed, "whose names are not those of pictures", rename));
+        notes.extend(deeper(&self.folders));
+        notes
+    }
+}
+
+/// Files or folders that a message names; more are counted.
+const NAMED: usize = 5;
+
+/// Some paths for a message: the first ones, and how many more.
+pub fn named(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().take(NAMED).map(|p| p.display().to_string()).collect();
+    let more = if paths.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
+}
+
+fn told(pictures: &[PathBuf], what: &str, advice: &str) -> Option<String> {
+    let count = match pictures.len() {
+        0 => return None,
+        1 => "1 picture".to_owned(),
+        n => format!("{n} pictures"),
+    };
+    Some(format!("not taken: {count} {what} ({}): {advice}", named(pictures)))
+}
+
+/// Tells of folders that hold pictures.
+fn deeper(folders: &[PathBuf]) -> Vec<String> {
+    let full: Vec<(&PathBuf, String)> = folders
+        .iter()
+        .filter_map(|folder| {
+            let count = match count_below(folder) {
+                (0, _) => return None,
+                (1, true) => "1 picture".to_owned(),
+                (n, true) => format!("{n} pictures"),
+                (n, false) => format!("at least {n} pictures"),
+            };
+            Some((folder, count))
+        })
+        .collect();
+    let mut notes: Vec<String> = full
+        .iter()
+        .take(NAMED)
+        .map(|(folder, count)| format!("not taken: the folder {} with {count}", folder.display()))
+        .collect();
+    if full.len() > NAMED {
+        notes.push(format!("not taken: {} more folders with pictures", full.len() - NAMED));
+    }
+    notes
+}
+
+/// How many pictures lie in a folder and in those in it, and whether that is all of them. A link that leads upwards is not
+/// followed.
+fn count_below(folder: &Path) -> (usize, bool) {
+    const MOST_ENTRIES: usize = 20_000;
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let above = real(folder.parent().unwrap_or(folder));
+    let (mut count, mut entries) = (0, 0);
+    let (mut seen, mut left) = (HashSet::new(), vec![folder.to_path_buf()]);
+    while let Some(folder) = left.pop() {
+        let own = real(&folder);
+        if above.starts_with(&own) || !seen.insert(own) {
+            continue;
+        }
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            entries += 1;
+            if entries > MOST_ENTRIES {
+                return (count, false);
+            }
+            match Kind::of(&entry.path()) {
+                Kind::Folder => left.push(entry.path()),
+                Kind::Other => {}
+                _ => count += 1,
+            }
+        }
+    }
+    (count, true)
+}
