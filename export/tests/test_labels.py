@@ -210,7 +210,7 @@ def test_pictures_are_not_decoded(tmp_path: Path) -> None:
         ([0, 32767, 32768, 65535], "I;16", "above-half", [0, 0, 1, 1]),
         ([(0, 0, 0), (127, 0, 127), (0, 0, 200), (9, 128, 9)], "RGB", "above-half", [0, 0, 1, 1]),
         (
-            [(0, 0, 0, 255), (9, 9, 9, 255), (200, 0, 0, 0), (0, 0, 255, 9)],
+            [(0, 0, 0, 255), (9, 9, 9, 255), (200, 0, 0, 255), (0, 0, 255, 255)],
             "RGBA",
             "above-half",
             [0, 0, 1, 1],
@@ -227,8 +227,11 @@ def test_mask_values(
 
 
 def test_a_mask_without_defect_is_refused(folder: Path) -> None:
-    Image.new("L", (64, 48), 3).save(folder / "classes.png")
-    with pytest.raises(ExportError, match=r'class numbers, with "rule": "non-zero"'):
+    classes = Image.new("L", (64, 48))
+    classes.paste(3, (0, 0, 9, 9))
+    classes.paste(4, (9, 9, 20, 20))
+    classes.save(folder / "classes.png")
+    with pytest.raises(ExportError, match=r'class numbers.*"rule": "non-zero"'):
         labels.read_mask(Mask(folder / "classes.png"), (64, 48))
     with pytest.raises(ExportError, match="it is black"):
         labels.read_mask(Mask(folder / "black.png", "non-zero"), (64, 48))

@@ -206,7 +206,7 @@ def _used(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arrange", "arguments", "message"),
     [
-        (lambda _: None, [], "good has no pictures (.bmp, .jpeg"),
+        (lambda _: None, [], "good has no pictures (bmp, dib"),
         (_broken, [], "broken.png: cannot read this picture"),
         (_cut, [], "cut.png: cannot read this picture"),
         (_tiny, [], "tiny.png: too small to paint on"),

@@ -4,7 +4,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -341,6 +341,7 @@ def _prepare_clicks(
 
     labels = [workflow.read_labels(product, "auto")[0] for product in products]
     workflow.check(products)
+    _note_passed_over(products)
     return [
         workflow.prepare_clicks(
             product,
@@ -409,6 +410,7 @@ def _train_head(
     )
     if options.setting == "semirest":
         settings = train.semirest(settings)
+    _note_passed_over(products)
     samples, setting = workflow.prepare_all(
         products,
         options.setting,
@@ -575,6 +577,9 @@ def add_labels_parser(commands: _Commands) -> None:
     made.add_argument("--dataset", type=Path, required=True, metavar="DIR")
     made.add_argument("--format", required=True, metavar="F", help="as for `weakrest evaluate`")
     made.add_argument("--category", metavar="C", help="needed where the data set has several")
+    made.add_argument(
+        "--good", action="append", default=[], metavar="NAME", help="another name for folders of good parts"
+    )
     made.add_argument("--kind", required=True, choices=["masks", "boxes", "rotated", "tags"])
     made.add_argument("--count", type=int, default=10, metavar="N", help="defective pictures (default: 10)")
     made.add_argument("--per-type", action="store_true", help="N of each kind of defect")
@@ -585,6 +590,20 @@ def add_labels_parser(commands: _Commands) -> None:
     made.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
 
+def _note(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _note_passed_over(products: "Sequence[Product]") -> None:
+    """Tells which pictures are not taken; folders without any are refused elsewhere."""
+    from weakrest_export import pictures
+
+    for product in products:
+        with suppress(ExportError):
+            _note(pictures.find(product.goods)[1])
+
+
 def _labels_check(options: argparse.Namespace) -> None:
     from weakrest_export import labels
 
@@ -593,6 +612,7 @@ def _labels_check(options: argparse.Namespace) -> None:
         print(f"weakrest-export: {problem}", file=sys.stderr)
     if problems:
         raise problems[-1]
+    labels.check_masks(found)
     print(f"{options.file}: {labels.summary(found)}")
 
 
@@ -600,7 +620,10 @@ def _labels_from_dataset(options: argparse.Namespace) -> None:
     from weakrest_export import labels, splits, weak
 
     labels.check_writable(options.out, options.overwrite)
-    category = splits.read_dataset(options.weakrest, options.dataset, options.format, options.category)
+    category = splits.read_dataset(
+        options.weakrest, options.dataset, options.format, options.category, options.good
+    )
+    _note(category.notes)
     samples = splits.choose_training_defects(category, options.count, options.per_type, options.seed)
     made = weak.weak_labels(samples, options.kind)
     labels.write(options.out, made, options.overwrite)
@@ -608,12 +631,13 @@ def _labels_from_dataset(options: argparse.Namespace) -> None:
 
 
 def _synthesize(options: argparse.Namespace) -> None:
-    from weakrest_export import synthetic
+    from weakrest_export import pictures, synthetic
 
     sheet = options.contact_sheet
-    if sheet is not None and sheet.suffix.lower() not in synthetic.SUFFIXES:
+    if sheet is not None and sheet.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise ExportError(f"contact sheet {sheet}: its name must end in .jpg or .png")
-    goods = synthetic.good_pictures(options.goods)
+    goods, notes = pictures.find(options.goods)
+    _note(notes)
     index = synthetic.synthesize(
         goods,
         options.out,

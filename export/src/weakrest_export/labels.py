@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from weakrest_export import mask_files
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.files import read_text, write_whole
-from weakrest_export.shapes import Bits, Points, is_convex
+from weakrest_export.mask_files import Bits, Rule
+from weakrest_export.shapes import Points, is_convex
 
 Tag = Literal["good", "defective"]
-Rule = Literal["above-half", "non-zero"]
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -73,7 +73,7 @@ class Mask:
 
     Attributes:
         path: of the file.
-        rule: which of its values are defective, see `read_mask`.
+        rule: which of its values are defective, see `mask_files.read`.
     """
 
     path: Path
@@ -129,6 +129,8 @@ def check(path: Path) -> tuple[list[Label], list[ExportError]]:
     """
     labels, problems, seen = [], [], dict[str, int]()
     for number, line in enumerate(read_text(path).split("\n"), 1):
+        # Files that were put together have the byte order mark of each.
+        line = line.lstrip("\ufeff")
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -233,51 +235,37 @@ def picture_size(path: Path, where: str) -> Size:
 
 
 def read_mask(mask: Mask, size: Size) -> Bits:
-    """Which pixels are defective.
-
-    A value is defective above 127 of 255 (`above-half`) or above 0 (`non-zero`, for masks of class numbers);
-    in a color file the brightest channel counts, and 16 bits are scaled to 8.
+    """Which pixels are defective, see `mask_files.read`.
 
     Returns:
         `[height, width]`.
 
     Raises:
-        ExportError: when the file cannot be read, has another size than `size`, or no pixel is defective.
+        ExportError: when the file cannot be read or is not clear, has another size than `size`, or no pixel
+            is defective.
     """
-    values = _read_values(mask)
-    if values.shape != size[::-1]:
-        found = pixels(values.shape[::-1])
+    bits = mask_files.read(mask.path, mask.rule)
+    if bits.shape != size[::-1]:
+        found = pixels(bits.shape[::-1])
         raise ExportError(f"mask {mask.path} has {found} pixels, but its picture {pixels(size)}")
-    bits = _defective(mask, values)
     if not bits.any():
-        hint = 'is it one of class numbers, with "rule": "non-zero"?' if values.any() else "it is black"
-        raise ExportError(f"no pixel of mask {mask.path} is defective: {hint}")
+        raise ExportError(f"no pixel of mask {mask.path} is defective: it is black")
     return bits
 
 
 def is_empty(mask: Mask) -> bool:
     """Whether no pixel is defective, as in a few public data sets; raises ExportError if it is unreadable."""
-    return not _defective(mask, _read_values(mask)).any()
+    return not mask_files.read(mask.path, mask.rule).any()
 
 
-def _read_values(mask: Mask) -> npt.NDArray[np.uint32]:
-    try:
-        with Image.open(mask.path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):
-                values = (np.asarray(picture).astype(np.uint32) + 128) // 257
-            else:
-                gray = picture.mode in ("1", "L", "LA")
-                values = np.asarray(picture.convert("L" if gray else "RGB")).astype(np.uint32)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ExportError(f"cannot read mask {mask.path}: {error}") from error
-    if values.ndim == 3:
-        values = values.max(axis=2)
-    return values
+def check_masks(labels: Sequence[Label]) -> None:
+    """Reads every mask, before long work.
 
-
-def _defective(mask: Mask, values: npt.NDArray[np.uint32]) -> Bits:
-    return values > (127 if mask.rule == "above-half" else 0)
+    Raises:
+        ExportError: as `read_mask`; when each mask looks inverted.
+    """
+    masks = [(mask, label.size) for label in labels for mask in label.defects if isinstance(mask, Mask)]
+    mask_files.refuse_inverted([(mask.path, read_mask(mask, size)) for mask, size in masks])
 
 
 def pixels(size: Sequence[int]) -> str:

@@ -45,7 +45,9 @@ class Category:
     notes: tuple[str, ...]
 
 
-def read_dataset(weakrest: Path | None, path: Path, format: str, category: str | None = None) -> Category:
+def read_dataset(
+    weakrest: Path | None, path: Path, format: str, category: str | None = None, good: Sequence[str] = ()
+) -> Category:
     """Lists one category of a data set.
 
     Args:
@@ -53,11 +55,13 @@ def read_dataset(weakrest: Path | None, path: Path, format: str, category: str |
         path: the data set's folder.
         format: its layout, as `weakrest evaluate --format` names it.
         category: its name; needed only where there are several.
+        good: names of folders of good parts, beside the layout's own.
 
     Raises:
         ExportError: as `call`; when the category is not clear or has no good pictures.
     """
     arguments = ["evaluate", "--dataset", str(path), "--format", format, "--list"]
+    arguments += [word for name in good for word in ("--good", name)]
     text = call(weakrest, arguments + (["--category", category] if category else []))
     try:
         categories = [

@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from weakrest_export import raster
+from weakrest_export import pictures, raster
 from weakrest_export.defects import Scene, paint
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.raster import Float, Mask, Rng, f32
 
 INDEX = "synthetic.jsonl"
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 SMALLEST = 16
 """Pixels that a good picture's shorter side must have."""
 UNCHANGED = 0.3
@@ -77,12 +76,7 @@ def synthesize(
 
 def good_pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, by name; raises ExportError when there are none."""
-    if not folder.is_dir():
-        raise ExportError(f"{folder} is not a directory: name the directory with the good pictures")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ExportError(f"{folder} has no pictures ({', '.join(sorted(SUFFIXES))})")
-    return paths
+    return pictures.find(folder)[0]
 
 
 Mapped = Callable[[Callable[[int], dict[str, object]], Sequence[int]], Iterator[dict[str, object]]]

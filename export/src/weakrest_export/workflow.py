@@ -60,6 +60,7 @@ def read_labels(product: Product, setting: str) -> tuple[list[Label], str]:
         ExportError: if a file is invalid, a picture is in two of them, or a setting needs other labels.
     """
     found = [label for path in product.labels for label in labels.read(path)]
+    labels.check_masks(found)
     seen: set[str] = set()
     for label in found:
         real = os.path.realpath(label.image)

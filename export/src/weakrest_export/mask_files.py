@@ -1,0 +1,164 @@
+"""Mask files as every tool writes them.
+
+The rule is that of the `weakrest` program (`src/evaluate/mask.rs`), and the tests of both read the same
+files: what is clear is read, what is not is refused by name. A mask that is read wrongly calls every part
+good, or none.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from weakrest_export.errors import ExportError
+
+Bits = npt.NDArray[np.bool_]
+Rule = Literal["above-half", "non-zero"]
+Integers = npt.NDArray[np.uint32]
+
+FAINT = 31
+"""Fainter than that is the noise of smoothing, or the number of a class."""
+SIDE = 5
+"""Pixels of an area's side: what smoothing leaves at edges is thinner."""
+
+
+@dataclass(frozen=True)
+class _Values:
+    shown: Integers
+    """`[height, width, 3]`, transparency counted in."""
+    white: int
+    exact: bool
+    """Whether the file keeps values to the letter."""
+
+    @property
+    def gray(self) -> Integers:
+        brightest: Integers = self.shown.max(axis=2)
+        return brightest
+
+
+def read(path: Path, rule: Rule = "above-half") -> Bits:
+    """Which pixels are defective, `[height, width]`.
+
+    `above-half` takes what is white: above the middle of the file's values, or whatever is not black where
+    there is only one other value. `non-zero` takes every value above 0. In a color file the brightest channel
+    counts; where only the transparency varies, it is the mask.
+
+    Raises:
+        ExportError: the file cannot be read, or leaves open what is defective: class numbers, class colors,
+            nothing but dark grays.
+    """
+    values = _values(path)
+    if rule == "non-zero":
+        return values.gray > 0
+    why = _unclear(values)
+    if why:
+        raise ExportError(
+            f'mask {path}: {why}: save it black, with the defects white; in a label file, "rule": "non-zero" '
+            "takes every value above 0"
+        )
+    return values.gray > (0 if _is_uniform(values) else values.white // 2)
+
+
+def looks_inverted(bits: Bits) -> bool:
+    """Whether more than half of the picture and of its rim is marked, as in a mask with black defects."""
+    inner = np.zeros(bits.shape, np.bool_)
+    inner[1:-1, 1:-1] = True
+    return bool(2 * bits.sum() > bits.size and 2 * bits[~inner].sum() > (~inner).sum())
+
+
+def refuse_inverted(masks: Iterable[tuple[Path, Bits]]) -> None:
+    """Raises ExportError where all of some masks that mark anything look inverted."""
+    first = None
+    for path, bits in masks:
+        if bits.any():
+            if not looks_inverted(bits):
+                return
+            first = first or path
+    if first:
+        raise ExportError(
+            f"mask {first}: every mask marks more than half of its picture and of its rim: they look "
+            "inverted; save them black, with the defects white"
+        )
+
+
+def _values(path: Path) -> _Values:
+    try:
+        with Image.open(path) as file:
+            exact = file.format != "JPEG"
+            picture = ImageOps.exif_transpose(file)
+            gray: npt.NDArray[Any]
+            if picture.mode.startswith(("I", "F")):
+                gray = np.asarray(picture)
+                if picture.mode == "F":
+                    gray = gray.clip(0, 1) * 65535
+                return _Values(np.stack([gray.astype(np.uint32)] * 3, axis=2), 65535, exact)
+            clear = picture.mode.endswith(("A", "a")) or "transparency" in picture.info
+            colors = np.asarray(picture.convert("RGBA" if clear else "RGB")).astype(np.uint32)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ExportError(f"cannot read mask {path}: {error}") from error
+    shown, alpha = colors[..., :3], colors[..., 3:]
+    if alpha.size and (alpha < 255).any():
+        # One color everywhere says nothing: what is drawn is the transparency. Nor does one transparency.
+        if (shown == shown[0, 0]).all():
+            shown = np.repeat(alpha, 3, axis=2)
+        elif (alpha != alpha[0, 0]).any():
+            shown = shown * alpha // 255
+    return _Values(shown, 255, exact)
+
+
+def _is_uniform(values: _Values) -> bool:
+    """Whether there is nothing but black and one other value."""
+    marked = values.shown[values.gray > 0]
+    return values.exact and (not len(marked) or bool((marked == marked[0]).all()))
+
+
+def _unclear(values: _Values) -> str | None:
+    gray, white = values.gray, values.white
+    half, unit = white // 2, white // 255
+    if _is_uniform(values):
+        return None
+    found = np.unique(gray)
+    some = ", ".join(str(v) for v in found[:6]) + (", …" if len(found) > 6 else "")
+    if gray.max() <= half:
+        if not gray.any():
+            return None
+        return f"its values are {some}, and none is above {half} of {white}: class numbers, or drawn too dark"
+    numbers = (found > 0) & (found <= FAINT)
+    if values.exact and numbers.any() and (numbers | (found == 0) | (found == white)).all():
+        return f"its values are {some}: class numbers beside white"
+    parts = (values.shown > gray[..., None] // 2).astype(np.uint32)
+    hue = (parts * np.array([1, 2, 4], np.uint32)).sum(axis=2, dtype=np.uint32)
+    areas = _areas(gray * np.uint32(8) + hue, gray >= (FAINT + 1) * unit)
+    levels, hues = areas >> 3, set((areas & 7).tolist())
+    if not values.exact:
+        # No area of such a file has one value only.
+        bright = np.bincount(hue[gray > half], minlength=8)
+        hues |= set(np.flatnonzero(bright > bright.sum() // 8).tolist())
+    spread = bool(len(levels)) and (levels.min() <= half or levels.max() - levels.min() > FAINT * unit)
+    if spread or len(hues) > 1:
+        return "it has areas of several grays or colors, and which of them are defective is not said"
+    return None
+
+
+def _areas(values: Integers, wanted: Bits) -> Integers:
+    """The values of areas that are not smaller than `SIDE` × `SIDE` pixels."""
+    if min(values.shape) < SIDE:
+        return np.array([], np.uint32)
+
+    def runs(same: Bits) -> Bits:
+        """True where so many in a row are, along the columns."""
+        count = SIDE - 1
+        width = same.shape[1] - count + 1
+        every: Bits = np.logical_and.reduce([same[:, i : width + i] for i in range(count)])
+        return every
+
+    along = runs(values[:, 1:] == values[:, :-1])
+    down = runs((values[1:] == values[:-1]).T).T
+    rows = len(values) - SIDE + 1
+    whole = np.logical_and.reduce([along[i : rows + i] for i in range(SIDE)]) & down[:, : along.shape[1]]
+    whole &= wanted[:rows, : along.shape[1]]
+    return np.unique(values[:rows, : along.shape[1]][whole])

@@ -1,0 +1,87 @@
+"""Which files of a folder are pictures: the very list of the `weakrest` program."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from weakrest_export.errors import ExportError
+
+Kind = Literal["taken", "refused", "misnamed", "folder", "other"]
+NAMED = 5
+"""Files that a message names; more are counted."""
+
+
+@cache
+def names(key: str) -> frozenset[str]:
+    """What a line of the list has: endings `taken`, `refused`, `beside`, or names of what is `leftover`."""
+    text = resources.files("weakrest_export").joinpath("endings.txt").read_text("utf-8")
+    lines = [line.split(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return frozenset(name for found, rest in lines if found == key for name in rest.split("/"))
+
+
+def kind_of(path: Path) -> Kind:
+    """What an entry of a folder is; only a file whose ending says nothing is opened."""
+    name = path.name.lower()
+    if name.startswith(".") or name in names("leftover"):
+        return "other"
+    if path.is_dir():
+        return "folder"
+    ending = name.rpartition(".")[2] if "." in name else ""
+    if ending in names("taken"):
+        return "taken"
+    if ending in names("refused"):
+        return "refused"
+    if ending in names("beside") or not path.is_file():
+        return "other"
+    try:
+        with Image.open(path) as picture:
+            readable = picture.format in ("PNG", "JPEG", "BMP", "TIFF")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+        return "other"
+    if ending:
+        return "misnamed"
+    return "taken" if readable else "refused"
+
+
+def find(folder: Path) -> tuple[list[Path], list[str]]:
+    """The pictures directly in a folder, by name, and what is passed over, in whole sentences for people.
+
+    Raises:
+        ExportError: there is no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"{folder} is not a directory: name the directory with the good pictures")
+    entries = [(kind_of(path), path) for path in sorted(folder.iterdir())]
+    of = {kind: [path for found, path in entries if found == kind] for kind, _ in entries}
+    notes = _told(of.get("refused", []), "of kinds that are not read", "save them as PNG, JPEG, BMP or TIFF")
+    rename = "end their names in .png, .jpg, .bmp or .tif"
+    notes += _told(of.get("misnamed", []), "whose names are not those of pictures", rename)
+    for inner in of.get("folder", []):
+        count = sum(kind_of(path) in ("taken", "refused", "misnamed") for path in _below(inner))
+        if count:
+            notes.append(f"not taken: the folder {inner} with {_counted(count)}")
+    if not of.get("taken"):
+        more = "".join(f"; {note}" for note in notes)
+        raise ExportError(f"{folder} has no pictures ({', '.join(sorted(names('taken')))}){more}")
+    return of["taken"], notes
+
+
+def _told(paths: list[Path], what: str, advice: str) -> list[str]:
+    shown = ", ".join(str(path) for path in paths[:NAMED]) + (", …" if len(paths) > NAMED else "")
+    return [f"not taken: {_counted(len(paths))} {what} ({shown}): {advice}"] if paths else []
+
+
+def _counted(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    def is_hidden(path: Path) -> bool:
+        inner = path.relative_to(folder).parent.parts
+        return any(name.startswith(".") or name.lower() in names("leftover") for name in inner)
+
+    return (path for path in folder.rglob("*") if not is_hidden(path))
