@@ -41,10 +41,11 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 /// The same of bytes that were read.
 pub(crate) fn text_from_bytes(bytes: Vec<u8>) -> Result<String> {
     const UTF_16: [&[u8]; 2] = [&[0xff, 0xfe], &[0xfe, 0xff]];
-    let is_wide = UTF_16.iter().any(|mark| bytes.starts_with(mark));
+    // The mark may be missing; then letters come with zeros between them.
+    let is_wide = UTF_16.iter().any(|mark| bytes.starts_with(mark)) || bytes.iter().take(64).any(|b| *b == 0);
     match String::from_utf8(bytes) {
+        _ if is_wide => Err(Error::new(ErrorKind::Usage, "is UTF-16 text: save it as UTF-8")),
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
-        Err(_) if is_wide => Err(Error::new(ErrorKind::Usage, "is UTF-16 text: save it as UTF-8")),
         Err(_) => Err(Error::new(ErrorKind::Usage, "is not UTF-8 text: save it as UTF-8")),
     }
 }

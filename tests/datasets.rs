@@ -232,7 +232,10 @@ fn a_folder_named_as_good_parts_are_is_asked_about() {
         assert_eq!(tree.read(Format::Mvtec)[0].test[0].defect.as_deref(), Some(name));
     }
     let tree = Tree::new().pictures(&["train/OK/0.png", "test/good/1.png", "test/OK/1.png"]);
-    says(&tree.fails(Format::Mvtec), &["OK"]);
+    says(
+        &tree.fails(Format::Mvtec),
+        &["no good training pictures", "train/OK is named as good", "--good \"OK\""],
+    );
     let found = read_with(tree.dir(), Format::Mvtec, &["OK".into()]).unwrap();
     assert_eq!((found[0].train.len(), found[0].test.len()), (1, 2));
     let tree = Tree::new().pictures(&[

@@ -82,22 +82,24 @@ impl Sample {
             let good = self.defect.is_none();
             return Ok(good.then(|| Mask::empty(frame.width(), frame.height())));
         };
+        self.mask_of_size(source, (frame.width(), frame.height())).map(Some)
+    }
+
+    fn mask_of_size(&self, source: &MaskSource, (width, height): (u32, u32)) -> Result<Mask> {
         let mask = Mask::open(&source.path, source.rule)?;
-        if (mask.width(), mask.height()) != (frame.width(), frame.height()) {
+        if (mask.width(), mask.height()) != (width, height) {
             return Err(Error::new(
                 ErrorKind::Dataset,
                 format!(
-                    "the mask {} has {}×{} pixels, but its picture {} has {}×{}",
+                    "the mask {} has {}×{} pixels, but its picture {} has {width}×{height}",
                     source.path.display(),
                     mask.width(),
                     mask.height(),
                     self.image.display(),
-                    frame.width(),
-                    frame.height()
                 ),
             ));
         }
-        Ok(Some(mask))
+        Ok(mask)
     }
 }
 
@@ -381,6 +383,18 @@ fn read_tree(dir: &Path, tree: &Tree, good: &[String], complain: Complain) -> Re
         folders(&dir.join("train"))?.into_iter().partition(|folder| is_good(&name(folder)));
     for folder in goods {
         category.train.extend(listed(&folder.join(tree.pictures), &mut category.notes)?);
+    }
+    let unsure = others.iter().find(|folder| is_good_name(&name(folder).to_string_lossy()));
+    if let Some(folder) = unsure.filter(|_| category.train.is_empty()) {
+        return Err(complain(format!(
+            "category {} in {} has no good training pictures; {} is named as good parts are: rename it to {}, or add --good \
+             {:?}",
+            category.name,
+            dir.display(),
+            folder.display(),
+            tree.good,
+            name(folder).to_string_lossy(),
+        )));
     }
     note_loose(&dir.join("train"), others, &mut category.notes)?;
 
@@ -674,12 +688,14 @@ impl Category {
     /// Opens every mask, before long work: what is odd about them, in whole sentences for people.
     ///
     /// # Errors
-    /// [`ErrorKind::Dataset`] when no mask marks anything, or each looks inverted; as [`Mask::open`].
+    /// [`ErrorKind::Dataset`] when a mask has another size than its picture, none marks anything, or each looks inverted; as
+    /// [`Mask::open`].
     pub fn check_masks(&self) -> Result<Vec<String>> {
-        let seen = |source: &MaskSource| {
-            Ok((source.path.clone(), Seen::from(&Mask::open(&source.path, source.rule)?)))
+        let seen = |(sample, source): (&Sample, &MaskSource)| {
+            let (width, height, _) = Frame::header(&sample.image)?;
+            Ok((source.path.clone(), Seen::from(&sample.mask_of_size(source, (width, height))?)))
         };
-        let sources: Vec<&MaskSource> = self.test.iter().filter_map(|sample| sample.mask.as_ref()).collect();
+        let sources: Vec<_> = self.test.iter().filter_map(|s| Some((s, s.mask.as_ref()?))).collect();
         check_together(&sources.into_par_iter().map(seen).collect::<Result<Vec<_>>>()?)
     }
 

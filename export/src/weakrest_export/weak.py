@@ -1,9 +1,11 @@
 """Weak labels made from the masks of a labeled data set, as a person would have drawn them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from weakrest_export.errors import ExportError
 from weakrest_export.labels import Box, Defect, Label, make_rotated, picture_size, read_mask
+from weakrest_export.mask_files import Bits, refuse_inverted
 from weakrest_export.shapes import components, smallest_box, upright_box
 from weakrest_export.splits import Sample
 
@@ -20,9 +22,10 @@ def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:
             component, or `tags`: defective and nothing else.
 
     Raises:
-        ExportError: when a picture or mask is missing or cannot be read.
+        ExportError: when a picture or mask is missing or cannot be read, or each mask looks inverted.
     """
     labels = []
+    read: list[tuple[Path, Bits]] = []
     for sample in samples:
         size = picture_size(sample.image, sample.image.name)
         defects: list[Defect] = []
@@ -30,6 +33,7 @@ def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:
             if sample.mask is None:
                 raise ExportError(f"{sample.image} has no mask to make {kind} from: use --kind tags")
             bits = read_mask(sample.mask, size)
+            read.append((sample.mask.path, bits))
             if kind == "masks":
                 defects.append(sample.mask)
             else:
@@ -39,4 +43,5 @@ def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:
                     else:
                         defects.append(make_rotated(smallest_box(points).tolist(), size, str(sample.image)))
         labels.append(Label(sample.image, size, "defective", tuple(defects), sample.defect))
+    refuse_inverted(read)
     return labels

@@ -46,10 +46,9 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
             .filter(|(_, work)| work.get("was_cancelled").and_then(Value::as_bool) != Some(true))
             .collect();
         if done.len() > 1 {
-            return Err(wrong(format!(
-                "{place} was annotated {} times: keep one of the annotations",
-                done.len()
-            )));
+            let text = format!("{place} was annotated {} times: keep one of the annotations", done.len());
+            log.bad.push(wrong(text));
+            continue;
         }
         for (at, work) in done {
             if let Some(time) = work.get("lead_time").filter(|time| !time.is_null()) {
@@ -151,7 +150,10 @@ fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
     if value.get("radiusX").is_some() {
         return picture.ellipse(read(["x", "y", "radiusX", "radiusY"])?, degrees);
     }
-    if let Some(points) = value.get("points").and_then(Value::as_array).filter(|p| p.len() > 2) {
+    if let Some(points) = value.get("points").and_then(Value::as_array) {
+        if points.len() < 3 {
+            return Err(wrong("value.points must be at least three corners: remove it or draw it again"));
+        }
         let scaled = |p: &Value| -> Result<Point> {
             let [x, y] = super::numbers(Some(p), "value.points")?;
             Ok([x * sides[0] / 100.0, y * sides[1] / 100.0])

@@ -98,20 +98,20 @@ pub struct Import {
 pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result<Summary> {
     let shelf = Shelf::new(images, &LabelFile::open(labels)?)?;
     let mut log = Log::default();
-    let text = || files::read_text(&from.path);
-    let json = || json_from_text(&text()?);
+    let text = match from.format {
+        Format::Masks => String::new(),
+        _ => files::read_text(&from.path)?,
+    };
+    let json = || json_from_text(&text);
     let read: Vec<Collected> = match from.format {
         Format::Coco => json().and_then(|data| coco::read(&data, &shelf, &mut log)),
         Format::LabelStudio => json().and_then(|data| label_studio::read(&data, &shelf, &mut log)),
-        Format::Cvat => text().and_then(|text| cvat::read(&text, &shelf, &mut log)),
+        Format::Cvat => cvat::read(&text, &shelf, &mut log),
         Format::Masks => masks::read(&from.path, &shelf, &mut log),
     }
     .map_err(|e| e.within(from.path.display()))?;
-    let unclear: Vec<&str> =
-        read.iter().filter(|c| c.spoiled && !c.is_told()).map(|c| c.found.name.as_str()).collect();
-    if !unclear.is_empty() {
-        log.notes.push(format!("left out, because nothing else is known of them: {}", unclear.join(", ")));
-    }
+    let unclear: Vec<String> =
+        read.iter().filter(|c| c.spoiled && !c.is_told()).map(|c| c.found.name.clone()).collect();
     let marked: Vec<Collected> =
         read.into_iter().filter(|c| (c.marked || how.unmarked_good) && (!c.spoiled || c.is_told())).collect();
     let drawn: Vec<(Found, Drawn)> = marked
@@ -127,7 +127,10 @@ pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result
             }
         })
         .collect();
-    let notes = log.finish(how.skip_bad).map_err(|e| e.within(from.path.display()))?;
+    let mut notes = log.finish(how.skip_bad).map_err(|e| e.within(from.path.display()))?;
+    if !unclear.is_empty() {
+        notes.push(format!("no shape of these can be imported, they get no label: {}", unclear.join(", ")));
+    }
     if drawn.is_empty() {
         let mut text =
             "marks no picture: tag pictures, draw defects, or call the rest good with --unmarked-good"
@@ -583,11 +586,12 @@ fn id(entry: &Value, key: &str) -> Option<String> {
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
+    let (whole, rest) = digits.split_once('.').unwrap_or((digits, ""));
     let is_whole =
         !whole.is_empty() && whole.bytes().all(|b| b.is_ascii_digit()) && rest.bytes().all(|b| b == b'0');
     match is_whole {
-        true => Some(format!("{:0>1}", whole.trim_start_matches('0'))),
+        true => Some(format!("{sign}{:0>1}", whole.trim_start_matches('0'))),
         false => Some(text),
     }
 }
