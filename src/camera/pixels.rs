@@ -8,7 +8,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Color, jpeg_has_end};
+use crate::imaging::{Color, whole_jpeg};
 
 /// How an uncompressed picture lies in a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,9 +160,7 @@ pub(super) fn rgb_from_yuyv(from: &[u8], layout: Layout, range: Range, to: &mut 
     Ok(())
 }
 
-/// Gray or RGB from JPEG. What is damaged is refused: the decoder would otherwise fill it with gray, and gray
-/// is no picture of the part. Bytes that are missing from the middle show only where what is left makes no
-/// sense.
+/// Gray or RGB from JPEG. What is not whole is refused, as in files.
 pub(super) fn decode_jpeg(
     from: &[u8],
     width: usize,
@@ -170,16 +168,15 @@ pub(super) fn decode_jpeg(
     color: Color,
     to: &mut [u8],
 ) -> Result<()> {
-    let damaged = || Error::new(ErrorKind::Image, "the camera's JPEG frame is damaged or cut short");
-    if !jpeg_has_end(from) {
-        return Err(damaged());
-    }
+    let whole = whole_jpeg(from).map_err(|e| e.within("the camera's JPEG frame"))?;
+    let unsupported =
+        || Error::new(ErrorKind::Image, "the camera's JPEG frame is of a kind that is not read");
     let options = DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(match color {
         Color::Gray => ColorSpace::Luma,
         Color::Rgb => ColorSpace::RGB,
     });
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(from), options);
-    decoder.decode_headers().map_err(|e| damaged().with_source(e))?;
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&whole[..]), options);
+    decoder.decode_headers().map_err(|e| unsupported().with_source(e))?;
     if let Some((w, h)) = decoder.dimensions().filter(|&size| size != (width, height)) {
         return Err(Error::new(
             ErrorKind::Image,
@@ -187,9 +184,9 @@ pub(super) fn decode_jpeg(
         ));
     }
     if decoder.output_buffer_size() != Some(to.len()) {
-        return Err(damaged());
+        return Err(unsupported());
     }
-    decoder.decode_into(to).map_err(|e| damaged().with_source(e))
+    decoder.decode_into(to).map_err(|e| unsupported().with_source(e))
 }
 
 #[cfg(test)]
@@ -377,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn a_jpeg_without_huffman_tables_gets_those_of_the_standard() {
+        let jpeg = jpeg_of(&[99; 16 * 16], 16, 16, ExtendedColorType::L8);
+        let mut bare = jpeg.clone();
+        while let Some(at) = bare.windows(2).position(|w| w == [0xff, 0xc4]) {
+            bare.drain(at..at + 2 + usize::from(u16::from_be_bytes([bare[at + 2], bare[at + 3]])));
+        }
+        let (mut from_whole, mut from_bare) = ([0; 256], [1; 256]);
+        decode_jpeg(&jpeg, 16, 16, Color::Gray, &mut from_whole).unwrap();
+        decode_jpeg(&bare, 16, 16, Color::Gray, &mut from_bare).unwrap();
+        assert_eq!(from_whole, from_bare);
+    }
+
+    #[test]
     fn a_jpeg_of_another_size_is_named() {
         let jpeg = jpeg_of(&[99; 16 * 8], 16, 8, ExtendedColorType::L8);
         let e = decode_jpeg(&jpeg, 16, 16, Color::Gray, &mut [0; 256]).unwrap_err();
@@ -392,6 +402,17 @@ mod tests {
         for kept in [0, 1, 20, jpeg.len() / 2, jpeg.len() - 2, jpeg.len() - 1] {
             let e = decode_jpeg(&jpeg[..kept], 64, 64, Color::Gray, &mut to).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Image, "{kept}");
+            assert!(e.chain().starts_with("the camera's JPEG frame: "), "{}", e.chain());
+        }
+        // Some drivers close what they lost the rest of; a bus may lose something from the middle.
+        let (middle, end) = (jpeg.len() / 2, [0xff, 0xd9]);
+        for parts in [
+            [&jpeg[..middle], &end],
+            [&jpeg[..jpeg.len() - 9], &end],
+            [&jpeg[..middle], &jpeg[middle + 150..]],
+        ] {
+            let e = decode_jpeg(&parts.concat(), 64, 64, Color::Gray, &mut to).unwrap_err();
+            assert!(e.chain().contains("damaged or cut short"), "{}", e.chain());
         }
     }
 }

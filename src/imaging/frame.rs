@@ -1,15 +1,17 @@
 //! Decoded pictures.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
-use image::codecs::bmp::BmpDecoder;
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::jpeg::whole_jpeg;
+use super::kinds::Kind;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a pixel holds.
@@ -98,12 +100,13 @@ impl Frame {
 
     /// Reads a PNG, JPEG, BMP or TIFF file of 8 or 16 bits per channel, gray or color.
     ///
-    /// 16-bit values are scaled to 8 bits over their full range, transparency is ignored, and the orientation that
-    /// a camera noted in the file is applied.
+    /// 16-bit values are scaled to 8 bits over their full range, or over the range that the file tells. Transparency is
+    /// ignored, and the orientation that a camera noted in the file is applied. A palette of grays is gray.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the file cannot be read; [`ErrorKind::Image`] when it is not such a picture, is
-    /// damaged, is animated or has several pages, or is larger than [`Frame::MAX_PIXELS`]. Messages name the file.
+    /// [`ErrorKind::Io`] when the file cannot be read or is none; [`ErrorKind::Image`] when it is not such a picture, is
+    /// damaged, is animated or has several pages, is larger than [`Frame::MAX_PIXELS`], or has 16 bits of which the upper
+    /// ones are not in use. Messages name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         read(path).and_then(|bytes| Self::decode(&bytes)).map_err(|e| e.within(path.display()))
@@ -116,9 +119,9 @@ impl Frame {
     pub fn header(path: impl AsRef<Path>) -> Result<(u32, u32, Color)> {
         let path = path.as_ref();
         let bytes = read(path).map_err(|e| e.within(path.display()))?;
-        let (decoder, orientation) = open_decoder(&bytes).map_err(|e| e.within(path.display()))?;
+        let (kind, decoder, orientation) = open_decoder(&bytes).map_err(|e| e.within(path.display()))?;
         let (width, height) = decoder.dimensions();
-        let color = color_of(&bytes, decoder.color_type());
+        let color = color_of(kind, &bytes, decoder.color_type());
         let upright = !matches!(
             orientation,
             Orientation::Rotate90
@@ -134,8 +137,9 @@ impl Frame {
     /// # Errors
     /// As [`Frame::open`], without a file name.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let picture = upright(bytes)?;
-        let color = color_of(bytes, picture.color());
+        let (kind, mut picture) = upright(bytes)?;
+        use_all_bits(&mut picture, kind.told_white(bytes))?;
+        let color = color_of(kind, bytes, picture.color());
         let (width, height) = (picture.width(), picture.height());
         let pixels = match color {
             Color::Gray => picture.into_luma8().into_raw(),
@@ -147,9 +151,9 @@ impl Frame {
     /// The values of a file as it holds them, the picture upright, and whether it keeps values to the letter: masks mean by
     /// them what no picture does.
     pub(crate) fn values(path: &Path) -> Result<(DynamicImage, bool)> {
-        let bytes = read(path).map_err(|e| e.within(path.display()))?;
-        let exact = !matches!(image::guess_format(&bytes), Ok(ImageFormat::Jpeg));
-        Ok((upright(&bytes).map_err(|e| e.within(path.display()))?, exact))
+        let (kind, picture) =
+            read(path).and_then(|bytes| upright(&bytes)).map_err(|e| e.within(path.display()))?;
+        Ok((picture, kind != Kind::Jpeg))
     }
 
     /// The bytes of a file that may be a picture.
@@ -159,9 +163,9 @@ impl Frame {
 
     /// Whether a browser shows these bytes as [`Frame::decode`] does: PNG or JPEG that no camera noted to be turned.
     pub(crate) fn is_shown_as_it_is(bytes: &[u8]) -> bool {
-        let format = image::guess_format(bytes);
-        matches!(format, Ok(ImageFormat::Png | ImageFormat::Jpeg))
-            && open_decoder(bytes).is_ok_and(|(_, orientation)| orientation == Orientation::NoTransforms)
+        open_decoder(bytes).is_ok_and(|(kind, _, orientation)| {
+            matches!(kind, Kind::Png | Kind::Jpeg) && orientation == Orientation::NoTransforms
+        })
     }
 
     /// Width in pixels.
@@ -206,75 +210,111 @@ impl Frame {
 }
 
 /// The bytes of a file, but no more than a picture of [`Frame::MAX_PIXELS`] can have: a wrong name, such as that of a
-/// disk, must not take all memory.
+/// disk, must not take all memory, and that of a pipe must not make those wait who open it.
 fn read(path: &Path) -> Result<Vec<u8>> {
     const MOST: u64 = Frame::MAX_PIXELS * 8 + (64 << 20);
+    let unreadable = |e| Error::new(ErrorKind::Io, "cannot be read").with_source(e);
+    // Asked before it is opened: that alone can wait for ever, or set a device in motion.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        let message = "not a file, but a folder, a pipe or a device; name a picture's file";
+        return Err(Error::new(ErrorKind::Io, message));
+    }
+    let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes))
-        .map_err(|e| Error::new(ErrorKind::Io, "cannot be read").with_source(e))?;
+    file.take(MOST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MOST {
         return Err(Error::new(ErrorKind::Image, "the file is too large for a picture"));
     }
     Ok(bytes)
 }
 
-/// What a picture shows. `decoded` is what its decoder makes of it: that of BMP always makes color.
-fn color_of(bytes: &[u8], decoded: ColorType) -> Color {
-    match decoded.has_color() && !is_gray_bmp(bytes) {
+/// What a picture shows. `decoded` is what its decoder makes of it: of palettes always color.
+fn color_of(kind: Kind, bytes: &[u8], decoded: ColorType) -> Color {
+    match decoded.has_color() && !kind.has_gray_palette(bytes) {
         true => Color::Rgb,
         false => Color::Gray,
     }
 }
 
-/// Whether a BMP has a palette of nothing but grays, the format's only way to be gray.
-fn is_gray_bmp(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"BM")
-        && BmpDecoder::new(Cursor::new(bytes)).is_ok_and(|bmp| {
-            bmp.get_palette().is_some_and(|colors| colors.iter().all(|[r, g, b]| r == g && g == b))
-        })
-}
-
 /// A picture as its decoder makes it, but turned as a camera noted.
-fn upright(bytes: &[u8]) -> Result<DynamicImage> {
-    let (decoder, orientation) = open_decoder(bytes)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+fn upright(bytes: &[u8]) -> Result<(Kind, DynamicImage)> {
+    let (kind, decoder, orientation) = open_decoder(bytes)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(kind, e))?;
     picture.apply_orientation(orientation);
-    Ok(picture)
+    Ok((kind, picture))
 }
 
 /// A decoder for bytes that a [`Frame`] may come from, its header checked.
-fn open_decoder(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, Orientation)> {
-    let bad = |what: &str| Error::new(ErrorKind::Image, what);
-    if bytes.is_empty() {
-        return Err(bad("the file is empty"));
+fn open_decoder(bytes: &[u8]) -> Result<(Kind, impl ImageDecoder + '_, Orientation)> {
+    let kind = Kind::of(bytes)?;
+    // A part has one picture. Taking the first of several silently would inspect something the user did not mean.
+    if kind.has_several(bytes) {
+        return Err(Error::new(
+            ErrorKind::Image,
+            "the file is animated or has several pages; save the one picture that is meant",
+        ));
     }
-    let format = image::guess_format(bytes)
-        .ok()
-        .filter(|f| matches!(f, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff))
-        .ok_or_else(|| bad("not a PNG, JPEG, BMP or TIFF picture"))?;
-    refuse_sequences(bytes, format)?;
-    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
-        return Err(bad(CUT_SHORT));
+    if kind.has_jpeg_inside(bytes) {
+        return Err(unsupported("a TIFF compressed as JPEG"));
     }
-
-    let mut reader = ImageReader::with_format(BufReader::new(Cursor::new(bytes)), format);
+    let whole = match kind {
+        Kind::Jpeg => whole_jpeg(bytes)?,
+        _ => Cow::Borrowed(bytes),
+    };
+    let mut reader = ImageReader::with_format(BufReader::new(Cursor::new(whole)), kind.format());
     // Of a PNG only what it holds beside its pixels is counted: a few bytes unpack to a huge color profile.
     let beside = 64 << 20;
     let mut limits = Limits::default();
-    limits.max_alloc = Some(match format {
-        ImageFormat::Png => beside,
+    limits.max_alloc = Some(match kind {
+        Kind::Png => beside,
         _ => Frame::MAX_PIXELS * 8 + beside,
     });
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(undecodable)?;
+    let mut decoder = reader.into_decoder().map_err(|e| undecodable(kind, e))?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
-    let orientation = decoder.orientation().map_err(undecodable)?;
-    Ok((decoder, orientation))
+    if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
+        return Err(unsupported("a picture of floating-point values"));
+    }
+    let orientation = decoder.orientation().map_err(|e| undecodable(kind, e))?;
+    Ok((kind, decoder, orientation))
 }
 
-fn check_size(width: u32, height: u32) -> Result<()> {
+/// Makes `white`, where a file tells it, the largest of 16 bits. Otherwise cameras of 10 or 12 bits would be learned as
+/// 4 or 16 gray levels.
+fn use_all_bits(picture: &mut DynamicImage, white: Option<u16>) -> Result<()> {
+    let (values, channels, colors): (&mut [u16], _, _) = match picture {
+        DynamicImage::ImageLuma16(p) => (p, 1, 1),
+        DynamicImage::ImageLumaA16(p) => (p, 2, 1),
+        DynamicImage::ImageRgb16(p) => (p, 3, 3),
+        DynamicImage::ImageRgba16(p) => (p, 4, 3),
+        _ => return Ok(()),
+    };
+    let brightest =
+        values.chunks_exact(channels).flat_map(|pixel| &pixel[..colors]).copied().max().unwrap_or(0);
+    let bad = |what: String| Err(Error::new(ErrorKind::Image, what));
+    match white {
+        Some(white) if brightest > white => bad(format!(
+            "the file says that its values are at most {white}, but there are larger ones; save it with 8 bits per value"
+        )),
+        Some(white) => {
+            for value in values {
+                *value = ((u32::from(*value) * 0xffff + u32::from(white) / 2) / u32::from(white)).min(0xffff)
+                    as u16;
+            }
+            Ok(())
+        }
+        // All black is black in any range.
+        None if (1..0x1000).contains(&brightest) => bad(format!(
+            "16 bits per value, of which only {} are in use (the brightest value is {brightest}): nearly black, or from \
+             a camera of 10 or 12 bits; save it with 8 bits, or with values up to 65535",
+            16 - brightest.leading_zeros()
+        )),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn check_size(width: u32, height: u32) -> Result<()> {
     if width == 0 || height == 0 {
         return Err(Error::new(ErrorKind::Image, "the picture has no pixels"));
     }
@@ -290,90 +330,25 @@ fn check_size(width: u32, height: u32) -> Result<()> {
     Ok(())
 }
 
-const CUT_SHORT: &str = "the picture is damaged or cut short";
-
-fn undecodable(e: ImageError) -> Error {
-    let message = match &e {
-        ImageError::Limits(_) => "the picture is too large to decode",
-        _ => CUT_SHORT,
-    };
-    Error::new(ErrorKind::Image, message).with_source(e)
+/// A picture that is not as it once was.
+pub(super) fn damaged(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Image, "the picture is damaged or cut short").with_source(why)
 }
 
-/// A part has one picture. Taking the first of several silently would inspect something the user did not mean.
-fn refuse_sequences(bytes: &[u8], format: ImageFormat) -> Result<()> {
-    let several = match format {
-        ImageFormat::Png => png_is_animated(bytes),
-        ImageFormat::Tiff => tiff_has_more_pages(Cursor::new(bytes)),
-        _ => false,
-    };
-    if several {
-        return Err(Error::new(
-            ErrorKind::Image,
-            "the file is animated or has several pages; save the one picture that is meant",
-        ));
-    }
-    Ok(())
+/// A picture that may be whole, but that is not read.
+pub(super) fn unsupported(what: &str) -> Error {
+    let message = format!("{what} is not supported; save the picture as ordinary PNG, JPEG, BMP or TIFF");
+    Error::new(ErrorKind::Image, message)
 }
 
-/// Whether a PNG announces an animation, which it has to do before its first pixels.
-fn png_is_animated(bytes: &[u8]) -> bool {
-    const SIGNATURE: usize = 8;
-    const CHECKSUM: usize = 4;
-    let mut rest = bytes.get(SIGNATURE..).unwrap_or_default();
-    while let Some((&[a, b, c, d, ref kind @ ..], chunk)) = rest.split_first_chunk::<8>() {
-        match kind {
-            b"acTL" => return true,
-            b"IDAT" => return false,
-            _ => {}
+fn undecodable(kind: Kind, e: ImageError) -> Error {
+    match e {
+        ImageError::Limits(_) => {
+            Error::new(ErrorKind::Image, "the picture is too large to decode").with_source(e)
         }
-        let length = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_add(CHECKSUM);
-        rest = chunk.get(length..).unwrap_or_default();
+        // What is a whole JPEG and yet not decoded is not damaged.
+        ImageError::Unsupported(_) => unsupported(&format!("this kind of {}", kind.name())).with_source(e),
+        _ if kind == Kind::Jpeg => unsupported("this kind of JPEG").with_source(e),
+        _ => damaged(e),
     }
-    false
-}
-
-/// Whether a JPEG goes on to its end marker. The decoder fills what is missing with gray and does not tell.
-pub(crate) fn jpeg_has_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xff)) {
-        at += found + 1;
-        match bytes.get(at) {
-            Some(0xd9) => return true,
-            // Fill bytes, and what stands within compressed data: stuffed bytes and restart markers.
-            Some(0xff | 0x00 | 0x01 | 0xd0..=0xd8) => {}
-            // Every other segment tells its length, so that a preview inside it is not looked into.
-            Some(_) => {
-                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
-                at += 1 + usize::from(u16::from_be_bytes([high, low]));
-            }
-            None => return false,
-        }
-    }
-    false
-}
-
-/// Whether the first image file directory of a TIFF links to a second one. A malformed file answers `false`: the
-/// decoder has the better error message.
-fn tiff_has_more_pages(mut file: impl BufRead + Seek) -> bool {
-    use std::io::SeekFrom;
-    let mut read = || -> std::io::Result<bool> {
-        let mut head = [0u8; 8];
-        file.read_exact(&mut head)?;
-        let little = &head[..2] == b"II";
-        let u16_of = |b: [u8; 2]| if little { u16::from_le_bytes(b) } else { u16::from_be_bytes(b) };
-        let u32_of = |b: [u8; 4]| if little { u32::from_le_bytes(b) } else { u32::from_be_bytes(b) };
-        if u16_of([head[2], head[3]]) != 42 {
-            return Ok(false);
-        }
-        let first = u32_of([head[4], head[5], head[6], head[7]]);
-        file.seek(SeekFrom::Start(u64::from(first)))?;
-        let mut count = [0u8; 2];
-        file.read_exact(&mut count)?;
-        file.seek(SeekFrom::Current(12 * i64::from(u16_of(count))))?;
-        let mut next = [0u8; 4];
-        file.read_exact(&mut next)?;
-        Ok(u32_of(next) != 0)
-    };
-    read().unwrap_or(false)
 }

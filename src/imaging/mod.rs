@@ -4,9 +4,11 @@ mod components;
 mod folder;
 mod frame;
 mod geometry;
+mod jpeg;
+mod kinds;
 
 pub use components::{Component, Components};
 pub use folder::{Kind, Listing, named};
-pub(crate) use frame::jpeg_has_end;
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement, Scaler};
+pub(crate) use jpeg::whole_jpeg;

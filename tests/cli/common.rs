@@ -315,19 +315,35 @@ pub fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 pub fn bad_pictures() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let (png, tiff) = (encoded(&part(0), ImageFormat::Png), encoded(&part(0), ImageFormat::Tiff));
     let mut corrupt = encoded(&part(1), ImageFormat::Png);
+    let jpeg = encoded(&part(0), ImageFormat::Jpeg);
     let middle = corrupt.len() / 2;
     corrupt[middle..middle + 64].fill(0x55);
     vec![
         ("empty.png", Vec::new(), "the file is empty"),
         ("text.png", b"not a picture".to_vec(), "not a PNG, JPEG, BMP or TIFF picture"),
-        ("animated.gif", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), "not a PNG, JPEG, BMP or TIFF picture"),
+        ("animated.gif", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), "a GIF picture is not supported"),
         ("animated.png", with_chunk(&png, b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0]), "animated"),
         ("pages.tiff", with_second_page(&tiff), "several pages"),
         ("huge.png", of_size(&png, 30_000, 30_000), "30000×30000 pixels is more than"),
         ("header.png", png[..20].to_vec(), "damaged or cut short"),
+        ("closed.jpg", [&jpeg[..jpeg.len() * 3 / 5], &[0xff, 0xd9]].concat(), "damaged or cut short"),
+        (
+            "hole.jpg",
+            [&jpeg[..jpeg.len() / 2], &jpeg[jpeg.len() / 2 + 150..]].concat(),
+            "damaged or cut short",
+        ),
+        ("web.jpg", b"RIFF\x1a\0\0\0WEBPVP8L".to_vec(), "a WebP picture is not supported"),
         ("corrupt.png", corrupt, "damaged or cut short"),
         ("truncated.png", png[..png.len() / 2].to_vec(), "damaged or cut short"),
+        ("12-bits.png", twelve_bits(), "only 12 are in use"),
     ]
+}
+
+/// A part as a camera of 12 bits gives it, in 16.
+fn twelve_bits() -> Vec<u8> {
+    let mut deep = part(0).into_rgb16();
+    deep.iter_mut().for_each(|value| *value >>= 4);
+    encoded(&deep.into(), ImageFormat::Png)
 }
 
 /// A PNG with one more chunk, after its header.

@@ -158,3 +158,21 @@ pub fn tiff(width: u16, height: u16, pixels: &[u8], pages: usize, big: bool, ori
     }
     file
 }
+
+/// A little-endian TIFF file of one page with these tags, each a number of 16 bits; those that say where the pixels lie
+/// are added.
+pub fn tiff_of(pixels: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
+    let mut file = b"II*\0".to_vec();
+    let first = 8 + pixels.len().next_multiple_of(2);
+    file.extend((first as u32).to_le_bytes());
+    file.extend(pixels);
+    file.resize(first, 0);
+    let mut tags = [tags, &[(273, 8), (279, pixels.len() as u16)]].concat();
+    tags.sort();
+    file.extend((tags.len() as u16).to_le_bytes());
+    for (tag, value) in tags {
+        file.extend([tag, 3, 1, 0, value, 0].iter().flat_map(|v: &u16| v.to_le_bytes()));
+    }
+    file.extend([0; 4]);
+    file
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
 use weakrest::{Color, ErrorKind, Frame};
 
-use crate::by_hand::{encoded, exif, idat, iend, ihdr, jpeg_with, png, png_of, tiff};
+use crate::by_hand::{encoded, exif, idat, iend, ihdr, jpeg_with, png, png_of, tiff, tiff_of};
 
 /// Decodes a file, and checks that its header promises the same.
 fn read(name: &str, bytes: &[u8]) -> Frame {
@@ -85,6 +85,66 @@ fn sixteen_bits_are_scaled_over_their_full_range() {
         assert_eq!(frame.pixels(), scaled_rgb, "{name}");
     }
     assert_eq!((scaled[0], scaled[65_535], scaled[32_768]), (0, 255, 128));
+}
+
+/// Cameras of 10 or 12 bits store them in 16. A TIFF can say so; without that, the picture would be nearly black.
+#[test]
+fn sixteen_bits_that_are_not_in_use_are_refused_or_scaled() {
+    const MAX_SAMPLE_VALUE: u16 = 281;
+    let tiff16 = |values: &[u16], told: Option<u16>| {
+        let pixels: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut tags =
+            vec![(256, values.len() as u16), (257, 1), (258, 16), (259, 1), (262, 1), (277, 1), (278, 1)];
+        tags.extend(told.map(|told| (MAX_SAMPLE_VALUE, told)));
+        tiff_of(&pixels, &tags)
+    };
+    let png16 = |values: &[u16]| {
+        png(values.len() as u32, 16, 0, &[values.iter().flat_map(|v| v.to_be_bytes()).collect()])
+    };
+    for (values, says) in [
+        ([0, 512, 1023], "only 10 are in use"),
+        ([5, 2000, 4095], "only 12 are in use"),
+        ([0, 0, 1], "only 1 are in use"),
+    ] {
+        for file in [png16(&values), tiff16(&values, None), tiff16(&values, Some(900))] {
+            let error = Frame::decode(&file).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Image);
+            assert!(
+                error.chain().contains(says) && error.chain().contains("save it with"),
+                "{}",
+                error.chain()
+            );
+        }
+    }
+    let color: Vec<u8> = [300_u16, 4000, 7].iter().flat_map(|v| v.to_be_bytes()).collect();
+    assert!(Frame::decode(&png(1, 16, 2, &[color])).is_err());
+    for (told, values, expected) in [
+        (1023, [0, 512, 1023], [0, 128, 255]),
+        (4095, [0, 257, 4095], [0, 16, 255]),
+        (16_383, [64, 8192, 16_383], [1, 128, 255]),
+    ] {
+        assert_eq!(read("p.tif", &tiff16(&values, Some(told))).pixels(), expected);
+    }
+    let error = Frame::decode(&tiff16(&[0, 4096, 9], Some(4095))).unwrap_err();
+    assert!(error.chain().contains("at most 4095"), "{}", error.chain());
+    // What is dark, but not that dark, and what is black in any range.
+    assert_eq!(read("p.png", &png16(&[0, 4096, 257])).pixels(), [0, 16, 1]);
+    assert_eq!(read("p.png", &png16(&[0, 0, 0])).pixels(), [0, 0, 0]);
+}
+
+#[test]
+fn a_palette_of_grays_is_gray() {
+    let palette = |colors: &[u8]| {
+        let lines = [vec![2, 0], vec![1, 1]];
+        png_of(&[ihdr(2, 2, 8, 3), (b"PLTE", colors.to_vec()), (b"tRNS", vec![9]), idat(&lines), iend()])
+    };
+    let frame = read("p.png", &palette(&[10, 10, 10, 90, 90, 90, 250, 250, 250]));
+    assert_eq!((frame.color(), frame.pixels()), (Color::Gray, [250, 10, 90, 90].as_slice()));
+    assert_eq!(read("p.png", &palette(&[10, 10, 10, 90, 90, 90, 250, 250, 251])).color(), Color::Rgb);
+    // Colors that happen to be grays are colors.
+    let suggested = (b"PLTE", vec![1, 1, 1]);
+    let file = png_of(&[ihdr(1, 1, 8, 2), suggested, idat(&[vec![5, 5, 5]]), iend()]);
+    assert_eq!(read("p.png", &file).color(), Color::Rgb);
 }
 
 #[test]
@@ -194,7 +254,11 @@ fn a_missing_file_is_named() {
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("no/such.png"));
     }
-    assert_eq!(Frame::open(Path::new(".")).unwrap_err().kind(), ErrorKind::Io);
+    for path in [".", "/dev/null"] {
+        let error = Frame::open(Path::new(path)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("not a file"), "{error}");
+    }
 }
 
 #[test]

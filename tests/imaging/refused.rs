@@ -8,7 +8,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use proptest::prelude::*;
 use weakrest::{Error, ErrorKind, Frame};
 
-use crate::by_hand::{encoded, exif, idat, iend, ihdr, jpeg_with, png_of, tiff, zlib_bomb};
+use crate::by_hand::{encoded, exif, idat, iend, ihdr, jpeg_with, png_of, tiff, tiff_of, zlib_bomb};
 
 /// Adds up what each thread asks for, so that tests beside each other do not disturb each other.
 struct Counting;
@@ -68,6 +68,46 @@ fn what_is_no_picture_is_refused() {
         refused("a mere beginning", magic);
         refused("a beginning and zeros", &[magic, &[0; 100]].concat());
         refused("a beginning and noise", &[magic, &[0xa7; 100]].concat());
+    }
+}
+
+/// Who is told that a whole picture is damaged looks for the fault in the wrong place.
+#[test]
+fn what_is_not_supported_is_not_called_damaged() {
+    let mut bmp = encoded(&DynamicImage::from(picture()), ImageFormat::Bmp);
+    bmp[30] = 4;
+    let tiff = |changes: &[(u16, u16)]| {
+        let mut tags = vec![(256, 2), (257, 2), (258, 8), (259, 1), (262, 1), (277, 1), (278, 2)];
+        for change in changes {
+            tags.retain(|(tag, _)| *tag != change.0);
+            tags.push(*change);
+        }
+        tiff_of(&[7; 64], &tags)
+    };
+    for (file, says) in [
+        (b"RIFF\x1a\0\0\0WEBPVP8L\x0d\0\0\0".to_vec(), "a WebP picture is not supported"),
+        (b"GIF89a\x01\0\x01\0".to_vec(), "a GIF picture is not supported"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0".to_vec(), "a HEIC picture is not supported"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0".to_vec(), "an AVIF picture is not supported"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0".to_vec(), "a video is not supported"),
+        (b"P5 2 2 255 abcd".to_vec(), "PGM or PPM picture is not supported"),
+        (b"II+\0\x08\0\0\0".to_vec(), "a BigTIFF picture is not supported"),
+        (bmp, "this kind of BMP is not supported"),
+        (tiff(&[(259, 34_925)]), "this kind of TIFF is not supported"),
+        (tiff(&[(259, 50_000)]), "this kind of TIFF is not supported"),
+        (tiff(&[(259, 7)]), "a TIFF compressed as JPEG is not supported"),
+        (tiff(&[(258, 12)]), "this kind of TIFF is not supported"),
+        (tiff(&[(258, 32), (339, 3)]), "this kind of TIFF is not supported"),
+        (tiff(&[(258, 16), (339, 2)]), "this kind of TIFF is not supported"),
+    ] {
+        let reason = refusal(&file).0.chain();
+        assert!(reason.contains(says) && !reason.contains("damaged"), "{says}: {reason}");
+        refused(says, &file);
+    }
+    // What is damaged is called so.
+    for file in [vec![0; 4096], tiff(&[(273, 9999)])] {
+        let reason = refusal(&file).0.chain();
+        assert!(reason.contains("damaged"), "{reason}");
     }
 }
 
