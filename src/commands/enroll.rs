@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -226,14 +227,33 @@ impl Enroll {
 /// Shows the progress of work on a package until it is done, or a signal stops it.
 pub fn unless_stopped(work: impl FnOnce(Progress) -> Result<Option<Enrollment>>) -> Result<Enrollment> {
     let signal = signals()?;
+    let (working, done_working) = mpsc::channel();
+    let asked = Arc::clone(&signal);
+    std::thread::spawn(move || end_what_hangs(&asked, &done_working));
     let mut bar = EnrollBar::new();
     let done = work(&mut |step, n, of| bar.show(step, n, of) && signal.load(Ordering::Relaxed) == 0)?;
+    drop(working);
     bar.finish();
     if done.is_none() {
         // Shells tell by it that the rest of a script is not wanted either.
         let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
     }
     done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))
+}
+
+/// Ends the process some time after a signal, unless the work ends before: it may hang in a file on a network. While it
+/// works it writes nothing that would be left behind.
+fn end_what_hangs(signal: &AtomicUsize, done: &Receiver<()>) {
+    const POLL: Duration = Duration::from_millis(50);
+    const GRACE: Duration = Duration::from_secs(1);
+    while signal.load(Ordering::Relaxed) == 0 {
+        if done.recv_timeout(POLL) == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+    }
+    if done.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
+        let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
+    }
 }
 
 /// Tells of Ctrl-C and the like by the signal's number, otherwise 0, so that work ends in good order: a process that ends

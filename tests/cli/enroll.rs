@@ -270,7 +270,7 @@ fn pictures_that_cannot_be_used_are_listed() {
     let folder = Folder::new();
     let good = folder.good_parts("good", 0, 4);
     let bad = bad_pictures();
-    let (told_by_header, told_by_decoding) = bad.split_at(bad.len() - 2);
+    let (told_by_header, told_by_decoding) = bad.split_at(bad.len() - 3);
     for pictures in [told_by_header, told_by_decoding] {
         for (name, bytes, _) in pictures {
             folder.file(format!("good/{name}"), bytes);
@@ -613,6 +613,55 @@ fn an_interrupt_leaves_nothing_behind() {
         assert_eq!(ended.status.signal(), Some(SIGTERM));
         assert_eq!(folder.contents(), before, "{output}");
     }
+}
+
+/// A program that opens a file takes the writer's lease, and waits until it gives it back: as from a share on a network
+/// that no longer answers.
+#[test]
+fn a_picture_that_cannot_be_opened_does_not_keep_the_program_from_ending() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 3);
+    let script = "$SIG{IO} = 'IGNORE'; open(F, '+<', $ARGV[0]) or die; fcntl(F, 1024, 1) or die; $| = 1; print 'held'; sleep 60";
+    let mut holder = Command::new("perl");
+    holder.args(["-e", script]).arg(good.join("01.png")).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut holder) = holder.spawn() else { return skip("there is no perl") };
+    let mut held = [0; 4];
+    use std::io::Read;
+    if holder.stdout.take().unwrap().read_exact(&mut held).is_err() {
+        let _ = holder.wait();
+        return skip("this file system has no leases");
+    }
+    let mut enroll = Command::new(PROGRAM);
+    enroll.arg("enroll").arg("--images").arg(&good).arg("--output").arg(folder.path("p"));
+    let mut inspect = Command::new(PROGRAM);
+    inspect.arg("inspect").arg(ready_package()).arg(good.join("01.png"));
+    for command in [&mut enroll, &mut inspect] {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(child.try_wait().unwrap().is_none(), "it does not wait for the file");
+        let start = std::time::Instant::now();
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(child.wait().unwrap().signal(), Some(15));
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    }
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(!folder.path("p").exists());
+}
+
+/// Opening one would wait until somebody writes into it.
+#[test]
+fn a_pipe_is_no_picture() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 3);
+    let pipe = good.join("pipe.png");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    enroll(&good, &folder.path("p"), &[])
+        .exits(3)
+        .says(&["good/pipe.png: not a file, but a folder, a pipe or"]);
+    enroll(&good, &folder.path("p"), &["--skip-bad"]).exits(0).says(&["left out", "pipe.png: not a file"]);
+    weakrest!("inspect", ready_package(), pipe).exits(3).prints(&["fault ", "pipe.png: not a file"]);
 }
 
 #[test]
