@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
 
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -61,6 +64,34 @@ pub(crate) fn short_name(name: &str, more: usize) -> String {
     let hash = &sha256(name.as_bytes())[..16];
     let kept = name.floor_char_boundary(most.saturating_sub(hash.len() + 1));
     format!("{}-{hash}", &name[..kept])
+}
+
+/// The text of a file that holds a secret. Messages do not name it: people have put the secret itself where its file's
+/// name belongs.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when it cannot be read.
+pub(crate) fn read_secret(path: &Path) -> Result<String> {
+    let bytes = fs::read(path)
+        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the file that it names").with_source(e))?;
+    text_from_bytes(bytes)
+}
+
+/// Opens a folder below another, which no link and no `..` leads out of; `make` makes what is missing.
+pub(crate) fn open_beneath(root: &Path, below: &Path, make: bool) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut folder = openat(CWD, root, flags, Mode::empty())?;
+    for part in below.components() {
+        let Component::Normal(name) = part else { return Err(Errno::INVAL.into()) };
+        if make {
+            match mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        folder = openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(folder)
 }
 
 /// Writes files into a new directory beside `path` and moves it there when all are safely on disk.

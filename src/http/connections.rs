@@ -1,33 +1,79 @@
-//! Connections that cannot use up the service: there is a limit to how many, and to how long one may do
-//! nothing.
+//! Connections that cannot use up the service. Every step of a request has a deadline from its beginning, whatever
+//! trickles in or out meanwhile. There is a limit to all connections, a lower one to those of an address and of
+//! everybody elsewhere; whoever comes above it takes the place of the one that has done nothing for the longest.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A hidden page asks every 10 s, a scraper often every 15 s.
+/// Between two requests. A hidden page asks every 10 s, a scraper often every 15 s.
 const IDLE: Duration = Duration::from_secs(20);
+/// From a request's first byte to the end of its header.
+const HEADER: Duration = Duration::from_secs(5);
+/// From an answer's first byte to its last.
+const ANSWER: Duration = Duration::from_secs(60);
 /// Far below the 1024 files that a process may usually open.
 const MOST: usize = 256;
+/// Of them never taken by other machines.
+const KEPT_FOR_THIS_MACHINE: usize = 32;
+/// Of one address: many people behind a proxy.
+const MOST_OF_ADDRESS: usize = 64;
 
-/// Accepts up to [`MOST`] connections, and closes those above at once.
+/// What counts as one address: of IPv6 a network of 64 bits, of which anybody has all addresses.
+pub(super) fn neighborhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into())
+        }
+        address => address,
+    }
+}
+
+/// Accepts connections and keeps to the limits.
 pub(crate) struct Limited {
     inner: TcpListener,
-    free: Arc<Semaphore>,
+    open: Arc<Mutex<HashMap<u64, Open>>>,
+    accepted: u64,
+}
+
+struct Open {
+    from: IpAddr,
+    watch: Arc<Watch>,
 }
 
 impl Limited {
     pub fn new(inner: TcpListener) -> Self {
-        Limited { inner, free: Arc::new(Semaphore::new(MOST)) }
+        Limited { inner, open: Arc::default(), accepted: 0 }
+    }
+
+    /// Makes room for one more; false where everybody is being served.
+    fn has_room(&self, from: IpAddr) -> bool {
+        let mut open = locked(&self.open);
+        let mut makes_room = |most: usize, concerned: &dyn Fn(&Open) -> bool| {
+            if open.values().filter(|open| concerned(open)).count() < most {
+                return true;
+            }
+            let silent = |(id, open): (&u64, &Open)| Some((open.watch.silent_since()?, *id));
+            let longest = open.iter().filter(|(_, open)| concerned(open)).filter_map(silent).min();
+            let shown_out = longest.and_then(|(_, id)| open.remove(&id));
+            shown_out.is_some_and(|shown_out| {
+                shown_out.watch.end();
+                true
+            })
+        };
+        makes_room(MOST_OF_ADDRESS, &|open| open.from == from)
+            && (from.is_loopback()
+                || makes_room(MOST - KEPT_FOR_THIS_MACHINE, &|open| !open.from.is_loopback()))
+            && makes_room(MOST, &|_| true)
     }
 }
 
@@ -38,14 +84,19 @@ impl Listener for Limited {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             let (stream, peer) = Listener::accept(&mut self.inner).await;
-            match Arc::clone(&self.free).try_acquire_owned() {
-                Ok(permit) => {
-                    // Only costs time where it fails.
-                    let _ = stream.set_nodelay(true);
-                    return (Connection { stream, idle: Box::pin(sleep(IDLE)), _permit: permit }, peer);
-                }
-                Err(_) => log::debug!("{peer} refused, {MOST} connections are open"),
+            let from = neighborhood(peer.ip());
+            if !self.has_room(from) {
+                log::debug!("{peer} refused, too many connections are being served");
+                continue;
             }
+            // Only costs time where it fails.
+            let _ = stream.set_nodelay(true);
+            let watch = Arc::new(Watch::default());
+            self.accepted += 1;
+            locked(&self.open).insert(self.accepted, Open { from, watch: Arc::clone(&watch) });
+            let place = Place { id: self.accepted, open: Arc::clone(&self.open) };
+            let alarm = Box::pin(sleep_until(Instant::now() + IDLE));
+            return (Connection { stream, watch, alarm, _place: place }, peer);
         }
     }
 
@@ -54,30 +105,141 @@ impl Listener for Limited {
     }
 }
 
-/// Who asks.
-#[derive(Clone, Copy)]
-pub(crate) struct Peer(pub SocketAddr);
+/// Given back when it is dropped.
+struct Place {
+    id: u64,
+    open: Arc<Mutex<HashMap<u64, Open>>>,
+}
 
-impl Connected<IncomingStream<'_, Limited>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
-        Peer(*stream.remote_addr())
+impl Drop for Place {
+    fn drop(&mut self) {
+        locked(&self.open).remove(&self.id);
     }
 }
 
-/// A connection that fails when nothing was read or written for [`IDLE`].
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Who asks, on which connection.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub address: SocketAddr,
+    watch: Arc<Watch>,
+}
+
+impl Peer {
+    /// The header of a request is complete: from here on its handler sees to deadlines.
+    pub fn is_served(&self) {
+        self.watch.enter(Step::Served);
+    }
+
+    /// The answer is there.
+    pub fn is_answered(&self) {
+        self.watch.enter(Step::Answer);
+    }
+}
+
+impl Connected<IncomingStream<'_, Limited>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
+        Peer { address: *stream.remote_addr(), watch: Arc::clone(&stream.io().watch) }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing is asked.
+    Idle,
+    /// A request has begun.
+    Header,
+    /// It is complete but for its body.
+    Served,
+    /// It is being answered.
+    Answer,
+}
+
+impl Step {
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Step::Idle => Some(IDLE),
+            Step::Header => Some(HEADER),
+            Step::Served => None,
+            Step::Answer => Some(ANSWER),
+        }
+    }
+}
+
+struct Watch(Mutex<Standing>);
+
+struct Standing {
+    step: Step,
+    since: Instant,
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let standing = Standing { step: Step::Idle, since: Instant::now(), ended: false, waker: None };
+        Watch(Mutex::new(standing))
+    }
+}
+
+impl Watch {
+    fn enter(&self, step: Step) {
+        let mut standing = locked(&self.0);
+        (standing.step, standing.since) = (step, Instant::now());
+    }
+
+    /// From another step the time goes on.
+    fn advance(&self, from: Step, to: Step) {
+        let mut standing = locked(&self.0);
+        if standing.step == from {
+            (standing.step, standing.since) = (to, Instant::now());
+        }
+    }
+
+    /// Since when its other end lets it wait; `None` while it is this end.
+    fn silent_since(&self) -> Option<Instant> {
+        let standing = locked(&self.0);
+        (standing.step != Step::Served).then_some(standing.since)
+    }
+
+    /// Breaks the connection.
+    fn end(&self) {
+        let mut standing = locked(&self.0);
+        standing.ended = true;
+        if let Some(waker) = standing.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A connection that fails at its deadline, or when its place is needed.
 pub(crate) struct Connection {
     stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
+    watch: Arc<Watch>,
+    alarm: Pin<Box<Sleep>>,
+    _place: Place,
 }
 
 impl Connection {
-    fn watch<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if poll.is_ready() {
-            self.idle.as_mut().reset(Instant::now() + IDLE);
-            return poll;
+    /// The connection's end, whatever can be read or written yet.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let deadline = {
+            let mut standing = locked(&self.watch.0);
+            if standing.ended {
+                return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+            }
+            standing.waker = Some(cx.waker().clone());
+            standing.step.limit().map(|limit| standing.since + limit)
+        };
+        let Some(deadline) = deadline else { return Poll::Pending };
+        if self.alarm.deadline() != deadline {
+            self.alarm.as_mut().reset(deadline);
         }
-        self.idle.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.alarm.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
     }
 }
 
@@ -87,19 +249,30 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.watch(cx, poll)
+        if buf.filled().len() > before {
+            self.watch.advance(Step::Idle, Step::Header);
+        }
+        match self.poll_end(cx) {
+            Poll::Ready(end) => Poll::Ready(Err(end)),
+            Poll::Pending => poll,
+        }
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, poll)
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(Err(end));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TCP has nothing to flush: being ready is no sign of life.
+        // All that there was to write is written.
+        self.watch.advance(Step::Answer, Step::Idle);
+        // TCP has nothing to flush.
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -112,8 +285,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, poll)
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(Err(end));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

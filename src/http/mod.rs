@@ -3,25 +3,32 @@
 //!
 //! Plain HTTP/1.1, from memory, on a thread of its own.
 
+mod attempts;
 mod connections;
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, ErrorKind, Result};
-use connections::{Limited, Peer};
+use crate::files;
+use attempts::Attempts;
+use connections::{Limited, Peer, neighborhood};
 
 /// Nothing from elsewhere, nothing inline: text that came from a camera's driver or a file name can never
 /// run.
@@ -29,6 +36,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// A page of another origin cannot send it without being asked by the browser first, and is never answered.
 const OWN_HEADER: HeaderName = HeaderName::from_static("x-weakrest");
+/// What a small body may take to arrive.
+const BODY: Duration = Duration::from_secs(5);
+/// How slowly a large one may.
+const LEAST_BYTES_PER_SECOND: u64 = 1 << 20;
+/// Whoever comes later than so many bodies of the largest size waits.
+const LARGEST_BODIES: u64 = 2;
+/// So long.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Who may change something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +59,7 @@ pub(crate) enum Access {
 impl Access {
     /// For a server on `address`: with a token whoever knows it, and without one only this machine.
     pub fn new(token: Option<String>, address: SocketAddr) -> Access {
-        match (token, address.ip().to_canonical().is_loopback()) {
+        match (token, is_local(address)) {
             (Some(token), _) => Access::Token(token),
             (None, true) => Access::Local,
             (None, false) => Access::Refused,
@@ -57,6 +72,8 @@ impl Access {
 pub(crate) struct Gate {
     /// Who may change something.
     pub access: Access,
+    /// Whether the address is one of this machine alone.
+    pub is_local: bool,
     /// The most bytes that a request may bring along.
     pub most_body: u64,
     /// What is said of a request that brings more.
@@ -67,19 +84,31 @@ pub(crate) struct Gate {
     pub listen: &'static str,
 }
 
+impl Gate {
+    /// Who may change something by such a request.
+    pub fn access_of(&self, request: &Parts) -> &Access {
+        match self.access == Access::Local && !is_from_here(request) {
+            true => &Access::Refused,
+            false => &self.access,
+        }
+    }
+}
+
+/// Whether an address is one of this machine alone.
+pub(crate) fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 /// The token in a file.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when it cannot be read; [`ErrorKind::Usage`] when it holds no token.
+/// As [`files::read_secret`]; [`ErrorKind::Usage`] when it holds no token.
 pub(crate) fn token_from_file(path: &Path) -> Result<String> {
-    let text = crate::files::read_text(path)?;
+    let text = files::read_secret(path)?;
     let token = text.trim();
     if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        let text = format!(
-            "{} must hold one line of at least 16 letters, digits and signs; \
-             make one with: openssl rand -hex 16",
-            path.display()
-        );
+        let text = "the file that it names must hold one line of at least 16 letters, digits and signs; \
+                    make one with: openssl rand -hex 16";
         return Err(Error::new(ErrorKind::Usage, text));
     }
     Ok(token.into())
@@ -91,8 +120,7 @@ pub(crate) fn token_from_file(path: &Path) -> Result<String> {
 /// [`ErrorKind::Usage`] when it is none.
 pub(crate) fn address_from_text(text: &str) -> Result<SocketAddr> {
     text.parse().map_err(|_| {
-        let text =
-            format!("must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080, not {text:?}");
+        let text = "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080";
         Error::new(ErrorKind::Usage, text)
     })
 }
@@ -181,15 +209,34 @@ impl Drop for Server {
     }
 }
 
-/// A router with what holds for every request: `changes` are the routes that only those may use who may change
-/// something.
+/// A gate, and what is known of those before it.
+struct Guard {
+    gate: Arc<Gate>,
+    attempts: Attempts,
+    /// KiB that bodies may take yet.
+    bodies: Semaphore,
+}
+
+/// A router with what holds for every request: `private` are the routes to look at for those only who may change
+/// something, `changes` those that change something.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     gate: Arc<Gate>,
     looks: Router<S>,
+    private: Router<S>,
     changes: Router<S>,
     state: S,
 ) -> Router {
-    let changes = changes.route_layer(middleware::from_fn_with_state(Arc::clone(&gate), may_change));
+    let bodies = (LARGEST_BODIES * gate.most_body).max(1 << 20) >> 10;
+    let bodies = Semaphore::new(usize::try_from(bodies).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
+    let guard = Arc::new(Guard { gate, attempts: Attempts::default(), bodies });
+    // Routes that there are none of must not be given a layer.
+    let looks = match private.has_routes() {
+        true => {
+            looks.merge(private.route_layer(middleware::from_fn_with_state(Arc::clone(&guard), may_look)))
+        }
+        false => looks,
+    };
+    let changes = changes.route_layer(middleware::from_fn_with_state(Arc::clone(&guard), may_change));
     looks
         .merge(changes)
         .fallback(
@@ -199,7 +246,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(
             let text = format!("{} does not take {method}", uri.path());
             problem(StatusCode::METHOD_NOT_ALLOWED, text)
         })
-        .layer(middleware::from_fn_with_state(gate, guard))
+        .layer(middleware::from_fn_with_state(guard, everybody))
         .with_state(state)
 }
 
@@ -221,8 +268,12 @@ pub(crate) fn asset<S: Clone + Send + Sync + 'static>(
 }
 
 /// What holds for every request and answer.
-async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let mut response = match refusal(&gate, &request) {
+async fn everybody(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().cloned();
+    if let Some(ConnectInfo(peer)) = &peer {
+        peer.is_served();
+    }
+    let mut response = match refusal(&guard.gate, &request) {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
@@ -237,38 +288,56 @@ async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> R
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if let Some(ConnectInfo(peer)) = &peer {
+        peer.is_answered();
+    }
+    response
+}
+
+/// A refusal after which the connection cannot be used again, because what follows is not read.
+fn last_word(code: StatusCode, text: impl Into<String>) -> Response {
+    let mut response = problem(code, text);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
 fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
     let headers = request.headers();
-    let length = headers.get(header::CONTENT_LENGTH).map_or("0", |v| v.to_str().unwrap_or(""));
-    // A body of unknown length is one too many: it is not read, so the connection cannot be used again.
-    let too_long = length.parse().is_ok_and(|n: u64| n > gate.most_body);
-    if headers.contains_key(header::TRANSFER_ENCODING) || too_long {
-        let mut response = problem(StatusCode::PAYLOAD_TOO_LARGE, gate.too_large);
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        return Some(response);
+    // A body of unknown length is one too many.
+    if headers.contains_key(header::TRANSFER_ENCODING) || length(headers) > gate.most_body {
+        return Some(last_word(StatusCode::PAYLOAD_TOO_LARGE, gate.too_large));
     }
     let Some(host) = host(headers) else {
         return Some(problem(StatusCode::BAD_REQUEST, "the request needs one Host header with a host in it"));
     };
     // A site somewhere can give its own name this machine's address, and would then be let in by the browser.
     let named = [Some(host), request.uri().host()];
-    if gate.access == Access::Local && !named.into_iter().flatten().all(is_loopback) {
+    if gate.is_local && !named.into_iter().flatten().all(is_loopback) {
         let text = format!(
-            "{host} is not a name of this machine; use http://localhost, or set {} to be reached by other names",
-            gate.token_file
+            "{host} is not a name of this machine: use http://localhost, let a proxy ask for Host localhost, or set \
+             {} to an address that others reach",
+            gate.listen
         );
         return Some(problem(StatusCode::FORBIDDEN, text));
     }
     None
 }
 
+/// How many bytes a request brings along.
+fn length(headers: &HeaderMap) -> u64 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+    length.map_or(0, |n| n.parse().unwrap_or(u64::MAX))
+}
+
 /// The host that the request is meant for, without its port.
 fn host(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::HOST).iter();
     let (host, None) = (all.next()?.to_str().ok()?, all.next()) else { return None };
+    name_of(host)
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> Option<&str> {
     let end = match host.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
         None => host.find(':').unwrap_or(host.len()),
@@ -286,67 +355,141 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// What holds for requests that only those may use who may change something, though they change nothing.
-pub(crate) async fn may_look(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match stranger(&gate, &request) {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
-    }
+/// Whether a request was made on this machine. A proxy makes everybody's requests from here: most say so, and some of
+/// the others still speak HTTP/1.0 or pass on where a browser got the page from.
+fn is_from_here(request: &Parts) -> bool {
+    let headers = &request.headers;
+    let is_forwarded = |name: &HeaderName| {
+        let name = name.as_str();
+        let says = |part| name.contains(part);
+        ["forwarded", "client-ip", "clientip", "connecting-ip", "real-ip", "x-original-", "x-envoy-"]
+            .into_iter()
+            .any(says)
+            || matches!(name, "via" | "cdn-loop" | "x-proxyuser-ip" | "x-appengine-user-ip")
+    };
+    let origin = headers.get_all(header::ORIGIN).iter().all(|origin| {
+        let host = origin.to_str().ok().and_then(|o| o.split_once("://")).and_then(|o| name_of(o.1));
+        host.is_some_and(is_loopback)
+    });
+    origin
+        && request.version != Version::HTTP_10
+        && peer(request).is_none_or(|peer| peer.to_canonical().is_loopback())
+        && !headers.keys().any(is_forwarded)
+}
+
+/// Whose wrong tokens are counted together. A proxy on this machine adds whom it asks for to the end of the list.
+fn asker(request: &Parts) -> IpAddr {
+    let peer = peer(request).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let list = request.headers.get_all("x-forwarded-for").iter().next_back();
+    let last = list.and_then(|list| list.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    neighborhood(last.filter(|_| peer.to_canonical().is_loopback()).unwrap_or(peer))
 }
 
 /// The answer to whoever may not change anything.
-fn stranger(gate: &Gate, request: &Request) -> Option<Response> {
-    let token = match &gate.access {
+async fn stranger(guard: &Guard, request: &Parts) -> Option<Response> {
+    let gate = &guard.gate;
+    let token = match gate.access_of(request) {
         Access::Local => return None,
+        Access::Refused if gate.is_local => {
+            let text = format!(
+                "this request came from elsewhere or through a proxy, so it may be anybody's: set {} to let those change \
+                 something who know it",
+                gate.token_file
+            );
+            return Some(last_word(StatusCode::FORBIDDEN, text));
+        }
         Access::Refused => {
             let text = format!(
                 "this page is for looking only: set {} to change something from another machine, or set {} to a \
                  loopback address such as 127.0.0.1:8080",
                 gate.token_file, gate.listen
             );
-            return Some(problem(StatusCode::FORBIDDEN, text));
+            return Some(last_word(StatusCode::FORBIDDEN, text));
         }
         Access::Token(token) => token,
     };
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let given = request.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let given = given.and_then(|v| v.split_once(' ')).filter(|v| v.0.eq_ignore_ascii_case("bearer"));
-    if given.is_some_and(|given| is_same(given.1.trim(), token)) {
-        return None;
-    }
     let file = gate.token_file;
     let text = match given {
-        Some(_) => format!("that is not the token in {file}"),
+        Some((_, given)) => {
+            let asker = asker(request);
+            match guard.attempts.turn(asker, Instant::now()) {
+                Ok(Duration::ZERO) => {}
+                Ok(wait) => sleep(wait).await,
+                Err(wait) => {
+                    let text = format!("too many wrong tokens came from {asker}: try again later");
+                    let mut response = last_word(StatusCode::TOO_MANY_REQUESTS, text);
+                    response.headers_mut().insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
+                    return Some(response);
+                }
+            }
+            if is_same(given.trim(), token) {
+                return None;
+            }
+            guard.attempts.is_wrong(asker, Instant::now());
+            log::warn!("web: {asker} asked for {} with a wrong token", request.uri.path());
+            format!("that is not the token in {file}")
+        }
         None => format!("this needs the token in {file}, as Authorization: Bearer TOKEN"),
     };
-    if let (Some(_), Some(peer)) = (given, peer(request)) {
-        log::warn!("web: {peer} asked for {} with a wrong token", request.uri().path());
-    }
-    let mut response = problem(StatusCode::UNAUTHORIZED, text);
+    let mut response = last_word(StatusCode::UNAUTHORIZED, text);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Some(response)
 }
 
+/// What holds for requests that only those may use who may change something, though they change nothing.
+async fn may_look(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let (request, body) = request.into_parts();
+    match stranger(&guard, &request).await {
+        Some(refusal) => refusal,
+        None => next.run(Request::from_parts(request, body)).await,
+    }
+}
+
 /// What holds for requests that change something.
-async fn may_change(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    if let Some(refusal) = stranger(&gate, &request) {
+async fn may_change(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let (request, body) = request.into_parts();
+    if let Some(refusal) = stranger(&guard, &request).await {
         return refusal;
     }
-    let headers = request.headers();
+    let headers = &request.headers;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let is_json = kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"));
     if !is_json && !headers.contains_key(OWN_HEADER) {
         let text = "changes need the header X-Weakrest: 1, or Content-Type: application/json, which a page \
                     of another site cannot send";
-        return problem(StatusCode::FORBIDDEN, text);
+        return last_word(StatusCode::FORBIDDEN, text);
     }
     if let Some(peer) = peer(&request) {
-        log::info!("web: {} asked for by {peer}", request.uri().path());
+        log::info!("web: {} asked for by {peer}", request.uri.path());
     }
-    next.run(request).await
+    // Only now: nobody else makes the service keep anything.
+    with_body(&guard, Request::from_parts(request, body), next).await
 }
 
-fn peer(request: &Request) -> Option<IpAddr> {
-    request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(peer))| peer.ip())
+/// Passes a request on with its body in memory, where there is room for it until it is answered.
+async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
+    let length = length(request.headers());
+    if length == 0 {
+        return next.run(request).await;
+    }
+    let room = u32::try_from(length.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+    let Ok(Ok(_room)) = timeout(TURN, guard.bodies.acquire_many(room)).await else {
+        return last_word(StatusCode::SERVICE_UNAVAILABLE, "too much is being sent at once: try again");
+    };
+    let (parts, body) = request.into_parts();
+    let patience = BODY + Duration::from_secs(length / LEAST_BYTES_PER_SECOND);
+    let most = usize::try_from(length).unwrap_or(usize::MAX);
+    match timeout(patience, to_bytes(body, most)).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(e)) => last_word(StatusCode::BAD_REQUEST, format!("the request cannot be read: {e}")),
+        Err(_) => last_word(StatusCode::REQUEST_TIMEOUT, "the request came too slowly"),
+    }
+}
+
+fn peer(request: &Parts) -> Option<IpAddr> {
+    request.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address.ip())
 }
 
 /// Compares in a time that tells nothing of the token, nor of its length.

@@ -93,6 +93,7 @@ impl Labeler {
         let work = Arc::new(Work::new(session, package, settings, options)?);
         let gate = Arc::new(Gate {
             access,
+            is_local: http::is_local(address),
             most_body: server::MOST_BODY as u64,
             too_large: "the request is too large, or does not tell its length; no label takes so much",
             token_file: "--token-file",

@@ -7,7 +7,6 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -50,13 +49,12 @@ pub fn router(gate: Arc<Gate>, work: Arc<Work>) -> Router {
         .route("/api/pictures/{id}", get(detail))
         .route("/api/pictures/{id}/image", get(image))
         .route("/api/pictures/{id}/map.png", get(map))
-        .route("/api/pictures/{id}/nearest.png", get(nearest))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), http::may_look));
+        .route("/api/pictures/{id}/nearest.png", get(nearest));
     let changes = Router::new()
         .route("/api/pictures/{id}/click", post(click))
         .route("/api/pictures/{id}/label", put(save))
         .layer(DefaultBodyLimit::max(MOST_BODY));
-    http::router(gate, looks.merge(private), changes, work)
+    http::router(gate, looks, private, changes, work)
 }
 
 impl IntoResponse for Refusal {

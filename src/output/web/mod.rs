@@ -127,6 +127,7 @@ impl WebPage {
         let wanted = settings.listen_address()?;
         let gate = Arc::new(Gate {
             access: Access::new(token, wanted),
+            is_local: http::is_local(wanted),
             // Far more than any needs: none has anything to say.
             most_body: 1024,
             too_large: "requests need no body; this one is too large",

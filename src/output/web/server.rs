@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderName, StatusCode, Uri, header};
+use axum::http::{HeaderName, StatusCode, Uri, header, request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -43,7 +43,7 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
         .route("/api/live.jpg", get(live_picture))
         .route("/metrics", get(metrics))
         .route("/healthz", get(health));
-    http::router(gate, looks, changes, shared)
+    http::router(gate, looks, Router::new(), changes, shared)
 }
 
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ struct StageTime {
     worst_ms: f64,
 }
 
-async fn status(State(shared): State<Arc<Shared>>) -> Response {
+async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> Response {
     #[derive(Serialize)]
     struct Body {
         #[serde(flatten)]
@@ -91,7 +91,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
         let memory = shared.memory();
         (memory.latest.as_ref().map(|shot| shot.part), memory.rejects.back().map(|r| r.0.part))
     };
-    let changes = match shared.gate.access {
+    let changes = match shared.gate.access_of(&request) {
         Access::Token(_) => "token",
         Access::Local => "local",
         Access::Refused => "refused",
