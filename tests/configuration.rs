@@ -23,6 +23,8 @@ fn every_key_that_the_example_shows_is_one_and_is_the_default() {
     let all: String = example().lines().map(|l| format!("{}\n", shown(l).unwrap_or(l))).collect();
     // Chip and line of a trigger belong to another source.
     let gpio = all.replace("source = \"free\"", "source = \"gpio\"");
+    // Certificates mean something in encrypted connections alone.
+    let gpio = gpio.replace("tls = false", "tls = true");
     let full = Config::parse(&gpio).unwrap();
     let plain = Config::parse(&example()).unwrap();
 
@@ -40,9 +42,15 @@ fn every_key_that_the_example_shows_is_one_and_is_the_default() {
     let (web, default) = (full.web.unwrap(), plain.web.unwrap());
     assert_eq!((web.listen, web.rejects, web.history), (default.listen, default.rejects, default.history));
     let (mqtt, default) = (full.mqtt.unwrap(), weakrest::output::mqtt::Settings::default());
-    assert_eq!((mqtt.host, mqtt.port, mqtt.backlog), (default.host, default.port, default.backlog));
+    assert_eq!((mqtt.port(), default.tls), (default.port(), false));
+    assert_eq!((mqtt.host, mqtt.backlog), (default.host, default.backlog));
     assert_eq!(
-        (mqtt.counters_seconds, mqtt.keep_alive_seconds, mqtt.reconnect_ms),
-        (default.counters_seconds, default.keep_alive_seconds, default.reconnect_ms)
+        (mqtt.counters_seconds, mqtt.keep_alive_seconds, mqtt.acknowledge_seconds, mqtt.reconnect_ms),
+        (
+            default.counters_seconds,
+            default.keep_alive_seconds,
+            default.acknowledge_seconds,
+            default.reconnect_ms
+        )
     );
 }

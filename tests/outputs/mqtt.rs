@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
 use weakrest::ErrorKind;
@@ -62,7 +65,7 @@ impl Broker {
     fn settings(&self) -> Settings {
         Settings {
             host: "127.0.0.1".into(),
-            port: self.port,
+            port: Some(self.port),
             prefix: "plant/line-4".into(),
             reconnect_ms: 50,
             ..Settings::default()
@@ -285,7 +288,7 @@ fn what_waited_for_a_killed_broker_comes_later_and_says_so() {
     let Some(mut broker) = Broker::start() else { return };
     let network = Network::to(&broker);
     let status = status();
-    let mut mqtt = Mqtt::new(Settings { port: network.port, ..broker.settings() }, RUN).unwrap();
+    let mut mqtt = Mqtt::new(Settings { port: Some(network.port), ..broker.settings() }, RUN).unwrap();
     connected(&mut mqtt, &status);
     let before = broker.listen();
     mqtt.publish(&pass(1)).unwrap();
@@ -317,7 +320,7 @@ fn cuts_under_load_lose_nothing_and_double_little() {
     let network = Network::to(&broker);
     let listener = broker.listen();
     let status = status();
-    let settings = Settings { port: network.port, reconnect_ms: 5, ..broker.settings() };
+    let settings = Settings { port: Some(network.port), reconnect_ms: 5, ..broker.settings() };
     let mut mqtt = Mqtt::new(settings, RUN).unwrap();
     connected(&mut mqtt, &status);
     let (parts, cuts) = (6000, 30);
@@ -403,14 +406,215 @@ fn users_and_passwords_are_told() {
     let begun = Instant::now();
     loop {
         let error = mqtt.tick(time_of(0), &status).unwrap_err();
-        if error.chain().contains("refused") {
+        if error.chain().contains("password is refused") && error.chain().contains("password_file") {
             break;
         }
         assert!(begun.elapsed() < Duration::from_secs(10), "{error:?}");
         sleep(Duration::from_millis(10));
     }
     let error = Mqtt::new(with("none"), RUN).err().unwrap();
-    assert!(error.chain().contains("password_file") && error.chain().contains("none"), "{error:?}");
+    assert!(error.chain().starts_with("password_file: cannot read"), "{error:?}");
+    assert!(!error.chain().contains("none"), "people write the password itself there: {error:?}");
+    let mut mqtt = Mqtt::new(broker.settings(), RUN).unwrap();
+    told(&mut mqtt, &status, &["without a password", "username"]);
+}
+
+/// Waits until the output says all of this.
+fn told(mqtt: &mut Mqtt, status: &Status, words: &[&str]) {
+    let begun = Instant::now();
+    loop {
+        let text = mqtt.tick(time_of(0), status).err().map(|e| e.chain()).unwrap_or_default();
+        if words.iter().all(|word| text.contains(word)) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(15), "{words:?}: {text}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// A broker that accepts whoever comes and answers pings, and acknowledges verdicts once it is told to.
+fn deaf_broker(acknowledges: Arc<AtomicBool>, verdicts: Arc<Mutex<Vec<Value>>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = move |mut stream: TcpStream| -> std::io::Result<()> {
+        let mut byte = [0];
+        loop {
+            stream.read_exact(&mut byte)?;
+            let (kind, mut length, mut shift) = (byte[0], 0, 0);
+            loop {
+                stream.read_exact(&mut byte)?;
+                length |= usize::from(byte[0] & 0x7f) << shift;
+                shift += 7;
+                if byte[0] < 0x80 {
+                    break;
+                }
+            }
+            let mut packet = vec![0; length];
+            stream.read_exact(&mut packet)?;
+            match (kind >> 4, kind & 6) {
+                (1, _) => stream.write_all(&[0x20, 2, 0, 0])?,
+                (12, _) => stream.write_all(&[0xd0, 0])?,
+                (3, 2) => {
+                    let at = 2 + usize::from(u16::from_be_bytes([packet[0], packet[1]]));
+                    verdicts.lock().unwrap().push(serde_json::from_slice(&packet[at + 2..]).unwrap());
+                    if acknowledges.load(Relaxed) {
+                        stream.write_all(&[0x40, 2, packet[at], packet[at + 1]])?;
+                    }
+                }
+                _ => {}
+            }
+        }
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn({
+                let serve = serve.clone();
+                move || serve(stream)
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn what_is_never_acknowledged_is_told_and_sent_again() {
+    let (acknowledges, verdicts) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let port = deaf_broker(Arc::clone(&acknowledges), Arc::clone(&verdicts));
+    let settings = Settings {
+        host: "127.0.0.1".into(),
+        port: Some(port),
+        prefix: "plant/line-4".into(),
+        acknowledge_seconds: 1,
+        reconnect_ms: 50,
+        backlog: 40,
+        ..Settings::default()
+    };
+    let status = status();
+    let mut mqtt = Mqtt::new(settings, RUN).unwrap();
+    connected(&mut mqtt, &status);
+    for part in 1..=100 {
+        let _ = mqtt.publish(&pass(part));
+    }
+    told(&mut mqtt, &status, &["acknowledges nothing within 1 s", "verdicts are dropped"]);
+    // It stays a problem while the next connection is no better.
+    for _ in 0..50 {
+        let error = mqtt.tick(time_of(0), &status).unwrap_err().chain();
+        assert!(error.contains("acknowledges nothing"), "{error}");
+        sleep(Duration::from_millis(10));
+    }
+    acknowledges.store(true, Relaxed);
+    // What was dropped is told for good.
+    told(&mut mqtt, &status, &["60 verdicts of this run were dropped"]);
+    assert_eq!(dropped(&status, "mqtt"), 60);
+    mqtt.finish().unwrap();
+    let heard = verdicts.lock().unwrap();
+    let again: Vec<_> =
+        heard.iter().filter(|v| v["historical"] == true).map(|v| v["part"].as_u64()).collect();
+    let expected: Vec<_> = (61..=100).map(Some).collect();
+    assert!(again.ends_with(&expected), "{again:?}");
+}
+
+#[test]
+fn another_client_of_the_same_name_is_told_and_not_fought() {
+    let Some(broker) = Broker::start() else { return };
+    let settings = Settings { reconnect_ms: 30_000, ..broker.settings() };
+    let status = status();
+    let mut first = Mqtt::new(settings.clone(), RUN).unwrap();
+    connected(&mut first, &status);
+    let _second = Mqtt::new(settings, RUN).unwrap();
+    told(&mut first, &status, &["another client", "client_id", "\"plant/line-4\""]);
+    // Connections that are taken over again and again are no sign that all is well.
+    sleep(Duration::from_secs(2));
+    for _ in 0..100 {
+        let error = first.tick(time_of(0), &status).unwrap_err().chain();
+        assert!(error.contains("another client"), "{error}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// A broker that speaks TLS and wants a certificate, and the folder of everybody's files.
+fn tls_broker() -> Option<(Broker, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    for plant in ["plant", "other"] {
+        let mut parameters = CertificateParams::new(vec![]).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.distinguished_name.push(DnType::CommonName, plant);
+        let key = KeyPair::generate().unwrap();
+        let authority = CertifiedIssuer::self_signed(parameters, key).unwrap();
+        fs::write(file(&format!("{plant}-ca.pem")), authority.pem()).unwrap();
+        for name in ["127.0.0.1", "elsewhere"] {
+            let key = KeyPair::generate().unwrap();
+            let parameters = CertificateParams::new(vec![name.into()]).unwrap();
+            let certificate = parameters.signed_by(&key, &authority).unwrap();
+            fs::write(file(&format!("{plant}-{name}.pem")), certificate.pem()).unwrap();
+            fs::write(file(&format!("{plant}-{name}.key")), key.serialize_pem()).unwrap();
+        }
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let configuration = format!(
+        "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nrequire_certificate true\n\
+         cafile {0}/plant-ca.pem\ncertfile {0}/plant-127.0.0.1.pem\nkeyfile {0}/plant-127.0.0.1.key\n",
+        folder.path().display()
+    );
+    fs::write(file("mosquitto.conf"), configuration).unwrap();
+    let process = mosquitto(&["-c", file("mosquitto.conf").to_str().unwrap()]);
+    let Some(process) = process.and_then(|process| Broker::wait_until_it_listens(port, process)) else {
+        skip("no mosquitto: MQTT over TLS is not tested");
+        return None;
+    };
+    Some((Broker { port, process }, folder))
+}
+
+#[test]
+fn tls_proves_both_ends_and_what_is_wrong_is_told_in_words() {
+    let Some((broker, folder)) = tls_broker() else { return };
+    let file = |name: &str| Some(folder.path().join(name));
+    let right = Settings {
+        tls: true,
+        ca_file: file("plant-ca.pem"),
+        certificate_file: file("plant-elsewhere.pem"),
+        key_file: file("plant-elsewhere.key"),
+        ..broker.settings()
+    };
+    assert_eq!((right.port(), Settings { port: None, ..right.clone() }.port()), (broker.port, 8883));
+    let status = status();
+    let mut mqtt = Mqtt::new(right.clone(), RUN).unwrap();
+    connected(&mut mqtt, &status);
+    (1..=100).for_each(|part| mqtt.publish(&pass(part)).unwrap());
+    mqtt.finish().unwrap();
+
+    let wrong = |settings: Settings, words: &[&str]| {
+        told(&mut Mqtt::new(settings, RUN).unwrap(), &status, words);
+    };
+    wrong(broker.settings(), &["the port wants TLS", "tls = true"]);
+    wrong(Settings { ca_file: file("other-ca.pem"), ..right.clone() }, &["no authority of ca_file"]);
+    match Mqtt::new(Settings { ca_file: None, ..right.clone() }, RUN) {
+        Ok(mut mqtt) => told(&mut mqtt, &status, &["set ca_file"]),
+        Err(e) => assert!(e.chain().contains("set ca_file"), "a system without authorities: {e:?}"),
+    }
+    wrong(Settings { host: "localhost".into(), ..right.clone() }, &["is not for \"localhost\"", "set host"]);
+    let none = Settings { certificate_file: None, key_file: None, ..right.clone() };
+    wrong(none, &["certificate_file"]);
+    let other = (file("other-elsewhere.pem"), file("other-elsewhere.key"));
+    let foreign = Settings { certificate_file: other.0, key_file: other.1.clone(), ..right.clone() };
+    wrong(foreign, &["certificate_file"]);
+
+    let Some(plain) = Broker::start() else { return };
+    wrong(Settings { port: Some(plain.port), ..right.clone() }, &["does not speak TLS", "8883"]);
+
+    for (settings, words) in [
+        (Settings { key_file: other.1, ..right.clone() }, ["key_file", "not the key of certificate_file"]),
+        (Settings { key_file: file("plant-ca.pem"), ..right.clone() }, ["key_file", "private key"]),
+        (
+            Settings { ca_file: file("plant-elsewhere.key"), ..right.clone() },
+            ["ca_file", "holds no certificate"],
+        ),
+        (Settings { ca_file: file("none"), ..right }, ["ca_file", "cannot read"]),
+    ] {
+        let error = Mqtt::new(settings, RUN).err().unwrap().chain();
+        assert!(error.starts_with(words[0]) && error.contains(words[1]), "{error}");
+    }
 }
 
 #[test]
@@ -418,8 +622,12 @@ fn a_broker_that_never_answers_blocks_nobody() {
     // It accepts connections, in its queue, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    let settings =
-        Settings { host: "127.0.0.1".into(), port, prefix: "plant/line-4".into(), ..Settings::default() };
+    let settings = Settings {
+        host: "127.0.0.1".into(),
+        port: Some(port),
+        prefix: "plant/line-4".into(),
+        ..Settings::default()
+    };
     let mut mqtt = Mqtt::new(settings, RUN).unwrap();
     let begun = Instant::now();
     for part in 1..=1000 {
@@ -433,7 +641,6 @@ fn a_broker_that_never_answers_blocks_nobody() {
 fn settings_are_checked() {
     let parse = |text: &str| toml::from_str::<Settings>(text);
     parse("prefix = 'plant/line-4'").unwrap().validate().unwrap();
-    assert!(parse("prefix = 'a'\ntls = true").unwrap_err().to_string().contains("tls"));
     for (wrong, key) in [
         ("", "prefix"),
         ("prefix = '/a'", "prefix"),
@@ -446,6 +653,10 @@ fn settings_are_checked() {
         ("prefix = 'a'\npassword_file = '/a'", "username"),
         ("prefix = 'a'\nbacklog = 0", "backlog"),
         ("prefix = 'a'\ncounters_seconds = 0", "counters_seconds"),
+        ("prefix = 'a'\nca_file = '/a'", "ca_file"),
+        ("prefix = 'a'\ntls = true\ncertificate_file = '/a'", "key_file"),
+        ("prefix = 'a'\ntls = true\nkey_file = '/a'", "certificate_file"),
+        ("prefix = 'a'\nacknowledge_seconds = 0", "acknowledge_seconds"),
         ("prefix = 'a'\nkeep_alive_seconds = 0", "keep_alive_seconds"),
         ("prefix = 'a'\nreconnect_ms = 0", "reconnect_ms"),
     ] {

@@ -5,25 +5,35 @@
 //!   service ended or its connection broke.
 //! - `PREFIX/counters`, retained: all counters, every few seconds.
 //!
-//! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. Those that
-//! could not be sent when they came are sent later, in their order, with `"historical": true`. A verdict
-//! whose acknowledgment was lost with the connection comes twice; `run` and `part` together are the same
-//! then, and name a part for good.
+//! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. A broker that
+//! acknowledges nothing for a while is left, and connected to again. Those that could not be sent when they came,
+//! or were not acknowledged, are sent later, in their order, with `"historical": true`. A verdict whose
+//! acknowledgment was lost with the connection comes twice; `run` and `part` together are the same then, and name a
+//! part for good.
+
+mod tls;
+mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing, Packet, QoS};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing, Packet, QoS,
+    Transport,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio::time::sleep;
+use words::words;
 
 use super::Output;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::read_text;
+use crate::files;
 use crate::record::part::Part;
 use crate::record::{Problem, Record, Snapshot, State, Status};
 
@@ -34,6 +44,10 @@ const WINDOW: u16 = 32;
 const LARGEST_MESSAGE: usize = 1 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const CONNECT_SECONDS: u64 = 5;
+/// How often is looked whether an acknowledgment is overdue.
+const LOOK: Duration = Duration::from_millis(100);
+/// So many connections that broke early are no accident any more.
+const TOO_MANY: u32 = 2;
 /// How long the end of the service waits for the broker.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 const OFFLINE: &str = r#"{"state":"offline"}"#;
@@ -44,8 +58,18 @@ const OFFLINE: &str = r#"{"state":"offline"}"#;
 pub struct Settings {
     /// The broker's name or address. Default `localhost`.
     pub host: String,
-    /// The broker's port. Default 1883. The connection is not encrypted.
-    pub port: u16,
+    /// The broker's port. Default 1883, with `tls` 8883.
+    pub port: Option<u16>,
+    /// Whether the connection is encrypted, and the broker must prove to be `host`. Default `false`.
+    pub tls: bool,
+    /// PEM file of the authorities of which one must have signed the broker's certificate. Default those that the
+    /// system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the certificate that this inspector shows to a broker that wants one, with those between it and its
+    /// authority.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub key_file: Option<PathBuf>,
     /// What the topics begin with, by convention `PLANT/LINE/DEVICE`, such as `plant/line-4/inspector`: then one
     /// subscription to `plant/#` sees the whole plant. Required; of each inspector its own.
     pub prefix: String,
@@ -63,8 +87,11 @@ pub struct Settings {
     /// Seconds of silence after which the connection is tested, 1 to 3600. Default 10. A dead one is noticed
     /// after twice that time.
     pub keep_alive_seconds: u64,
-    /// The longest pause between two attempts to connect, in milliseconds, at least 1; the first are shorter.
-    /// Default 30000.
+    /// Seconds without an acknowledgment of any verdict on its way, 1 to 3600, after which the broker is connected to
+    /// again and gets them once more. Default 10.
+    pub acknowledge_seconds: u64,
+    /// The longest pause between two attempts to connect, in milliseconds, at least 1; the first are shorter. A
+    /// connection that lives as long as this makes them short again. Default 30000.
     pub reconnect_ms: u64,
 }
 
@@ -72,7 +99,11 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             host: "localhost".into(),
-            port: 1883,
+            port: None,
+            tls: false,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
             prefix: String::new(),
             client_id: None,
             username: None,
@@ -80,6 +111,7 @@ impl Default for Settings {
             backlog: 10_000,
             counters_seconds: 5,
             keep_alive_seconds: 10,
+            acknowledge_seconds: 10,
             reconnect_ms: 30_000,
         }
     }
@@ -105,8 +137,22 @@ impl Settings {
         if self.host.is_empty() {
             return bad("host", "name the broker");
         }
-        if self.port == 0 {
+        if self.port == Some(0) {
             return bad("port", "must be 1 to 65535");
+        }
+        for (key, file) in [
+            ("ca_file", &self.ca_file),
+            ("certificate_file", &self.certificate_file),
+            ("key_file", &self.key_file),
+        ] {
+            if file.is_some() && !self.tls {
+                return bad(key, "is for encrypted connections alone: add tls = true");
+            }
+        }
+        match (&self.certificate_file, &self.key_file) {
+            (Some(_), None) => return bad("key_file", "is needed with certificate_file"),
+            (None, Some(_)) => return bad("certificate_file", "is needed with key_file"),
+            _ => {}
         }
         if self.client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 1000) {
             return bad("client_id", "must have 1 to 1000 bytes; leave the key out for the prefix");
@@ -123,15 +169,27 @@ impl Settings {
         if !(1..=3600).contains(&self.keep_alive_seconds) {
             return bad("keep_alive_seconds", "must be 1 to 3600");
         }
+        if !(1..=3600).contains(&self.acknowledge_seconds) {
+            return bad("acknowledge_seconds", "must be 1 to 3600");
+        }
         if !(1..=86_400_000).contains(&self.reconnect_ms) {
             return bad("reconnect_ms", "must be 1 to 86400000");
         }
         Ok(())
     }
 
+    /// The broker's port.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.tls { 8883 } else { 1883 })
+    }
+
+    /// The name for the broker.
+    fn id(&self) -> &str {
+        self.client_id.as_ref().unwrap_or(&self.prefix)
+    }
+
     fn options(&self) -> Result<MqttOptions> {
-        let id = self.client_id.as_ref().unwrap_or(&self.prefix);
-        let mut options = MqttOptions::new(id, &self.host, self.port);
+        let mut options = MqttOptions::new(self.id(), &self.host, self.port());
         options.set_keep_alive(Duration::from_secs(self.keep_alive_seconds));
         options.set_inflight(WINDOW);
         options.set_max_packet_size(LARGEST_MESSAGE, LARGEST_MESSAGE);
@@ -139,10 +197,13 @@ impl Settings {
         options.set_last_will(LastWill::new(state, OFFLINE, QoS::AtLeastOnce, true));
         if let Some(username) = &self.username {
             let password = match &self.password_file {
-                Some(file) => read_text(file).map_err(|e| e.within("password_file"))?,
+                Some(file) => files::read_secret(file).map_err(|e| e.within("password_file"))?,
                 None => String::new(),
             };
             options.set_credentials(username, password.trim_end_matches(['\r', '\n']));
+        }
+        if self.tls {
+            options.set_transport(Transport::tls_with_config(tls::configuration(self)?));
         }
         Ok(options)
     }
@@ -166,21 +227,42 @@ struct Shared {
     stop: Notify,
 }
 
+/// What keeps the connection from being trusted.
+#[derive(Default)]
+struct Distrust {
+    /// Connections in a row that broke early, and what the last said.
+    broken: u32,
+    why: String,
+    /// Whether verdicts were not acknowledged in time, and none was since.
+    unacknowledged: bool,
+}
+
 /// Verdicts that the broker has not acknowledged. The library's own lists of them do not survive a broker
 /// that has forgotten the session.
 struct Queue {
     client: AsyncClient,
     prefix: String,
-    connected: bool,
+    /// Since when.
+    connected: Option<Instant>,
     /// Why it is not connected.
     error: String,
+    distrust: Distrust,
+    /// How long a connection must live to be trusted again.
+    probation: Duration,
+    /// Within what time one of those sent must be acknowledged.
+    patience: Duration,
+    /// The time from which on that is awaited.
+    awaited: Instant,
     backlog: usize,
     waiting: VecDeque<Message>,
     /// On their way, with their packet number once it is known, in the order in which they were handed over.
     sent: VecDeque<(Option<u16>, Message)>,
     /// The latest of each retained topic.
     retained: BTreeMap<&'static str, String>,
+    /// Not counted yet.
     dropped: u64,
+    /// All of them.
+    lost: u64,
 }
 
 #[derive(Serialize)]
@@ -194,8 +276,8 @@ impl Mqtt {
     /// Connects in the background, for ever, to tell of parts of the run `run`, see [`super::run_id`].
     ///
     /// # Errors
-    /// As [`Settings::validate`]; [`ErrorKind::Io`] when the password cannot be read, or the system has no
-    /// thread left.
+    /// As [`Settings::validate`]; [`ErrorKind::Io`] when a file that they name cannot be read, or the system has no
+    /// thread left; [`ErrorKind::Usage`] when one is not what it must be.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
         // Room for everything on its way, and for retained messages between them.
@@ -208,33 +290,39 @@ impl Mqtt {
         let queue = Queue {
             client,
             prefix: settings.prefix.clone(),
-            connected: false,
+            connected: None,
             error: "not connected yet".into(),
+            distrust: Distrust::default(),
+            probation: Duration::from_millis(settings.reconnect_ms),
+            patience: Duration::from_secs(settings.acknowledge_seconds),
+            awaited: Instant::now(),
             backlog: settings.backlog,
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
             retained: BTreeMap::new(),
             dropped: 0,
+            lost: 0,
         };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), stop: Notify::new() });
         let failed =
             |e: std::io::Error| Error::new(ErrorKind::Io, "cannot start the MQTT thread").with_source(e);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (theirs, longest) = (Arc::clone(&shared), Duration::from_millis(settings.reconnect_ms));
+        let (theirs, ours) = (Arc::clone(&shared), settings.clone());
         let thread = thread::Builder::new()
             .name(NAME.into())
-            .spawn(move || runtime.block_on(serve(events, &theirs, longest)))
+            .spawn(move || runtime.block_on(serve(events, &theirs, &ours)))
             .map_err(failed)?;
         Ok(Mqtt { settings, run: run.to_string(), shared, thread, told: None })
     }
 
     fn problem(&self, queue: &Queue) -> Result<()> {
-        let why = match &queue.error {
-            _ if self.thread.is_finished() => "its thread ended; restart the service",
-            _ if queue.connected => return Ok(()),
-            error => error,
+        let why = match queue.trouble() {
+            _ if self.thread.is_finished() => "its thread ended; restart the service".into(),
+            None => return Ok(()),
+            Some(why) if queue.lost > 0 => format!("{why}; verdicts are dropped, as the backlog is full"),
+            Some(why) => why.to_owned(),
         };
-        let broker = format!("broker {}:{}", self.settings.host, self.settings.port);
+        let broker = format!("broker {}:{}", self.settings.host, self.settings.port());
         Err(Error::new(ErrorKind::Io, why).within(broker))
     }
 }
@@ -247,7 +335,7 @@ impl Output for Mqtt {
     fn publish(&mut self, record: &Record) -> Result<()> {
         let part = Part::new(&self.run, record);
         let mut queue = self.shared.lock();
-        let historical = !queue.connected;
+        let historical = queue.connected.is_none();
         queue.waiting.push_back(Message { part, historical });
         queue.pump();
         queue.bound();
@@ -301,7 +389,16 @@ impl Output for Mqtt {
         }
         queue.pump();
         status.output(NAME).dropped.fetch_add(std::mem::take(&mut queue.dropped), Relaxed);
-        self.problem(&queue)
+        self.problem(&queue)?;
+        // For good, so it is told for as long as the run lasts.
+        match queue.lost {
+            0 => Ok(()),
+            lost => {
+                let text =
+                    format!("{lost} verdicts of this run were dropped, as the broker took none for too long");
+                Err(Error::new(ErrorKind::Io, text))
+            }
+        }
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -313,7 +410,7 @@ impl Output for Mqtt {
         };
         wait_until(&|| {
             let queue = self.shared.lock();
-            !queue.connected || (queue.waiting.is_empty() && queue.sent.is_empty())
+            queue.connected.is_none() || (queue.waiting.is_empty() && queue.sent.is_empty())
         });
         let (says_goodbye, left) = {
             let mut queue = self.shared.lock();
@@ -321,7 +418,7 @@ impl Output for Mqtt {
             queue.waiting.clear();
             queue.retained.insert("state", OFFLINE.into());
             queue.send_retained("state");
-            (queue.connected && queue.client.try_disconnect().is_ok(), left)
+            (queue.connected.is_some() && queue.client.try_disconnect().is_ok(), left)
         };
         if says_goodbye {
             wait_until(&|| self.thread.is_finished());
@@ -349,15 +446,31 @@ impl Shared {
 impl Queue {
     /// Hands over what waits, as far as the window allows.
     fn pump(&mut self) {
-        while self.connected && self.sent.len() < usize::from(WINDOW) {
+        while self.connected.is_some() && self.sent.len() < usize::from(WINDOW) {
             let Some(message) = self.waiting.pop_front() else { return };
             let topic = format!("{}/verdict", self.prefix);
             let json = serde_json::to_string(&message).unwrap_or_default();
             if self.client.try_publish(topic, QoS::AtLeastOnce, false, json).is_err() {
                 return self.waiting.push_front(message);
             }
+            if self.sent.is_empty() {
+                self.awaited = Instant::now();
+            }
             self.sent.push_back((None, message));
         }
+    }
+
+    /// Why verdicts do not arrive, or soon will not.
+    fn trouble(&self) -> Option<&str> {
+        let Some(since) = self.connected else { return Some(&self.error) };
+        let is_young = since.elapsed() < self.probation;
+        let why = &self.distrust.why;
+        (self.distrust.unacknowledged || (is_young && self.distrust.broken >= TOO_MANY)).then_some(why)
+    }
+
+    /// Whether the broker takes what is sent without a word.
+    fn is_overdue(&self) -> bool {
+        self.connected.is_some() && !self.sent.is_empty() && self.awaited.elapsed() >= self.patience
     }
 
     /// Drops the oldest of what waits beyond the backlog.
@@ -365,11 +478,12 @@ impl Queue {
         let surplus = self.waiting.len().saturating_sub(self.backlog);
         self.waiting.drain(..surplus);
         self.dropped += surplus as u64;
+        self.lost += surplus as u64;
     }
 
     /// Without acknowledgment: what a breaking connection loses of it is sent again by the next.
     fn send_retained(&self, topic: &'static str) {
-        if let Some(json) = self.retained.get(topic).filter(|_| self.connected) {
+        if let Some(json) = self.retained.get(topic).filter(|_| self.connected.is_some()) {
             // Full only if the broker does not read; then the next one will do.
             let _ = self.client.try_publish(
                 format!("{}/{topic}", self.prefix),
@@ -384,7 +498,7 @@ impl Queue {
         match event {
             Event::Incoming(Packet::ConnAck(_)) => {
                 log::info!("{NAME}: connected; {} verdicts wait", self.waiting.len());
-                self.connected = true;
+                self.connected = Some(Instant::now());
                 self.send_retained("state");
                 self.send_retained("counters");
             }
@@ -398,6 +512,8 @@ impl Queue {
             Event::Incoming(Packet::PubAck(ack)) => {
                 if let Some(at) = self.sent.iter().position(|(n, _)| *n == Some(ack.pkid)) {
                     self.sent.remove(at);
+                    self.awaited = Instant::now();
+                    self.distrust.unacknowledged = false;
                 }
             }
             _ => return,
@@ -405,9 +521,15 @@ impl Queue {
         self.pump();
     }
 
-    fn disconnected(&mut self, error: String) {
-        self.connected = false;
-        self.error = error;
+    /// The connection broke, which had been accepted at `since` if it had been.
+    fn disconnected(&mut self, why: String, since: Option<Instant>) {
+        self.connected = None;
+        self.error.clone_from(&why);
+        if let Some(since) = since {
+            let is_young = since.elapsed() < self.probation;
+            self.distrust.broken = if is_young { self.distrust.broken.saturating_add(1) } else { 0 };
+            self.distrust.why = why;
+        }
         for (_, message) in self.sent.drain(..).rev() {
             self.waiting.push_front(message);
         }
@@ -418,39 +540,72 @@ impl Queue {
     }
 }
 
-async fn serve(mut events: EventLoop, shared: &Shared, longest_pause: Duration) {
-    let mut pause = FIRST_PAUSE.min(longest_pause);
+/// Something to do, or why there is no connection any more.
+enum News {
+    Event(Event),
+    Broken(ConnectionError),
+    /// Nothing is acknowledged.
+    Overdue,
+    Stop,
+}
+
+async fn news(events: &mut EventLoop, shared: &Shared) -> News {
+    let mut event = pin!(events.poll());
     loop {
-        let event = tokio::select! {
-            event = events.poll() => event,
-            () = shared.stop.notified() => return,
-        };
-        match event {
-            Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
-            Ok(event) => {
-                if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
-                    pause = FIRST_PAUSE.min(longest_pause);
-                }
+        tokio::select! {
+            event = &mut event => return event.map_or_else(News::Broken, News::Event),
+            () = shared.stop.notified() => return News::Stop,
+            () = sleep(LOOK) => if shared.lock().is_overdue() {
+                return News::Overdue;
+            },
+        }
+    }
+}
+
+async fn serve(mut events: EventLoop, shared: &Shared, settings: &Settings) {
+    let longest = Duration::from_millis(settings.reconnect_ms);
+    let mut pause = FIRST_PAUSE.min(longest);
+    loop {
+        let error = match news(&mut events, shared).await {
+            News::Event(Event::Outgoing(Outgoing::Disconnect)) | News::Stop => return,
+            News::Event(event) => {
                 shared.lock().note(&event);
+                continue;
             }
-            Err(e) => {
-                {
-                    let mut queue = shared.lock();
-                    // From here on nothing is handed over, so that nothing is left behind in the library.
-                    queue.connected = false;
-                    for event in std::mem::take(&mut events.state.events) {
-                        queue.note(&event);
-                    }
-                    events.clean();
-                    events.pending.clear();
-                    events.state = MqttState::new(WINDOW, false);
-                    queue.disconnected(e.to_string());
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest_pause),
-                    () = shared.stop.notified() => return,
-                }
+            News::Broken(error) => Some(error),
+            News::Overdue => None,
+        };
+        {
+            let mut queue = shared.lock();
+            // From here on nothing is handed over, so that nothing is left behind in the library.
+            let since = queue.connected.take();
+            for event in std::mem::take(&mut events.state.events) {
+                queue.note(&event);
             }
+            events.clean();
+            events.pending.clear();
+            events.state = MqttState::new(WINDOW, false);
+            let lived = since.map(|since| since.elapsed());
+            let is_young = lived.is_some_and(|lived| lived < longest);
+            let why = match &error {
+                Some(error) => words(error, settings, lived, is_young),
+                None => format!("acknowledges nothing within {} s", settings.acknowledge_seconds),
+            };
+            queue.disconnected(why, since);
+            queue.distrust.unacknowledged |= error.is_none();
+            // Only what lived makes the pauses short again: some brokers accept everybody, and close.
+            if lived.is_some() && !is_young {
+                pause = FIRST_PAUSE.min(longest);
+            }
+        }
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(longest),
+            () = shared.stop.notified() => return,
+        }
+        // Passwords and certificates are renewed.
+        match settings.options() {
+            Ok(options) => events.mqtt_options = options,
+            Err(e) => log::warn!("{NAME}: {}; the ones before are used", e.chain()),
         }
     }
 }
