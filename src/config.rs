@@ -127,8 +127,11 @@ impl Config {
     /// As [`Config::read`], without the file's name.
     pub fn parse(text: &str) -> Result<Self> {
         let config: Config = toml::from_str(text).map_err(|e| {
-            // TOML's own messages show the line and point at the place.
-            Error::new(ErrorKind::Usage, "the configuration cannot be used").with_source(e)
+            let error = Error::new(ErrorKind::Usage, without_value(e.message()));
+            let Some(span) = e.span() else { return error };
+            let (line, key) = place_of(text, span.start);
+            let error = if let Some(key) = key { error.within(key) } else { error };
+            error.within(format!("line {line}"))
         })?;
         config.validate().map_err(|e| {
             let message = e.chain();
@@ -158,6 +161,31 @@ impl Config {
         within("mqtt", self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate))?;
         self.web.as_ref().map_or(Ok(()), web::Settings::validate)
     }
+}
+
+/// A message of TOML without what was given: it may be a secret in the wrong place, and messages are shown to everybody.
+fn without_value(message: &str) -> String {
+    const VALUES: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    // The text given may have such a word in it, what is expected has not.
+    match message.rsplit_once(", expected ") {
+        Some((start, expected)) if VALUES.iter().any(|value| start.starts_with(value)) => {
+            format!("this value cannot be, expected {expected}")
+        }
+        _ if VALUES.iter().any(|value| message.starts_with(value)) => "this value cannot be".into(),
+        _ => message.trim_end().replace('\n', "; "),
+    }
+}
+
+/// The line of a place in the text, counted from 1, and the key that begins it.
+fn place_of(text: &str, place: usize) -> (usize, Option<&str>) {
+    let before = text.get(..place).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    let is_key =
+        |key: &&str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    // What ends with a sign of equality is encoded, not assigned.
+    let assigned = line.split_once('=').filter(|(_, value)| !value.trim_matches([' ', '\t', '=']).is_empty());
+    (before.matches('\n').count() + 1, assigned.map(|(key, _)| key.trim()).filter(is_key))
 }
 
 /// The line, counted from 1, of the key that a message begins with, if it is in the text.
@@ -206,7 +234,7 @@ mod tests {
             ("[health]\nblack = -1\n", &["line 8", "health.black"]),
             ("[journal]\npath = \"j\"\nkeep_days = 0\n", &["line 9", "journal", "keep_days"]),
             ("[framing]\nrotation = 45\n", &["line 8", "framing.rotation"]),
-            ("[trigger]\nsource = \"magic\"\n", &["line 8", "magic", "software"]),
+            ("[trigger]\nsource = \"magic\"\n", &["line 8", "source", "software"]),
         ] {
             let error = Config::parse(&format!("{LEAST}{more}")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
@@ -215,6 +243,35 @@ mod tests {
                 assert!(text.contains(word), "{word} is missing in\n{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_told() {
+        for wrong in [
+            "[web]\nlisten = \"S3CRET\"\n",
+            "[web]\nlisten = \"S3CRET\n",
+            "[web]\nlisten = S3CRET\n",
+            "[web]\nlisten = 'S3CRET\\'' # \n",
+            "[web]\ntoken_file = \"S3\\CRET\"\n",
+            "[web]\ntoken = \"S3CRET\"\n",
+            "[web]\nrejects = \"S3CRET, expected S3CRET\"\n",
+            "[mqtt]\nprefix = \"p\"\npassword = \"S3CRET\"\n",
+            "[mqtt]\nprefix = \"p\"\nport = \"S3CRET\"\n",
+            "[mqtt]\nprefix = \"p\"\nport = [\n  \"S3CRET\"\n]\n",
+            "[mqtt]\nprefix = \"p\"\nclient_id = \"\"\"\nS3CRET==\n",
+            "[mqtt]\nS3CRET==\n",
+            "[mqtt]\npassword: S3CRET\n",
+            "mqtt = \"S3CRET\"\n",
+            "[trigger]\nsource = \"S3CRET\"\n",
+            "[line]\non_fault = \"S3CRET\"\n",
+        ] {
+            let text = format!("{LEAST}{wrong}");
+            let told = Config::parse(&text).unwrap_err().chain();
+            assert!(!told.contains("S3") && !told.contains("CRET"), "{told}");
+            assert!(told.contains("line "), "{told}");
+        }
+        let told = Config::parse(&format!("{LEAST}[web]\nlisten = \"oops\n")).unwrap_err().chain();
+        assert!(told.contains("line 8: listen: "), "{told}");
     }
 
     #[test]

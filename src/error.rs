@@ -3,6 +3,7 @@
 //! People read the message and its chain of causes; callers branch on the [`ErrorKind`], which alone decides the
 //! exit code.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -96,10 +97,10 @@ impl Error {
         self.kind
     }
 
-    /// The place, the message and every cause, joined by `: `.
+    /// The place, the message and every cause, joined by `: `; without the passwords of addresses.
     pub fn chain(&self) -> String {
         match &self.place {
-            Some(place) => format!("{place}: {}", self.reason()),
+            Some(place) => format!("{}: {}", without_passwords(place), self.reason()),
             None => self.reason(),
         }
     }
@@ -114,16 +115,38 @@ impl Error {
             text.push_str(c.to_string().trim_end());
             cause = c.source();
         }
-        text
+        without_passwords(&text).into_owned()
+    }
+}
+
+/// A text in which `https://USER:PASSWORD@HOST` is `https://…@HOST`.
+pub fn without_passwords(text: &str) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed("");
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + "://".len());
+        shown += before;
+        let end = after.find(|c: char| c.is_whitespace() || ['/', '"', '?', '#'].contains(&c));
+        rest = match after[..end.unwrap_or(after.len())].rfind('@') {
+            Some(at) => {
+                shown += "…";
+                &after[at..]
+            }
+            None => after,
+        };
+    }
+    match shown.is_empty() {
+        true => rest.into(),
+        false => shown + rest,
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+            write!(f, "{}: ", without_passwords(place))?;
         }
-        f.write_str(&self.message)
+        f.write_str(&without_passwords(&self.message))
     }
 }
 
@@ -137,5 +160,25 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|s| s.as_ref() as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_addresses_are_not_told() {
+        for (text, told) in [
+            ("https://me:hunter2@host/a@b: no", "https://…@host/a@b: no"),
+            ("https://hunter2@host", "https://…@host"),
+            ("a https://me:hunt@er2@[::1]:8/x and http://b:c@d", "a https://…@[::1]:8/x and http://…@d"),
+            ("https://host/me@x and none", "https://host/me@x and none"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(without_passwords(text), told);
+            let error = Error::new(ErrorKind::Network, text).within(text);
+            assert_eq!(error.chain(), format!("{told}: {told}"));
+        }
     }
 }

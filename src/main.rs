@@ -7,16 +7,10 @@ mod commands;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     // Released ONNX Runtimes keep a log of their use in the home directory, meant for their maker. Asking them not to through
     // their own interface comes too late.
     // SAFETY: no other thread is running yet.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
-        .format_target(false)
-        .format_timestamp(None)
-        .init();
-    commands::run(commands::Arguments::parse())
+    commands::run()
 }

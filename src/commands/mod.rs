@@ -83,7 +83,12 @@ impl From<Outcome> for ExitCode {
 }
 
 /// Carries out a command, and says what went wrong. The exit code says what became of it.
-pub fn run(arguments: Arguments) -> ExitCode {
+pub fn run() -> ExitCode {
+    terminal::start_log();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => return terminal::explain(&answer),
+    };
     match carry_out(arguments.command) {
         Ok(outcome) => outcome.into(),
         Err(error) => {

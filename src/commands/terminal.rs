@@ -1,11 +1,14 @@
 //! What commands show on the terminal.
 
-use std::fmt::Display;
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
+use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use weakrest::enroll::Step;
+use weakrest::error::without_passwords;
 use weakrest::report::Table;
 use weakrest::{Error, Result};
 
@@ -19,15 +22,62 @@ macro_rules! remark {
     ($($text:tt)*) => { $crate::commands::terminal::tell(format_args!($($text)*)) };
 }
 
+/// Whether a terminal does something else with it than showing it.
+fn acts(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// One line that does to a terminal what it says and nothing else, whatever a file's name in it is: characters that move the
+/// cursor, begin a line or turn the direction of writing are escaped as in JSON, which stays the same JSON by that. It shows
+/// no passwords of addresses.
+fn plain(line: &str) -> Cow<'_, str> {
+    let line = without_passwords(line);
+    if !line.contains(acts) {
+        return line;
+    }
+    let mut text = String::with_capacity(line.len() + 8);
+    for c in line.chars() {
+        let _ = match c {
+            '\n' => text.write_str("\\n"),
+            c if acts(c) => write!(text, "\\u{:04x}", u32::from(c)),
+            c => text.write_char(c),
+        };
+    }
+    text.into()
+}
+
 /// What [`say`] does.
 pub fn print(line: impl Display) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}")
+    writeln!(std::io::stdout().lock(), "{}", plain(&line.to_string()))
         .map_err(|e| Error::io("write to", Path::new("standard output"), e))
 }
 
 /// What [`remark`] does.
 pub fn tell(line: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(&line.to_string()));
+}
+
+/// What the rooms below tell people with `log`: on standard error as well.
+pub fn start_log() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(|to, record| {
+            let (level, style) = (record.level(), to.default_level_style(record.level()));
+            writeln!(to, "[{style}{level:<5}{style:#}] {}", plain(&record.args().to_string()))
+        })
+        .init();
+}
+
+/// Says what is wrong with the arguments, or helps, and ends the process.
+pub fn explain(answer: &clap::Error) -> ExitCode {
+    // What others chose, such as the names that `*` stands for, is repeated in errors, but not in help.
+    if answer.use_stderr() && std::env::args_os().any(|a| a.to_string_lossy().contains(acts)) {
+        answer.to_string().lines().for_each(tell);
+    } else {
+        let _ = answer.print();
+    }
+    ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2))
 }
 
 /// Whether printing failed because the reader has seen enough: nothing to complain about.

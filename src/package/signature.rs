@@ -7,6 +7,7 @@ use minisign_verify::{Error as Refusal, PublicKey, Signature};
 
 use super::damaged;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 
 /// The keys whose signatures are believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +32,8 @@ impl PublicKeys {
             if let Ok(key) = PublicKey::from_base64(key) {
                 return Ok(key);
             }
-            let text = crate::files::read_text(key.as_ref())?;
+            // Somebody has put the secret key there.
+            let text = files::read_secret(key.as_ref())?;
             let no_key = |e| {
                 let text = "holds no public key; it must be what minisign -G wrote into NAME.pub";
                 Error::new(ErrorKind::Usage, text).with_source(e).within(key)
