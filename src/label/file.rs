@@ -15,11 +15,15 @@
 //! the file is that of the save before or after. Lines that nobody changed stay as they are to the letter.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -415,7 +419,7 @@ impl LabelFile {
     /// As [`LabelFile::save`].
     pub fn save_all(&mut self, entries: Vec<Entry>) -> Result<()> {
         let mut lines = self.lines.clone();
-        let mut masks: Vec<(NamedTempFile, PathBuf)> = Vec::new();
+        let mut masks: Vec<NewMask> = Vec::new();
         let mut taken: HashSet<PathBuf> =
             self.lines.iter().flat_map(|line| &line.label.mask).map(|m| self.mask_path(m)).collect();
         let mut removed = HashSet::new();
@@ -439,7 +443,7 @@ impl LabelFile {
                     }
                     _ => {
                         let path = self.free_mask(name, &bytes, &taken);
-                        masks.push((written(&path, &bytes)?, path.clone()));
+                        masks.push(self.new_mask(&path, &bytes)?);
                         path
                     }
                 };
@@ -461,9 +465,10 @@ impl LabelFile {
         let fresh = written(&self.path, text.as_bytes())?;
 
         let mut placed = Vec::new();
-        let result = masks.into_iter().try_for_each(|(file, path)| {
-            file.persist(&path).map_err(|e| Error::io("write", &path, e.error))?;
-            sync_folder(&path);
+        let result = masks.into_iter().try_for_each(|NewMask { file, place, path, folder }| {
+            file.persist(&place).map_err(|e| Error::io("write", &path, e.error))?;
+            // Brings the name to the disk, where the file system can.
+            let _ = rustix::fs::fsync(&folder);
             placed.push(path);
             Ok(())
         });
@@ -472,20 +477,57 @@ impl LabelFile {
         });
         if let Err(error) = result {
             // No line names them: what is left of them is of no use, nor of harm.
-            placed.iter().for_each(|path| drop(fs::remove_file(path)));
+            placed.iter().for_each(|path| self.remove_mask(path));
             return Err(error);
         }
         sync_folder(&self.path);
         let before = self.lines.iter().flat_map(|l| &l.label.mask).map(|m| self.mask_path(m));
         let named: HashSet<PathBuf> =
             lines.iter().flat_map(|l| &l.label.mask).map(|m| self.mask_path(m)).collect();
-        let own = self.masks();
-        for old in before.filter(|path| path.starts_with(&own) && !named.contains(path)) {
-            let _ = fs::remove_file(old);
+        let old: Vec<PathBuf> = before.filter(|path| !named.contains(path)).collect();
+        if !old.is_empty() {
+            // One file can have several names.
+            let named: HashSet<PathBuf> = named.iter().map(|path| real(path)).collect();
+            old.iter().filter(|old| !named.contains(&real(old))).for_each(|old| self.remove_mask(old));
         }
         self.of = lines.iter().enumerate().map(|(i, line)| (line.real.clone(), i)).collect();
         (self.lines, self.stamp) = (lines, Stamp::of(&self.path));
         Ok(())
+    }
+
+    /// The folder of a mask, opened, if it lies in that of painted masks: a line can name any file. And the mask's name.
+    fn own_folder<'a>(&self, mask: &'a Path, make: bool) -> std::io::Result<(OwnedFd, &'a OsStr)> {
+        let outside = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
+        let own = self.masks();
+        let below = mask.strip_prefix(self.folder()).ok().filter(|_| mask.starts_with(own));
+        let (Some(folder), Some(name)) = (below.and_then(Path::parent), mask.file_name()) else {
+            return Err(outside());
+        };
+        Ok((files::open_beneath(self.folder(), folder, make)?, name))
+    }
+
+    /// Nobody else's file is removed, and what cannot be removed does no harm.
+    fn remove_mask(&self, path: &Path) {
+        if let Ok((folder, name)) = self.own_folder(path, false) {
+            let _ = unlinkat(&folder, name, AtFlags::empty());
+        }
+    }
+
+    /// A mask with its content on disk, before it has its name.
+    fn new_mask(&self, path: &Path, bytes: &[u8]) -> Result<NewMask> {
+        let doing = |e: std::io::Error| match Errno::from_io_error(&e) {
+            Some(Errno::NOTDIR | Errno::LOOP) => {
+                let text = "is reached through a link or a file: masks are written to folders beside the label file alone";
+                Error::new(ErrorKind::Usage, text).within(path.display())
+            }
+            _ => Error::io("write", path, e),
+        };
+        let (folder, name) = self.own_folder(path, true).map_err(doing)?;
+        // Whatever becomes of its path, this is the folder that was opened.
+        let opened = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let mut file = files::new_file(&opened).map_err(doing)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(doing)?;
+        Ok(NewMask { file, place: opened.join(name), path: path.to_path_buf(), folder })
     }
 
     /// A name for a mask that no line and no file has: that of its picture, if it is free.
@@ -531,6 +573,15 @@ pub struct Entry<'a> {
     pub name: &'a str,
     /// `None` removes the label.
     pub label: Option<Drawn>,
+}
+
+/// See [`LabelFile::new_mask`].
+struct NewMask {
+    // Removed before its folder is closed.
+    file: NamedTempFile,
+    place: PathBuf,
+    path: PathBuf,
+    folder: OwnedFd,
 }
 
 /// A temporary file beside `path` with its content on disk.

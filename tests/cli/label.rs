@@ -893,3 +893,100 @@ fn labels_go_to_other_tools_and_back() {
     }
     assert!(!folder.path("new.jsonl").exists());
 }
+
+#[test]
+fn nothing_outside_of_the_folder_of_masks_is_touched() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let victims = ["victim.png", "elsewhere/victim.png"].map(|name| folder.picture(name, &dent_mask()));
+    folder.picture("parts.masks/own.png", &dent_mask());
+    std::os::unix::fs::symlink(folder.path("elsewhere"), folder.path("parts.masks/link")).unwrap();
+    let masks = ["parts.masks/../victim.png", "parts.masks/link/victim.png", "parts.masks/own.png"];
+    let lines: String = ["dent/000.png", "dent/001.png", "ok/000.png"]
+        .iter()
+        .zip(masks)
+        .map(|(image, mask)| {
+            format!("{}\n", json!({"image": format!("rejects/{image}"), "defects": [{"mask": mask}]}))
+        })
+        .collect();
+    folder.file("parts.jsonl", lines.as_bytes());
+    let labeler = Labeler::start(&folder);
+    for image in ["dent/000.png", "dent/001.png", "ok/000.png"] {
+        labeler.save(labeler.id(image), json!({"mask": rectangle(1, 1, 5, 5)}));
+        labeler.save(labeler.id(image), json!({"mask": null, "tag": "good"}));
+    }
+    for victim in victims {
+        assert!(victim.exists(), "{}", victim.display());
+    }
+    assert!(!folder.path("parts.masks/own.png").exists(), "its own masks do not pile up");
+
+    // Nor is anything written there.
+    let id = labeler.id("ok/001.png");
+    std::fs::remove_dir_all(folder.path("parts.masks")).unwrap();
+    std::os::unix::fs::symlink(folder.path("elsewhere"), folder.path("parts.masks")).unwrap();
+    let label = labeler.label(id, json!({"tag": "defective", "mask": rectangle(1, 1, 5, 5)}));
+    let text = labeler.put(id, &label).refused(422);
+    assert!(text.contains("parts.masks") && text.contains("link"), "{text}");
+    assert_eq!(files(&folder.path("elsewhere")), [PathBuf::from("victim.png")]);
+}
+
+#[test]
+fn a_lock_that_is_something_else_is_left_alone() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let victim = folder.file("victim", b"1");
+    let lock = folder.path("parts.jsonl.lock");
+    let import = |folder: &Folder| {
+        folder.picture("truth/dent/000_mask.png", &dent_mask());
+        Ran::of(command(folder).arg("--import").arg(format!("masks:{}", folder.path("truth").display())))
+    };
+    for link in [std::os::unix::fs::symlink::<&Path, &Path>, std::fs::hard_link] {
+        link(&victim, &lock).unwrap();
+        import(&folder).exits(2).says(&["parts.jsonl.lock", "move it away"]);
+        assert_eq!(std::fs::read(&victim).unwrap(), b"1");
+        std::fs::remove_file(&lock).unwrap();
+    }
+    folder.file("parts.jsonl.lock", b"somebody's own notes, not the number of a process");
+    import(&folder).exits(2).says(&["move it away"]);
+    std::fs::remove_file(&lock).unwrap();
+    // What a killed labeler left.
+    folder.file("parts.jsonl.lock", b"4711");
+    import(&folder).exits(0);
+}
+
+#[test]
+fn many_large_requests_do_not_take_all_memory() {
+    use std::io::Write;
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    let id = labeler.id("ok/000.png");
+    let (body, block) = (32 << 20, vec![b' '; 1 << 20]);
+    let head = format!(
+        "PUT /api/pictures/{id}/label HTTP/1.1\r\nHost: {}\r\nX-Weakrest: 1\r\nContent-Length: {body}\r\n\r\n",
+        labeler.address
+    );
+    let peak = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..30)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut stream = std::net::TcpStream::connect(&labeler.address).unwrap();
+                    stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
+                    // Never the last of it.
+                    let _ = stream.write_all(head.as_bytes());
+                    (0..31).all(|_| stream.write_all(&block).is_ok())
+                })
+            })
+            .collect();
+        let mut peak = 0;
+        while senders.iter().any(|sender| !sender.is_finished()) {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", labeler.process.id())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+            peak = peak.max(line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        peak
+    });
+    assert!(peak < 600 << 10, "{peak} KiB");
+    labeler.save(id, json!({"tag": "good"}));
+}
