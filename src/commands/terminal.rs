@@ -71,11 +71,15 @@ pub fn start_log() {
 
 /// Says what is wrong with the arguments, or helps, and ends the process.
 pub fn explain(answer: &clap::Error) -> ExitCode {
-    // What others chose, such as the names that `*` stands for, is repeated in errors, but not in help.
-    if answer.use_stderr() && std::env::args_os().any(|a| a.to_string_lossy().contains(acts)) {
-        answer.to_string().lines().for_each(tell);
-    } else {
-        let _ = answer.print();
+    let arguments = || std::env::args_os().map(|a| a.to_string_lossy().into_owned());
+    match arguments().find(|argument| answer.use_stderr() && argument.contains(acts)) {
+        // What others chose, such as one of the names that `*` stands for, would be repeated as it is.
+        Some(argument) => {
+            let what = answer.kind().as_str().unwrap_or("the arguments cannot be understood");
+            tell(format_args!("error: {what}, and this is among them: {argument}"));
+            tell("put -- before names of files that begin with -; --help says more");
+        }
+        None => drop(answer.print()),
     }
     ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2))
 }

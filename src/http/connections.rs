@@ -13,6 +13,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Between two requests. A hidden page asks every 10 s, a scraper often every 15 s.
@@ -83,6 +84,9 @@ impl Listener for Limited {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
+            // Whoever was accepted before is read first: a request that is there already keeps its place, however many
+            // come after it.
+            yield_now().await;
             let (stream, peer) = Listener::accept(&mut self.inner).await;
             let from = neighborhood(peer.ip());
             if !self.has_room(from) {
@@ -134,6 +138,11 @@ impl Peer {
         self.watch.enter(Step::Served);
     }
 
+    /// Its handler waits for the body, and sees to the deadline.
+    pub fn is_sending(&self) {
+        self.watch.enter(Step::Body);
+    }
+
     /// The answer is there.
     pub fn is_answered(&self) {
         self.watch.enter(Step::Answer);
@@ -153,7 +162,9 @@ enum Step {
     Idle,
     /// A request has begun.
     Header,
-    /// It is complete but for its body.
+    /// Its body is awaited.
+    Body,
+    /// It is being worked on.
     Served,
     /// It is being answered.
     Answer,
@@ -164,7 +175,7 @@ impl Step {
         match self {
             Step::Idle => Some(IDLE),
             Step::Header => Some(HEADER),
-            Step::Served => None,
+            Step::Body | Step::Served => None,
             Step::Answer => Some(ANSWER),
         }
     }

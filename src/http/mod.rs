@@ -474,6 +474,10 @@ async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
     if length == 0 {
         return next.run(request).await;
     }
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().cloned();
+    if let Some(ConnectInfo(peer)) = &peer {
+        peer.is_sending();
+    }
     let room = u32::try_from(length.div_ceil(1 << 10)).unwrap_or(u32::MAX);
     let Ok(Ok(_room)) = timeout(TURN, guard.bodies.acquire_many(room)).await else {
         return last_word(StatusCode::SERVICE_UNAVAILABLE, "too much is being sent at once: try again");
@@ -482,7 +486,12 @@ async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
     let patience = BODY + Duration::from_secs(length / LEAST_BYTES_PER_SECOND);
     let most = usize::try_from(length).unwrap_or(usize::MAX);
     match timeout(patience, to_bytes(body, most)).await {
-        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Ok(bytes)) => {
+            if let Some(ConnectInfo(peer)) = &peer {
+                peer.is_served();
+            }
+            next.run(Request::from_parts(parts, Body::from(bytes))).await
+        }
         Ok(Err(e)) => last_word(StatusCode::BAD_REQUEST, format!("the request cannot be read: {e}")),
         Err(_) => last_word(StatusCode::REQUEST_TIMEOUT, "the request came too slowly"),
     }
