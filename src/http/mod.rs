@@ -6,7 +6,7 @@
 mod attempts;
 mod connections;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
@@ -36,6 +37,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// A page of another origin cannot send it without being asked by the browser first, and is never answered.
 const OWN_HEADER: HeaderName = HeaderName::from_static("x-weakrest");
+/// Connections that may wait to be accepted. Whoever finds no place tries again after a second at the earliest.
+const WAITING: u32 = 1024;
 /// What a small body may take to arrive.
 const BODY: Duration = Duration::from_secs(5);
 /// How slowly a large one may.
@@ -125,6 +128,17 @@ pub(crate) fn address_from_text(text: &str) -> Result<SocketAddr> {
     })
 }
 
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As the standard library does: the port of a server that has just ended is free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
+}
+
 /// A running server. Dropping it stops it.
 pub(crate) struct Server {
     name: &'static str,
@@ -148,9 +162,6 @@ impl Server {
             };
             Error::new(ErrorKind::Io, format!("cannot listen on {wanted}{advice}")).with_source(e)
         };
-        let listener = TcpListener::bind(wanted).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(8)
@@ -159,8 +170,9 @@ impl Server {
             .map_err(failed)?;
         let listener = {
             let _entered = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+            listen(wanted).map_err(failed)?
         };
+        let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name(name.into())
