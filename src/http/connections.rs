@@ -306,3 +306,75 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct House {
+        limited: Limited,
+        count: u64,
+        // A listener needs one.
+        _runtime: tokio::runtime::Runtime,
+    }
+
+    impl House {
+        fn new() -> House {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+            House { limited: Limited::new(listener), count: 0, _runtime: runtime }
+        }
+
+        /// Whether somebody gets in, and stands at this step then.
+        fn enter(&mut self, from: &str, step: Step) -> bool {
+            let from = neighborhood(from.parse().unwrap());
+            let has_room = self.limited.has_room(from);
+            if has_room {
+                let watch = Arc::new(Watch::default());
+                watch.enter(step);
+                self.count += 1;
+                locked(&self.limited.open).insert(self.count, Open { from, watch });
+            }
+            has_room
+        }
+
+        fn inside(&self, from: &str) -> usize {
+            let from = neighborhood(from.parse().unwrap());
+            locked(&self.limited.open).values().filter(|open| open.from == from).count()
+        }
+    }
+
+    #[test]
+    fn an_address_takes_so_much_and_pushes_out_none_but_its_own() {
+        let mut house = House::new();
+        assert!(house.enter("10.0.0.2", Step::Header));
+        assert!((0..1000).all(|_| house.enter("10.0.0.1", Step::Header)));
+        assert_eq!((house.inside("10.0.0.1"), house.inside("10.0.0.2")), (MOST_OF_ADDRESS, 1));
+        // Who is being served stays, and the newest too.
+        assert!(house.enter("10.0.0.1", Step::Served));
+        let newest = house.count;
+        assert!((0..MOST_OF_ADDRESS - 1).all(|_| house.enter("10.0.0.1", Step::Answer)));
+        assert!(locked(&house.limited.open).contains_key(&newest));
+        // All addresses of a network are one.
+        for i in 0..200 {
+            assert!(house.enter(&format!("2001:db8::{i:x}"), Step::Idle));
+        }
+        assert_eq!(house.inside("2001:db8::ffff"), MOST_OF_ADDRESS);
+    }
+
+    #[test]
+    fn this_machine_finds_room_whatever_many_others_do() {
+        for step in [Step::Idle, Step::Header, Step::Body, Step::Served, Step::Answer] {
+            let mut house = House::new();
+            for i in 0..1000 {
+                let got_in = house.enter(&format!("10.0.{}.{}", i % 10, i % 7), step);
+                assert!(got_in || step == Step::Served);
+            }
+            assert_eq!(locked(&house.limited.open).len(), MOST - KEPT_FOR_THIS_MACHINE);
+            assert!((0..KEPT_FOR_THIS_MACHINE).all(|_| house.enter("127.0.0.1", Step::Served)));
+            assert!((0..1000).all(|_| house.enter("127.0.0.1", Step::Idle)) || step == Step::Served);
+            assert_eq!(house.enter("10.0.0.99", Step::Header), step != Step::Served);
+            assert!(locked(&house.limited.open).len() <= MOST);
+        }
+    }
+}

@@ -80,7 +80,8 @@ impl Labeler {
     /// [`crate::Inspector::with_options`]; [`ErrorKind::Io`] when the address cannot be listened on.
     pub fn start(settings: &Settings, options: &Options) -> Result<Labeler> {
         let address = http::address_from_text(&settings.listen).map_err(|e| e.within("--listen"))?;
-        let token = settings.token_file.as_ref().map(|path| http::token_from_file(path)).transpose()?;
+        let token = settings.token_file.as_ref().map(|path| http::token_from_file(path)).transpose();
+        let token = token.map_err(|e| e.within("--token-file"))?;
         let access = Access::new(token, address);
         if access == Access::Refused {
             let text = "everybody who reaches this machine could change labels: add --token-file with a file that holds \

@@ -109,6 +109,10 @@ fn words_of_tls(error: &Rustls, settings: &Settings) -> String {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!("the broker's certificate is not for {:?}: set host to a name in it", settings.host)
             }
+            CertificateError::Other(e) if format!("{e:?}").contains("CaUsedAsEndEntity") => {
+                "the broker shows the certificate of an authority: make it one of its own, signed by that"
+                    .into()
+            }
             other => format!("the broker's certificate cannot be trusted: {other}"),
         },
         Rustls::InvalidMessage(_) => format!("does not answer in TLS; {NO_TLS}"),
