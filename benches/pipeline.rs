@@ -46,6 +46,7 @@ fn line(trigger: Trigger, period: Duration) -> (Pipeline, SimulatedLines) {
         framing: Framing::default(),
         health: HealthSettings { frozen: 0, ..HealthSettings::default() },
         trigger,
+        halts: Default::default(),
         lines: lines.handle(),
         line: LineSettings { travel_ms: 100.0, pulse_ms: 10.0, ..LineSettings::default() },
         settings: Settings::default(),

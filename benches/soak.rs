@@ -98,6 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         framing: Framing::default(),
         health: HealthSettings::default(),
         trigger: Trigger::free(),
+        halts: Default::default(),
         lines: Box::new(NoLines),
         line: LineSettings { travel_ms: 5_000.0, ..LineSettings::default() },
         settings: Settings::default(),

@@ -71,6 +71,7 @@ fn nothing_is_allocated_for_a_part() {
         health: HealthSettings::default(),
         trigger: Trigger::free(),
         // Edges are noted in memory, so the level must not change.
+        halts: Default::default(),
         lines: SimulatedLines::new(clock.clone()).handle(),
         line: LineSettings { travel_ms: 50.0, pulse_ms: 20.0, ..LineSettings::default() },
         settings: Settings::default(),

@@ -59,8 +59,11 @@ pub trait Control: Send + Sync {
     /// [`crate::ErrorKind::Usage`] where the line has no software trigger.
     fn trigger(&self) -> Result<u64>;
 
-    /// Halts the line, or resumes it.
-    fn set_halted(&self, halted: bool);
+    /// Halts the line, or resumes it, as a person decided.
+    ///
+    /// # Errors
+    /// What is wrong with the disk that is to remember it. The line is halted then, in either case.
+    fn set_halted(&self, halted: bool) -> Result<()>;
 
     /// Asks for the configuration to be read again.
     fn reload(&self);

@@ -11,7 +11,7 @@ use super::watch::Thread;
 use super::{HEARTBEAT, Shared, Slot, ToGate};
 use crate::inspector::Verdict;
 use crate::output::line::{self, Line, Lines, OnFault, Pulse, Schedule};
-use crate::record::{Engine, FaultKind, Record, Severity, State};
+use crate::record::{Engine, FaultKind, Halt, HaltedBy, Record, Severity, State};
 
 /// How long the healthy line keeps each level.
 const TOGGLE: Duration = Duration::from_millis(100);
@@ -228,7 +228,7 @@ impl Gate {
             && !status.is_halted()
         {
             log::error!("part {}: {verdict}; the line is halted until it is resumed", open.part);
-            status.set_halted(true);
+            status.halt(Halt::new(HaltedBy::Fault, format!("part {}: {verdict}", open.part)));
         }
         if let (Some(kind), Verdict::Fault(reason)) = (fault, &verdict) {
             log::warn!("part {}: {kind}: {reason}", open.part);

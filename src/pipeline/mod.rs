@@ -20,11 +20,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 
 pub use publish::Subscription;
-pub use stages::Stages;
+pub use stages::{SharedStages, Stages};
 
 use crate::camera::{Framing, HealthSettings, OpenCamera, Timing};
 use crate::clock::Clock;
@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::{Features, FrameResiduals};
 use crate::output::line::{self, EdgeTrigger, Lines};
 use crate::output::{Control, Output};
-use crate::record::{FaultKind, Record, Severity, Status};
+use crate::record::{FaultKind, Halts, Record, Severity, Status};
 use pairing::{Pairing, Unpaired, Window};
 use stages::Swap;
 
@@ -175,11 +175,20 @@ pub struct Settings {
     pub stall_ms: u64,
     /// When every frame is a part: a larger share of frames that are not inspected is a warning, in percent.
     pub unjudged_percent: f64,
+    /// Reading the configuration and loading the package, its golden pictures included, are given up after so long, in
+    /// milliseconds. At least 15 minutes where TensorRT builds its engine.
+    pub load_timeout_ms: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { queue: 4, camera_timeout_ms: 1_000, stall_ms: 5_000, unjudged_percent: 1.0 }
+        Settings {
+            queue: 4,
+            camera_timeout_ms: 1_000,
+            stall_ms: 5_000,
+            load_timeout_ms: 60_000,
+            unjudged_percent: 1.0,
+        }
     }
 }
 
@@ -201,6 +210,7 @@ impl Settings {
         within("queue", self.queue as u64, 1, 256)?;
         within("camera_timeout_ms", self.camera_timeout_ms, 10, 3_600_000)?;
         within("stall_ms", self.stall_ms, 500, 600_000)?;
+        within("load_timeout_ms", self.load_timeout_ms, 1_000, 7_200_000)?;
         if !(0.0..=100.0).contains(&self.unjudged_percent) {
             return Err(Error::new(ErrorKind::Usage, "pipeline.unjudged_percent must be 0 to 100"));
         }
@@ -223,6 +233,8 @@ pub struct Setup {
     pub health: HealthSettings,
     /// What makes a frame a part.
     pub trigger: Trigger,
+    /// Whether the line is halted from its first part on.
+    pub halts: Arc<Halts>,
     /// The lines.
     pub lines: Box<dyn Lines>,
     /// How the gate is driven.
@@ -375,6 +387,12 @@ pub struct Pipeline {
 /// How long [`Pipeline::stop`] waits for parts on their way.
 const DRAIN: Duration = Duration::from_millis(400);
 
+/// How long [`Pipeline::swap`] waits for a stage.
+const HANDED_OVER: Duration = Duration::from_secs(5);
+
+/// How long [`Pipeline::stop`] waits for outputs, whatever the disk or the network does. Systemd grants 5 s for all.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 impl Pipeline {
     /// Starts a line. `alive` is called about ten times a second while no thread hangs.
     ///
@@ -382,7 +400,7 @@ impl Pipeline {
     /// [`ErrorKind::Usage`] for impossible settings; [`ErrorKind::Device`] when the trigger's line cannot be used;
     /// [`ErrorKind::Io`] when a thread cannot be started.
     pub fn start(setup: Setup, alive: impl FnMut(&Status) + Send + 'static) -> Result<Self> {
-        let Setup { clock, stages, camera, framing, health, trigger, lines, line, settings } = setup;
+        let Setup { clock, stages, camera, framing, health, trigger, halts, lines, line, settings } = setup;
         settings.validate()?;
         line.validate()?;
         framing.validate()?;
@@ -392,7 +410,7 @@ impl Pipeline {
             (Some(chip), Some(number)) => Some(EdgeTrigger::open(chip, number, trigger.falling)?),
             _ => None,
         };
-        let status = Arc::new(Status::new(Arc::clone(&stages.engine)));
+        let status = Arc::new(Status::with_halts(Arc::clone(&stages.engine), halts));
         let (to_gate, gate_rx) = bounded(1024);
         let free_running = trigger.source == TriggerSource::Free;
         let deadline = line.deadline();
@@ -504,10 +522,19 @@ impl Pipeline {
         self.shared.trigger()
     }
 
-    /// Inspects all parts behind those on their way with other stages. No part is dropped.
-    pub fn swap(&self, stages: Stages) {
-        if let Some(to_stages) = &self.to_stages {
-            let _ = self.shared.clock.send(to_stages, Job::Swap(Box::new(stages.into())));
+    /// Inspects all parts behind those on their way with other stages. No part is dropped. False when a stage hangs,
+    /// so that they could not be handed over.
+    pub fn swap(&self, stages: Stages) -> bool {
+        let Some(to_stages) = &self.to_stages else { return false };
+        let limit = Instant::now() + HANDED_OVER;
+        let mut job = Job::Swap(Box::new(stages.into()));
+        loop {
+            match to_stages.try_send(job) {
+                Ok(()) => return true,
+                Err(TrySendError::Full(back)) if Instant::now() < limit => job = back,
+                Err(_) => return false,
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -527,7 +554,7 @@ impl Pipeline {
     }
 
     /// Stops the line: parts on their way get their verdict, those behind are faults, all lines go to their safe
-    /// level, outputs finish. Takes less than a second unless an output hangs.
+    /// level, outputs finish. Takes less than a second unless an output hangs, which is left behind then.
     pub fn stop(mut self) {
         self.end();
     }
@@ -539,19 +566,14 @@ impl Pipeline {
         self.to_stages = None;
         let limit = self.shared.clock.now() + DRAIN;
         for (name, thread) in self.stages.drain(..) {
-            while !thread.is_finished() && self.shared.clock.now() < limit {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if thread.is_finished() {
-                join(name, thread);
-            } else {
-                log::error!("{name}: does not end; left behind");
-            }
+            join(name, thread, || self.shared.clock.now() < limit);
         }
         let _ = self.shared.clock.send(&self.shared.gate, ToGate::Stop);
-        join("gate", gate);
+        join("gate", gate, || true);
+        // In real time: disks and networks know no other.
+        let limit = Instant::now() + LAST_WORDS;
         for (name, thread) in self.after.drain(..) {
-            join(name, thread);
+            join(name, thread, || Instant::now() < limit);
         }
     }
 }
@@ -562,7 +584,15 @@ impl Drop for Pipeline {
     }
 }
 
-fn join(name: &str, thread: JoinHandle<()>) {
+/// Waits for the end of a thread, while there is `patience`.
+fn join(name: &str, thread: JoinHandle<()>, patience: impl Fn() -> bool) {
+    while !thread.is_finished() {
+        if !patience() {
+            log::error!("{name}: does not end; left behind");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
     if thread.join().is_err() {
         log::error!("{name}: ended by a bug");
     }
@@ -604,8 +634,8 @@ impl Control for Remote {
         self.0.trigger()
     }
 
-    fn set_halted(&self, halted: bool) {
-        self.0.status.set_halted(halted);
+    fn set_halted(&self, halted: bool) -> Result<()> {
+        self.0.status.set_halted(halted)
     }
 
     fn reload(&self) {

@@ -1,6 +1,6 @@
 //! The inspector's three stages, each on a thread of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
@@ -11,9 +11,10 @@ use crate::imaging::{Color, Frame};
 use crate::inspector::{Features, FrameResiduals, Inspection, Inspector};
 use crate::record::{Engine, FaultKind};
 
-type FeaturesStage = Box<dyn FnMut(&Frame, &mut Features) -> Result<()> + Send>;
-type ResidualsStage = Box<dyn FnMut(&Features, &mut FrameResiduals) -> Result<()> + Send>;
-type ClassifyStage = Box<dyn FnMut(&FrameResiduals, &mut Inspection) -> Result<()> + Send>;
+type Stage<In, Out> = Box<dyn FnMut(&In, &mut Out) -> Result<()> + Send>;
+type FeaturesStage = Stage<Frame, Features>;
+type ResidualsStage = Stage<Features, FrameResiduals>;
+type ClassifyStage = Stage<FrameResiduals, Inspection>;
 
 /// What parts are inspected with: an [`Inspector`] cut into its stages, or whatever a test puts in their place.
 pub struct Stages {
@@ -46,6 +47,54 @@ impl Stages {
             features: Box::new(move |frame, out| features.run(frame, out)),
             residuals: Box::new(move |tokens, out| residuals.run(tokens, out)),
             classify: Box::new(move |tokens, out| classify.run(tokens, out)),
+        }
+    }
+}
+
+/// Stages that one line after the other can be given: what inspected until now does not have to be read from disk again
+/// when nothing else can be put in its place.
+#[derive(Clone)]
+pub struct SharedStages {
+    engine: Arc<Engine>,
+    color: Color,
+    features: Arc<Mutex<FeaturesStage>>,
+    residuals: Arc<Mutex<ResidualsStage>>,
+    classify: Arc<Mutex<ClassifyStage>>,
+}
+
+impl SharedStages {
+    /// What frames must hold.
+    pub fn color(&self) -> Color {
+        self.color
+    }
+
+    /// Stages for a line. Only one line runs at a time, so that none ever waits for another's.
+    pub fn stages(&self) -> Stages {
+        /// The buffers of a stage that panicked are filled anew by the next part.
+        fn run<In, Out>(stage: &Mutex<Stage<In, Out>>, from: &In, to: &mut Out) -> Result<()> {
+            stage.lock().unwrap_or_else(|e| e.into_inner())(from, to)
+        }
+        let (features, residuals, classify) =
+            (Arc::clone(&self.features), Arc::clone(&self.residuals), Arc::clone(&self.classify));
+        Stages {
+            engine: Arc::clone(&self.engine),
+            color: self.color,
+            features: Box::new(move |from, to| run(&features, from, to)),
+            residuals: Box::new(move |from, to| run(&residuals, from, to)),
+            classify: Box::new(move |from, to| run(&classify, from, to)),
+        }
+    }
+}
+
+impl From<Stages> for SharedStages {
+    fn from(stages: Stages) -> Self {
+        let Stages { engine, color, features, residuals, classify } = stages;
+        SharedStages {
+            engine,
+            color,
+            features: Arc::new(Mutex::new(features)),
+            residuals: Arc::new(Mutex::new(residuals)),
+            classify: Arc::new(Mutex::new(classify)),
         }
     }
 }

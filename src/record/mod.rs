@@ -1,6 +1,7 @@
 //! What is known of each part, and of the line as a whole: what a pipeline tells and outputs pass on. No threads, no
 //! devices.
 
+mod halt;
 pub(crate) mod part;
 mod status;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+pub use halt::{Halt, HaltedBy, Halts};
 pub use part::Part;
 pub use status::{Counts, Histogram, OutputCounts, Problem, Severity, Snapshot, Stage, State, Status};
 

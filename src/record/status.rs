@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Engine, FaultKind, Record};
+use super::{Engine, FaultKind, Halt, Halts, Record};
+use crate::error::Result;
 use crate::inspector::Verdict;
 
 /// The state of the inspector, in the words of OPC 40100-1 (machine vision).
@@ -177,7 +178,7 @@ pub struct Status {
     pub counts: Counts,
     times: [Histogram; Stage::ALL.len()],
     loading: AtomicBool,
-    halted: AtomicBool,
+    halts: Arc<Halts>,
     problems: Mutex<BTreeMap<&'static str, Problem>>,
     outputs: Mutex<BTreeMap<&'static str, Arc<OutputCounts>>>,
     engine: RwLock<Arc<Engine>>,
@@ -188,11 +189,16 @@ pub struct Status {
 impl Status {
     /// The status of a line that is starting.
     pub fn new(engine: Arc<Engine>) -> Self {
+        Self::with_halts(engine, Arc::default())
+    }
+
+    /// The same of a line that may be halted already.
+    pub fn with_halts(engine: Arc<Engine>, halts: Arc<Halts>) -> Self {
         Status {
             counts: Counts::default(),
             times: Default::default(),
             loading: AtomicBool::new(true),
-            halted: AtomicBool::new(false),
+            halts,
             problems: Mutex::default(),
             outputs: Mutex::default(),
             engine: RwLock::new(engine),
@@ -204,7 +210,7 @@ impl Status {
     pub fn state(&self) -> State {
         if self.loading.load(Relaxed) {
             State::Preoperational
-        } else if self.halted.load(Relaxed) {
+        } else if self.is_halted() {
             State::Halted
         } else if self.lock_problems().values().any(|p| p.severity == Severity::Error) {
             State::Error
@@ -220,17 +226,27 @@ impl Status {
 
     /// Whether the line is halted.
     pub fn is_halted(&self) -> bool {
-        self.halted.load(Relaxed)
+        self.halts.is_halted()
     }
 
-    /// Halts the line or resumes it.
-    pub fn set_halted(&self, halted: bool) {
-        self.halted.store(halted, Relaxed);
+    /// Halts the line for a fault; waits for nothing.
+    pub fn halt(&self, halt: Halt) {
+        self.halts.begin(halt);
+    }
+
+    /// Halts the line or resumes it, as a person decided.
+    ///
+    /// # Errors
+    /// As [`Halts::decide`].
+    pub fn set_halted(&self, halted: bool) -> Result<()> {
+        self.halts.decide(halted)
     }
 
     /// What does not work, by component (`camera`, `line`, `journal` …).
     pub fn problems(&self) -> BTreeMap<&'static str, Problem> {
-        self.lock_problems().clone()
+        let mut problems = self.lock_problems().clone();
+        problems.extend(self.halts.problems());
+        problems
     }
 
     /// Notes that `component` does not work. Logged when it is new or its text changed.
@@ -261,6 +277,22 @@ impl Status {
     /// The counters of an output, made on the first call.
     pub fn output(&self, name: &'static str) -> Arc<OutputCounts> {
         Arc::clone(self.outputs.lock().unwrap_or_else(|e| e.into_inner()).entry(name).or_default())
+    }
+
+    /// How many parts outputs lost, and in words which; `None` while none did.
+    pub fn losses(&self) -> Option<(u64, String)> {
+        let outputs = self.outputs.lock().unwrap_or_else(|e| e.into_inner());
+        let lost = outputs.iter().map(|(name, counts)| (*name, counts.dropped.load(Relaxed)));
+        let lost: Vec<_> = lost.filter(|(_, count)| *count > 0).collect();
+        if lost.is_empty() {
+            return None;
+        }
+        let words: Vec<_> = lost.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let text = format!(
+            "parts that were inspected but not passed on, because a disk or a network was too slow: {}",
+            words.join(", ")
+        );
+        Some((lost.iter().map(|(_, count)| count).sum(), text))
     }
 
     /// What parts are inspected with.
@@ -308,6 +340,7 @@ impl Status {
             state: self.state(),
             engine: Engine::clone(&self.engine()),
             problems: self.problems(),
+            halted: self.halts.halt(),
             parts: of(&counts.parts),
             passes: of(&counts.passes),
             rejects: of(&counts.rejects),
@@ -343,6 +376,8 @@ pub struct Snapshot {
     pub engine: Engine,
     /// What does not work, by component.
     pub problems: BTreeMap<&'static str, Problem>,
+    /// Since when and why the line is halted.
+    pub halted: Option<Halt>,
     /// Parts that got a verdict.
     pub parts: u64,
     /// Verdict *pass*.

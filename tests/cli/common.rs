@@ -401,10 +401,52 @@ pub fn vector_network() -> Vec<u8> {
     [versions, field(7, &graph.concat())].concat()
 }
 
-/// A field of a protocol-buffer message, short enough for lengths of one byte.
+/// A valid ONNX backbone that never ends: it hands on its picture, after a loop whose condition stays true.
+pub fn endless_network() -> Vec<u8> {
+    const FLOAT: u8 = 1;
+    const INT64: u8 = 7;
+    const BOOL: u8 = 9;
+    // Four dimensions of any size, or none.
+    let outlet = |name: &[u8], kind: u8, dimensions: usize| {
+        let shape = field(2, &field(1, &field(2, b"n")).repeat(dimensions));
+        [field(1, name), field(2, &field(1, &[vec![1 << 3, kind], shape].concat()))].concat()
+    };
+    let same =
+        |from: &[u8], to: &[u8]| field(1, &[field(1, from), field(2, to), field(4, b"Identity")].concat());
+    let body = [
+        same(b"on", b"still"),
+        same(b"seen", b"kept"),
+        field(2, b"body"),
+        field(11, &outlet(b"step", INT64, 0)),
+        field(11, &outlet(b"on", BOOL, 0)),
+        field(11, &outlet(b"seen", FLOAT, 4)),
+        field(12, &outlet(b"still", BOOL, 0)),
+        field(12, &outlet(b"kept", FLOAT, 4)),
+    ];
+    // An attribute whose type, the field 20, is a graph.
+    let attribute = [field(1, b"body"), field(6, &body.concat()), vec![0xA0, 1, 5]].concat();
+    let (inlets, name) = ([field(1, b""), field(1, b"true"), field(1, b"in")], field(4, b"Loop"));
+    let node = [inlets.concat(), field(2, b"out"), name, field(5, &attribute)].concat();
+    let yes = [vec![2 << 3, BOOL], field(8, b"true"), field(9, &[1])].concat();
+    let versions = [vec![1 << 3, 8], field(8, &[2 << 3, 13])].concat();
+    let graph = [
+        field(1, &node),
+        field(2, b"g"),
+        field(5, &yes),
+        field(11, &outlet(b"in", FLOAT, 4)),
+        field(12, &outlet(b"out", FLOAT, 4)),
+    ];
+    [versions, field(7, &graph.concat())].concat()
+}
+
+/// A field of a protocol-buffer message.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    assert!(number < 16 && bytes.len() < 128);
-    [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
+    assert!(number < 16 && bytes.len() < 1 << 14);
+    let length = match bytes.len() {
+        short @ 0..128 => vec![short as u8],
+        long => vec![long as u8 | 0x80, (long >> 7) as u8],
+    };
+    [&[number << 3 | 2], length.as_slice(), bytes].concat()
 }
 
 /// A test that cannot run here says so, and leaves a line where `make` prints it after everything else.

@@ -8,6 +8,7 @@ mod clicks;
 mod enroll;
 mod evaluate;
 mod fleet;
+mod halt;
 mod head;
 mod inspect;
 mod install;

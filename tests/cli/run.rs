@@ -77,7 +77,7 @@ impl Service {
     }
 
     /// Ends it as systemd does; gives the exit code and how long it took.
-    fn terminate(mut self) -> (Option<i32>, Duration) {
+    pub fn terminate(mut self) -> (Option<i32>, Duration) {
         let start = Instant::now();
         self.signal("TERM");
         let code = self.child.wait().unwrap().code();
@@ -92,7 +92,7 @@ impl Drop for Service {
     }
 }
 
-fn config(folder: &Folder, package: &Path, more: &str) -> PathBuf {
+pub fn config(folder: &Folder, package: &Path, more: &str) -> PathBuf {
     let text = format!(
         "[inspection]\npackage = {package:?}\nthreads = 1\n\n[camera]\nkind = \"folder\"\npath = {:?}\nrate = 20\n{more}",
         folder.path("parts")

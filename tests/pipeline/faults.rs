@@ -247,7 +247,7 @@ fn where_a_fault_stops_the_line_a_person_has_to_resume_it() {
     assert_eq!(world.verdicts(), [(2, "halted".into())]);
     assert_eq!(world.edges(Line::Reject, since), [(200, true), (220, false)]);
     assert!(world.edges(Line::Healthy, since + ms(100)).is_empty());
-    world.pipeline().control().set_halted(false);
+    world.pipeline().control().set_halted(false).unwrap();
     world.part(GOOD);
     world.run(300);
     assert_eq!(world.verdicts(), [(3, "pass".into())]);

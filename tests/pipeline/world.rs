@@ -148,6 +148,7 @@ impl World {
             framing: Framing::default(),
             health: HealthSettings::default(),
             trigger: options.trigger,
+            halts: Default::default(),
             lines: lines.handle(),
             line: options.line,
             settings: options.settings,

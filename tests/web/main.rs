@@ -433,7 +433,7 @@ fn health_is_good_only_while_parts_are_inspected() {
     assert_eq!((ill.code, ill.json()["state"].as_str()), (503, Some("Error")));
     assert_eq!(ill.json()["problems"]["camera"]["text"], "unplugged");
     line.status().clear("camera");
-    line.set_halted(true);
+    line.set_halted(true).unwrap();
     assert_eq!((health().code, health().json()["state"].as_str()), (503, Some("Halted")));
     line.status().set_loading(true);
     assert_eq!((health().code, health().json()["state"].as_str()), (503, Some("Preoperational")));

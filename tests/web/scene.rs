@@ -38,9 +38,9 @@ impl Control for Line {
         Ok(self.part.fetch_add(1, Relaxed) + 1)
     }
 
-    fn set_halted(&self, halted: bool) {
+    fn set_halted(&self, halted: bool) -> Result<()> {
         self.asked.lock().unwrap().push(if halted { "halt" } else { "resume" });
-        self.status.set_halted(halted);
+        self.status.set_halted(halted)
     }
 
     fn reload(&self) {

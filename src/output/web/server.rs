@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Labeled;
 use super::{Part, Shared, metrics};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, Access, Gate, asset, problem};
 use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
@@ -271,21 +271,29 @@ async fn resume(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn reload(State(shared): State<Arc<Shared>>) -> Response {
-    change(shared, |shared| shared.control.reload()).await
+    change(shared, |shared| {
+        shared.control.reload();
+        Ok(())
+    })
+    .await
 }
 
 /// Answers with the state after it.
-async fn change(shared: Arc<Shared>, action: impl FnOnce(&Shared) + Send + 'static) -> Response {
+async fn change(
+    shared: Arc<Shared>,
+    action: impl FnOnce(&Shared) -> Result<()> + Send + 'static,
+) -> Response {
     #[derive(Serialize)]
     struct Body {
         state: crate::record::State,
     }
     let done = tokio::task::spawn_blocking(move || {
-        action(&shared);
-        shared.control.status().state()
+        action(&shared)?;
+        Ok(shared.control.status().state())
     });
     match done.await {
-        Ok(state) => Json(Body { state }).into_response(),
+        Ok(Ok(state)) => Json(Body { state }).into_response(),
+        Ok(Err(e)) => problem(StatusCode::INTERNAL_SERVER_ERROR, Error::chain(&e)),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "that failed; see the service's log"),
     }
 }

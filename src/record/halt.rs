@@ -1,0 +1,341 @@
+//! Whether the line is halted. What a person or a fault decided stays decided: through reloads, crashes and restarts.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::part::{civil, unix_ms};
+use super::{Problem, Severity};
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::StateFolder;
+
+/// What is written in the state folder while the line is halted.
+const FILE: &str = "halted.json";
+/// How long a person's request waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After which a disk that failed is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Who halted the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HaltedBy {
+    /// A person, through the web page or its API.
+    Person,
+    /// A fault, or a state that could not be read.
+    Fault,
+}
+
+/// Why the line is halted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// By whom.
+    pub by: HaltedBy,
+    /// What happened.
+    pub reason: String,
+}
+
+impl Halt {
+    /// A halt as of now.
+    pub fn new(by: HaltedBy, reason: impl Into<String>) -> Self {
+        Halt { since_ms: unix_ms(SystemTime::now()), by, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [year, month, day, hour, minute, second, _] =
+            civil(UNIX_EPOCH + Duration::from_millis(self.since_ms));
+        let by = match self.by {
+            HaltedBy::Person => "a person",
+            HaltedBy::Fault => "a fault",
+        };
+        write!(
+            f,
+            "by {by} since {year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC: {}; \
+             parts are faults until a person resumes the line",
+            self.reason
+        )
+    }
+}
+
+/// The line's halt, and its file. Shared by all lines that the process sets up, one after the other.
+///
+/// The memory knows first, so that no thread of the line ever waits for a disk; a thread of its own writes the file.
+#[derive(Debug, Default)]
+pub struct Halts {
+    halted: AtomicBool,
+    /// Held while a person's request waits for the disk: the next one waits for its turn.
+    turn: Mutex<()>,
+    kept: Arc<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    known: Mutex<Known>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    halt: Option<Halt>,
+    /// What the file is to hold; none removes it.
+    file: Option<Halt>,
+    /// How often that changed, up to which change the file follows, and why it does not.
+    wanted: u64,
+    written: u64,
+    failed: Option<(u64, String)>,
+    /// Whether there is a file at all.
+    outlives: bool,
+    ended: bool,
+}
+
+impl Halts {
+    /// What the state folder says. A file that cannot be read halts the line: nobody knows that it may run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the thread that writes cannot be started.
+    pub fn open(folder: StateFolder) -> Result<Arc<Self>> {
+        let halt = folder.read::<Halt>(FILE).unwrap_or_else(|e| {
+            Some(Halt::new(
+                HaltedBy::Fault,
+                format!("whether the line was halted is not known: {}", e.chain()),
+            ))
+        });
+        if let Some(halt) = &halt {
+            log::warn!("halted {halt}");
+        }
+        let halts = Halts::default();
+        halts.halted.store(halt.is_some(), Relaxed);
+        {
+            let mut known = halts.kept.lock();
+            (known.halt, known.outlives) = (halt, true);
+        }
+        let kept = Arc::clone(&halts.kept);
+        std::thread::Builder::new().name("halt".into()).spawn(move || write(&kept, &folder)).map_err(
+            |e| Error::new(ErrorKind::Io, "cannot start the thread that keeps halts").with_source(e),
+        )?;
+        Ok(Arc::new(halts))
+    }
+
+    /// Whether the line is halted.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Relaxed)
+    }
+
+    /// Why it is.
+    pub fn halt(&self) -> Option<Halt> {
+        self.kept.lock().halt.clone()
+    }
+
+    /// Halts the line at once; the file follows. The first of several reasons stands.
+    pub fn begin(&self, halt: Halt) {
+        let mut known = self.kept.lock();
+        self.halted.store(true, Relaxed);
+        if known.halt.is_none() {
+            known.halt = Some(halt.clone());
+            self.kept.want(&mut known, Some(halt));
+        }
+    }
+
+    /// Carries out a person's decision. When it returns without an error the decision is on disk.
+    ///
+    /// # Errors
+    /// Why the disk did not take it. The line is halted in either case: one that is to be halted is, and one that
+    /// would be halted again after a restart is not resumed.
+    pub fn decide(&self, halted: bool) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
+        if halted {
+            self.begin(Halt::new(HaltedBy::Person, "asked for through the web page"));
+            let known = self.kept.lock();
+            let number = known.wanted;
+            return self.kept.wait(known, number).map(drop).map_err(|text| {
+                let text = format!("the line is halted, but a restart would not know of it: {text}");
+                Error::new(ErrorKind::Io, text)
+            });
+        }
+        let mut known = self.kept.lock();
+        let number = self.kept.want(&mut known, None);
+        match self.kept.wait(known, number) {
+            // What halted the line meanwhile stands.
+            Ok(known) if known.wanted != number => Ok(()),
+            Ok(mut known) => {
+                known.halt = None;
+                self.halted.store(false, Relaxed);
+                Ok(())
+            }
+            Err(text) => {
+                let mut known = self.kept.lock();
+                let halt = known.halt.clone();
+                self.kept.want(&mut known, halt);
+                let text =
+                    format!("the line stays as it is: a restart would not know that it was resumed: {text}");
+                Err(Error::new(ErrorKind::Io, text))
+            }
+        }
+    }
+
+    /// What people are told: that the line is halted, and that the disk does not know of it.
+    pub(super) fn problems(&self) -> impl Iterator<Item = (&'static str, Problem)> {
+        let known = self.kept.lock();
+        let warn = |text| Problem { severity: Severity::Warning, text };
+        let halted = known.halt.as_ref().map(|halt| ("halted", warn(halt.to_string())));
+        let failed = known.failed.as_ref().map(|(_, why)| {
+            ("halt file", warn(format!("a restart would not know whether the line is halted: {why}")))
+        });
+        halted.into_iter().chain(failed)
+    }
+}
+
+impl Drop for Halts {
+    fn drop(&mut self) {
+        self.kept.lock().ended = true;
+        self.kept.changed.notify_all();
+    }
+}
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Nothing that was half done is left in it by a panic.
+        self.known.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Has the file changed; gives the number of the change.
+    fn want(&self, known: &mut Known, file: Option<Halt>) -> u64 {
+        known.file = file;
+        if known.outlives {
+            known.wanted += 1;
+            self.changed.notify_all();
+        }
+        known.wanted
+    }
+
+    /// Waits until the file has followed a change; gives why it did not.
+    fn wait<'a>(
+        &self,
+        mut known: MutexGuard<'a, Known>,
+        number: u64,
+    ) -> Result<MutexGuard<'a, Known>, String> {
+        let limit = Instant::now() + PATIENCE;
+        while known.written < number {
+            if let Some((failed, why)) = &known.failed
+                && *failed >= number
+            {
+                return Err(why.clone());
+            }
+            let left = limit.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("the disk did not answer for {} s", PATIENCE.as_secs()));
+            }
+            known = self.changed.wait_timeout(known, left).unwrap_or_else(|e| e.into_inner()).0;
+        }
+        Ok(known)
+    }
+}
+
+/// Makes the file follow what is wanted, until nobody wants anything more.
+fn write(kept: &Kept, folder: &StateFolder) {
+    let mut known = kept.lock();
+    loop {
+        if known.written == known.wanted {
+            if known.ended {
+                return;
+            }
+            known = kept.changed.wait(known).unwrap_or_else(|e| e.into_inner());
+            continue;
+        }
+        let (number, file) = (known.wanted, known.file.clone());
+        drop(known);
+        let result = match &file {
+            Some(halt) => folder.write(FILE, halt),
+            None => folder.remove(FILE),
+        };
+        known = kept.lock();
+        match result {
+            Ok(()) => (known.written, known.failed) = (number, None),
+            Err(e) => {
+                if known.failed.is_none() {
+                    log::warn!("halt: {}", e.chain());
+                }
+                known.failed = Some((number, e.chain()));
+                if known.ended {
+                    return;
+                }
+            }
+        }
+        kept.changed.notify_all();
+        if known.failed.is_some() && known.wanted == number {
+            known = kept.changed.wait_timeout(known, RETRY).unwrap_or_else(|e| e.into_inner()).0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(at: &std::path::Path) -> StateFolder {
+        StateFolder::locate(Some(at.join("state")), at)
+    }
+
+    #[test]
+    fn a_halt_is_on_disk_before_it_is_answered_and_only_a_resume_ends_it() {
+        let at = tempfile::tempdir().unwrap();
+        let halts = Halts::open(folder(at.path())).unwrap();
+        assert!(!halts.is_halted());
+        halts.decide(true).unwrap();
+        let written: Halt = folder(at.path()).read(FILE).unwrap().unwrap();
+        assert_eq!((Some(&written), written.by), (halts.halt().as_ref(), HaltedBy::Person));
+        // A fault later on does not change who halted it first.
+        halts.begin(Halt::new(HaltedBy::Fault, "part 7"));
+        let again = Halts::open(folder(at.path())).unwrap();
+        assert_eq!((again.is_halted(), again.halt()), (true, Some(written)));
+        again.decide(false).unwrap();
+        assert!(!again.is_halted() && again.halt().is_none());
+        assert!(!Halts::open(folder(at.path())).unwrap().is_halted());
+    }
+
+    #[test]
+    fn a_fault_halts_at_once_and_the_file_follows() {
+        let at = tempfile::tempdir().unwrap();
+        let halts = Halts::open(folder(at.path())).unwrap();
+        halts.begin(Halt::new(HaltedBy::Fault, "part 7: no picture"));
+        assert!(halts.is_halted());
+        halts.decide(true).unwrap();
+        let written: Halt = folder(at.path()).read(FILE).unwrap().unwrap();
+        assert_eq!(written.reason, "part 7: no picture");
+        let problem = halts.problems().next().unwrap();
+        assert!(problem.0 == "halted" && problem.1.text.contains("by a fault since 20"), "{problem:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_written_leaves_the_line_halted_and_is_told() {
+        let at = tempfile::tempdir().unwrap();
+        let state = folder(at.path());
+        for damage in [&b""[..], b"{", b"\0\0\0\0", b"null", b"{\"by\": \"nobody\"}"] {
+            std::fs::create_dir_all(at.path().join("state")).unwrap();
+            std::fs::write(state.file(FILE), damage).unwrap();
+            let halts = Halts::open(state.clone()).unwrap();
+            assert!(halts.is_halted(), "{damage:?}");
+            assert!(halts.halt().unwrap().reason.contains("halted.json"), "{:?}", halts.halt());
+            halts.decide(false).unwrap();
+            assert!(!halts.is_halted() && !state.file(FILE).exists());
+        }
+        // A folder in the file's place can neither be replaced nor removed.
+        let halts = Halts::open(state.clone()).unwrap();
+        std::fs::create_dir_all(state.file(FILE).join("in the way")).unwrap();
+        let told = halts.decide(true).unwrap_err().chain();
+        assert!(halts.is_halted() && told.contains("restart would not know"), "{told}");
+        assert!(halts.problems().any(|(name, p)| name == "halt file" && p.text.contains("halted.json")));
+        assert!(halts.decide(false).unwrap_err().chain().contains("stays as it is"));
+        assert!(halts.is_halted() && Halts::open(state.clone()).unwrap().is_halted());
+        std::fs::remove_dir_all(state.file(FILE)).unwrap();
+        halts.decide(false).unwrap();
+        assert!(!halts.is_halted() && halts.problems().next().is_none());
+    }
+}
