@@ -2,7 +2,10 @@
 //!
 //! Rows are committed at least once a second, and each commit reaches the disk (`synchronous = FULL`): a
 //! power cut loses the last second at most and damages nothing. SQLite's write-ahead log lets others read
-//! meanwhile.
+//! meanwhile. A thread of its own touches the disk: one that fails or blocks keeps rows waiting in memory.
+//!
+//! No clock is trusted with what is removed: a row's age is the time between it and the newest row, as the rows
+//! between them tell it, and steps that no line takes do not count. See [`Settings::keep_days`].
 //!
 //! Table `parts`: `run` (which start of the service) and `part` are the primary key; `triggered` is in
 //! milliseconds since 1970, UTC; columns that end in `_ms` are milliseconds; `regions` is JSON. What was not
@@ -11,8 +14,10 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
@@ -22,19 +27,32 @@ use super::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::parent;
 use crate::record::part::{Part, unix_ms};
-use crate::record::{Record, Status};
+use crate::record::{Record, Severity, Status};
 
 const NAME: &str = "journal";
 const VERSION: i64 = 1;
 /// Rows in one transaction: small enough to be quick, large enough that no line is faster than its commits.
 const BATCH: usize = 256;
-/// The other half of the second in which a row is to reach the disk is left to the caller's tick.
+/// The other half of the second in which a row is to reach the disk is left to the disk.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// Rows kept in memory while the disk does not take them: some ten megabytes.
 const BACKLOG: usize = 10_000;
 /// A disk that failed is not asked again for every part.
 const RETRY: Duration = Duration::from_secs(1);
-/// Rows removed in one transaction, and transactions in one tick: more than any line adds in a second.
+/// A disk that takes longer blocks, which is told.
+const BLOCKS: Duration = Duration::from_secs(5);
+/// How long the end waits for the disk.
+const LAST_ROWS: Duration = Duration::from_secs(2);
+/// How often there is a look at the journal's size, and at the ages of its rows.
+const SIZED: Duration = Duration::from_secs(1);
+const AGED: Duration = Duration::from_secs(600);
+/// Rows that are looked at for their age, evenly spread.
+const SAMPLES: i64 = 4096;
+/// The longest time between two rows that counts for their age, as a share of what is kept and in days: nights and
+/// weekends do, what a clock jumps does not.
+const SHARE: i64 = 10;
+const PAUSE_DAYS: i64 = 4;
+/// Rows removed in one transaction, and transactions in one look: more than any line adds in a second.
 const REMOVED: usize = 500;
 const REMOVALS: usize = 20;
 /// Room for the write-ahead log beside the database, within `max_megabytes`.
@@ -73,7 +91,9 @@ const SCHEMA: &str = "
 pub struct Settings {
     /// The database; made if there is none. Required.
     pub path: PathBuf,
-    /// Rows of parts that were triggered longer ago are removed, in days, at least 1. Default 365.
+    /// Older rows are removed, in days, at least 1. Default 365. The age of a row is the sum of the times between the
+    /// rows after it. A pause, or a step of the clock, of more than a tenth of this or of 4 days does not count:
+    /// rows are kept longer then.
     pub keep_days: u32,
     /// The most room on disk, in MiB, at least 16; the oldest rows give way. Default 1024.
     pub max_megabytes: u64,
@@ -107,100 +127,85 @@ impl Settings {
 
 /// Writes the journal. See the [module](self).
 ///
-/// While the file cannot be written, publishing fails, but the last 10 000 rows are kept and written as soon
-/// as it can. Rows that are lost for good count as dropped. A damaged file is renamed to
-/// `NAME.damaged-UNIXTIME`, its log with it, and a new one begun.
+/// While the file cannot be written, publishing tells so, but the last 10 000 rows are kept and written as soon
+/// as it can. Rows that are lost for good count as dropped. A file that is damaged, or of another version, is
+/// renamed to `NAME.damaged-UNIXTIME` or `NAME.version-N-UNIXTIME`, its log with it, and a new one begun.
 pub struct Journal {
-    settings: Settings,
     run: String,
-    connection: Option<(Connection, Identity)>,
+    backlog: Arc<Backlog>,
+}
+
+/// What the line's thread and the disk's share. Held for moments, never while the disk works.
+#[derive(Default)]
+struct Backlog {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
     rows: VecDeque<Part>,
-    written: Instant,
-    failed: Option<(Instant, ErrorKind, String)>,
+    /// Since when the first of them waits.
+    since: Option<Instant>,
+    /// Rows that the disk is given at this moment, and since when it works on anything.
+    given: usize,
+    working: Option<Instant>,
     lost: u64,
+    failed: Option<(ErrorKind, String)>,
+    /// What became of a file that could not be used.
+    aside: Option<String>,
+    finish: bool,
+    ended: bool,
+}
+
+impl Backlog {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Rows are pushed and taken whole.
+        self.waiting.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn wait<'a>(&self, waiting: MutexGuard<'a, Waiting>, time: Duration) -> MutexGuard<'a, Waiting> {
+        self.changed.wait_timeout(waiting, time).unwrap_or_else(|e| e.into_inner()).0
+    }
+}
+
+impl Waiting {
+    /// What is wrong with the disk.
+    fn fault(&self) -> Result<()> {
+        if self.working.is_some_and(|since| since.elapsed() >= BLOCKS) {
+            let text = format!("the disk blocks for more than {} s; rows wait in memory", BLOCKS.as_secs());
+            return Err(Error::new(ErrorKind::Io, text));
+        }
+        self.failed.as_ref().map_or(Ok(()), |(kind, text)| Err(Error::new(*kind, text.clone())))
+    }
+
+    /// How many rows are not known to be in the file.
+    fn missing(&self) -> usize {
+        self.rows.len() + self.given
+    }
+
+    /// Loses the oldest rows of more than are kept.
+    fn bound(&mut self) {
+        while self.missing() > BACKLOG && self.rows.pop_front().is_some() {
+            self.lost += 1;
+        }
+    }
 }
 
 impl Journal {
-    /// A journal for parts of the run `run`, see [`super::run_id`]. The file is opened with the first row or
-    /// tick, so that a bad disk does not keep the line from starting.
+    /// A journal for parts of the run `run`, see [`super::run_id`]. The file is opened on the thread that writes it,
+    /// so that a bad disk does not keep the line from starting.
     ///
     /// # Errors
-    /// As [`Settings::validate`].
+    /// As [`Settings::validate`]; [`ErrorKind::Io`] when the thread cannot be started.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
-        Ok(Journal {
-            settings,
-            run: run.to_string(),
-            connection: None,
-            rows: VecDeque::new(),
-            written: Instant::now(),
-            failed: None,
-            lost: 0,
-        })
-    }
-
-    /// Runs `work` on the open database. After any error it is closed: whatever was wrong, be it a disk that
-    /// came back or a file that was replaced, opening starts afresh.
-    fn with<T>(
-        &mut self,
-        work: impl FnOnce(&mut Connection, &VecDeque<Part>) -> Result<T, Fault>,
-    ) -> Result<T> {
-        let path = &self.settings.path;
-        if self.connection.as_ref().is_some_and(|(_, identity)| identity_of(path).as_ref() != Some(identity))
-        {
-            log::warn!("{NAME}: {} was moved or removed; beginning a new one", path.display());
-            self.connection = None;
-        }
-        if self.connection.is_none() {
-            fs::create_dir_all(parent(path)).map_err(|e| Error::io("create", parent(path), e))?;
-            let limit = self.settings.max_megabytes << 20;
-            let opened = match open(path, limit) {
-                Err(fault) if fault.is_damage() => {
-                    set_aside(path, fault)?;
-                    open(path, limit)
-                }
-                other => other,
-            };
-            let connection = opened.map_err(|fault| fault.into_error("open", path))?;
-            let identity = identity_of(path)
-                .ok_or_else(|| Error::new(ErrorKind::Io, format!("{} vanished", path.display())))?;
-            self.connection = Some((connection, identity));
-        }
-        let Some((connection, _)) = &mut self.connection else {
-            return Err(Error::new(ErrorKind::Io, format!("{} is not open", path.display())));
-        };
-        work(connection, &self.rows).map_err(|fault| {
-            self.connection = None;
-            if !fault.is_damage() {
-                return fault.into_error("write", path);
-            }
-            match set_aside(path, fault) {
-                Ok(()) => {
-                    Error::new(ErrorKind::Io, format!("{} was damaged; beginning a new one", path.display()))
-                }
-                Err(e) => e,
-            }
-        })
-    }
-
-    fn write(&mut self) -> Result<()> {
-        if let Some((at, kind, text)) = &self.failed
-            && at.elapsed() < RETRY
-        {
-            return Err(Error::new(*kind, text.clone()));
-        }
-        while !self.rows.is_empty() {
-            match self.with(|connection, rows| insert(connection, rows.iter().take(BATCH))) {
-                Ok(count) => drop(self.rows.drain(..count)),
-                Err(e) => {
-                    self.failed = Some((Instant::now(), e.kind(), e.chain()));
-                    return Err(e);
-                }
-            }
-        }
-        self.failed = None;
-        self.written = Instant::now();
-        Ok(())
+        let backlog = Arc::new(Backlog::default());
+        let (shared, disk) = (Arc::clone(&backlog), Disk::new(settings));
+        std::thread::Builder::new().name(NAME.into()).spawn(move || write(&shared, disk)).map_err(|e| {
+            Error::new(ErrorKind::Io, "cannot start the thread that writes the journal").with_source(e)
+        })?;
+        Ok(Journal { run: run.to_string(), backlog })
     }
 }
 
@@ -210,38 +215,213 @@ impl Output for Journal {
     }
 
     fn publish(&mut self, record: &Record) -> Result<()> {
-        if self.rows.is_empty() {
-            self.written = Instant::now();
-        }
-        if self.rows.len() >= BACKLOG {
-            self.rows.pop_front();
-            self.lost += 1;
-        }
-        self.rows.push_back(Part::new(&self.run, record));
-        let due = self.rows.len() >= BATCH || self.written.elapsed() >= LONGEST_WAIT;
-        if due || self.failed.is_some() { self.write() } else { Ok(()) }
+        let row = Part::new(&self.run, record);
+        let mut waiting = self.backlog.lock();
+        waiting.rows.push_back(row);
+        waiting.since.get_or_insert_with(Instant::now);
+        waiting.bound();
+        self.backlog.changed.notify_all();
+        waiting.fault()
     }
 
-    fn tick(&mut self, now: SystemTime, status: &Status) -> Result<()> {
-        status.output(NAME).dropped.fetch_add(std::mem::take(&mut self.lost), Relaxed);
-        let limit = (self.settings.max_megabytes << 20) - LOG_BYTES;
-        let age = Duration::from_secs(u64::from(self.settings.keep_days) * 86_400);
-        let oldest = unix_ms(now).saturating_sub(age.as_millis() as u64);
-        // Removing comes first: it is what makes room where the journal itself is full.
-        let removed = self.with(|connection, _| remove(connection, oldest, limit - limit / 8));
-        if matches!(removed, Ok(1..)) {
-            self.failed = None;
+    fn tick(&mut self, _: SystemTime, status: &Status) -> Result<()> {
+        let mut waiting = self.backlog.lock();
+        status.output(NAME).dropped.fetch_add(std::mem::take(&mut waiting.lost), Relaxed);
+        if let Some(text) = waiting.aside.take() {
+            // It stays told until the next start: somebody has to look at the file.
+            status.raise("journal file", Severity::Warning, text);
         }
-        self.write().and(removed.map(drop))
+        waiting.fault()
     }
 
+    /// Rows that the disk does not take by now are written later, while the process lives.
     fn finish(&mut self) -> Result<()> {
-        self.failed = None;
-        let result = self.write();
-        self.connection = None;
-        result.map_err(|e| e.within(format!("{} parts are not in the journal", self.rows.len())))
+        let limit = Instant::now() + LAST_ROWS;
+        let mut waiting = self.backlog.lock();
+        (waiting.finish, waiting.failed) = (true, None);
+        self.backlog.changed.notify_all();
+        while !waiting.ended && (waiting.failed.is_none() || waiting.missing() == 0) {
+            let left = limit.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                waiting.failed = Some((ErrorKind::Io, "the disk does not answer".into()));
+                break;
+            }
+            waiting = self.backlog.wait(waiting, left);
+        }
+        match waiting.missing() {
+            0 => Ok(()),
+            missing => {
+                waiting.fault().map_err(|e| e.within(format!("{missing} parts are not in the journal")))
+            }
+        }
     }
 }
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.backlog.lock().finish = true;
+        self.backlog.changed.notify_all();
+    }
+}
+
+/// The thread that knows the disk: writes what waits until nothing more comes.
+fn write(backlog: &Backlog, mut disk: Disk) {
+    let begun = Instant::now();
+    let mut sized = begun;
+    let mut retry = Instant::now();
+    let mut waiting = backlog.lock();
+    loop {
+        let now = Instant::now();
+        if waiting.finish && waiting.rows.is_empty() && sized > begun {
+            break;
+        }
+        // The end is worth one more attempt at once.
+        let may = now >= retry || (waiting.finish && waiting.failed.is_none());
+        let full = waiting.finish || waiting.rows.len() >= BATCH;
+        let due = waiting.since.filter(|_| !waiting.rows.is_empty()).map(|since| match full {
+            true => now,
+            false => since + LONGEST_WAIT,
+        });
+        let size_due = now >= sized && (!waiting.finish || sized == begun);
+        let write_due = may && due.is_some_and(|due| now >= due);
+        if !size_due && !write_due {
+            let next = match due {
+                Some(due) if may => due,
+                Some(_) => retry,
+                None => sized,
+            };
+            let next = if waiting.finish { next } else { next.min(sized) };
+            waiting = backlog.wait(waiting, next.saturating_duration_since(now));
+            continue;
+        }
+        waiting.working = Some(now);
+        let mut result = Ok(());
+        // Removing comes first: it is what makes room where the journal itself is full.
+        if size_due {
+            sized = now + SIZED;
+            drop(waiting);
+            result = disk.tidy();
+            waiting = backlog.lock();
+        }
+        if write_due {
+            let count = waiting.rows.len().min(BATCH);
+            let batch: Vec<Part> = waiting.rows.drain(..count).collect();
+            waiting.given = count;
+            drop(waiting);
+            let written = disk.with(|open| insert(&mut open.connection, &batch));
+            waiting = backlog.lock();
+            waiting.given = 0;
+            match written {
+                Ok(()) if waiting.rows.is_empty() => waiting.since = None,
+                Ok(()) => waiting.since = Some(Instant::now()),
+                Err(e) => {
+                    batch.into_iter().rev().for_each(|row| waiting.rows.push_front(row));
+                    waiting.bound();
+                    result = Err(e);
+                }
+            }
+        }
+        waiting.working = None;
+        waiting.aside = disk.aside.take().or(waiting.aside.take());
+        match result {
+            Ok(()) if write_due || waiting.rows.is_empty() => waiting.failed = None,
+            Ok(()) => {}
+            Err(e) => {
+                retry = Instant::now() + RETRY;
+                waiting.failed = Some((e.kind(), e.chain()));
+            }
+        }
+        backlog.changed.notify_all();
+    }
+    drop(waiting);
+    // Whoever waits for the end finds the file closed.
+    drop(disk);
+    backlog.lock().ended = true;
+    backlog.changed.notify_all();
+}
+
+/// The file.
+struct Disk {
+    settings: Settings,
+    open: Option<Open>,
+    aside: Option<String>,
+}
+
+struct Open {
+    connection: Connection,
+    identity: Identity,
+    /// The last row that is too old, and when that was found out.
+    expired: Option<(Instant, Option<i64>)>,
+}
+
+impl Disk {
+    fn new(settings: Settings) -> Self {
+        Disk { settings, open: None, aside: None }
+    }
+
+    /// Runs `work` on the open database. After an error it is closed: whatever was wrong, be it a disk that
+    /// came back or a file that was replaced, opening starts afresh.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Open) -> Result<T, Fault>) -> Result<T> {
+        let path = &self.settings.path;
+        if self.open.as_ref().is_some_and(|open| identity_of(path).as_ref() != Some(&open.identity)) {
+            log::warn!("{NAME}: {} was moved or removed; beginning a new one", path.display());
+            self.open = None;
+        }
+        if self.open.is_none() {
+            fs::create_dir_all(parent(path)).map_err(|e| Error::io("create", parent(path), e))?;
+            let limit = self.settings.max_megabytes << 20;
+            let opened = match open(path, limit).map_err(|fault| fault.examined(path)) {
+                Err(fault) if fault.is_lasting() => {
+                    self.aside = Some(set_aside(path, fault)?);
+                    open(path, limit)
+                }
+                other => other,
+            };
+            let connection = opened.map_err(|fault| fault.into_error("open", path))?;
+            let identity = identity_of(path)
+                .ok_or_else(|| Error::new(ErrorKind::Io, format!("{} vanished", path.display())))?;
+            self.open = Some(Open { connection, identity, expired: None });
+        }
+        let Some(open) = &mut self.open else {
+            return Err(Error::new(ErrorKind::Io, format!("{} is not open", path.display())));
+        };
+        work(open).map_err(|fault| {
+            // Another program holds it for a while: opening it again would only take longer.
+            if fault.is_busy() {
+                return fault.into_error("write", path);
+            }
+            self.open = None;
+            let fault = fault.examined(path);
+            if !fault.is_lasting() {
+                return fault.into_error("write", path);
+            }
+            match set_aside(path, fault) {
+                Ok(text) => {
+                    self.aside = Some(text);
+                    Error::new(ErrorKind::Io, format!("{} was damaged; beginning a new one", path.display()))
+                }
+                Err(e) => e,
+            }
+        })
+    }
+
+    /// Removes rows that are too old or too many.
+    fn tidy(&mut self) -> Result<()> {
+        let limit = (self.settings.max_megabytes << 20) - LOG_BYTES;
+        let keep = i64::from(self.settings.keep_days) * DAY;
+        self.with(|open| {
+            let known = open.expired.filter(|(at, _)| at.elapsed() < AGED);
+            let (at, row) = match known {
+                Some(known) => known,
+                None => (Instant::now(), last_expired(&open.connection, keep)?),
+            };
+            open.expired = Some((at, row));
+            remove(&mut open.connection, row, limit - limit / 8)
+        })
+    }
+}
+
+const DAY: i64 = 86_400_000;
 
 /// What is in a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,7 +472,7 @@ enum Fault {
     Sql(rusqlite::Error),
     Damaged(String),
     Foreign,
-    Newer(i64),
+    Version(i64),
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -305,8 +485,28 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl Fault {
-    fn is_damage(&self) -> bool {
-        matches!(self, Fault::Damaged(_))
+    /// Whether it stays as it is until somebody does something about the file.
+    fn is_lasting(&self) -> bool {
+        matches!(self, Fault::Damaged(_) | Fault::Version(_))
+    }
+
+    fn is_busy(&self) -> bool {
+        let code = |e: &rusqlite::Error| e.sqlite_error_code();
+        matches!(self, Fault::Sql(e)
+            if matches!(code(e), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)))
+    }
+
+    /// Damage under its name: for some of what can be in a header SQLite knows other words, such as "read-only".
+    fn examined(self, path: &Path) -> Self {
+        match self {
+            Fault::Sql(e) if !matches!(e.sqlite_error_code(), Some(ErrorCode::DiskFull)) => {
+                match header_damage(path).or_else(|| log_damage(path)) {
+                    Some(what) => Fault::Damaged(what),
+                    None => Fault::Sql(e),
+                }
+            }
+            other => other,
+        }
     }
 
     fn into_error(self, doing: &str, path: &Path) -> Error {
@@ -322,7 +522,7 @@ impl Fault {
                 ErrorKind::Usage,
                 format!("{at} is not a journal; name another file in journal.path"),
             ),
-            Fault::Newer(version) => Error::new(
+            Fault::Version(version) => Error::new(
                 ErrorKind::Usage,
                 format!(
                     "{at} has version {version}, this program knows {VERSION}; name another in journal.path"
@@ -335,39 +535,102 @@ impl Fault {
 fn open(path: &Path, limit: u64) -> Result<Connection, Fault> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // SQLite would take a damaged log for an empty one, and some of what can be in a header for a reason to write.
+    if let Some(what) = header_damage(path).or_else(|| log_damage(path)) {
+        return Err(Fault::Damaged(what));
+    }
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(2))?;
-    let version = version(&connection)?;
-    // Only a database that is still empty takes this setting.
-    connection.pragma_update(None, "auto_vacuum", "incremental")?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "journal_size_limit", (LOG_BYTES / 2) as i64)?;
-    if version == 0 {
+    if version(&connection)? == 0 {
+        // Only a database that is still empty takes this setting.
+        connection.pragma_update(None, "auto_vacuum", "incremental")?;
         connection.execute_batch(SCHEMA)?;
-    }
-    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    connection.pragma_update(None, "max_page_count", (limit - LOG_BYTES) as i64 / page.max(512))?;
-    if fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED_BYTES) {
+    } else if fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED_BYTES) {
         quick_check(&connection)?;
     } else {
         let ends = "SELECT * FROM parts
             WHERE rowid IN ((SELECT MIN(rowid) FROM parts), (SELECT MAX(rowid) FROM parts))";
         run(&connection, ends)?;
     }
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "journal_size_limit", (LOG_BYTES / 2) as i64)?;
+    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    connection.pragma_update(None, "max_page_count", (limit - LOG_BYTES) as i64 / page.max(512))?;
     Ok(connection)
 }
 
 /// 0 for an empty database.
 fn version(connection: &Connection) -> Result<i64, Fault> {
     let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (version, tables) {
-        (0, 0) => Ok(0),
-        (0, _) => Err(Fault::Foreign),
-        (VERSION, _) => Ok(VERSION),
-        _ => Err(Fault::Newer(version)),
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let tables = count("SELECT COUNT(*) FROM sqlite_schema")?;
+    let parts = count("SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'parts'")?;
+    match (version, parts, tables) {
+        (_, _, 0) => Ok(0),
+        // What has no such table is somebody else's.
+        (_, 0, _) => Err(Fault::Foreign),
+        (VERSION, ..) => match connection.prepare(INSERT) {
+            Ok(_) => Ok(VERSION),
+            Err(e) => Err(match e.sqlite_error_code() {
+                // What SQLite says of the statement, and not of the disk.
+                None | Some(ErrorCode::Unknown) => Fault::Damaged(format!("its table is another: {e}")),
+                Some(_) => e.into(),
+            }),
+        },
+        _ => Err(Fault::Version(version)),
     }
+}
+
+/// What is wrong with the first 100 bytes of a database that this program wrote.
+fn header_damage(path: &Path) -> Option<String> {
+    let mut header = [0; 100];
+    // One that is shorter, or cannot be read, is told by SQLite.
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+    let page = u16::from_be_bytes([header[16], header[17]]);
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let sound = header.starts_with(b"SQLite format 3\0")
+        && (page == 1 || (page.is_power_of_two() && page >= 512))
+        && header[18..20].iter().all(|version| matches!(version, 1 | 2))
+        && header[20..24] == [0, 64, 32, 32]
+        && word(44) <= 4
+        && word(56) <= 1;
+    (!sound).then(|| "its header is not one that this program writes".into())
+}
+
+/// What is wrong with the write-ahead log and its index, if they are there.
+fn log_damage(path: &Path) -> Option<String> {
+    for suffix in ["-wal", "-shm"] {
+        let log = suffixed(path, suffix);
+        if fs::symlink_metadata(&log).is_ok_and(|m| !m.is_file()) {
+            return Some(format!("{} is no file", log.display()));
+        }
+    }
+    let log = suffixed(path, "-wal");
+    let mut header = [0; 32];
+    match fs::File::open(&log).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) => {}
+        Err(e) => {
+            use std::io::ErrorKind::{NotFound, PermissionDenied, UnexpectedEof};
+            let usual = matches!(e.kind(), NotFound | PermissionDenied | UnexpectedEof);
+            return (!usual).then(|| format!("{} cannot be read: {e}", log.display()));
+        }
+    }
+    // A power cut can leave zeros where nothing was written yet.
+    if header == [0; 32] {
+        return None;
+    }
+    let words: Vec<u32> =
+        header.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
+    // The lowest bit of the first word says how those are read that are summed.
+    let (mut sum, mut other) = (0u32, 0u32);
+    for pair in words[..6].chunks_exact(2) {
+        let [a, b] = [pair[0], pair[1]].map(|w| if words[0] & 1 == 1 { w } else { w.swap_bytes() });
+        sum = sum.wrapping_add(a).wrapping_add(other);
+        other = other.wrapping_add(b).wrapping_add(sum);
+    }
+    let sound = words[0] & !1 == 0x377f_0682 && words[6..] == [sum, other];
+    (!sound).then(|| format!("the header of {} is damaged", log.display()))
 }
 
 fn quick_check(connection: &Connection) -> Result<(), Fault> {
@@ -383,15 +646,14 @@ fn run(connection: &Connection, sql: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn insert<'a>(connection: &mut Connection, parts: impl Iterator<Item = &'a Part>) -> Result<usize, Fault> {
+// A commit that failed may have reached the disk all the same.
+const INSERT: &str = "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (run, part) DO NOTHING";
+
+fn insert(connection: &mut Connection, parts: &[Part]) -> Result<(), Fault> {
     let transaction = connection.transaction()?;
-    let mut count = 0;
     {
-        // A commit that failed may have reached the disk all the same.
-        let mut statement = transaction.prepare(
-            "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (run, part) DO NOTHING",
-        )?;
+        let mut statement = transaction.prepare(INSERT)?;
         for part in parts {
             statement.execute(params![
                 part.run,
@@ -411,31 +673,54 @@ fn insert<'a>(connection: &mut Connection, parts: impl Iterator<Item = &'a Part>
                 part.classify_ms,
                 serde_json::to_string(&part.regions).unwrap_or_else(|_| "[]".into()),
             ])?;
-            count += 1;
         }
     }
     transaction.commit()?;
-    Ok(count)
+    Ok(())
 }
 
-/// Removes rows of parts triggered before `oldest`, and the oldest rows while there are more than `limit`
-/// bytes. Gives how many.
-fn remove(connection: &mut Connection, oldest: u64, limit: u64) -> Result<usize, Fault> {
+/// The last row that is older than `keep` milliseconds. Rows lie in the order in which they were written, whatever the
+/// clock said then.
+fn last_expired(connection: &Connection, keep: i64) -> Result<Option<i64>, Fault> {
+    let longest = (keep / SHARE).min(PAUSE_DAYS * DAY);
+    let ends = "SELECT MIN(rowid), MAX(rowid) FROM parts";
+    let ends = connection.query_row(ends, [], |row| Ok(Option::zip(row.get(0)?, row.get(1)?)))?;
+    let Some((first, last)): Option<(i64, i64)> = ends else { return Ok(None) };
+    let stride = (last.saturating_sub(first) / SAMPLES).max(1);
+    let mut statement =
+        connection.prepare("SELECT rowid, triggered FROM parts WHERE rowid >= ? ORDER BY rowid LIMIT 1")?;
+    // Each row's place on a time of the rows' own, in which no clock jumps.
+    let mut places: Vec<(i64, i64)> = Vec::new();
+    let (mut next, mut before, mut place) = (first, None, 0i64);
+    loop {
+        let (row, at): (i64, i64) = statement.query_row([next], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let step = at.saturating_sub(before.unwrap_or(at));
+        if step.saturating_abs() <= longest {
+            place += step;
+        }
+        places.push((row, place));
+        if row >= last {
+            break;
+        }
+        (next, before) = (row.saturating_add(stride).min(last), Some(at));
+    }
+    Ok(places.iter().rev().find(|(_, at)| place - at > keep).map(|(row, _)| *row))
+}
+
+/// Removes the rows up to `expired`, and the oldest rows while there are more than `limit` bytes.
+fn remove(connection: &mut Connection, expired: Option<i64>, limit: u64) -> Result<(), Fault> {
     let pragma = |name: &str| -> Result<u64, Fault> {
         Ok(connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0))?.unsigned_abs())
     };
     let page = pragma("page_size")?;
-    let mut total = 0;
     for _ in 0..REMOVALS {
         let too_large = (pragma("page_count")? - pragma("freelist_count")?) * page > limit;
-        // Rows are in the order of their parts: only the first are looked at, or every tick would read them
-        // all.
+        // Only the first are looked at, or every look would read them all.
         let removed = connection.execute(
             "DELETE FROM parts WHERE rowid IN (SELECT rowid FROM
-                 (SELECT rowid, triggered FROM parts ORDER BY rowid LIMIT ?1) WHERE ?2 OR triggered < ?3)",
-            params![REMOVED as i64, too_large, oldest as i64],
+                 (SELECT rowid FROM parts ORDER BY rowid LIMIT ?1) WHERE ?2 OR rowid <= ?3)",
+            params![REMOVED as i64, too_large, expired.unwrap_or(i64::MIN)],
         )?;
-        total += removed;
         if removed == 0 {
             break;
         }
@@ -444,32 +729,42 @@ fn remove(connection: &mut Connection, oldest: u64, limit: u64) -> Result<usize,
     if pragma("freelist_count")? * page > 1 << 20 {
         run(connection, "PRAGMA incremental_vacuum(512)")?;
     }
-    Ok(total)
+    Ok(())
 }
 
-/// Renames a damaged database and its log, so that a person can still rescue what is in it.
-fn set_aside(path: &Path, fault: Fault) -> Result<()> {
-    let suffixed = |base: &Path, suffix: &str| -> PathBuf {
-        let mut name = OsString::from(base);
-        name.push(suffix);
-        name.into()
+/// Renames a database that cannot be used, and its log, so that a person can still rescue what is in it. Says so.
+fn set_aside(path: &Path, fault: Fault) -> Result<String> {
+    let why = match fault {
+        Fault::Version(version) => format!("version-{version}"),
+        _ => "damaged".into(),
     };
     let mut time = unix_ms(SystemTime::now()) / 1000;
-    let mut aside = suffixed(path, &format!(".damaged-{time}"));
-    while aside.exists() {
+    let mut aside = suffixed(path, &format!(".{why}-{time}"));
+    while aside.symlink_metadata().is_ok() {
         time += 1;
-        aside = suffixed(path, &format!(".damaged-{time}"));
+        aside = suffixed(path, &format!(".{why}-{time}"));
     }
-    log::warn!("{NAME}: {}; it is kept as {}", fault.into_error("read", path).chain(), aside.display());
-    fs::rename(path, &aside).map_err(|e| Error::io("rename", path, e))?;
-    for suffix in ["-wal", "-shm"] {
-        let log = suffixed(path, suffix);
-        match fs::rename(&log, suffixed(&aside, suffix)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("rename", &log, e)),
+    let text = format!(
+        "{}; it is kept as {}, and a new journal was begun",
+        fault.into_error("read", path).chain(),
+        aside.display()
+    );
+    // The log first: SQLite would remove one that lies alone.
+    for suffix in ["-wal", "-shm", ""] {
+        let file = suffixed(path, suffix);
+        match fs::rename(&file, suffixed(&aside, suffix)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("rename", &file, e)),
             _ => {}
         }
     }
-    Ok(())
+    log::warn!("{NAME}: {text}");
+    Ok(text)
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
 }
 
 /// Which file it is: SQLite would go on writing to one that was removed.

@@ -4,7 +4,7 @@
 use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
@@ -72,6 +72,39 @@ impl Publisher {
     }
 }
 
+/// Tells what outputs lost. Their own threads cannot: they may wait for the disk that is to blame.
+struct Losses {
+    next: Instant,
+    seen: u64,
+    told: Option<Instant>,
+}
+
+impl Losses {
+    const PROBLEM: &str = "outputs";
+    /// How often there is a look, and how long a loss is told.
+    const EACH: Duration = Duration::from_secs(1);
+    const TOLD: Duration = Duration::from_secs(86_400);
+
+    fn look(&mut self, shared: &Shared) {
+        let now = shared.clock.now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + Self::EACH;
+        match shared.status.losses() {
+            Some((count, text)) if count > self.seen => {
+                (self.seen, self.told) = (count, Some(now));
+                shared.status.raise(Self::PROBLEM, Severity::Warning, text);
+            }
+            _ if self.told.is_some_and(|told| now >= told + Self::TOLD) => {
+                self.told = None;
+                shared.status.clear(Self::PROBLEM);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Passes records on until the gate has ended, then ends every subscription.
 pub(super) fn run(
     shared: Arc<Shared>,
@@ -79,7 +112,9 @@ pub(super) fn run(
     records: Receiver<Arc<Record>>,
 ) -> impl FnOnce() + Send {
     move || {
+        let mut losses = Losses { next: shared.clock.now(), seen: 0, told: None };
         loop {
+            losses.look(&shared);
             match shared.clock.recv(&records, shared.clock.now() + HEARTBEAT) {
                 Ok(record) => publisher.publish(&record),
                 Err(RecvTimeoutError::Timeout) => {}

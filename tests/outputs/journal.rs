@@ -27,6 +27,20 @@ fn text(path: &Path, sql: &str) -> String {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
+/// Waits for the thread that writes.
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < limit, "{what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+fn has(path: &Path, parts: u64) -> bool {
+    check(path).is_ok_and(|summary| summary.parts == parts)
+}
+
 /// A record whose row takes some kilobytes.
 fn large(part: u64) -> weakrest::record::Record {
     let mut record = reject(part);
@@ -45,7 +59,7 @@ fn rows_say_what_is_known_of_a_part() {
     let mut strange = pass(4);
     strange.inspection_buffer.score = f32::NAN;
     journal.publish(&strange).unwrap();
-    journal.tick(time_of(4), &status()).unwrap();
+    until("the rows are written", || has(&path, 4));
     // Others read while the journal is open.
     assert_eq!(check(&path).unwrap(), JournalSummary { parts: 4, runs: 1, repeated: 0, missing: 0 });
 
@@ -107,14 +121,12 @@ fn a_row_waits_no_longer_than_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.sqlite");
     let mut journal = journal(&path);
+    until("the file is there", || has(&path, 0));
+    let begun = Instant::now();
     journal.publish(&pass(1)).unwrap();
-    sleep(Duration::from_millis(600));
-    journal.publish(&pass(2)).unwrap();
-    assert_eq!(check(&path).unwrap().parts, 2, "without any tick");
-    for part in 3..300 {
-        journal.publish(&pass(part)).unwrap();
-    }
-    assert!(check(&path).unwrap().parts >= 258, "a full batch does not wait at all");
+    until("a row alone is written", || has(&path, 1));
+    // Some more than half a second, on a machine with nothing else to do.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -132,69 +144,190 @@ fn the_same_part_is_written_once_and_gaps_are_seen() {
     assert_eq!(check(&path).unwrap(), JournalSummary { parts: 4, runs: 2, repeated: 0, missing: 2 });
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+const DAYS: Duration = Duration::from_secs(86_400);
+
+/// Rows of a run of their own, the time between two of them being `step`.
+fn write_run(settings: &Settings, parts: std::ops::Range<u64>, from: SystemTime, step: Duration) {
+    let mut journal = Journal::new(settings.clone(), &run_id()).unwrap();
+    for part in parts.clone() {
+        let mut record = large(part);
+        record.triggered = from + step * (part - parts.start) as u32;
+        journal.publish(&record).unwrap();
+    }
+    journal.finish().unwrap();
+}
+
+/// Opens it, so that what is too old is removed; gives which parts are left.
+fn tidied(settings: &Settings) -> String {
+    Journal::new(settings.clone(), &run_id()).unwrap().finish().unwrap();
+    text(&settings.path, "SELECT MIN(part) || '-' || MAX(part) || ' ' || COUNT(*) FROM parts")
+}
+
 #[test]
 fn old_rows_are_removed_and_the_file_shrinks() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.sqlite");
     let keep = Settings { keep_days: 2, ..settings(&path) };
-    let mut journal = Journal::new(keep, &run_id()).unwrap();
-    let status = status();
-    let days = |n: u64| Duration::from_secs(n * 86_400);
-    for part in 1..=1500 {
-        let mut record = large(part);
-        record.triggered = time_of(0) + if part <= 1400 { days(0) } else { days(2) };
-        journal.publish(&record).unwrap();
-    }
-    journal.tick(time_of(0) + days(2), &status).unwrap();
-    assert_eq!(check(&path).unwrap().parts, 1500, "two days old is not too old");
+    write_run(&keep, 1..865, time_of(0), 5 * MINUTE);
     let before = fs::metadata(&path).unwrap().len();
-
-    let now = time_of(0) + days(2) + Duration::from_secs(1);
-    for _ in 0..20 {
-        journal.tick(now, &status).unwrap();
-    }
-    assert_eq!(text(&path, "SELECT MIN(part) || '-' || MAX(part) FROM parts"), "1401-1500");
-    journal.finish().unwrap();
+    assert_eq!(tidied(&keep), "288-864 577", "two days old is not too old");
     let after = fs::metadata(&path).unwrap().len();
-    assert!(after < before / 4, "{before} bytes became {after}");
+    assert!(after < before, "{before} bytes became {after}");
     assert_eq!(check(&path).unwrap().missing, 0, "removed rows are no gap");
+    // A night counts, and so does a small step back.
+    write_run(&keep, 900..901, time_of(0) + 864 * 5 * MINUTE + 4 * 60 * MINUTE, MINUTE);
+    write_run(&keep, 901..902, time_of(0) + 864 * 5 * MINUTE + 3 * 60 * MINUTE, MINUTE);
+    assert_eq!(tidied(&keep), "337-901 530");
 }
 
 #[test]
-fn the_file_stays_below_its_size_and_recovers_from_being_full() {
+fn a_clock_that_jumps_removes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let keep = Settings { keep_days: 30, ..settings(&path) };
+    let (today, unset) = (time_of(0), SystemTime::UNIX_EPOCH);
+    let ahead = today + 400 * DAYS;
+    // Ahead and back, twice with a restart between; without a battery; and away for longer than rows are kept.
+    let clocks =
+        [today, ahead, ahead + MINUTE, today + MINUTE, unset, today, unset + MINUTE, today + 60 * DAYS];
+    for (run, clock) in (0..).zip(clocks) {
+        write_run(&keep, 100 * run + 1..100 * run + 101, clock, MINUTE);
+        assert!(tidied(&keep).ends_with(&format!(" {}", 100 * (run + 1))), "after {run}: {}", tidied(&keep));
+    }
+    // Whatever the clock said then: what lies 30 days of the line's work back goes.
+    write_run(&keep, 801..1600, today + 60 * DAYS, 60 * MINUTE);
+    let left = tidied(&keep);
+    assert_eq!(left, "879-1599 721", "{left}");
+}
+
+#[test]
+fn a_clock_that_jumps_while_parts_come_removes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let mut journal = journal(&path);
+    let status = status();
+    for part in 1..=400 {
+        let mut record = pass(part);
+        record.triggered = match part {
+            101..=200 => record.triggered + 400 * DAYS,
+            301..=400 => SystemTime::UNIX_EPOCH + Duration::from_secs(part),
+            _ => record.triggered,
+        };
+        journal.publish(&record).unwrap();
+        journal.tick(record.triggered, &status).unwrap();
+    }
+    journal.finish().unwrap();
+    assert_eq!(tidied(&settings(&path)), "1-400 400");
+}
+
+#[test]
+fn the_file_stays_below_its_size() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.sqlite");
     let small = Settings { max_megabytes: 16, ..settings(&path) };
     let mut journal = Journal::new(small, &run_id()).unwrap();
     let status = status();
     let size = || -> u64 {
-        fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum()
+        let files = fs::read_dir(folder.path()).unwrap();
+        files.filter_map(|f| f.unwrap().metadata().ok()).map(|m| m.len()).sum()
     };
-
-    // Nobody ticks, so nobody makes room.
-    let mut part = 0;
-    let error = loop {
-        part += 1;
-        assert!(part < 10_000, "never full");
-        if let Err(e) = journal.publish(&large(part)) {
-            break e;
+    // More than fits, faster than there is a look at the size: it is full for moments, and nothing is lost by that.
+    for part in 1..=4000 {
+        let _ = journal.publish(&large(part));
+        if part % 400 == 0 {
+            assert!(size() <= 16 << 20, "{} bytes", size());
         }
-    };
-    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error:?}");
-    assert!(error.chain().contains("journal.sqlite"), "{error:?}");
-    journal.publish(&large(part + 1)).unwrap_err();
-
-    for more in 2..3000 {
-        if more % 80 == 2 {
-            journal.tick(SystemTime::UNIX_EPOCH, &status).unwrap();
-        }
-        journal.publish(&large(part + more)).unwrap();
-        assert!(size() <= 16 << 20, "{} bytes", size());
     }
+    until("the last is written", || text(&path, "SELECT '' || MAX(part) FROM parts") == "4000");
+    assert!(size() <= 16 << 20, "{} bytes", size());
+    journal.tick(time_of(0), &status).unwrap();
     journal.finish().unwrap();
     let summary = check(&path).unwrap();
     assert_eq!((summary.missing, dropped(&status, "journal")), (0, 0), "nothing was lost while it was full");
-    assert_eq!(text(&path, "SELECT '' || MAX(part) FROM parts"), (part + 2999).to_string());
+    assert!(summary.parts < 3000, "{summary:?}");
+}
+
+#[test]
+fn a_disk_that_blocks_makes_nobody_wait_and_loses_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let mut journal = journal(&path);
+    let status = status();
+    journal.publish(&pass(1)).unwrap();
+    until("the first is written", || has(&path, 1));
+    // Another program holds the file for longer than SQLite waits.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begun = Instant::now();
+    for part in 2..=9000 {
+        let _ = journal.publish(&pass(part));
+    }
+    let longest = begun.elapsed();
+    assert!(longest < Duration::from_secs(2), "8999 rows took {longest:?}");
+    until("it is told", || journal.tick(time_of(1), &status).is_err_and(|e| e.chain().contains("locked")));
+    other.execute_batch("ROLLBACK").unwrap();
+    until("all are written", || has(&path, 9000));
+    until("it is well again", || journal.tick(time_of(1), &status).is_ok());
+    assert_eq!(dropped(&status, "journal"), 0);
+}
+
+/// A file system that answers nobody while it is frozen.
+struct Frozen<'a>(&'a Path);
+
+impl<'a> Frozen<'a> {
+    fn new(at: &'a Path) -> Option<Self> {
+        Command::new("fsfreeze").arg("-f").arg(at).status().is_ok_and(|s| s.success()).then_some(Frozen(at))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_answers_nobody_is_told_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, at) = (folder.path().join("image"), folder.path().join("disk"));
+    fs::create_dir(&at).unwrap();
+    fs::File::create(&image).unwrap().set_len(32 << 20).unwrap();
+    let ran = |command: &mut Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    let mounted = ran(Command::new("mkfs.ext4").arg("-q").arg(&image))
+        && ran(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at));
+    if !mounted {
+        return skip("no file system can be mounted (needs root)");
+    }
+    let path = at.join("journal.sqlite");
+    let mut journal = journal(&path);
+    let status = status();
+    journal.publish(&pass(1)).unwrap();
+    until("the first is written", || has(&path, 1));
+    if let Some(frozen) = Frozen::new(&at) {
+        for part in 2..=2000 {
+            let begun = Instant::now();
+            let _ = journal.publish(&pass(part));
+            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        }
+        until("it is told", || {
+            journal.tick(time_of(1), &status).is_err_and(|e| e.chain().contains("blocks"))
+        });
+        // Nor does the end wait for ever.
+        let begun = Instant::now();
+        let error = journal.finish().unwrap_err();
+        assert!(error.chain().contains("parts are not in the journal"), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        drop(frozen);
+        until("all are written, later", || has(&path, 2000));
+        assert_eq!(dropped(&status, "journal"), 0);
+    } else {
+        skip("no file system can be frozen (needs root)");
+    }
+    drop(journal);
+    let _ = Command::new("umount").arg("-l").arg(&at).status();
 }
 
 #[test]
@@ -236,6 +369,107 @@ fn a_damaged_file_is_set_aside() {
     }
 }
 
+/// Every file that was set aside, by why.
+fn aside(folder: &Path, why: &str) -> Vec<std::path::PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
+    let mut found: Vec<_> =
+        paths.filter(|p| p.to_str().unwrap().contains(&format!(".sqlite.{why}-"))).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_flipped_bit_in_the_header_loses_no_row() {
+    let whole = tempfile::tempdir().unwrap();
+    let original = whole.path().join("journal.sqlite");
+    let mut first = journal(&original);
+    (1..=20).for_each(|part| first.publish(&pass(part)).unwrap());
+    first.finish().unwrap();
+    let bytes = fs::read(&original).unwrap();
+    // All of the header's bits, spread over as many threads as there are cores.
+    let all: Vec<usize> =
+        (0..100).map(|byte| 8 * byte + (3 * byte + byte / 8) % 8).chain(16 * 8..20 * 8).collect();
+    let chosen = if std::env::var_os("WEAKREST_ALL_BITS").is_some() { (0..800).collect() } else { all };
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(bit) = chosen.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    let folder = tempfile::tempdir().unwrap();
+                    let path = folder.path().join("journal.sqlite");
+                    let mut damaged = bytes.clone();
+                    damaged[bit / 8] ^= 1 << (bit % 8);
+                    fs::write(&path, &damaged).unwrap();
+                    let mut journal = Journal::new(settings(&path), "another").unwrap();
+                    for part in 21..=23 {
+                        let _ = journal.publish(&pass(part));
+                    }
+                    journal.finish().unwrap_or_else(|e| panic!("bit {bit}: {e:?}"));
+                    let found = check(&path).unwrap_or_else(|e| panic!("bit {bit}: {e:?}"));
+                    let kept = [aside(folder.path(), "damaged"), aside(folder.path(), "version")].concat();
+                    let old = text(&path, "SELECT '' || COUNT(*) FROM parts WHERE part <= 20");
+                    match kept.as_slice() {
+                        [] => assert_eq!((found.parts, old.as_str()), (23, "20"), "bit {bit}"),
+                        [file] => {
+                            assert_eq!((found.parts, old.as_str()), (3, "0"), "bit {bit}");
+                            assert!(
+                                fs::read(file).unwrap() == damaged,
+                                "bit {bit}: it is not kept as it was"
+                            );
+                        }
+                        more => panic!("bit {bit}: {more:?}"),
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_set_aside_with_its_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, log) = (folder.path().join("journal.sqlite"), folder.path().join("journal.sqlite-wal"));
+    // As a kill leaves it: the rows are in the log.
+    let killed = || {
+        let mut journal = journal(&path);
+        (1..=5).for_each(|part| journal.publish(&pass(part)).unwrap());
+        until("the rows are written", || has(&path, 5));
+        let (database, rows) = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
+        journal.finish().unwrap();
+        let _ = fs::remove_file(folder.path().join("journal.sqlite-shm"));
+        fs::write(&path, database).unwrap();
+        rows
+    };
+    for bit in [0, 9, 37, 8 * 11, 8 * 17 + 3, 8 * 31] {
+        let mut rows = killed();
+        rows[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&log, &rows).unwrap();
+        let mut journal = journal(&path);
+        journal.publish(&pass(6)).unwrap();
+        journal.finish().unwrap();
+        assert_eq!(check(&path).unwrap().parts, 1);
+        let kept = aside(folder.path(), "damaged");
+        assert!(kept.iter().any(|f| fs::read(f).unwrap() == rows), "bit {bit}: {kept:?}");
+        kept.iter().chain([&path]).for_each(|f| fs::remove_file(f).unwrap());
+    }
+    // An intact one is used, of course.
+    fs::write(&log, killed()).unwrap();
+    let mut journal = journal(&path);
+    journal.publish(&pass(6)).unwrap();
+    journal.finish().unwrap();
+    assert_eq!((check(&path).unwrap().parts, aside(folder.path(), "damaged").len()), (6, 0));
+    // And a folder in the log's place is none.
+    fs::create_dir(&log).unwrap();
+    let mut journal = self::journal(&path);
+    let status = status();
+    until("it is told", || {
+        journal.tick(time_of(1), &status).unwrap();
+        status.problems().get("journal file").is_some_and(|p| p.text.contains("is kept as"))
+    });
+    journal.finish().unwrap();
+    assert!(check(&path).unwrap().parts == 0 && aside(folder.path(), "damaged").len() == 2);
+}
+
 #[test]
 fn damage_while_running_and_a_removed_file_begin_a_new_journal() {
     let folder = tempfile::tempdir().unwrap();
@@ -243,28 +477,50 @@ fn damage_while_running_and_a_removed_file_begin_a_new_journal() {
     let mut journal = journal(&path);
     let status = status();
     journal.publish(&pass(1)).unwrap();
-    journal.tick(time_of(1), &status).unwrap();
+    until("the first is written", || has(&path, 1));
 
     fs::remove_file(&path).unwrap();
     journal.publish(&pass(2)).unwrap();
-    journal.tick(time_of(2), &status).unwrap();
+    until("the second is written", || has(&path, 1));
     assert_eq!(text(&path, "SELECT group_concat(part) FROM parts"), "2");
     journal.finish().unwrap();
 
     // Other people's files are left alone.
     fs::remove_file(&path).unwrap();
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
-    let error = journal.tick(time_of(3), &status).unwrap_err();
-    assert!(error.chain().contains("is not a journal"), "{error:?}");
+    let other = self::journal(&path);
+    journal = other;
+    let told = |journal: &mut Journal| journal.tick(time_of(3), &status).err().map(|e| e.chain());
+    until("it is told", || told(&mut journal).is_some_and(|e| e.contains("is not a journal")));
     assert_eq!(check(&path).unwrap_err().kind(), ErrorKind::Usage);
-
-    fs::remove_file(&path).unwrap();
-    Connection::open(&path)
-        .unwrap()
-        .execute_batch("CREATE TABLE parts (n); PRAGMA user_version = 2")
-        .unwrap();
-    assert!(journal.tick(time_of(3), &status).unwrap_err().chain().contains("has version 2"));
     assert!(check(folder.path().join("none.sqlite")).unwrap_err().chain().contains("none.sqlite"));
+}
+
+#[test]
+fn a_journal_of_another_version_or_with_another_table_is_set_aside() {
+    for (sql, why, told) in [
+        ("PRAGMA user_version = 2", "version-2", "has version 2"),
+        ("PRAGMA user_version = 0", "version-0", "has version 0"),
+        ("ALTER TABLE parts ADD COLUMN more", "damaged", "another"),
+        ("ALTER TABLE parts RENAME COLUMN run TO walk", "damaged", "another"),
+        ("DROP TABLE parts; CREATE TABLE parts (n)", "damaged", "another"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.sqlite");
+        let mut first = journal(&path);
+        first.publish(&pass(1)).unwrap();
+        first.finish().unwrap();
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let (mut journal, status) = (journal(&path), status());
+        journal.publish(&pass(2)).unwrap();
+        until(sql, || {
+            journal.tick(time_of(1), &status).unwrap();
+            status.problems().get("journal file").is_some_and(|p| p.text.contains(told))
+        });
+        journal.finish().unwrap();
+        assert_eq!(text(&path, "SELECT group_concat(part) FROM parts"), "2", "{sql}");
+        assert_eq!(aside(folder.path(), why).len(), 1, "{sql}");
+    }
 }
 
 #[test]
@@ -276,23 +532,19 @@ fn rows_wait_for_a_disk_that_cannot_be_written() {
     let path = blocked.join("journal.sqlite");
     let mut journal = journal(&path);
     let status = status();
-    journal.publish(&pass(1)).unwrap();
-    assert!(journal.tick(time_of(1), &status).unwrap_err().chain().contains("disk"));
-    for part in 2..=10_010 {
+    until("it is told", || journal.tick(time_of(1), &status).is_err_and(|e| e.chain().contains("disk")));
+    for part in 1..=10_010 {
         journal.publish(&pass(part)).unwrap_err();
     }
     journal.tick(time_of(1), &status).unwrap_err();
     assert_eq!(dropped(&status, "journal"), 10, "the backlog is bounded, and says so");
 
     fs::remove_file(&blocked).unwrap();
-    sleep(Duration::from_millis(1100));
-    journal.publish(&pass(10_011)).unwrap();
-    journal.tick(time_of(1), &status).unwrap();
-    assert_eq!(
-        text(&path, "SELECT MIN(part) || '-' || MAX(part) || ' ' || COUNT(*) FROM parts"),
-        "12-10011 10000"
-    );
-    assert_eq!(dropped(&status, "journal"), 11);
+    let last = "SELECT MIN(part) || '-' || MAX(part) || ' ' || COUNT(*) FROM parts";
+    until("all are written", || path.exists() && has(&path, 10_000));
+    assert_eq!(text(&path, last), "11-10010 10000");
+    until("it is well again", || journal.tick(time_of(1), &status).is_ok());
+    assert_eq!(dropped(&status, "journal"), 10);
 }
 
 #[test]
@@ -305,18 +557,19 @@ fn a_disk_without_room_is_waited_for() {
     let mut part = 0;
     let error = loop {
         part += 1;
-        assert!(part < 10_000, "never full");
+        assert!(part < 9_000, "never full");
+        sleep(Duration::from_millis(1));
         if let Err(e) = journal.publish(&large(part)) {
             break e;
         }
     };
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error:?}");
     assert!(mounted.grow());
-    sleep(Duration::from_millis(1100));
-    journal.publish(&large(part + 1)).unwrap();
+    until("all are written", || has(&path, part));
+    journal.tick(time_of(1), &status).unwrap();
     journal.finish().unwrap();
     let summary = check(&path).unwrap();
-    assert_eq!((summary.parts, summary.missing), (part + 1, 0));
+    assert_eq!((summary.parts, summary.missing), (part, 0));
     assert_eq!(dropped(&status, "journal"), 0);
     drop(mounted);
 }
@@ -328,12 +581,13 @@ const VICTIM: &str = "WEAKREST_TEST_JOURNAL";
 fn writes_until_it_is_killed() {
     let Some(path) = std::env::var_os(VICTIM) else { return };
     let mut journal = Journal::new(settings(Path::new(&path)), &run_id()).unwrap();
-    let status = status();
+    let mut record = reject(1);
     for part in 1.. {
-        journal.publish(&reject(part)).unwrap();
-        // As often as a commit may come, so that the kill meets one.
-        if part % 3 == 0 {
-            journal.tick(SystemTime::UNIX_EPOCH, &status).unwrap();
+        record.part = part;
+        journal.publish(&record).unwrap();
+        // A transaction each time, so that the kill meets one.
+        if part % 256 == 0 {
+            sleep(Duration::from_millis(5));
         }
     }
 }
@@ -351,7 +605,7 @@ fn two_hundred_kills_leave_it_whole() {
             .spawn()
             .unwrap();
         // Spread evenly, but in no order.
-        sleep(Duration::from_millis(15 + kill * 37 % 45));
+        sleep(Duration::from_millis(15 + kill * 37 % 65));
         child.kill().unwrap();
         child.wait().unwrap();
         if kill % 20 == 0 && path.exists() {
@@ -359,7 +613,7 @@ fn two_hundred_kills_leave_it_whole() {
         }
     }
     let summary = check(&path).unwrap();
-    assert!(summary.runs > 100, "only {} of 200 wrote anything", summary.runs);
+    assert!(summary.runs > 20, "only {} of 200 wrote anything", summary.runs);
     assert_eq!((summary.repeated, summary.missing), (0, 0), "{summary:?}");
     let names = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|n| n.contains("damaged")).count(), 0);

@@ -210,6 +210,7 @@ fn a_slow_output_loses_records_counted_and_delays_nobody() {
     let snapshot = world.status().snapshot();
     let dropped = snapshot.outputs_dropped["slow"];
     assert!(dropped > 100, "{dropped}");
+    assert!(snapshot.problems["outputs"].text.contains("slow 1"), "{:?}", snapshot.problems);
     assert!(passed_on.load(Relaxed) <= 10);
 }
 
