@@ -5,7 +5,7 @@
 //! over it, and `.json` what is known of the part, in the words of the journal's columns. The JSON is written
 //! last: where it is, the others are complete.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,10 @@ const SUFFIXES: [&str; 3] = [".png", ".overlay.jpg", ".json"];
 const JPEG_QUALITY: u8 = 90;
 /// What files take on disk is a multiple of it, on most file systems.
 const BLOCK: u64 = 4096;
+/// The newest parts that do not give way to others.
+const EVIDENCE: usize = 100;
+/// The runs whose pictures are kept, the first started first: no clock tells which pictures are the oldest.
+const RUNS: &str = "runs.txt";
 
 /// Which pictures are kept, where, and how many.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,7 +45,8 @@ pub struct Settings {
     pub passes: u64,
     /// The most room that pictures take, in MiB, at least 1; the oldest give way. Default 10240.
     pub max_megabytes: u64,
-    /// Room on the disk that pictures leave to others, in MiB; the oldest give way. 0 for none. Default 1024.
+    /// Room on the disk that pictures leave to others, in MiB; 0 for none. The oldest give way, but neither the newest
+    /// 100 parts nor the newer half of what there is room for: where others fill the disk no more is kept. Default 1024.
     pub min_free_megabytes: u64,
     /// The folder that `weakrest label` works on: the web page has a button then that copies the original of a
     /// reject there. Made if there is none; nothing in it is ever overwritten or removed. None by default.
@@ -98,6 +103,8 @@ pub struct Pictures {
     run: String,
     passes: u64,
     kept: Option<Kept>,
+    /// Whether [`RUNS`] names this run.
+    listed: bool,
 }
 
 /// What is in the folder, oldest first: listing a large folder for each part would take longer than the part.
@@ -114,7 +121,7 @@ impl Pictures {
     /// As [`Settings::validate`].
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
-        Ok(Pictures { settings, run: run.to_string(), passes: 0, kept: None })
+        Ok(Pictures { settings, run: run.to_string(), passes: 0, kept: None, listed: false })
     }
 
     fn is_kept(&mut self, verdict: &Verdict) -> bool {
@@ -125,36 +132,66 @@ impl Pictures {
         self.settings.passes > 0 && self.passes.is_multiple_of(self.settings.passes)
     }
 
-    /// Removes the oldest pictures until `bytes` more fit.
+    /// Removes the oldest pictures until `bytes` more fit. What does not fit in any case removes nothing.
     fn make_room(&mut self, bytes: u64) -> Result<()> {
         let folder = &self.settings.folder;
         if !folder.is_dir() {
-            self.kept = None;
+            (self.kept, self.listed) = (None, false);
             fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
         }
         let kept = match &mut self.kept {
             Some(kept) => kept,
             none => none.insert(scan(folder)?),
         };
+        let full = |why: &str| Err(Error::new(ErrorKind::StorageFull, why).within(folder.display()));
         let (most, least_free) = (self.settings.max_megabytes << 20, self.settings.min_free_megabytes << 20);
-        loop {
-            let free = free_bytes(folder)?;
-            let fits = kept.bytes + bytes <= most;
-            // A tick that finds nothing to remove has done what it can; only a new picture then has no place.
-            if fits && (free >= least_free.saturating_add(bytes) || (bytes == 0 && kept.parts.is_empty())) {
-                return Ok(());
-            }
-            let Some((stem, size)) = kept.parts.front() else {
-                let why = match fits {
-                    true => "the disk is too full; free some space, or lower min_free_megabytes",
-                    false => "one part takes more than max_megabytes",
-                };
-                return Err(Error::new(ErrorKind::StorageFull, why).within(folder.display()));
-            };
-            remove(stem)?;
-            kept.bytes = kept.bytes.saturating_sub(*size);
-            kept.parts.pop_front();
+        if bytes > most {
+            return full("one part takes more than max_megabytes");
         }
+        while kept.bytes + bytes > most && kept.remove_oldest()? {}
+        let wanted = least_free.saturating_add(bytes);
+        let floor = most.min(Room::of(folder)?.whole.saturating_sub(least_free)) / 2;
+        let is_full = || Ok::<_, Error>(Room::of(folder)?.free < wanted);
+        while is_full()? && kept.parts.len() > EVIDENCE && kept.bytes > floor && kept.remove_oldest()? {}
+        // A new picture may take the place of older ones, as long as it is not others who need the room.
+        let free = Room::of(folder)?.free;
+        if free >= least_free && free + kept.bytes >= wanted {
+            while is_full()? && kept.remove_oldest()? {}
+        }
+        if is_full()? {
+            return full(
+                "the disk is too full, so that nothing more is kept; free some space, or lower min_free_megabytes",
+            );
+        }
+        Ok(())
+    }
+
+    /// Has [`RUNS`] name this run, after those before it that still have pictures.
+    fn list_run(&mut self) -> Result<()> {
+        if self.listed {
+            return Ok(());
+        }
+        let file = self.settings.folder.join(RUNS);
+        let parts = self.kept.iter().flat_map(|kept| &kept.parts);
+        let kept: HashSet<&str> =
+            parts.filter_map(|(stem, _)| Some(run_and_part(stem.file_name()?.to_str()?)?.0)).collect();
+        let mut runs = runs(&file);
+        runs.retain(|run| kept.contains(run.as_str()) && *run != self.run);
+        runs.push(self.run.clone());
+        write_file(&file, (runs.join("\n") + "\n").as_bytes())?;
+        self.listed = true;
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// Whether there was one to remove.
+    fn remove_oldest(&mut self) -> Result<bool> {
+        let Some((stem, size)) = self.parts.front() else { return Ok(false) };
+        remove(stem)?;
+        self.bytes = self.bytes.saturating_sub(*size);
+        self.parts.pop_front();
+        Ok(true)
     }
 }
 
@@ -176,6 +213,7 @@ impl Output for Pictures {
 
         let written =
             fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e)).and_then(|()| {
+                self.list_run()?;
                 files.iter().try_for_each(|(suffix, bytes)| write_file(&with(&stem, suffix), bytes))
             });
         if let Err(e) = written {
@@ -290,10 +328,18 @@ fn png_of(frame: &Frame) -> image::ImageResult<Vec<u8>> {
 /// Finds what earlier runs kept, and removes what they were writing when they were cut off.
 fn scan(folder: &Path) -> Result<Kept> {
     let doing = |e: std::io::Error| Error::io("read", folder, e);
+    let unfinished =
+        |file: &fs::DirEntry| file.file_name().to_str().is_some_and(|n| n.starts_with(TEMPORARY));
+    let sweep =
+        |file: &fs::DirEntry| fs::remove_file(file.path()).map_err(|e| Error::io("remove", &file.path(), e));
     let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
     for day in fs::read_dir(folder).map_err(doing)? {
         let day = day.map_err(doing)?;
         let is_day = day.file_name().to_str().is_some_and(|n| n.len() == 8 && is_number(n));
+        if unfinished(&day) && day.file_type().is_ok_and(|t| t.is_file()) {
+            sweep(&day)?;
+            continue;
+        }
         // A link may lead to where files are not ours to remove.
         if !is_day || !day.file_type().is_ok_and(|t| t.is_dir()) {
             continue;
@@ -302,8 +348,8 @@ fn scan(folder: &Path) -> Result<Kept> {
             let file = file.map_err(doing)?;
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.starts_with(TEMPORARY) {
-                fs::remove_file(file.path()).map_err(|e| Error::io("remove", &file.path(), e))?;
+            if unfinished(&file) {
+                sweep(&file)?;
             } else if let Some(stem) = stem_of(name) {
                 let size = file.metadata().map_or(0, |m| on_disk(m.len()));
                 *sizes.entry(day.path().join(stem)).or_default() += size;
@@ -311,8 +357,31 @@ fn scan(folder: &Path) -> Result<Kept> {
         }
     }
     let bytes = sizes.values().sum();
-    // Names begin with the time, so their order is that of age.
-    Ok(Kept { parts: sizes.into_iter().collect(), bytes })
+    let runs = runs(&folder.join(RUNS));
+    let order: HashMap<&str, usize> = runs.iter().enumerate().map(|(at, run)| (run.as_str(), at)).collect();
+    let mut parts: Vec<(PathBuf, u64)> = sizes.into_iter().collect();
+    // In the order in which they were written. Of runs that are not listed only the times in their names tell it.
+    parts.sort_by_cached_key(|(stem, _)| {
+        let name = stem.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let (run, part) = run_and_part(name).unwrap_or_default();
+        match order.get(run) {
+            Some(at) => (1 + at, part, name.to_owned()),
+            None => (0, 0, name.to_owned()),
+        }
+    });
+    Ok(Kept { parts: parts.into(), bytes })
+}
+
+/// The runs that a file lists, the oldest first; none where there is no such file.
+fn runs(file: &Path) -> Vec<String> {
+    let text = fs::read(file).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+}
+
+/// Run and part in the name of a picture.
+fn run_and_part(stem: &str) -> Option<(&str, u64)> {
+    let mut fields = stem.split('-').skip(2);
+    Some((fields.next()?, fields.next()?.parse().ok()?))
 }
 
 /// The name without its suffix, if it is one of ours.
@@ -360,7 +429,17 @@ fn on_disk(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK)
 }
 
-fn free_bytes(folder: &Path) -> Result<u64> {
-    let disk = rustix::fs::statvfs(folder).map_err(|e| Error::io("measure the disk of", folder, e.into()))?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+/// The disk's room in bytes.
+struct Room {
+    whole: u64,
+    free: u64,
+}
+
+impl Room {
+    fn of(folder: &Path) -> Result<Self> {
+        let disk =
+            rustix::fs::statvfs(folder).map_err(|e| Error::io("measure the disk of", folder, e.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok(Room { whole: bytes(disk.f_blocks), free: bytes(disk.f_bavail) })
+    }
 }
