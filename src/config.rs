@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::camera::{Framing, HealthSettings, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::Options;
-use crate::onnx::{Execution, Provider};
+use crate::onnx::{Execution, Interrupt, Provider};
 use crate::output::{journal, line, mqtt, pictures, web};
 use crate::package::{Package, PublicKeys};
 use crate::pipeline::{self, Trigger};
@@ -104,6 +104,7 @@ impl InspectionSettings {
                 providers: self.providers.clone(),
                 require: self.require,
                 cache,
+                interrupt: Interrupt::default(),
             },
             threshold: self.threshold,
         }

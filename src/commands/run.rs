@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weakrest::clock::Clock;
 use weakrest::config::Config;
-use weakrest::onnx::Provider;
+use weakrest::onnx::{Interrupt, Provider};
 use weakrest::output::journal::Journal;
 use weakrest::output::line::{self, Line, Lines};
 use weakrest::output::mqtt::Mqtt;
@@ -152,6 +152,7 @@ struct Attempt {
     begun: Instant,
     /// In milliseconds, as the configuration says once it was read.
     limit: Arc<AtomicU64>,
+    interrupt: Interrupt,
 }
 
 impl Loader {
@@ -165,11 +166,12 @@ impl Loader {
         let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let (done, loaded) = bounded(1);
         let limit = Arc::new(AtomicU64::new(milliseconds(limit)));
-        let (path, known) = (self.path.clone(), Arc::clone(&limit));
+        let interrupt = Interrupt::default();
+        let (path, known, theirs) = (self.path.clone(), Arc::clone(&limit), interrupt.clone());
         let load = move || {
             let config = Config::read(&path)?;
             known.store(milliseconds(limit_of(&config)), Relaxed);
-            let stages = load(&config)?;
+            let stages = load(&config, theirs)?;
             Ok((config, stages.into()))
         };
         let thread = std::thread::Builder::new()
@@ -179,7 +181,7 @@ impl Loader {
                 let _ = done.send(load());
             })
             .map_err(|e| Error::new(ErrorKind::Io, "cannot start the thread that loads").with_source(e))?;
-        self.running = Some(Attempt { thread, loaded, begun: Instant::now(), limit });
+        self.running = Some(Attempt { thread, loaded, begun: Instant::now(), limit, interrupt });
         Ok(())
     }
 
@@ -197,6 +199,7 @@ impl Loader {
                 None
             }
             Err(TryRecvError::Empty) => {
+                attempt.interrupt.interrupt();
                 self.hanging.push(attempt.thread);
                 let text = format!(
                     "loading did not end within {} s and was given up; look at the package's networks and at the \
@@ -216,10 +219,12 @@ impl Loader {
 }
 
 /// Loads and verifies the package, its golden pictures included.
-fn load(config: &Config) -> Result<Stages> {
+fn load(config: &Config, interrupt: Interrupt) -> Result<Stages> {
     let settings = &config.inspection;
     let package = settings.open_package()?;
-    let inspector = inspector(&settings.package, package, &settings.options())?;
+    let mut options = settings.options();
+    options.execution.interrupt = interrupt;
+    let inspector = inspector(&settings.package, package, &options)?;
     let (product, package, provider) = (inspector.product(), inspector.package(), inspector.provider());
     log::info!("{product}: package {package}, networks run on {provider}");
     Ok(Stages::new(inspector))

@@ -1,12 +1,14 @@
 //! ONNX Runtime: finding its library, loading networks, running them.
 
 mod external;
+mod interrupt;
 mod network;
 mod providers;
 mod runtime;
 mod text;
 
 pub use external::refuse_external_data;
+pub use interrupt::Interrupt;
 pub use network::Network;
 pub use providers::{Execution, Provider};
 pub use runtime::{MINIMUM_VERSION, Runtime};

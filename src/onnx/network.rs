@@ -1,7 +1,9 @@
 //! A network with one output: a backbone, a head, or one that turns clicks into masks.
 
+use std::sync::Arc;
+
 use ndarray::{Array4, ArrayView4, Ix4};
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::providers::{self, Execution, Provider};
@@ -14,6 +16,7 @@ pub struct Network {
     inputs: Vec<String>,
     output: String,
     provider: Provider,
+    options: Arc<RunOptions>,
 }
 
 impl Network {
@@ -101,7 +104,8 @@ impl Network {
             return Err(Error::new(ErrorKind::Model, text));
         }
         let output = only(session.outputs(), "output", output)?;
-        Ok(Network { session, inputs, output, provider })
+        let options = execution.interrupt.options()?;
+        Ok(Network { session, inputs, output, provider, options })
     }
 
     /// What it really runs on.
@@ -112,7 +116,7 @@ impl Network {
     /// Runs the network and hands its output to `read`. Inputs stand in the order in which the network's loader names them.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when ONNX Runtime cannot run it on inputs of these sizes.
+    /// [`ErrorKind::Model`] when ONNX Runtime cannot run it on inputs of these sizes, or it was interrupted.
     pub fn run<const N: usize, T>(
         &mut self,
         inputs: [&Array4<f32>; N],
@@ -127,7 +131,7 @@ impl Network {
             let tensor = TensorRef::from_array_view(input).map_err(failed)?;
             named.push((name.as_str(), SessionInputValue::from(tensor)));
         }
-        let outputs = self.session.run(named).map_err(failed)?;
+        let outputs = self.session.run_with_options(named, &self.options).map_err(failed)?;
         let output = outputs[self.output.as_str()].try_extract_array::<f32>().map_err(failed)?;
         let output = output.into_dimensionality::<Ix4>().map_err(|e| {
             Error::new(ErrorKind::Model, "the network's output does not have four dimensions").with_source(e)

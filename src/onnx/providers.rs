@@ -12,7 +12,7 @@ use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::Runtime;
+use super::{Interrupt, Runtime};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a network can run on, the fastest first.
@@ -84,6 +84,8 @@ pub struct Execution {
     pub require: Option<Provider>,
     /// Folder in which TensorRT keeps what it has built; building takes minutes. Without it, every start builds again.
     pub cache: Option<PathBuf>,
+    /// Ends it from another thread.
+    pub interrupt: Interrupt,
 }
 
 impl Default for Execution {
@@ -94,6 +96,7 @@ impl Default for Execution {
             providers: vec![Provider::Cpu],
             require: None,
             cache: None,
+            interrupt: Interrupt::default(),
         }
     }
 }

@@ -76,6 +76,13 @@ impl Service {
         assert!(status.unwrap().success());
     }
 
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
     /// Ends it as systemd does; gives the exit code and how long it took.
     pub fn terminate(mut self) -> (Option<i32>, Duration) {
         let start = Instant::now();
