@@ -213,3 +213,24 @@ fn a_load_that_never_ends_is_given_up_and_told_and_later_ones_work() {
     let (code, took) = service.terminate();
     assert!(code == Some(0) && took < Duration::from_secs(2), "{code:?} {took:?}");
 }
+
+#[test]
+fn a_clock_that_jumps_between_two_starts_costs_the_journal_nothing() {
+    let folder = Folder::new();
+    let journal = folder.path("journal.sqlite");
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let config = config(&folder, &package, &format!("[journal]\npath = {journal:?}\nkeep_days = 30\n"));
+    let mut before = 0;
+    for jump in ["+0d", "+800d", "+801d", "-20000d", "+0d"] {
+        let run = std::process::Command::new("faketime")
+            .args(["-f", jump, PROGRAM, "run", "--seconds", "2", "--config"])
+            .arg(&config)
+            .output();
+        let Ok(run) = run else { return skip("it needs faketime") };
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let parts = weakrest::output::journal::check(&journal).unwrap().parts;
+        assert!(parts > before, "{parts} rows after {jump}, {before} before");
+        before = parts;
+    }
+}
