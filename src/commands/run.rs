@@ -15,13 +15,14 @@ use weakrest::clock::Clock;
 use weakrest::config::Config;
 use weakrest::onnx::{Interrupt, Provider};
 use weakrest::output::journal::Journal;
-use weakrest::output::line::{self, Line, Lines};
+use weakrest::output::line::{self, HeldLines, Line, Lines};
 use weakrest::output::mqtt::Mqtt;
 use weakrest::output::pictures::{Originals, Pictures};
 use weakrest::output::web::WebPage;
 use weakrest::output::{Labeling, Output, Reopening, run_id};
-use weakrest::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages, Trigger};
+use weakrest::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages};
 use weakrest::record::{Halts, Part, Record, Severity};
+use weakrest::state::StateFolder;
 use weakrest::{Error, ErrorKind, Result};
 
 use super::{Outcome, StateArguments, inspector};
@@ -85,8 +86,8 @@ impl Run {
             }
             std::thread::sleep(POLL);
         };
-        let halts = Halts::open(self.state.folder(&self.config))?;
-        let site = Site { halts, json: self.json };
+        let state = self.state.folder(&self.config);
+        let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line = Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now() };
         tell(&[NotifyState::Ready]);
@@ -128,6 +129,9 @@ impl Run {
         log::info!("stopping");
         if let Some(pipeline) = line.pipeline {
             pipeline.stop();
+        }
+        if let Err(e) = HeldLines::forget(&line.site.state) {
+            log::warn!("line: {}", e.chain());
         }
         Ok(Outcome::Pass)
     }
@@ -325,10 +329,8 @@ fn holds_some(config: &Config, new: &line::Settings) -> bool {
     if config.line.chip.as_ref().is_some_and(same) {
         held.extend([config.line.reject, config.line.healthy]);
     }
-    if let Trigger::Gpio { chip, line, .. } = &config.trigger
-        && same(chip)
-    {
-        held.push(Some(*line));
+    if config.trigger.chip.as_ref().is_some_and(same) {
+        held.push(config.trigger.line);
     }
     held.iter().flatten().any(|line| wanted.contains(&Some(*line)))
 }
@@ -347,17 +349,24 @@ impl Lines for LaterLines {
         };
         lines.set(line, active)
     }
+
+    fn has(&self, line: Line) -> bool {
+        self.settings.has(line)
+    }
 }
 
 /// What stays the same from one line to the next.
 struct Site {
     halts: Arc<Halts>,
+    state: StateFolder,
     json: bool,
 }
 
 impl Site {
     fn start(&self, config: &Config, stages: &SharedStages, lines: Box<dyn Lines>) -> Result<Pipeline> {
         let clock = Clock::system();
+        // They are inactive until the line starts.
+        HeldLines::note(&config.line, &self.state);
         let setup = Setup {
             camera: config.camera.clone().of_color(stages.color()).opener(&clock),
             stages: stages.stages(),

@@ -17,6 +17,7 @@ mod label_import;
 mod label_page;
 mod package;
 mod processors;
+mod release;
 mod run;
 mod runtime;
 mod usage;

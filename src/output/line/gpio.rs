@@ -37,7 +37,7 @@ impl GpioLines {
     }
 }
 
-fn refused(chip: &Path, offsets: &[u32], cause: gpiocdev::Error) -> Error {
+pub(super) fn refused(chip: &Path, offsets: &[u32], cause: gpiocdev::Error) -> Error {
     let offsets: Vec<String> = offsets.iter().map(u32::to_string).collect();
     Error::new(
         ErrorKind::Device,

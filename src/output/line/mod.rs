@@ -1,6 +1,7 @@
 //! The digital lines beside the conveyor: the reject gate, and a line that tells whether all is well.
 
 mod gpio;
+mod held;
 mod schedule;
 mod simulated;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use gpio::{EdgeTrigger, GpioLines, LineEdge};
+pub use held::HeldLines;
 pub use schedule::{Energize, Pulse, Schedule};
 pub use simulated::{Edge, SimulatedLines};
 
