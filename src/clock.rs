@@ -5,11 +5,14 @@
 //! depend on how fast the machine is.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
+use rustix::thread::futex;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Where time comes from. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +56,18 @@ impl Clock {
             None => std::thread::sleep(when.saturating_duration_since(Instant::now())),
             Some(simulated) => simulated.wait(Some(when), || false),
         }
+    }
+
+    /// Waits until `when`, or until the bell rings. Real time is counted by a timer of the kernel that is set to the
+    /// moment itself: whatever delays the caller beforehand does not delay the end.
+    pub fn wait(&self, bell: &Bell, when: Instant) {
+        let Some(simulated) = &self.0 else { return bell.wait(when) };
+        simulated.wait(Some(when), || bell.answer());
+    }
+
+    /// Whether this is the machine's own time.
+    pub fn is_system(&self) -> bool {
+        self.0.is_none()
     }
 
     /// The next message, if one comes before `deadline`.
@@ -113,7 +128,7 @@ pub(crate) fn at_monotonic(stamp: Duration) -> Option<Instant> {
     // that a thread that is held up in between does no harm.
     static PAIR: OnceLock<(Instant, Duration)> = OnceLock::new();
     let now = || {
-        let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let clock = clock_gettime(ClockId::Monotonic);
         Duration::new(clock.tv_sec.try_into().unwrap_or(0), clock.tv_nsec.try_into().unwrap_or(0))
     };
     let (instant, monotonic) = *PAIR.get_or_init(|| {
@@ -131,6 +146,43 @@ pub(crate) fn at_monotonic(stamp: Duration) -> Option<Instant> {
         instant.checked_add(stamp - monotonic)
     } else {
         instant.checked_sub(monotonic - stamp)
+    }
+}
+
+/// Wakes the thread that waits for it by [`Clock::wait`], now or the next time. Who rings never waits.
+#[derive(Debug, Default)]
+pub struct Bell(AtomicU32);
+
+impl Bell {
+    /// Rings it.
+    pub fn ring(&self) {
+        self.0.store(1, Release);
+        // Fails only for addresses that are none.
+        let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
+    }
+
+    /// Whether it has rung since this was asked last.
+    fn answer(&self) -> bool {
+        self.0.swap(0, AcqRel) == 1
+    }
+
+    fn wait(&self, when: Instant) {
+        while !self.answer() {
+            // An `Instant` does not tell its number. Read in this order, the timer is early at most, and set again.
+            let clock = clock_gettime(ClockId::Monotonic);
+            let left = when.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let nanos = clock.tv_nsec + i64::from(left.subsec_nanos());
+            let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+            let until = Timespec {
+                tv_sec: clock.tv_sec.saturating_add(seconds).saturating_add(nanos / 1_000_000_000),
+                tv_nsec: nanos % 1_000_000_000,
+            };
+            // Woken, out of time, interrupted or rung already: all is seen above.
+            let _ = futex::wait_bitset(&self.0, futex::Flags::PRIVATE, 0, Some(&until), NonZeroU32::MAX);
+        }
     }
 }
 
@@ -218,6 +270,18 @@ impl Simulation {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Lets time pass while no thread runs, as when the process is stopped. What was due meanwhile is seen when time is
+    /// moved the next time.
+    ///
+    /// # Errors
+    /// As [`Simulation::advance`].
+    pub fn stall(&self, by: Duration) -> Result<(), String> {
+        self.advance(Duration::ZERO)?;
+        self.0.lock().now += by;
+        self.0.changed.notify_all();
+        Ok(())
     }
 
     /// Steps the wall clock, as an operator or a time server does. Monotonic time does not notice.

@@ -38,6 +38,7 @@ fn every_key_that_the_example_shows_is_one_and_is_the_default() {
     assert_eq!(pictures, default);
     assert_eq!(full.line.travel(), plain.line.travel());
     assert_eq!(full.line.deadline(), plain.line.deadline());
+    assert_eq!(full.line.tolerance(), plain.line.tolerance());
     assert_eq!((full.line.pulse(), full.line.energize), (plain.line.pulse(), plain.line.energize));
     let (web, default) = (full.web.unwrap(), plain.web.unwrap());
     assert_eq!((web.listen, web.rejects, web.history), (default.listen, default.rejects, default.history));

@@ -10,6 +10,7 @@ use weakrest::config::Config;
 use weakrest::inspector::Options;
 use weakrest::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
 use weakrest::output::journal;
+use weakrest::output::line::realtime;
 use weakrest::package::{Backbone, FrameSize};
 use weakrest::{Color, Error, ErrorKind, Frame, Package, Result};
 
@@ -112,6 +113,14 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
         return Err(Error::new(ErrorKind::Camera, unhealthy.to_string()));
     }
 
+    // Whether pulses are in time on a busy machine. Not an error: the service runs without it, and tells what it misses.
+    let lacks = realtime::lacks();
+    if lacks.is_empty() {
+        say!("gate's thread  gets a real-time priority and locked memory")?;
+    }
+    for lack in lacks {
+        say!("gate's thread  {}", lack.chain())?;
+    }
     // Taking hold of a line and letting it go leaves it inactive.
     drop(config.line.open()?);
     match (&config.line.chip, config.line.reject) {

@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod terminal;
+mod alarms;
 mod bench;
 mod check;
 mod enroll;

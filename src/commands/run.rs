@@ -25,6 +25,7 @@ use weakrest::record::{Halts, Part, Record, Severity};
 use weakrest::state::StateFolder;
 use weakrest::{Error, ErrorKind, Result};
 
+use super::alarms::Alarms;
 use super::{Outcome, StateArguments, inspector};
 
 /// Arguments of `run`.
@@ -88,6 +89,7 @@ impl Run {
         };
         let state = self.state.folder(&self.config);
         let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
+        let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line = Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now() };
         tell(&[NotifyState::Ready]);
@@ -123,6 +125,9 @@ impl Run {
                 None => {}
             }
             line.retry();
+            if let Some(pipeline) = &line.pipeline {
+                alarms.follow(pipeline.status());
+            }
             std::thread::sleep(POLL);
         }
         tell(&[NotifyState::Stopping]);
@@ -130,6 +135,7 @@ impl Run {
         if let Some(pipeline) = line.pipeline {
             pipeline.stop();
         }
+        alarms.keep();
         if let Err(e) = HeldLines::forget(&line.site.state) {
             log::warn!("line: {}", e.chain());
         }

@@ -169,7 +169,7 @@ impl Capture {
             Some(Found::Nothing) => Ok(()),
             Some(Found::Stray) => {
                 let text = "the camera took a frame without a trigger: a part may have passed unseen";
-                self.shared.status.raise("lost triggers", Severity::Error, text);
+                self.shared.status.latch(Status::TRIGGER, text);
                 Ok(())
             }
             Some(Found::Part(part)) => match self.queues.free.try_recv() {

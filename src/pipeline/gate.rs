@@ -1,4 +1,4 @@
-//! The gate's thread: it knows of every part from its trigger to the gate, decides, and drives the lines.
+//! The gate's thread: it knows of every part from its trigger to the gate, decides, and has the lines driven.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,20 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
+use super::driver::Reins;
 use super::watch::Thread;
 use super::{HEARTBEAT, Shared, Slot, ToGate};
 use crate::inspector::Verdict;
-use crate::output::line::{self, Line, Lines, OnFault, Pulse, Schedule};
-use crate::record::{Engine, FaultKind, Halt, HaltedBy, Record, Severity, State};
+use crate::output::line::{self, OnFault, Pulse};
+use crate::record::{Engine, FaultKind, Halt, HaltedBy, Record, Severity, State, Status};
 
 /// How long the healthy line keeps each level.
 const TOGGLE: Duration = Duration::from_millis(100);
-
-/// How long a line that cannot be driven is left alone before the next attempt.
-const RETRY: Duration = Duration::from_millis(100);
-
-/// How long the gate still serves parts to be rejected when the service stops.
-const LAST_PULSES: Duration = Duration::from_millis(400);
 
 /// A part that has no verdict yet.
 struct Open {
@@ -31,44 +26,46 @@ struct Open {
 
 pub(super) struct Gate {
     shared: Arc<Shared>,
-    lines: Box<dyn Lines>,
+    driver: Reins,
     settings: line::Settings,
-    schedule: Schedule,
     open: VecDeque<Open>,
     free: Sender<Box<Slot>>,
     publisher: Sender<Arc<Record>>,
     pool: Pool,
-    /// Levels as far as they could be set.
-    reject: bool,
+    /// The healthy line's level.
     healthy: bool,
     next_toggle: Instant,
-    retry: Option<Instant>,
-    /// Whether the line cannot be driven although it should be.
-    missing: bool,
+    /// Parts that were not served as planned, since a person has seen it.
+    missed: Parts,
+    late: Parts,
+    /// What was told of a line before this one.
+    before: Option<String>,
 }
+
+/// What a person is to do about missed pulses.
+const RESUME: &str = "; resume the line when that is seen to";
 
 impl Gate {
     pub(super) fn new(
         shared: Arc<Shared>,
-        lines: Box<dyn Lines>,
+        driver: Reins,
         settings: line::Settings,
         free: Sender<Box<Slot>>,
         publisher: Sender<Arc<Record>>,
     ) -> Self {
         Gate {
-            schedule: Schedule::new(settings.energize),
             pool: Pool::new(shared.status.engine()),
             next_toggle: shared.clock.now(),
             shared,
-            lines,
+            driver,
             settings,
             open: VecDeque::with_capacity(1024),
             free,
             publisher,
-            reject: false,
             healthy: false,
-            retry: None,
-            missing: false,
+            missed: Parts::default(),
+            late: Parts::default(),
+            before: None,
         }
     }
 
@@ -77,7 +74,8 @@ impl Gate {
         loop {
             let now = clock.now();
             self.shared.beats.beat(Thread::Gate, now);
-            self.drive(now);
+            self.hear();
+            self.toggle(now);
             self.expire(now);
             match clock.recv(&messages, self.wake(now)) {
                 Ok(ToGate::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -91,60 +89,59 @@ impl Gate {
         while let Some(open) = self.open.pop_front() {
             self.decide(open, None, Err((FaultKind::Stopped, "the service is stopping".into())));
         }
-        let limit = clock.now() + LAST_PULSES;
-        while self.schedule.has_rejects() && clock.now() < limit {
-            let now = clock.now();
-            self.drive(now);
-            let next = self.schedule.next_change(now).unwrap_or(limit);
-            clock.sleep_until(next.min(limit));
-        }
-        self.drive(clock.now());
-        if self.schedule.has_rejects() {
-            log::warn!("parts to be rejected were still on their way to the gate when the service stopped");
-        }
+        self.driver.stop(&clock);
+        self.hear();
     }
 
     /// The next moment at which there is something to do.
     fn wake(&self, now: Instant) -> Instant {
         let deadline = self.open.front().map(|open| open.triggered + self.settings.deadline());
-        let moments = [self.schedule.next_change(now), deadline, self.retry, Some(self.next_toggle)];
+        let moments = [deadline, Some(self.next_toggle)];
         moments.into_iter().flatten().min().map_or(now + HEARTBEAT, |at| at.min(now + HEARTBEAT))
     }
 
-    /// Sets the lines to what they must be now.
-    fn drive(&mut self, now: Instant) {
-        let level = self.schedule.level(now);
-        if level && !self.reject && self.retry.is_some() && !self.missing {
-            self.shared.status.counts.missed_pulses.fetch_add(1, Relaxed);
+    /// The healthy line's next level.
+    fn toggle(&mut self, now: Instant) {
+        if now >= self.next_toggle {
+            self.next_toggle = now + TOGGLE;
+            self.healthy = !self.healthy && self.shared.status.state() == State::Operational;
+            self.driver.set_healthy(self.healthy);
         }
-        self.missing = level && !self.reject && self.retry.is_some();
-        if self.retry.is_some_and(|retry| now < retry) {
+    }
+
+    /// Tells what the driver has to tell.
+    fn hear(&mut self) {
+        let report = self.driver.report();
+        let status = &self.shared.status;
+        match report.lines {
+            None => {}
+            Some(Ok(())) => status.clear("line"),
+            Some(Err(reason)) => status.raise("line", Severity::Error, reason),
+        }
+        if report.missed.is_empty() && report.late.is_empty() {
             return;
         }
-        let mut result = Ok(());
-        if level != self.reject {
-            result = self.lines.set(Line::Reject, level);
-            if result.is_ok() {
-                self.reject = level;
-            }
+        let known = status.latched(Status::GATE);
+        if known.is_none() {
+            (self.missed, self.late, self.before) = (Parts::default(), Parts::default(), None);
+        } else if self.missed.count + self.late.count == 0 {
+            self.before = known.map(|text| text.trim_end_matches(RESUME).chars().take(500).collect());
         }
-        if result.is_ok() && now >= self.next_toggle {
-            self.next_toggle = now + TOGGLE;
-            let level = !self.healthy && self.shared.status.state() == State::Operational;
-            if level != self.healthy || self.retry.is_some() {
-                result = self.lines.set(Line::Healthy, level);
-                if result.is_ok() {
-                    self.healthy = level;
-                }
-            }
+        self.missed.extend(&report.missed);
+        self.late.extend(&report.late);
+        let mut told: Vec<String> =
+            self.before.iter().map(|text| format!("before this start: {text}")).collect();
+        if self.missed.count > 0 {
+            told.push(format!("{} was not given in time: it may have passed", self.missed));
         }
-        match result {
-            Ok(()) if self.retry.take().is_some() => self.shared.status.clear("line"),
-            Ok(()) => {}
-            Err(e) => {
-                self.retry = Some(now + RETRY);
-                self.shared.status.raise("line", Severity::Error, e.chain());
-            }
+        if self.late.count > 0 {
+            told.push(format!("{} began or ended too late: look at what is beside", self.late));
+        }
+        let told = told.join("; ");
+        status.latch(Status::GATE, format!("{told}{RESUME}"));
+        if self.settings.on_fault == OnFault::Stop && !status.is_halted() {
+            log::error!("the line is halted until it is resumed");
+            status.halt(Halt::new(HaltedBy::Fault, told));
         }
     }
 
@@ -153,16 +150,21 @@ impl Gate {
         let deadline = self.settings.deadline();
         while self.open.front().is_some_and(|open| open.triggered + deadline <= now) {
             if let Some(open) = self.open.pop_front() {
-                let reason = format!("no verdict within {} ms", deadline.as_millis());
-                self.decide(open, None, Err((FaultKind::Late, reason)));
+                self.decide(open, None, Err(self.late_fault()));
             }
         }
+    }
+
+    fn late_fault(&self) -> (FaultKind, String) {
+        (FaultKind::Late, format!("no verdict within {} ms", self.settings.deadline().as_millis()))
     }
 
     fn handle(&mut self, message: ToGate) {
         match message {
             ToGate::Announced { part, triggered, wall } => {
                 // Two threads that announce can overtake each other, and a trigger's edge is older than its news.
+                let from = triggered + self.settings.travel();
+                self.driver.expect(Pulse { part, from, to: from + self.settings.pulse() });
                 let place = self.open.partition_point(|open| open.triggered <= triggered);
                 self.open.insert(place, Open { part, triggered, wall });
             }
@@ -207,7 +209,12 @@ impl Gate {
     ) {
         let now = self.shared.clock.now();
         let status = &self.shared.status;
+        let in_time = now < open.triggered + self.settings.deadline();
         let verdict = match verdict {
+            Ok(_) if !in_time => {
+                status.counts.late_inspections.fetch_add(1, Relaxed);
+                Err(self.late_fault())
+            }
             Ok(_) if status.is_halted() => Err((FaultKind::Halted, "the line is halted".into())),
             Ok(Verdict::Fault(reason)) => Err((FaultKind::Inspection, reason)),
             other => other,
@@ -217,12 +224,7 @@ impl Gate {
             Err((kind, reason)) => (Verdict::Fault(reason), Some(kind)),
         };
 
-        let from = open.triggered + self.settings.travel();
-        let pulse = Pulse { from, to: from + self.settings.pulse(), reject: verdict != Verdict::Pass };
-        if !self.schedule.add(pulse, now) {
-            status.counts.missed_pulses.fetch_add(1, Relaxed);
-            log::error!("part {}: past the gate before its verdict", open.part);
-        }
+        self.driver.decide(open.part, verdict != Verdict::Pass);
         if let (OnFault::Stop, Some(kind)) = (self.settings.on_fault, fault)
             && !matches!(kind, FaultKind::Halted | FaultKind::Stopped)
             && !status.is_halted()
@@ -233,7 +235,6 @@ impl Gate {
         if let (Some(kind), Verdict::Fault(reason)) = (fault, &verdict) {
             log::warn!("part {}: {kind}: {reason}", open.part);
         }
-        self.drive(now);
 
         let whole = record.is_some();
         let mut record = record.unwrap_or_else(|| self.pool.take());
@@ -252,6 +253,34 @@ impl Gate {
             self.shared.status.output("publisher").dropped.fetch_add(1, Relaxed);
         }
         self.pool.keep(record);
+    }
+}
+
+/// Parts for a message: the first ones by their numbers, and how many.
+#[derive(Debug, Default)]
+struct Parts {
+    first: Vec<u64>,
+    count: usize,
+}
+
+impl Parts {
+    const NAMED: usize = 10;
+
+    fn extend(&mut self, parts: &[u64]) {
+        self.count += parts.len();
+        let left = Self::NAMED - self.first.len();
+        self.first.extend(parts.iter().take(left));
+    }
+}
+
+impl std::fmt::Display for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<String> = self.first.iter().map(u64::to_string).collect();
+        match self.count - names.len() {
+            0 if names.len() == 1 => write!(f, "the pulse of part {}", names[0]),
+            0 => write!(f, "each pulse of parts {}", names.join(", ")),
+            more => write!(f, "each pulse of parts {} and {more} more", names.join(", ")),
+        }
     }
 }
 

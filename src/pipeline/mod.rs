@@ -8,6 +8,7 @@
 //! for an output. Buffers go round: in steady state nothing is allocated per part outside ONNX Runtime.
 
 mod capture;
+mod driver;
 mod gate;
 mod pairing;
 mod publish;
@@ -362,7 +363,7 @@ impl Shared {
                     "{} parts passed without being told: the trigger's edges came too fast",
                     edge.lost
                 );
-                self.status.raise("lost triggers", Severity::Error, text);
+                self.status.latch(Status::TRIGGER, text);
                 let mut faults = Vec::new();
                 pairing.lost_trigger(edge.at, &mut faults);
                 faults.into_iter().for_each(|fault| self.unpaired(fault, pairing));
@@ -380,6 +381,7 @@ pub struct Pipeline {
     /// In the order of a part's way: a thread ends when the one before it has.
     stages: Vec<(&'static str, JoinHandle<()>)>,
     gate: Option<JoinHandle<()>>,
+    /// First of all the gate's driver, which ends when the gate has.
     after: Vec<(&'static str, JoinHandle<()>)>,
     publisher: Arc<publish::Publisher>,
 }
@@ -456,7 +458,9 @@ impl Pipeline {
             publisher: Arc::clone(&publisher),
         };
         let back = free_tx.clone();
-        let gate = gate::Gate::new(Arc::clone(&shared), lines, line, free_tx, to_publisher);
+        let (driver, reins) = driver::driver(Arc::clone(&shared), lines, &line);
+        pipeline.after.push(("driver", spawn(&clock, "driver", move || driver.run())?));
+        let gate = gate::Gate::new(Arc::clone(&shared), reins, line, free_tx, to_publisher);
         pipeline.gate = Some(spawn(&clock, "gate", move || gate.run(gate_rx))?);
         let publish = publish::run(Arc::clone(&shared), publisher, published);
         pipeline.after.push(("publisher", spawn(&clock, "publisher", publish)?));

@@ -15,11 +15,12 @@ pub(super) enum Thread {
     Residuals,
     Classify,
     Gate,
+    Driver,
 }
 
 impl Thread {
-    const ALL: [Thread; 5] =
-        [Thread::Camera, Thread::Features, Thread::Residuals, Thread::Classify, Thread::Gate];
+    const ALL: [Thread; 6] =
+        [Thread::Camera, Thread::Features, Thread::Residuals, Thread::Classify, Thread::Gate, Thread::Driver];
 
     /// Names the problem that a thread which hangs is.
     fn problem(self) -> &'static str {
@@ -29,6 +30,7 @@ impl Thread {
             Thread::Residuals => "residuals thread",
             Thread::Classify => "classify thread",
             Thread::Gate => "gate thread",
+            Thread::Driver => "driver thread",
         }
     }
 }

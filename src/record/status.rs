@@ -165,8 +165,10 @@ pub struct Counts {
     pub camera_losses: AtomicU64,
     /// Inspections that ended after their part's deadline; the part was a fault by then.
     pub late_inspections: AtomicU64,
-    /// Pulses that could not be given at their time.
+    /// Parts to be rejected whose pulse was late, short or not given: they may have passed.
     pub missed_pulses: AtomicU64,
+    /// Pulses that began or ended too late otherwise: parts beside them may have been served wrongly.
+    pub late_pulses: AtomicU64,
     /// Packages swapped in while running.
     pub swaps: AtomicU64,
 }
@@ -179,7 +181,9 @@ pub struct Status {
     times: [Histogram; Stage::ALL.len()],
     loading: AtomicBool,
     halts: Arc<Halts>,
-    problems: Mutex<BTreeMap<&'static str, Problem>>,
+    problems: Mutex<Problems>,
+    /// Those that stay until a person has seen them.
+    latched: Mutex<Problems>,
     outputs: Mutex<BTreeMap<&'static str, Arc<OutputCounts>>>,
     engine: RwLock<Arc<Engine>>,
     /// Bits of the share of frames that are not inspected.
@@ -187,6 +191,13 @@ pub struct Status {
 }
 
 impl Status {
+    /// The component whose problem are pulses that were not given.
+    pub const GATE: &str = "gate";
+    /// The component whose problem are parts that nobody was told of.
+    pub const TRIGGER: &str = "lost triggers";
+    /// Components whose errors are latched.
+    pub const LATCHED: [&str; 2] = [Status::GATE, Status::TRIGGER];
+
     /// The status of a line that is starting.
     pub fn new(engine: Arc<Engine>) -> Self {
         Self::with_halts(engine, Arc::default())
@@ -200,6 +211,7 @@ impl Status {
             loading: AtomicBool::new(true),
             halts,
             problems: Mutex::default(),
+            latched: Mutex::default(),
             outputs: Mutex::default(),
             engine: RwLock::new(engine),
             unjudged: AtomicU64::new(0),
@@ -212,7 +224,10 @@ impl Status {
             State::Preoperational
         } else if self.is_halted() {
             State::Halted
-        } else if self.lock_problems().values().any(|p| p.severity == Severity::Error) {
+        } else if [lock(&self.problems), lock(&self.latched)]
+            .iter()
+            .any(|problems| problems.values().any(|p| p.severity == Severity::Error))
+        {
             State::Error
         } else {
             State::Operational
@@ -234,37 +249,44 @@ impl Status {
         self.halts.begin(halt);
     }
 
-    /// Halts the line or resumes it, as a person decided.
+    /// Halts the line or resumes it, as a person decided. Resuming acknowledges latched problems.
     ///
     /// # Errors
     /// As [`Halts::decide`].
     pub fn set_halted(&self, halted: bool) -> Result<()> {
-        self.halts.decide(halted)
+        self.halts.decide(halted)?;
+        if !halted {
+            lock(&self.latched).clear();
+        }
+        Ok(())
     }
 
     /// What does not work, by component (`camera`, `line`, `journal` …).
     pub fn problems(&self) -> BTreeMap<&'static str, Problem> {
-        let mut problems = self.lock_problems().clone();
+        let mut problems = lock(&self.problems).clone();
         problems.extend(self.halts.problems());
+        problems.extend(lock(&self.latched).clone());
         problems
     }
 
     /// Notes that `component` does not work. Logged when it is new or its text changed.
     pub fn raise(&self, component: &'static str, severity: Severity, text: impl Into<String>) {
-        let problem = Problem { severity, text: text.into() };
-        let mut problems = self.lock_problems();
-        if problems.get(component) != Some(&problem) {
-            match severity {
-                Severity::Error => log::error!("{component}: {}", problem.text),
-                Severity::Warning => log::warn!("{component}: {}", problem.text),
-            }
-            problems.insert(component, problem);
-        }
+        note(&self.problems, component, Problem { severity, text: text.into() });
+    }
+
+    /// Notes an error that stays until a person resumes the line, whatever becomes of its cause.
+    pub fn latch(&self, component: &'static str, text: impl Into<String>) {
+        note(&self.latched, component, Problem { severity: Severity::Error, text: text.into() });
+    }
+
+    /// A component's error that waits for a person who resumes the line.
+    pub fn latched(&self, component: &str) -> Option<String> {
+        lock(&self.latched).get(component).map(|problem| problem.text.clone())
     }
 
     /// Notes that `component` works again.
     pub fn clear(&self, component: &'static str) {
-        if self.lock_problems().remove(component).is_some() {
+        if lock(&self.problems).remove(component).is_some() {
             log::info!("{component}: works again");
         }
     }
@@ -341,6 +363,7 @@ impl Status {
             engine: Engine::clone(&self.engine()),
             problems: self.problems(),
             halted: self.halts.halt(),
+            latched: !lock(&self.latched).is_empty(),
             parts: of(&counts.parts),
             passes: of(&counts.passes),
             rejects: of(&counts.rejects),
@@ -351,6 +374,7 @@ impl Status {
             camera_losses: of(&counts.camera_losses),
             late_inspections: of(&counts.late_inspections),
             missed_pulses: of(&counts.missed_pulses),
+            late_pulses: of(&counts.late_pulses),
             swaps: of(&counts.swaps),
             outputs_dropped: outputs.iter().map(|(name, o)| (*name, of(&o.dropped))).collect(),
             outputs_failed: outputs.iter().map(|(name, o)| (*name, of(&o.failed))).collect(),
@@ -360,10 +384,23 @@ impl Status {
                 .collect(),
         }
     }
+}
 
-    fn lock_problems(&self) -> MutexGuard<'_, BTreeMap<&'static str, Problem>> {
-        // A poisoned map is still a map of texts.
-        self.problems.lock().unwrap_or_else(|e| e.into_inner())
+type Problems = BTreeMap<&'static str, Problem>;
+
+fn lock(problems: &Mutex<Problems>) -> MutexGuard<'_, Problems> {
+    // A poisoned map is still a map of texts.
+    problems.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn note(problems: &Mutex<Problems>, component: &'static str, problem: Problem) {
+    let mut problems = lock(problems);
+    if problems.get(component) != Some(&problem) {
+        match problem.severity {
+            Severity::Error => log::error!("{component}: {}", problem.text),
+            Severity::Warning => log::warn!("{component}: {}", problem.text),
+        }
+        problems.insert(component, problem);
     }
 }
 
@@ -378,6 +415,8 @@ pub struct Snapshot {
     pub problems: BTreeMap<&'static str, Problem>,
     /// Since when and why the line is halted.
     pub halted: Option<Halt>,
+    /// Whether one of them waits for a person who resumes the line.
+    pub latched: bool,
     /// Parts that got a verdict.
     pub parts: u64,
     /// Verdict *pass*.
@@ -398,6 +437,8 @@ pub struct Snapshot {
     pub late_inspections: u64,
     /// See [`Counts::missed_pulses`].
     pub missed_pulses: u64,
+    /// See [`Counts::late_pulses`].
+    pub late_pulses: u64,
     /// See [`Counts::swaps`].
     pub swaps: u64,
     /// Parts that each output dropped.

@@ -53,6 +53,8 @@ reject = {reject}
 healthy = {healthy}
 travel_ms = {travel_ms}
 pulse_ms = {pulse_ms}
+# No processor that is computed itself is in time.
+tolerance_ms = {tolerance_ms}
 
 [pipeline]
 camera_timeout_ms = {camera_timeout_ms}
@@ -195,6 +197,7 @@ class Story:
             healthy=HEALTHY,
             travel_ms=1000 * self.travel,
             pulse_ms=1000 * self.pulse,
+            tolerance_ms=500 * self.pulse,
             camera_timeout_ms=round(1000 * self.travel),
         )
         (self.board.share / "weakrest.toml").write_text(configuration)
@@ -218,6 +221,13 @@ class Story:
         board.run("systemctl enable --now weakrest")
         self.runs.append([])
         self.until_operational()
+        process = "/proc/$(systemctl show weakrest -P MainPID)"
+        policy = board.run(
+            f'for task in {process}/task/*; do [ "$(cat $task/comm)" = driver ] && cut -d" " -f41 $task/stat; done; :'
+        )
+        must(policy.strip() == "1", f"the gate's driver is not SCHED_FIFO (1): {policy!r}")
+        locked = board.run(f"grep VmLck {process}/status").split()[1]
+        must(int(locked) > 0, "the service's memory is not locked")
         verdict = board.run("systemd-analyze security --no-pager weakrest | tail -n 1")
         print(f"    {verdict.strip()}")
 
@@ -244,15 +254,9 @@ class Story:
     def kill(self) -> None:
         """Killed in the middle of a pulse."""
         board = self.board
-        self.send("reject")
-        board.run(
-            "pid=$(systemctl show weakrest -P MainPID)\n"
-            # The kernel's own table of lines is quicker than anybody outside.
-            f"line=gpio-$(($(cat /sys/class/gpio/gpiochip*/base | head -n 1) + {REJECT}))\n"
-            'until grep -q "$line .*out hi" /sys/kernel/debug/gpio; do :; done\n'
-            "kill -9 $pid\n"
+        self.kill_in_a_pulse(
             # It waits for a second before it starts again.
-            "until systemctl show weakrest -P SubState -P NRestarts | grep -q 'auto-restart\\|1'; do :; done"
+            then="until systemctl show weakrest -P SubState -P NRestarts | grep -q 'auto-restart\\|1'; do :; done"
         )
         must(not board.level(REJECT) and not board.level(HEALTHY), "a killed service leaves its lines high")
         self.runs.append([])
@@ -264,6 +268,35 @@ class Story:
         for verdict in ["pass", "reject"]:
             self.send(verdict)
         self.pass_the_gate()
+
+    def kill_in_a_pulse(self, before: str = ":", then: str = ":") -> None:
+        self.send("reject")
+        self.board.run(
+            "pid=$(systemctl show weakrest -P MainPID)\n"
+            # The kernel's own table of lines is quicker than anybody outside.
+            f"line=gpio-$(($(cat /sys/class/gpio/gpiochip*/base | head -n 1) + {REJECT}))\n"
+            'until grep -q "$line .*out hi" /sys/kernel/debug/gpio; do :; done\n'
+            f"{before}\n"
+            "kill -9 $pid\n"
+            f"{then}"
+        )
+
+    def kill_beside_another_configuration(self) -> None:
+        """Killed in the middle of a pulse, when the configuration says nothing any more of the lines that are held."""
+        board, file = self.board, "/etc/weakrest/weakrest.toml"
+        for change in [
+            f"sed -i 's/^reject = {REJECT}$/reject = 7/; /^healthy = /d' {file}",
+            f"echo '[line' > {file}",
+        ]:
+            self.kill_in_a_pulse(before=change)
+            low = lambda: not board.level(REJECT) and not board.level(HEALTHY)  # noqa: E731
+            self.until(low, f"a killed service's lines stay high after {change!r}")
+            board.run(f"cp /mnt/share/weakrest.toml {file}; systemctl restart weakrest")
+            self.runs.append([])
+            self.until_operational()
+            for verdict in ["reject", "pass"]:
+                self.send(verdict)
+            self.pass_the_gate()
 
     def lose_the_camera(self) -> None:
         board = self.board
@@ -402,6 +435,10 @@ def main() -> int:
                 (story.start, "systemd has started the service"),
                 (story.parts, "exactly the bad parts were rejected"),
                 (story.kill, "killed during a pulse: both lines low, restarted, goes on"),
+                (
+                    story.kill_beside_another_configuration,
+                    "killed with its configuration changed, and broken: both lines low",
+                ),
                 (
                     story.lose_the_camera,
                     "camera lost and found: the part meanwhile was rejected, others were judged",

@@ -297,6 +297,59 @@ fn a_check_tells_what_the_service_would_find() {
     weakrest!("check", "--config", turned).exits(3).says(&["96x80", "80x96", "enroll"]);
     let none = folder.file("none.toml", text.replace("parts", "none").as_bytes());
     weakrest!("check", "--config", none).exits(3).says(&["camera.path", "none"]);
+
+    // Without the right to a real-time priority and to locked memory; root's does not depend on limits.
+    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let mut without = Command::new(if root { "setpriv" } else { "env" });
+    without.args(root.then_some("--bounding-set=-sys_nice,-ipc_lock"));
+    without.args(["prlimit", "--rtprio=0", "--memlock=65536", PROGRAM, "check", "--config"]).arg(&config);
+    Ran::of(&mut without).exits(0).prints(&[
+        "no real-time priority",
+        "LimitRTPRIO=20",
+        "memory is not locked",
+        "LimitMEMLOCK=infinity",
+        "all is well",
+    ]);
+}
+
+/// A pulse that was not given before a crash; how it is noticed is seen in simulated time.
+#[test]
+fn an_alarm_outlives_reloads_and_restarts_until_a_person_resumes() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let more = format!("[trigger]\nsource = \"software\"\n[web]\nlisten = \"{address}\"\n");
+    let config = config(&folder, &package, &more);
+    let text = "the pulse of part 17 was not given in time";
+    let alarm = folder.file("weakrest.toml.state/alarm.json", format!("{text:?}").as_bytes());
+    let told = || {
+        let status: Value = serde_json::from_str(&http(&address, "GET /api/status").1).unwrap();
+        assert_eq!(status["latched"].as_bool().unwrap(), status["problems"]["gate"].is_object(), "{status}");
+        (status["state"].as_str().unwrap().to_owned(), status["problems"]["gate"]["text"] == text)
+    };
+    for signal in ["KILL", "TERM"] {
+        let service = Service::start(&config);
+        service.wait_for("ready");
+        assert_eq!(told(), ("Error".into(), true));
+        service.signal(signal);
+    }
+    let service = Service::start(&config);
+    service.wait_for("ready");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("rate = 20", "rate = 10")).unwrap();
+    service.signal("HUP");
+    service.wait_for("the line is set up anew");
+    service.wait_for("gate: the pulse of part 17");
+    assert!(alarm.exists());
+    let limit = Instant::now() + Duration::from_secs(20);
+    while std::net::TcpStream::connect(&address).is_err() || told() != ("Error".into(), true) {
+        assert!(Instant::now() < limit);
+    }
+    assert_eq!(http(&address, "POST /api/resume").0, 200);
+    assert_eq!(told(), ("Operational".into(), false));
+    assert_eq!(service.terminate().0, Some(0));
+    assert!(!alarm.exists());
 }
 
 #[test]

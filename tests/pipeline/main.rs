@@ -2,5 +2,6 @@
 
 mod faults;
 mod flow;
+mod gate;
 mod pairing;
 mod world;

@@ -63,6 +63,13 @@ impl Lines for GpioLines {
             .map(drop)
             .map_err(|e| Error::new(ErrorKind::Device, format!("cannot drive line {offset}")).with_source(e))
     }
+
+    fn has(&self, line: Line) -> bool {
+        match line {
+            Line::Reject => self.reject.is_some(),
+            Line::Healthy => self.healthy.is_some(),
+        }
+    }
 }
 
 impl Drop for GpioLines {

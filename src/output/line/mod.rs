@@ -2,6 +2,7 @@
 
 mod gpio;
 mod held;
+pub mod realtime;
 mod schedule;
 mod simulated;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use gpio::{EdgeTrigger, GpioLines, LineEdge};
 pub use held::HeldLines;
-pub use schedule::{Energize, Pulse, Schedule};
+pub use schedule::{Deviation, Energize, Pulse, Schedule};
 pub use simulated::{Edge, SimulatedLines};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,9 @@ pub trait Lines: Send {
     /// # Errors
     /// [`ErrorKind::Device`] when the line cannot be driven.
     fn set(&mut self, line: Line, active: bool) -> Result<()>;
+
+    /// Whether there is such a line at all. What is not there is not late.
+    fn has(&self, line: Line) -> bool;
 }
 
 /// No lines at all: for an inspector that only reports.
@@ -43,6 +47,10 @@ pub struct NoLines;
 impl Lines for NoLines {
     fn set(&mut self, _: Line, _: bool) -> Result<()> {
         Ok(())
+    }
+
+    fn has(&self, _: Line) -> bool {
+        false
     }
 }
 
@@ -77,6 +85,8 @@ pub struct Settings {
     pub travel_ms: f64,
     /// How long the line is driven for a part, in milliseconds.
     pub pulse_ms: f64,
+    /// How late an edge may be, in milliseconds; at most half a pulse. See [`Settings::tolerance`].
+    pub tolerance_ms: Option<f64>,
     /// From the trigger until there must be a verdict, in milliseconds; at most the travel time, which is the default.
     pub deadline_ms: Option<f64>,
 }
@@ -92,6 +102,7 @@ impl Default for Settings {
             on_fault: OnFault::Reject,
             travel_ms: 500.0,
             pulse_ms: 50.0,
+            tolerance_ms: None,
             deadline_ms: None,
         }
     }
@@ -109,6 +120,7 @@ impl Settings {
         let times = [
             ("travel_ms", Some(self.travel_ms)),
             ("pulse_ms", Some(self.pulse_ms)),
+            ("tolerance_ms", self.tolerance_ms),
             ("deadline_ms", self.deadline_ms),
         ];
         for (key, value) in times {
@@ -119,6 +131,12 @@ impl Settings {
         if self.deadline() > self.travel() {
             return usage(
                 "line.deadline_ms must be at most line.travel_ms: a later verdict would find the part gone"
+                    .into(),
+            );
+        }
+        if self.tolerance_ms.is_some_and(|tolerance| tolerance > self.pulse_ms / 2.0) {
+            return usage(
+                "line.tolerance_ms must be at most half of line.pulse_ms: a pulse that late would be none"
                     .into(),
             );
         }
@@ -142,6 +160,13 @@ impl Settings {
     /// How long the line is driven for a part.
     pub fn pulse(&self) -> Duration {
         Duration::from_secs_f64(self.pulse_ms / 1e3)
+    }
+
+    /// How late an edge may be: 5 ms by default, or half a pulse where that is less. A part at 1 m/s goes 5 mm meanwhile, as
+    /// little as the travel time is known, and a valve takes longer to move.
+    pub fn tolerance(&self) -> Duration {
+        const DEFAULT: f64 = 5.0;
+        Duration::from_secs_f64(self.tolerance_ms.unwrap_or(DEFAULT.min(self.pulse_ms / 2.0)) / 1e3)
     }
 
     /// From the trigger until there must be a verdict.

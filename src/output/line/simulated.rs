@@ -1,7 +1,7 @@
 //! Lines for tests: every edge is noted with its time.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Line, Lines};
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ pub struct Edge {
     pub line: Line,
     /// Its level from then on.
     pub active: bool,
-    /// When.
+    /// When it was really set.
     pub at: Instant,
 }
 
@@ -30,12 +30,15 @@ struct State {
     edges: Vec<Edge>,
     levels: [bool; 2],
     broken: bool,
+    slow: Duration,
 }
 
 impl SimulatedLines {
     /// Inactive lines.
     pub fn new(clock: Clock) -> Self {
-        SimulatedLines { clock, state: Arc::default() }
+        // Noting an edge must not delay the next one.
+        let state = State { edges: Vec::with_capacity(1 << 15), ..State::default() };
+        SimulatedLines { clock, state: Arc::new(Mutex::new(state)) }
     }
 
     /// The changes of a line so far.
@@ -53,6 +56,11 @@ impl SimulatedLines {
         self.lock().broken = broken;
     }
 
+    /// Lets setting a line take so long. Its level changes at the end.
+    pub fn set_slow(&self, time: Duration) {
+        self.lock().slow = time;
+    }
+
     /// What the gate is to hold of these lines: dropping it leaves them inactive, as with real ones.
     pub fn handle(&self) -> Box<dyn Lines> {
         Box::new(Handle(self.clone()))
@@ -63,8 +71,8 @@ impl SimulatedLines {
     }
 
     fn set(&self, line: Line, active: bool) {
-        let at = self.clock.now();
         let mut state = self.lock();
+        let at = self.clock.now();
         if state.levels[line as usize] != active {
             state.levels[line as usize] = active;
             state.edges.push(Edge { line, active, at });
@@ -76,11 +84,19 @@ struct Handle(SimulatedLines);
 
 impl Lines for Handle {
     fn set(&mut self, line: Line, active: bool) -> Result<()> {
-        if self.0.lock().broken {
+        let State { broken, slow, .. } = *self.0.lock();
+        if slow > Duration::ZERO {
+            self.0.clock.sleep_until(self.0.clock.now() + slow);
+        }
+        if broken {
             return Err(Error::new(ErrorKind::Device, "the simulated lines are broken"));
         }
         self.0.set(line, active);
         Ok(())
+    }
+
+    fn has(&self, _: Line) -> bool {
+        true
     }
 }
 

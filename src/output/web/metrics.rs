@@ -56,7 +56,12 @@ fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) ->
         ("lost_frames", "Frames missing in the camera's own numbering.", now.lost_frames),
         ("camera_losses", "Times that the camera was lost.", now.camera_losses),
         ("late_inspections", "Inspections that ended after their part's deadline.", now.late_inspections),
-        ("missed_pulses", "Pulses that could not be given at their time.", now.missed_pulses),
+        (
+            "missed_pulses",
+            "Parts to be rejected whose pulse was late, short or not given.",
+            now.missed_pulses,
+        ),
+        ("late_pulses", "Other pulses that began or ended too late.", now.late_pulses),
         ("swaps", "Packages swapped in while running.", now.swaps),
     ] {
         let name = format!("weakrest_{name}_total");

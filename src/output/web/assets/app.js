@@ -115,7 +115,7 @@ function showStatus(s) {
   labels = s.labels && !refused;
   $("trigger").disabled = refused || s.state !== "Operational";
   $("halt").disabled = refused || s.state === "Halted";
-  $("resume").disabled = refused || s.state !== "Halted";
+  $("resume").disabled = refused || !(s.state === "Halted" || s.latched);
   const why = refused ? "This page is for looking only: set web.token_file to change that." : "";
   for (const name of ["trigger", "halt", "resume"]) if ($(name).title !== why) $(name).title = why;
 
@@ -130,7 +130,7 @@ function showStatus(s) {
     ...Object.entries(s.faults).map(([kind, n]) => [`faults: ${kind}`, n]),
     ["frames dropped", s.dropped_frames], ["frames lost", s.lost_frames], ["camera lost", s.camera_losses],
     ["inspections too late", s.late_inspections], ["pulses missed", s.missed_pulses],
-    ["packages swapped", s.swaps],
+    ["pulses late", s.late_pulses], ["packages swapped", s.swaps],
     ...Object.entries(s.outputs_dropped).map(([name, n]) => [`${name}: parts dropped`, n]),
     ...Object.entries(s.outputs_failed).map(([name, n]) => [`${name}: parts failed`, n]),
   ].filter(([, n]) => n).map(([name, n]) => [name, whole(n)]);
