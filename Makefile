@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-growth bench-search soak clean
+.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -39,6 +39,7 @@ help:
 	@echo "make text-encoder      the text encoder, for prompts in free words: target/text-encoder/"
 	@echo "make bench             what the pipeline adds to its stages"
 	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
+	@echo "make bench-gate        pulses on a busy machine: missed, and undetected (PULSES=10000; about ten minutes)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
 	@echo "make bench-growth      time and memory against the number of enrolled pictures (needs WEAKREST_DATA)"
 	@echo "make soak MINUTES=10   a line at full rate for a while (after make demo)"
@@ -182,6 +183,9 @@ bench-coreset: $(RUNTIME) $(VENV)/installed
 		anomalib==2.7.0 cloudpickle==3.1.2 joblib==1.6.0 narwhals scikit-learn==1.9.1 scipy==1.17.1 threadpoolctl tqdm
 	ORT_DYLIB_PATH=$(RUNTIME) $(CARGO) bench --locked --bench coreset -- $(WEAKREST_DATA)/mvtec_ad/bottle/train/good
 	PYTHONPATH=target/rivals-coreset $(VENV)/bin/python tools/bench_coreset.py
+
+bench-gate:
+	$(CARGO) bench --locked --bench gate
 
 bench-growth: build
 	ORT_DYLIB_PATH=$(RUNTIME) $(BINARY) enroll --images $(WEAKREST_DATA)/mvtec_ad/bottle/train/good \
