@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         camera: Box::new(SimulatedOpener { scene, clock: clock.clone() }),
         framing: Framing::default(),
         health: HealthSettings::default(),
-        trigger: Trigger::Software,
+        trigger: Trigger::software(),
         lines: lines.handle(),
         line: line.clone(),
         settings: Settings::default(),

@@ -12,7 +12,7 @@ use super::{HEARTBEAT, Job, Jobs, Shared, Slot, Trigger};
 use crate::camera::{Camera, Captured, Framing, Health, HealthSettings, OpenCamera, Unhealthy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
-use crate::record::{FaultKind, Severity};
+use crate::record::{FaultKind, Severity, Status};
 
 /// Waits between attempts to open a lost camera.
 const FIRST_WAIT: Duration = Duration::from_millis(100);

@@ -322,7 +322,7 @@ fn an_alarm_outlives_reloads_and_restarts_until_a_person_resumes() {
     let more = format!("[trigger]\nsource = \"software\"\n[web]\nlisten = \"{address}\"\n");
     let config = config(&folder, &package, &more);
     let text = "the pulse of part 17 was not given in time";
-    let alarm = folder.file("weakrest.toml.state/alarm.json", format!("{text:?}").as_bytes());
+    let alarm = folder.file("weakrest.toml.state/alarms.json", format!("{{\"gate\": {text:?}}}").as_bytes());
     let told = || {
         let status: Value = serde_json::from_str(&http(&address, "GET /api/status").1).unwrap();
         assert_eq!(status["latched"].as_bool().unwrap(), status["problems"]["gate"].is_object(), "{status}");

@@ -176,6 +176,7 @@ impl FiredLine {
             framing: Framing::default(),
             health: HealthSettings::default(),
             trigger,
+            halts: Default::default(),
             lines: SimulatedLines::new(clock.clone()).handle(),
             line: patient(),
             settings: Settings { camera_timeout_ms: 3_600_000, ..Settings::default() },
