@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak clean
+.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -43,6 +43,7 @@ help:
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
 	@echo "make bench-growth      time and memory against the number of enrolled pictures (needs WEAKREST_DATA)"
 	@echo "make soak MINUTES=10   a line at full rate for a while (after make demo)"
+	@echo "make wrong-pass MINUTES=3  bad parts under attack: stops, kills, load, a hostile camera"
 	@echo "make licenses          check the dependencies' licenses"
 	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
 	@echo "make format            format Rust and Python"
@@ -199,6 +200,10 @@ bench-growth: build
 # After `make demo`.
 soak: $(RUNTIME)
 	MINUTES=$(MINUTES) $(CARGO) bench --locked --bench soak
+
+wrong-pass: MINUTES = 3
+wrong-pass: $(RUNTIME)
+	MINUTES=$(MINUTES) $(CARGO) bench --locked --bench wrong_pass
 
 licenses:
 	$(PYTHON) tools/check-licenses.py

@@ -71,6 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         framing: Framing::default(),
         health: HealthSettings::default(),
         trigger: Trigger::software(),
+        halts: Default::default(),
         lines: lines.handle(),
         line: line.clone(),
         settings: Settings::default(),
@@ -111,7 +112,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .collect();
     delays.sort_unstable();
-    let at = |share: f64| delays.get(((delays.len() as f64 * share) as usize).min(delays.len().max(1) - 1));
+    let at = |share: f64| {
+        let place = (delays.len() as f64 * share) as usize;
+        delays.get(place.min(delays.len().saturating_sub(1))).copied().unwrap_or_default()
+    };
     let undetected = surely_missed.saturating_sub(told.missed_pulses as usize);
     println!("pulses       {pulses} of {pulse:?}, {APART:?} apart; {:?} late is missed", late);
     println!(

@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         framing: Framing::default(),
         health: HealthSettings::default(),
         trigger: Trigger::free(),
+        halts: Default::default(),
         lines: Box::new(line::NoLines),
         line: line::Settings::default(),
         settings: Settings::default(),

@@ -23,7 +23,8 @@ impl Alarms {
     pub fn read(state: StateFolder) -> Self {
         let texts = state.read(FILE).unwrap_or_else(|e| {
             log::error!("{}", e.chain());
-            let text = "there may have been alarms before the service was started; what was told of them is damaged";
+            let text =
+                "there may have been alarms before the service was started; what was told of them is damaged";
             Some(BTreeMap::from([(Status::GATE.into(), text.into())]))
         });
         Alarms { state, texts: texts.unwrap_or_default(), status: None }
@@ -53,8 +54,7 @@ impl Alarms {
         if texts == self.texts {
             return;
         }
-        let written =
-            if texts.is_empty() { self.state.remove(FILE) } else { self.state.write(FILE, &texts) };
+        let written = if texts.is_empty() { self.state.remove(FILE) } else { self.state.write(FILE, &texts) };
         if let Err(e) = written {
             log::error!("alarms will be forgotten when the service ends: {}", e.chain());
         }

@@ -44,6 +44,9 @@ pub struct Run {
     seconds: Option<u32>,
 }
 
+/// The file of the state folder that is there while the service runs, and after it died.
+const RUNNING: &str = "running.json";
+
 /// How often signals are looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -88,10 +91,17 @@ impl Run {
             std::thread::sleep(POLL);
         };
         let state = self.state.folder(&self.config);
+        let ended_well = Running::mark(&state);
         let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line = Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now() };
+        if let (false, Some(pipeline)) = (ended_well, &line.pipeline) {
+            log::warn!(
+                "the service did not end in good order: whatever is between camera and gate now is rejected"
+            );
+            pipeline.reject_unknown_parts();
+        }
         tell(&[NotifyState::Ready]);
         log::info!("ready");
 
@@ -136,8 +146,10 @@ impl Run {
             pipeline.stop();
         }
         alarms.keep();
-        if let Err(e) = HeldLines::forget(&line.site.state) {
-            log::warn!("line: {}", e.chain());
+        for result in [HeldLines::forget(&line.site.state), line.site.state.remove(RUNNING)] {
+            if let Err(e) = result {
+                log::warn!("line: {}", e.chain());
+            }
         }
         Ok(Outcome::Pass)
     }
@@ -251,6 +263,15 @@ struct Running {
 }
 
 impl Running {
+    /// Notes that the service runs. Whether the one before ended in good order.
+    fn mark(state: &StateFolder) -> bool {
+        let ended_well = state.read::<u32>(RUNNING).is_ok_and(|process| process.is_none());
+        if let Err(e) = state.write(RUNNING, &std::process::id()) {
+            log::warn!("a restart would not know of parts between camera and gate: {}", e.chain());
+        }
+        ended_well
+    }
+
     /// Puts a new configuration into effect. Only where more than the inspection changed does the line stop for a moment.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use super::pairing::{self, Found, Pairing, Unpaired};
 use super::watch::Thread;
-use super::{HEARTBEAT, Job, Jobs, Shared, Slot, Trigger};
+use super::{HEARTBEAT, Job, Jobs, Shared, Slot, Trigger, Triggered};
 use crate::camera::{Camera, Captured, Framing, Health, HealthSettings, OpenCamera, Unhealthy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
@@ -173,7 +173,10 @@ impl Capture {
                 Ok(())
             }
             Some(Found::Part(part)) => match self.queues.free.try_recv() {
-                Ok(slot) => self.fill(camera, slot, part.part, part.at, part.wall, false),
+                Ok(mut slot) => {
+                    slot.certain = self.certain(&part);
+                    self.fill(camera, slot, part.part, part.at, part.wall, false)
+                }
                 Err(_) => {
                     self.shared.fail(
                         part.part,
@@ -186,13 +189,23 @@ impl Capture {
         }
     }
 
+    /// When no second frame of this part can come any more, where the trigger fires the camera.
+    fn certain(&self, part: &Triggered) -> Option<Instant> {
+        let window = *self.shared.pairing()?.window();
+        // Half of the time until the verdict must do, or none would be given at all.
+        window.exclusive.then(|| part.at + window.patience.min(self.settings.deadline / 2))
+    }
+
     fn every_frame_is_a_part(&mut self, camera: &mut dyn Camera, captured: Captured) -> Result<()> {
         let now = self.shared.clock.now();
         let at = captured.at.unwrap_or(now);
         let wall = self.shared.wall_at(at);
         let dropped = self.shared.status.counts.dropped_frames.load(Relaxed);
         let result = match self.slot_for_newest() {
-            Some(slot) => self.fill(camera, slot, 0, at, wall, captured.damaged),
+            Some(mut slot) => {
+                slot.certain = None;
+                self.fill(camera, slot, 0, at, wall, captured.damaged)
+            }
             None => Ok(()),
         };
         let dropped = self.shared.status.counts.dropped_frames.load(Relaxed) - dropped;

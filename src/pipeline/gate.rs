@@ -29,6 +29,9 @@ pub(super) struct Gate {
     driver: Reins,
     settings: line::Settings,
     open: VecDeque<Open>,
+    /// Inspected parts of which a second frame may still come.
+    #[expect(clippy::vec_box, reason = "slots go from thread to thread in their boxes")]
+    uncertain: Vec<Box<Slot>>,
     free: Sender<Box<Slot>>,
     publisher: Sender<Arc<Record>>,
     pool: Pool,
@@ -60,6 +63,7 @@ impl Gate {
             driver,
             settings,
             open: VecDeque::with_capacity(1024),
+            uncertain: Vec::new(),
             free,
             publisher,
             healthy: false,
@@ -76,6 +80,7 @@ impl Gate {
             self.shared.beats.beat(Thread::Gate, now);
             self.hear();
             self.toggle(now);
+            self.confirm(now);
             self.expire(now);
             match clock.recv(&messages, self.wake(now)) {
                 Ok(ToGate::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -85,6 +90,9 @@ impl Gate {
         }
         while let Ok(message) = messages.try_recv() {
             self.handle(message);
+        }
+        for slot in std::mem::take(&mut self.uncertain) {
+            self.done(slot);
         }
         while let Some(open) = self.open.pop_front() {
             self.decide(open, None, Err((FaultKind::Stopped, "the service is stopping".into())));
@@ -96,7 +104,8 @@ impl Gate {
     /// The next moment at which there is something to do.
     fn wake(&self, now: Instant) -> Instant {
         let deadline = self.open.front().map(|open| open.triggered + self.settings.deadline());
-        let moments = [deadline, Some(self.next_toggle)];
+        let certain = self.uncertain.iter().filter_map(|slot| slot.certain).min();
+        let moments = [deadline, certain, Some(self.next_toggle)];
         moments.into_iter().flatten().min().map_or(now + HEARTBEAT, |at| at.min(now + HEARTBEAT))
     }
 
@@ -168,31 +177,55 @@ impl Gate {
                 let place = self.open.partition_point(|open| open.triggered <= triggered);
                 self.open.insert(place, Open { part, triggered, wall });
             }
+            ToGate::Unknown => {
+                let from = self.shared.clock.now();
+                let to = from + self.settings.travel() + self.settings.pulse();
+                // Parts are counted from 1.
+                self.driver.expect(Pulse { part: 0, from, to });
+                self.driver.decide(0, true);
+            }
             ToGate::Failed { part, kind, reason } => {
+                if let Some(at) = self.uncertain.iter().position(|slot| slot.part == part) {
+                    let _ = self.free.try_send(self.uncertain.swap_remove(at));
+                }
                 if let Some(open) = self.take(part) {
                     self.decide(open, None, Err((kind, reason)));
                 }
             }
-            ToGate::Done(mut slot) => {
-                match self.take(slot.part) {
-                    Some(open) => {
-                        let fresh = self.pool.take();
-                        let record = std::mem::replace(&mut slot.record, fresh);
-                        let verdict = match slot.failed.take() {
-                            Some(failed) => Err(failed),
-                            None => Ok(record.inspection_buffer.verdict.clone()),
-                        };
-                        self.decide(open, Some(record), verdict);
-                    }
-                    None => {
-                        self.shared.status.counts.late_inspections.fetch_add(1, Relaxed);
-                    }
-                }
-                // There are as many places as slots.
-                let _ = self.free.try_send(slot);
+            ToGate::Done(slot) if slot.certain.is_some_and(|certain| self.shared.clock.now() < certain) => {
+                self.uncertain.push(slot);
             }
+            ToGate::Done(slot) => self.done(slot),
             ToGate::Stop => {}
         }
+    }
+
+    /// Decides on parts of which no second frame has come.
+    fn confirm(&mut self, now: Instant) {
+        while let Some(at) = self.uncertain.iter().position(|slot| slot.certain.is_none_or(|at| at <= now)) {
+            let slot = self.uncertain.swap_remove(at);
+            self.done(slot);
+        }
+    }
+
+    /// A part has been through all stages.
+    fn done(&mut self, mut slot: Box<Slot>) {
+        match self.take(slot.part) {
+            Some(open) => {
+                let fresh = self.pool.take();
+                let record = std::mem::replace(&mut slot.record, fresh);
+                let verdict = match slot.failed.take() {
+                    Some(failed) => Err(failed),
+                    None => Ok(record.inspection_buffer.verdict.clone()),
+                };
+                self.decide(open, Some(record), verdict);
+            }
+            None => {
+                self.shared.status.counts.late_inspections.fetch_add(1, Relaxed);
+            }
+        }
+        // There are as many places as slots.
+        let _ = self.free.try_send(slot);
     }
 
     fn take(&mut self, part: u64) -> Option<Open> {

@@ -252,6 +252,8 @@ struct Slot {
     record: Arc<Record>,
     features: Features,
     residuals: FrameResiduals,
+    /// Until when another frame may come in its window, which would make it a fault.
+    certain: Option<Instant>,
     /// Why it cannot be inspected.
     failed: Option<(FaultKind, String)>,
 }
@@ -269,6 +271,8 @@ enum ToGate {
     Announced { part: u64, triggered: Instant, wall: SystemTime },
     /// A part has been through all stages.
     Done(Box<Slot>),
+    /// Parts that nobody knows of may be on their way to the gate.
+    Unknown,
     /// A part cannot be inspected.
     Failed { part: u64, kind: FaultKind, reason: String },
     /// No more parts come.
@@ -443,6 +447,7 @@ impl Pipeline {
                 record: Arc::new(Record::empty(Arc::clone(&stages.engine))),
                 features: Features::default(),
                 residuals: FrameResiduals::default(),
+                certain: None,
                 failed: None,
             }));
         }
@@ -524,6 +529,12 @@ impl Pipeline {
     /// [`ErrorKind::Usage`] when the camera is free-running.
     pub fn trigger(&self) -> Result<u64> {
         self.shared.trigger()
+    }
+
+    /// Rejects whatever comes to the gate from now until a part that is triggered now has gone past it: for a line whose
+    /// parts on their way were known to a process that died.
+    pub fn reject_unknown_parts(&self) {
+        let _ = self.shared.clock.send(&self.shared.gate, ToGate::Unknown);
     }
 
     /// Inspects all parts behind those on their way with other stages. No part is dropped. False when a stage hangs,

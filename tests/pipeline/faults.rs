@@ -267,7 +267,7 @@ fn lines_that_cannot_be_driven_are_an_error_and_tried_again() {
     world.run(500);
     assert!(!world.status().problems().contains_key("line"));
     // The part that may have passed is for a person to find.
-    world.pipeline().control().set_halted(false);
+    world.pipeline().control().set_halted(false).unwrap();
     assert_eq!(world.state(), State::Operational);
     let since = world.clock.now();
     world.part(BAD);

@@ -60,7 +60,7 @@ fn a_pulse_that_was_not_given_is_told_until_a_person_has_seen_it() {
     assert_eq!(missed, 2);
     assert!(text.contains("each pulse of parts 1, 3 was not given in time"), "{text}");
     // It is over when a person says so.
-    world.pipeline().control().set_halted(false);
+    world.pipeline().control().set_halted(false).unwrap();
     world.run(300);
     assert_eq!(alarm(&world), (2, 0, String::new()));
     assert!(!world.edges(Line::Healthy, world.clock.now() - ms(200)).is_empty());
@@ -134,7 +134,7 @@ fn where_a_fault_stops_the_line_a_missed_pulse_does() {
     world.part(GOOD);
     world.run(300);
     assert_eq!(world.verdicts().last().unwrap().1, "halted");
-    world.pipeline().control().set_halted(false);
+    world.pipeline().control().set_halted(false).unwrap();
     world.run(100);
     assert_eq!(world.state(), State::Operational);
 }
@@ -496,4 +496,18 @@ fn stop_yourself() {
     wait("nothing is told", &|| status.problems().contains_key("gate"));
     assert_eq!((status.snapshot().missed_pulses, status.state()), (1, State::Error));
     pipeline.stop();
+}
+
+#[test]
+fn what_a_dead_process_knew_of_is_rejected() {
+    let world = World::new();
+    let start = world.clock.now();
+    world.pipeline().reject_unknown_parts();
+    world.run(50);
+    world.part(GOOD);
+    world.run(500);
+    // 200 ms of travel, and a pulse of 20.
+    assert_eq!(world.edges(Line::Reject, start), [(0, true), (220, false)]);
+    assert_eq!(world.verdicts(), [(1, "pass".into())]);
+    assert_eq!(world.state(), State::Operational);
 }

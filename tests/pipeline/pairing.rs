@@ -235,3 +235,19 @@ fn a_picture_without_a_trigger_is_an_alarm_where_triggers_fire_the_camera() {
     assert_eq!(line.pipeline.status().state(), State::Error);
     assert!(line.pipeline.status().problems()["lost triggers"].text.contains("without a trigger"));
 }
+
+#[test]
+fn two_pictures_for_one_trigger_are_a_fault_even_after_the_first_was_inspected() {
+    let line = FiredLine::new(Trigger { fires_camera: true, ..Trigger::software() });
+    line.pipeline.trigger().unwrap();
+    line.shoot(GOOD, 5);
+    line.shoot(GOOD, 60);
+    line.run(500);
+    assert_eq!(line.verdicts(), [(1, "unpaired".into())]);
+    line.pipeline.trigger().unwrap();
+    line.shoot(GOOD, 5);
+    line.run(150);
+    assert_eq!(line.verdicts(), [], "a second picture may still come");
+    line.run(100);
+    assert_eq!(line.verdicts(), [(2, "pass".into())]);
+}

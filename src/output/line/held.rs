@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use gpiocdev::chip::Chip;
 use serde::{Deserialize, Serialize};
 
-use super::gpio::{GpioLines, refused};
 use super::Settings;
+use super::gpio::{GpioLines, refused};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateFolder;
 

@@ -3,6 +3,7 @@
 mod gpio;
 mod held;
 pub mod realtime;
+mod recorded;
 mod schedule;
 mod simulated;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use gpio::{EdgeTrigger, GpioLines, LineEdge};
 pub use held::HeldLines;
+pub use recorded::RecordedLines;
 pub use schedule::{Deviation, Energize, Pulse, Schedule};
 pub use simulated::{Edge, SimulatedLines};
 
@@ -77,6 +79,8 @@ pub struct Settings {
     pub healthy: Option<u32>,
     /// Whether the lines are low when active.
     pub active_low: bool,
+    /// Instead of a chip: a file that every edge is written to, for trials without hardware. See [`RecordedLines`].
+    pub record: Option<PathBuf>,
     /// When the gate's line is energized.
     pub energize: Energize,
     /// What a fault does.
@@ -98,6 +102,7 @@ impl Default for Settings {
             reject: None,
             healthy: None,
             active_low: false,
+            record: None,
             energize: Energize::ToReject,
             on_fault: OnFault::Reject,
             travel_ms: 500.0,
@@ -146,6 +151,9 @@ impl Settings {
         if self.chip.is_some() && self.reject.is_none() && self.healthy.is_none() {
             return usage("line.chip needs line.reject, the number of the gate's line on it".into());
         }
+        if self.chip.is_some() && self.record.is_some() {
+            return usage("line.record takes the place of line.chip: set one of them".into());
+        }
         if self.reject.is_some() && self.reject == self.healthy {
             return usage("line.reject and line.healthy must be two lines".into());
         }
@@ -179,9 +187,21 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Device`] when the chip or a line is not there or taken.
     pub fn open(&self) -> Result<Box<dyn Lines>> {
-        match &self.chip {
-            None => Ok(Box::new(NoLines)),
-            Some(chip) => Ok(Box::new(GpioLines::open(chip, self.reject, self.healthy, self.active_low)?)),
+        match (&self.chip, &self.record) {
+            (Some(chip), _) => {
+                Ok(Box::new(GpioLines::open(chip, self.reject, self.healthy, self.active_low)?))
+            }
+            (None, Some(file)) => Ok(Box::new(RecordedLines::open(file)?)),
+            (None, None) => Ok(Box::new(NoLines)),
         }
+    }
+
+    /// Whether there is such a line at all.
+    pub fn has(&self, line: Line) -> bool {
+        let number = match line {
+            Line::Reject => self.reject,
+            Line::Healthy => self.healthy,
+        };
+        self.record.is_some() || number.is_some()
     }
 }
