@@ -127,6 +127,134 @@ fn the_networks_here_keep_everything_to_themselves() {
     refuse_external_data(network!("cells")).unwrap();
     refuse_external_data(network!("rank-5-when-run")).unwrap();
     refuse_external_data(&Backbone::built_in().unwrap().onnx).unwrap();
+    for bytes in [
+        include_bytes!("../models/general-head.onnx").as_slice(),
+        include_bytes!("../models/adclick.onnx"),
+        include_bytes!("data/head/swin.onnx"),
+        include_bytes!("data/adclick/adclick.onnx"),
+        include_bytes!("data/adclick/seg.onnx"),
+    ] {
+        refuse_external_data(bytes).unwrap();
+    }
+}
+
+/// A node of an operator of a domain.
+fn node(domain: &[u8], operator: &[u8]) -> Vec<u8> {
+    [field(2, b"out"), field(4, operator), field(7, domain)].concat()
+}
+
+/// Wherever a file may have a node.
+fn places(node: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let graph = field(1, node);
+    let outer = field(1, &[field(4, b"If"), field(5, &field(6, &graph))].concat());
+    let listed = field(1, &[field(4, b"Loop"), field(5, &field(11, &graph))].concat());
+    let function = [field(1, b"F"), field(10, b"mine"), field(7, node)].concat();
+    let some = field(7, &field(2, b"name"));
+    vec![
+        ("the graph", field(7, &graph)),
+        ("a graph of an attribute", field(7, &outer)),
+        ("graphs of an attribute", field(7, &listed)),
+        ("a function", [some.clone(), field(25, &function)].concat()),
+        ("how training begins", [some.clone(), field(20, &field(1, &graph))].concat()),
+        ("a step of training", [some, field(20, &field(2, &outer))].concat()),
+    ]
+}
+
+fn refused_by_name(what: &str, bytes: &[u8], name: &str) {
+    let error = refuse_external_data(bytes).expect_err(what);
+    assert_eq!(error.kind(), ErrorKind::Model);
+    assert!(error.to_string().contains(name), "{what}: {error}");
+}
+
+#[test]
+fn nodes_that_run_other_files_or_may_are_found_wherever_a_network_may_have_nodes() {
+    for domain in [b"com.microsoft".as_slice(), b"", b"ai.onnx", b"whose"] {
+        for (place, bytes) in places(&node(domain, b"EPContext")) {
+            refused_by_name(place, &bytes, "a node EPContext");
+        }
+    }
+    for domain in ["com.microsoft", "ai.onnx.contrib", "trt.plugins", "ai.onnx.ml", "AI.ONNX", "\u{1b}[2J"] {
+        for (place, bytes) in places(&node(domain.as_bytes(), b"Reader")) {
+            refused_by_name(place, &bytes, "the node \"Reader\" of ");
+        }
+    }
+    for domain in [b"".as_slice(), b"ai.onnx"] {
+        for (_, bytes) in places(&node(domain, b"Conv")) {
+            refuse_external_data(&bytes).unwrap();
+        }
+    }
+    // The last of two texts counts.
+    let twice =
+        [field(4, b"Conv"), field(7, b""), field(4, b"EPContext"), field(7, b"com.microsoft")].concat();
+    refused_by_name("two names", &field(7, &field(1, &twice)), "EPContext");
+}
+
+#[test]
+fn functions_that_the_file_brings_along_may_be_called() {
+    let function = |domain: &[u8], name: &[u8], body: &[u8]| {
+        field(25, &[field(1, name), field(7, body), field(10, domain)].concat())
+    };
+    let call = field(7, &field(1, &node(b"mine", b"Twice")));
+    let conv = node(b"", b"Conv");
+    for functions in [
+        [function(b"mine", b"Twice", &conv), call.clone()],
+        [call.clone(), function(b"mine", b"Twice", &conv)],
+    ] {
+        refuse_external_data(&functions.concat()).unwrap();
+    }
+    let other = [call.clone(), function(b"yours", b"Twice", &conv)].concat();
+    refused_by_name("a function of another domain", &other, "\"Twice\" of \"mine\"");
+    let disguised = [
+        field(7, &field(1, &node(b"com.microsoft", b"Reader"))),
+        function(b"com.microsoft", b"Reader", &conv),
+    ];
+    refused_by_name("an operator by the name of a function", &disguised.concat(), "\"Reader\" of");
+    let hidden = [call, function(b"mine", b"EPContext", &conv), function(b"mine", b"Twice", &conv)].concat();
+    refused_by_name("a function by the name of an operator", &hidden, "EPContext");
+}
+
+#[test]
+fn weights_in_other_files_are_found_in_what_training_keeps() {
+    let graph = field(5, &external_tensor());
+    outside("how training begins", &[field(7, &field(2, b"g")), field(20, &field(1, &graph))].concat());
+    outside("a step of training", &[field(7, &field(2, b"g")), field(20, &field(2, &graph))].concat());
+}
+
+/// Whatever is done to a file, it ends well, and what names another file in it is never overlooked.
+#[test]
+fn no_damage_makes_a_file_panic_or_hides_what_it_names() {
+    let whole = network!("cells");
+    let mut state = 1u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let traps =
+        [field(7, &field(5, &external_tensor())), field(7, &field(1, &node(b"com.microsoft", b"EPContext")))];
+    for trap in &traps {
+        assert!(refuse_external_data(&[whole, trap.as_slice()].concat()).is_err());
+    }
+    let mut taken = 0;
+    for _ in 0..50_000 {
+        let mut bytes = whole.to_vec();
+        for _ in 0..1 + draw(3) {
+            let at = draw(bytes.len());
+            match draw(4) {
+                0 => bytes[at] = draw(256) as u8,
+                1 => bytes[at] ^= 1 << draw(8),
+                2 => bytes.truncate(at.max(1)),
+                _ => drop(bytes.splice(at..at, (0..1 + draw(12)).map(|_| 0xff).collect::<Vec<u8>>())),
+            }
+        }
+        if refuse_external_data(&bytes).is_ok() {
+            taken += 1;
+            for trap in &traps {
+                let trapped = [bytes.as_slice(), trap].concat();
+                assert!(refuse_external_data(&trapped).is_err(), "{bytes:02x?}");
+            }
+        }
+    }
+    assert!(taken > 100, "most are refused, not all: {taken}");
 }
 
 #[test]
@@ -215,7 +343,7 @@ fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
     let pictures: Vec<_> = (0..2u8)
         .map(|n| {
             let path = folder.path().join(format!("{n}.png"));
-            image::GrayImage::from_fn(48, 32, |x, y| image::Luma([(x * 3 + y) as u8 / (n + 1)]))
+            image::GrayImage::from_fn(48, 32, |x, y| image::Luma([(x * 3 + y) as u8 - n.min(x as u8)]))
                 .save(&path)
                 .unwrap();
             path

@@ -388,6 +388,14 @@ pub fn external_data() -> Vec<u8> {
     field(7, &field(5, &tensor))
 }
 
+/// An ONNX file with a node that runs compiled code from another file.
+pub fn context_node() -> Vec<u8> {
+    let path = [field(1, b"ep_cache_context"), field(4, b"../engine.bin"), vec![0xa0, 1, 3]].concat();
+    let node =
+        [field(2, b"out"), field(4, b"EPContext"), field(5, &path), field(7, b"com.microsoft")].concat();
+    field(7, &field(1, &node))
+}
+
 /// A valid ONNX network, which hands on vectors of three numbers.
 pub fn vector_network() -> Vec<u8> {
     // Of the format's version 8 and operators of version 13.
