@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::threshold::{Unit, threshold_from_scores};
+use super::threshold::{Unit, lower_below, threshold_from_scores};
 use super::{Progress, Step};
 use crate::anomaly::AnomalyMap;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::imaging::{Frame, Geometry};
 use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, ResidualStage};
-use crate::package::{Golden, GoldenInfo, Manifest, ThresholdInfo, golden_file, golden_tolerance};
+use crate::package::{
+    Golden, GoldenInfo, Manifest, ORDINARY, PAINTED, STRANGEST, Standard, ThresholdInfo, golden_tolerance,
+    painted,
+};
 
 /// Pictures whose residuals tell the unit of residuals: each has hundreds of blocks.
 const MEASURED: usize = 50;
@@ -29,7 +32,6 @@ pub(super) struct Calibration {
     pub scores: Vec<(PathBuf, f32)>,
     pub threshold: ThresholdInfo,
     pub golden: Vec<Golden>,
-    pub sees_painted_square: bool,
 }
 
 /// Numbers of pictures, at most `count`, evenly spread over `all`.
@@ -87,45 +89,43 @@ pub(super) fn calibrate(
     let values: Vec<f32> = scores.iter().map(|(_, score)| *score).collect();
     let head = manifest.head.is_some();
     let unit = if head { Unit::Probability } else { Unit::Length };
-    let threshold = threshold_from_scores(&values, manifest.threshold.false_reject_rate, unit)?;
+    let mut threshold = threshold_from_scores(&values, manifest.threshold.false_reject_rate, unit)?;
 
-    let tolerance = golden_tolerance(threshold.value, head);
-    let mut golden = Vec::new();
-    let mut sees_painted_square = false;
-    for (name, frame) in golden_frames(&scores, &manifest.geometry)? {
-        stage.run(&frame, &mut features)?;
+    let mut score = |frame: &Frame| -> Result<f32> {
+        stage.run(frame, &mut features)?;
         residual_stage.run(&features, &mut residuals)?;
-        let score = classify.score(&residuals, &mut map)?;
-        sees_painted_square |= score > threshold.value;
-        golden.push(Golden { frame, info: GoldenInfo { file: golden_file(name), score }, tolerance });
-    }
-    Ok(Some(Calibration { scores, threshold, golden, sees_painted_square }))
+        classify.score(&residuals, &mut map)
+    };
+    let [ordinary, strangest] = golden_frames(&scores, threshold.value, &manifest.geometry)?;
+    let painted = painted(&ordinary)?;
+    let standard = Standard { ordinary: score(&ordinary)?, painted: score(&painted)? };
+    lower_below(&mut threshold, standard.painted, unit);
+    standard.check(threshold.value, ErrorKind::Image, ADVICE)?;
+    let tolerance = golden_tolerance(threshold.value, head);
+    let golden = |file: &str, frame, score| {
+        let info = GoldenInfo { file: file.to_owned(), score };
+        Golden { frame, info, tolerance }
+    };
+    let strangest_score = score(&strangest)?;
+    let golden = vec![
+        golden(ORDINARY, ordinary, standard.ordinary),
+        golden(STRANGEST, strangest, strangest_score),
+        golden(PAINTED, painted, standard.painted),
+    ];
+    Ok(Some(Calibration { scores, threshold, golden }))
 }
 
-/// The most ordinary and the strangest good picture, and the ordinary one with a square painted on it.
-fn golden_frames(scores: &[(PathBuf, f32)], geometry: &Geometry) -> Result<Vec<(&'static str, Frame)>> {
+/// What to do when good pictures set a threshold that cannot judge.
+const ADVICE: &str = "the good pictures vary too much, or there are too few: take more, and check that all show good parts \
+                      from the same place in the same light";
+
+/// An ordinary good picture that passes, and the strangest.
+fn golden_frames(scores: &[(PathBuf, f32)], threshold: f32, geometry: &Geometry) -> Result<[Frame; 2]> {
     let mut order: Vec<&(PathBuf, f32)> = scores.iter().collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
     let load = |path: &Path| geometry.scale(&Frame::open(path)?);
-    let ordinary = load(&order[order.len() / 2].0)?;
-    let strangest = load(&order[order.len() - 1].0)?;
-    let painted = paint_square(&ordinary)?;
-    Ok(vec![("ordinary", ordinary), ("strangest", strangest), ("painted", painted)])
-}
-
-/// A square of an eighth of the longest side in the middle, black on a light part and white on a dark one.
-fn paint_square(frame: &Frame) -> Result<Frame> {
-    let (width, height) = (frame.width() as usize, frame.height() as usize);
-    let channels = frame.color().channels();
-    let side = (width.max(height) / 8).max(1);
-    let (wide, high) = (side.min(width), side.min(height));
-    let (left, top) = ((width - wide) / 2, (height - high) / 2);
-    let mut pixels = frame.pixels().to_vec();
-    let row = |y: usize| (y * width + left) * channels..(y * width + left + wide) * channels;
-    let brightness: u64 = (top..top + high).flat_map(|y| &pixels[row(y)]).map(|&v| u64::from(v)).sum();
-    let light = brightness > 127 * (wide * high * channels) as u64;
-    for y in top..top + high {
-        pixels[row(y)].fill(if light { 0 } else { 255 });
-    }
-    Frame::new(frame.width(), frame.height(), frame.color(), pixels)
+    // A high rate of false rejects rejects the middle one, too.
+    let passing = order.iter().filter(|(_, score)| *score <= threshold).count();
+    let ordinary = (order.len() / 2).min(passing.saturating_sub(1));
+    Ok([load(&order[ordinary].0)?, load(&order[order.len() - 1].0)?])
 }

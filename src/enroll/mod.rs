@@ -144,8 +144,6 @@ pub struct Enrollment {
     pub skipped: Vec<BadPicture>,
     /// Tokens of all pictures; the bank keeps some of them.
     pub tokens: usize,
-    /// Whether the self-test picture with a square painted on it is rejected.
-    pub sees_painted_square: bool,
 }
 
 /// Enrolls good pictures.
@@ -154,7 +152,8 @@ pub struct Enrollment {
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for impossible settings or fewer than two pictures; [`ErrorKind::Image`] naming the pictures
-/// that cannot be used, unless they are to be skipped and two are left; [`ErrorKind::Runtime`] and [`ErrorKind::Model`]
+/// that cannot be used, unless they are to be skipped and two are left, or saying that the threshold that they set would
+/// pass a painted defect; [`ErrorKind::Runtime`] and [`ErrorKind::Model`]
 /// when the backbone does not run.
 pub fn enroll(
     pictures: &[PathBuf],
@@ -264,7 +263,7 @@ pub fn enroll(
         |_, picture, features| load(scored[picture], features),
         progress,
     )?;
-    let Some(Calibration { scores, threshold, golden, sees_painted_square }) = calibration else {
+    let Some(Calibration { scores, threshold, golden }) = calibration else {
         return Ok(None);
     };
     let package = Package {
@@ -279,7 +278,7 @@ pub fn enroll(
         hash: String::new(),
         signed: None,
     };
-    Ok(Some(Enrollment { package, scores, skipped, tokens: store.tokens(), sees_painted_square }))
+    Ok(Some(Enrollment { package, scores, skipped, tokens: store.tokens() }))
 }
 
 /// Puts a trained head into a package and calibrates it anew: scores of good pictures, each judged without itself, set the
@@ -324,7 +323,7 @@ pub fn add_head(
         Ok(numbers.get(&frame.digest()).copied())
     };
     let calibration = calibrate(&mut stages, &scored, &manifest, load, progress)?;
-    let Some(Calibration { scores, threshold, golden, sees_painted_square }) = calibration else {
+    let Some(Calibration { scores, threshold, golden }) = calibration else {
         return Ok(None);
     };
     let package = Package {
@@ -339,7 +338,7 @@ pub fn add_head(
         hash: String::new(),
         signed: None,
     };
-    Ok(Some(Enrollment { package, scores, skipped: Vec::new(), tokens, sees_painted_square }))
+    Ok(Some(Enrollment { package, scores, skipped: Vec::new(), tokens }))
 }
 
 /// The head, loaded for the package that is being made.

@@ -77,6 +77,16 @@ pub fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Result<Th
     })
 }
 
+/// Lowers a limit that so few images set that a painted defect with this score would pass: half-way, on the scale without
+/// ends, from the highest good score to it. A defect that scores no higher than good images leaves the limit as it is.
+pub(super) fn lower_below(info: &mut ThresholdInfo, painted: f32, unit: Unit) {
+    let highest = info.scores[2];
+    if info.rule == ThresholdRule::Tail && painted <= info.value && painted > highest {
+        info.value = unit.close((unit.open(highest) + unit.open(painted)) / 2.0) as f32;
+        info.rule = ThresholdRule::Painted;
+    }
+}
+
 fn tail_limit(scores: &[f32], rate: f64, unit: Unit) -> Result<f32> {
     let n = scores.len() as f64;
     let logs: Vec<f64> = scores.iter().map(|&s| unit.open(s)).collect();
@@ -105,6 +115,12 @@ pub fn promise(info: &ThresholdInfo) -> String {
              extending their scores' log-normal tail; {needed} images would promise it without that assumption.",
             info.images,
             percent(1.0 / (info.images + 1) as f64),
+            percent(info.false_reject_rate)
+        ),
+        ThresholdRule::Painted => format!(
+            "{} good images are too few to aim at {} of good parts rejected: the threshold is half-way from the highest of \
+             their scores to that of a painted defect. {needed} images would promise it.",
+            info.images,
             percent(info.false_reject_rate)
         ),
     }
@@ -154,6 +170,23 @@ mod tests {
             .count();
         let share = exceeded as f64 / f64::from(trials);
         assert!(share <= 0.05 + 3.0 * (0.05f64 * 0.95 / f64::from(trials)).sqrt(), "{share}");
+    }
+
+    #[test]
+    fn a_limit_beyond_a_painted_defect_is_lowered_to_where_it_rejects_it() {
+        let lowered = |scores: &[f32], painted| {
+            let mut info = threshold_from_scores(scores, 0.01, Unit::Length).unwrap();
+            lower_below(&mut info, painted, Unit::Length);
+            info
+        };
+        let info = lowered(&[9.0, 4.0], 16.0);
+        assert_eq!(info.rule, ThresholdRule::Painted);
+        assert!((info.value - 12.0).abs() < 1e-4, "{}", info.value);
+        // What needs no lowering, what cannot be, and what images enough have set.
+        assert_eq!(lowered(&[9.0, 9.1], 16.0).rule, ThresholdRule::Tail);
+        assert!(lowered(&[9.0, 4.0], 8.0).value > 1000.0);
+        let many: Vec<f32> = (1..=199).map(|v| v as f32).collect();
+        assert_eq!(lowered(&many, 198.0).value, 198.0);
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use crate::anomaly::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Execution, Network, Provider, Runtime};
-use crate::package::{FrameSize, Package};
+use crate::package::{FrameSize, Golden, ORDINARY, Package, Standard, damaged, golden_tolerance, painted};
 use crate::posfar::{Bank, Residuals, Scratch};
 
 /// What a device decides about running a package.
@@ -359,15 +359,26 @@ impl Inspector {
     ///
     /// # Errors
     /// [`ErrorKind::Runtime`] without a usable ONNX Runtime, [`ErrorKind::Model`] when the backbone is not one that can
-    /// run, [`ErrorKind::Usage`] for a threshold that is not a finite number, [`ErrorKind::Package`] when a golden
-    /// image gets another score than it must.
-    pub fn with_options(package: Package, options: &Options) -> Result<Self> {
+    /// run, [`ErrorKind::Package`] when a golden image gets another score than it must, and when the threshold would reject
+    /// the ordinary one, or pass it with a defect painted on it: [`ErrorKind::Usage`] for a threshold of the options.
+    pub fn with_options(mut package: Package, options: &Options) -> Result<Self> {
+        let golden = std::mem::take(&mut package.golden);
+        let mut inspector = Self::unproven(package, options)?;
+        inspector.check_golden(golden, options.threshold.is_some())?;
+        Ok(inspector)
+    }
+
+    /// The same without a look at golden images: for measurements of packages that were changed, whose verdicts mean nothing.
+    ///
+    /// # Errors
+    /// As [`Inspector::with_options`].
+    pub fn unproven(package: Package, options: &Options) -> Result<Self> {
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
         let threshold = options.threshold.unwrap_or(package.manifest.threshold.value);
         if !threshold.is_finite() {
             return Err(Error::new(ErrorKind::Usage, "the threshold must be a finite number"));
         }
-        let Package { manifest, backbone, bank, head, golden, hash, .. } = package;
+        let Package { manifest, backbone, bank, head, hash, .. } = package;
         let network = Network::backbone(runtime, &backbone, &options.execution)?;
         let head = match (&manifest.head, head) {
             (Some(info), Some(onnx)) => {
@@ -391,9 +402,6 @@ impl Inspector {
             package: hash,
         };
         inspector.features.keep_picture(inspector.classify.sees_picture());
-        for image in &golden {
-            inspector.check_golden(image)?;
-        }
         Ok(inspector)
     }
 
@@ -457,16 +465,38 @@ impl Inspector {
         self.features.color
     }
 
-    fn check_golden(&mut self, golden: &crate::package::Golden) -> Result<()> {
+    /// Whether this machine computes what the package was made with, and whether the threshold can judge.
+    fn check_golden(&mut self, golden: Vec<Golden>, overridden: bool) -> Result<()> {
+        let ordinary = golden.iter().find(|image| image.info.file == ORDINARY).ok_or_else(|| {
+            damaged(format!("there is no golden image {ORDINARY} to show that it can judge; enroll again"))
+        })?;
+        // Painted anew, so that what is rejected is the defect that every package must see.
+        let standard = Standard {
+            ordinary: self.golden_score(&ordinary.frame)?,
+            painted: self.golden_score(&painted(&ordinary.frame)?)?,
+        };
+        // Scores that a boundless threshold allows prove nothing.
+        let most = golden_tolerance(standard.painted, self.classify.head.is_some());
+        for mut image in golden {
+            let score = self.golden_score(&image.frame)?;
+            image.tolerance = image.tolerance.min(most);
+            image.check(score)?;
+        }
+        let (kind, advice) = match overridden {
+            true => (ErrorKind::Usage, "choose one between the two scores, or leave it to the package"),
+            false => (ErrorKind::Package, "enroll again"),
+        };
+        standard.check(self.threshold(), kind, advice)
+    }
+
+    fn golden_score(&mut self, frame: &Frame) -> Result<f32> {
         let (features, residuals) = &mut self.buffers;
         // Golden images are kept at the scaled size, which the size check for camera frames would refuse.
         let size = std::mem::replace(&mut self.features.size, FrameSize::Any);
-        let ran = self.features.run(&golden.frame, features);
+        let ran = self.features.run(frame, features);
         self.features.size = size;
         ran?;
         self.residuals.run(features, residuals)?;
-        let mut map = AnomalyMap::default();
-        let score = self.classify.score(residuals, &mut map)?;
-        golden.check(score)
+        self.classify.score(residuals, &mut AnomalyMap::default())
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
+use super::verified::MAX_BYTES;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Geometry};
@@ -13,12 +14,6 @@ use crate::posfar::Parameters;
 
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 2;
-
-/// How far a golden image's score may be off, as a share of the threshold. Half-precision providers stay well within.
-const GOLDEN_TOLERANCE: f32 = 0.05;
-
-/// The same for a head's scores, which are probabilities: the threshold may be tiny, and a score still be one half.
-const PROBABILITY_TOLERANCE: f32 = 0.02;
 
 /// What was enrolled, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -189,12 +184,15 @@ pub enum ThresholdRule {
     Rank,
     /// A prediction limit for log-normal scores, above every rank that so few images have.
     Tail,
+    /// Half-way to what a painted defect scores, which so few images would let pass.
+    Painted,
 }
 
 /// Every [`ThresholdRule`] in words.
-pub const THRESHOLD_RULES: [(ThresholdRule, &str); 2] = [
+pub const THRESHOLD_RULES: [(ThresholdRule, &str); 3] = [
     (ThresholdRule::Rank, "rank of the leave-one-out scores"),
     (ThresholdRule::Tail, "log-normal tail of the leave-one-out scores"),
+    (ThresholdRule::Painted, "half-way from the leave-one-out scores to a painted defect"),
 ];
 
 /// A self-test picture.
@@ -263,6 +261,13 @@ impl Manifest {
         if [threshold.false_reject_rate, threshold.promised_rate].iter().any(|r| !(0.0..=1.0).contains(r)) {
             return Err(wrong(Error::new(ErrorKind::Usage, "a share of rejected parts must be 0 to 1")));
         }
+        let bytes = manifest.files.values().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+        if bytes > MAX_BYTES {
+            return Err(wrong(Error::new(
+                ErrorKind::Usage,
+                format!("its files have {bytes} bytes, more than {MAX_BYTES}"),
+            )));
+        }
         Ok(manifest)
     }
 
@@ -270,10 +275,4 @@ impl Manifest {
         toml::to_string(self)
             .map_err(|e| damaged("the manifest cannot be written as TOML".into()).with_source(e))
     }
-}
-
-/// How far a golden image's score may be off.
-pub(crate) fn golden_tolerance(threshold: f32, head: bool) -> f32 {
-    let least = if head { PROBABILITY_TOLERANCE } else { f32::MIN_POSITIVE };
-    (GOLDEN_TOLERANCE * threshold.abs()).max(least)
 }

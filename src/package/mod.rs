@@ -9,7 +9,7 @@
 //! | `head.onnx` | the trained head, if there is one |
 //! | `adclick.onnx`, `adclick.safetensors` | the network that turns clicks into masks, and its prompts, if there is one |
 //! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the order of their numbers in the bank |
-//! | `golden/*.png` | pictures that must get the scores in the manifest |
+//! | `golden/*.png` | pictures that must get the scores in the manifest; the ordinary one shows whether the threshold can judge |
 //! | `backbone-license.txt` | the license of the network's weights |
 //! | `package.toml.minisig` | the signature of `package.toml`, if it was signed: see [`PublicKeys`] |
 //!
@@ -19,6 +19,7 @@
 mod adclick;
 mod backbone;
 mod bank_file;
+mod golden;
 mod head;
 pub mod install;
 mod manifest;
@@ -31,8 +32,9 @@ mod verified;
 pub use adclick::ClickFile;
 pub use backbone::{Backbone, BackboneManifest, Tap};
 pub use bank_file::{bank_from_bytes, bytes_from_bank};
+pub use golden::Golden;
+pub(crate) use golden::{ORDINARY, PAINTED, STRANGEST, Standard, golden_tolerance, painted};
 pub use head::{HeadFile, HeadManifest};
-pub(crate) use manifest::golden_tolerance;
 pub use manifest::{
     BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, HeadInfo, InputInfo, Manifest, THRESHOLD_RULES,
     ThresholdInfo, ThresholdRule,
@@ -42,7 +44,7 @@ pub use signature::{PublicKeys, Signed};
 pub use source::Source;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::ImageEncoder;
 
@@ -61,39 +63,6 @@ const ADCLICK: &str = "adclick.onnx";
 const PROMPTS: &str = "adclick.safetensors";
 const PICTURES: &str = "pictures.sha256";
 const BANK: &str = "bank.safetensors";
-const GOLDEN: &str = "golden";
-
-/// A picture and the score it must get.
-#[derive(Debug, Clone)]
-pub struct Golden {
-    /// The picture, at the scaled size.
-    pub frame: Frame,
-    /// What the manifest says of it.
-    pub info: GoldenInfo,
-    /// How far the score may be off, in the score's own unit.
-    pub tolerance: f32,
-}
-
-impl Golden {
-    /// Checks the score that the picture got.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Package`] when it is too far from what it must be.
-    pub fn check(&self, score: f32) -> Result<()> {
-        let expected = self.info.score;
-        if (score - expected).abs() <= self.tolerance {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Package,
-            format!(
-                "golden image {} scores {score:.4}, but must score {expected:.4} (± {:.4}): this machine does not \
-                 compute what the package was made with; enroll here again",
-                self.info.file, self.tolerance
-            ),
-        ))
-    }
-}
 
 /// A verified package in memory.
 pub struct Package {
@@ -296,11 +265,6 @@ pub fn check_target(path: &Path, overwrite: bool) -> Result<()> {
         return usage(format!("{} exists; add --overwrite to replace it", path.display()));
     }
     Ok(())
-}
-
-/// Name of a golden image's file within a package.
-pub fn golden_file(name: &str) -> String {
-    PathBuf::from(GOLDEN).join(format!("{name}.png")).to_string_lossy().into_owned()
 }
 
 /// One digest per line, in hexadecimal.

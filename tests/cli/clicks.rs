@@ -10,7 +10,7 @@ use crate::common::*;
 mod example;
 
 const ADCLICK: &[u8] = include_bytes!("../data/adclick/adclick.onnx");
-const SEG: &[u8] = include_bytes!("../data/adclick/seg.onnx");
+const SEG: &[u8] = include_bytes!("../data/onnx/seeing-head.onnx");
 
 fn manifest(onnx: &[u8], sees_picture: bool) -> String {
     let backbone = std::fs::read(ready_package().join("backbone.onnx")).unwrap();
@@ -51,7 +51,7 @@ fn a_package_takes_a_network_for_clicks_and_keeps_it_through_a_new_head() {
         .exits(0)
         .prints(&["tiny (clicks; none; CC0-1.0)", "tiny (none; CC0-1.0)"]);
     weakrest!("package", "verify", both).exits(0).prints(&["golden images get their scores"]);
-    // Whatever the random head says of them, every part gets a score that is a probability.
+    // Every part gets a score that is a probability.
     let part = folder.picture("new/part.png", &part(100));
     let scores = weakrest!("inspect", both, part, "--json").json_lines();
     assert!((0.0..=1.0).contains(&scores[0]["score"].as_f64().unwrap()), "{scores:?}");

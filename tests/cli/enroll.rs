@@ -683,3 +683,29 @@ fn progress_is_shown_on_terminals_only() {
         _ => skip("there is no `script` that plays a terminal"),
     }
 }
+
+#[test]
+fn pictures_that_set_no_threshold_that_can_judge_are_refused() {
+    let folder = Folder::new();
+    let mut random = Random(5);
+    // Noise at every contrast: a painted chessboard is nothing special.
+    for i in 0..4u32 {
+        let noise = image::GrayImage::from_fn(96, 80, |x, y| {
+            let cell = (x / (1 + 3 * i) + y / (1 + 3 * i)) % 2 * 255;
+            image::Luma([if i == 3 { (random.next() % 256) as u8 } else { cell as u8 }])
+        });
+        folder.picture(format!("good/{i}.png"), &DynamicImage::ImageLuma8(noise));
+    }
+    let package = folder.path("p");
+    enroll(&folder.path("good"), &package, &[]).exits(3).says(&[
+        "the threshold is ",
+        "this passes defects",
+        "the good pictures vary too much, or there are too few",
+    ]);
+    assert!(!package.exists());
+    // Two of a kind are few, but do.
+    let good = folder.good_parts("two", 0, 2);
+    enroll(&good, &package, &[]).exits(0).prints(&["2 good images"]);
+    let dented = folder.picture("dented.png", &dented_part(50));
+    weakrest!("inspect", package, dented).exits(1);
+}

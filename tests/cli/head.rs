@@ -11,6 +11,8 @@ use crate::common::*;
 
 const HEAD: &[u8] = include_bytes!("../data/onnx/head.onnx");
 const OTHER_CHANNELS: &[u8] = include_bytes!("../data/onnx/head-of-other-channels.onnx");
+const CONSTANT: &[u8] = include_bytes!("../data/onnx/head-constant.onnx");
+const NOT_FINITE: &[u8] = include_bytes!("../data/onnx/head-not-finite.onnx");
 const THREE_CLASSES: &[u8] = include_bytes!("../data/onnx/head-of-three-classes.onnx");
 
 /// Writes a head for the backbone of [`ready_package`], changed as `change` says.
@@ -90,6 +92,23 @@ fn the_general_head_needs_no_training() {
     let bad = folder.picture("bad.png", &dented_part(101));
     let inspected = weakrest!("inspect", package, unseen, bad, "--json").exits(1).json_lines();
     assert_eq!((&inspected[0]["verdict"], &inspected[1]["verdict"]), (&json!("pass"), &json!("reject")));
+}
+
+#[test]
+fn a_head_that_judges_nothing_is_refused() {
+    let folder = Folder::new();
+    for (onnx, says) in [
+        (
+            CONSTANT,
+            ["an ordinary good picture scores 0.5000", "painted defect 0.5000: no threshold can judge"],
+        ),
+        (NOT_FINITE, ["the head's output", "not a finite number"]),
+    ] {
+        let (head, package) = (head(&folder, onnx, same), folder.path("with-head.weakrest"));
+        add_head(ready_package(), &head, &package).exits(3).says(&says);
+        enroll(&good(), &package, &["--head", head.to_str().unwrap()]).exits(3).says(&says);
+        assert!(!package.exists());
+    }
 }
 
 /// The made-up head looks at each block alone, so that windows must not change anything.

@@ -177,6 +177,7 @@ fn a_network_that_reaches_outside_or_does_not_fit_is_refused() {
     let folder = Folder::new();
     for (i, (onnx, says)) in [
         (external_data(), "the network keeps its weights in another file"),
+        (context_node(), "the network has a node EPContext, which runs code from another file"),
         (vector_network(), "the network must have one input of 32-bit floats [N, 3, height, width], but has"),
         (b"not a network".to_vec(), "not an ONNX file, or a damaged one"),
     ]
@@ -239,4 +240,120 @@ fn golden_images_must_get_their_scores() {
             "this machine does not compute what the package was made with; enroll here again",
         ],
     );
+}
+
+/// What a package says of golden pictures: file and score of each, without its manifest's last parts.
+fn golden_scores(package: &Path) -> Vec<f64> {
+    let shown = weakrest!("package", "show", package, "--json").exits(0).json();
+    let golden = shown["manifest"]["golden"].as_array().unwrap();
+    golden.iter().map(|golden| golden["score"].as_f64().unwrap()).collect()
+}
+
+/// Changes a package's threshold as somebody would who knows how hashes are made.
+fn set_threshold(package: &Path, value: &str) {
+    forge(package, |text| {
+        let (before, after) = text.split_once("\n[threshold]\nvalue = ").unwrap();
+        let (_, after) = after.split_once('\n').unwrap();
+        format!("{before}\n[threshold]\nvalue = {value}\n{after}")
+    });
+}
+
+#[test]
+fn a_threshold_that_cannot_judge_is_refused_wherever_it_comes_from() {
+    let folder = Folder::new();
+    let package = folder.package("p");
+    let image = folder.picture("parts/00.png", &part(100));
+    let &[ordinary, _, painted] = golden_scores(&package).as_slice() else { panic!() };
+    let config = |threshold: &str| {
+        let text = format!(
+            "[inspection]\npackage = {package:?}\nthreshold = {threshold}\n\
+             [camera]\nkind = \"folder\"\npath = {:?}\nrate = 20\n",
+            folder.path("parts")
+        );
+        folder.file("weakrest.toml", text.as_bytes())
+    };
+    let (passes, rejects) = ("this passes defects", "this rejects good parts");
+    let beyond = (painted + 0.1).to_string();
+    let below = (ordinary / 2.0).to_string();
+    for (value, says) in
+        [("3e38", passes), (&beyond, passes), (&below, rejects), ("1e-30", rejects), ("0.0", rejects)]
+    {
+        let says = ["the threshold is ", "an ordinary good picture scores ", "a painted defect ", says];
+        let mut over = says.to_vec();
+        over.push("choose one between the two scores, or leave it to the package");
+        weakrest!("inspect", package, image, "--threshold", value).exits(2).says(&over);
+        weakrest!("run", "--config", config(value), "--seconds", "1").exits(2).says(&over);
+        weakrest!("check", "--config", config(value)).exits(2).says(&over);
+
+        let forged = folder.package("forged");
+        set_threshold(&forged, value);
+        let mut says = says.to_vec();
+        says.push("enroll again");
+        refused(&forged, &says);
+        std::fs::remove_dir_all(forged).unwrap();
+    }
+    for value in ["-1.0", "nan", "inf", "1e39"] {
+        let forged = folder.package("forged");
+        set_threshold(&forged, value);
+        refused(&forged, &[]);
+        std::fs::remove_dir_all(forged).unwrap();
+        let ran = weakrest!("run", "--config", config(value), "--seconds", "1").exits(2);
+        assert!(ran.err.contains("threshold"), "{ran}");
+    }
+    // Between the two there is room for the person at the line.
+    let between = ((ordinary + painted) / 2.0).to_string();
+    weakrest!("inspect", package, image, "--threshold", between).exits(0);
+    weakrest!("check", "--config", config(&between)).exits(0);
+}
+
+#[test]
+fn a_package_whose_golden_pictures_prove_nothing_is_refused() {
+    let folder = Folder::new();
+    // Without any.
+    let package = folder.package("none");
+    forge(&package, |text| {
+        let (before, rest) = text.split_once("\n[[golden]]").unwrap();
+        format!("{before}\n{}", &rest[rest.find("[files.").unwrap()..])
+    });
+    refused(
+        &package,
+        &["there is no golden image golden/ordinary.png to show that it can judge; enroll again"],
+    );
+
+    // Without the painted one, which is painted anew.
+    let without_painted = |text: String| {
+        let at = text.find("[[golden]]\nfile = \"golden/painted.png\"").unwrap();
+        format!("{}{}", &text[..at], &text[at + text[at..].find("[files.").unwrap()..])
+    };
+    let package = folder.package("not-painted");
+    forge(&package, without_painted);
+    weakrest!("package", "verify", package).exits(0).prints(&["2 golden images"]);
+    set_threshold(&package, "3e38");
+    refused(&package, &["the threshold is 3e38", "this passes defects; enroll again"]);
+
+    // With any scores, as a boundless threshold allows, and a threshold of the device that is sound.
+    let package = folder.package("scores");
+    let between = golden_scores(&package);
+    let between = ((between[0] + between[2]) / 2.0).to_string();
+    set_threshold(&package, "3e38");
+    forge(&package, |text| {
+        let scored = |line: &str| match line.starts_with("score = ") {
+            true => "score = 12345.0".to_owned(),
+            false => line.to_owned(),
+        };
+        text.lines().map(scored).collect::<Vec<_>>().join("\n")
+    });
+    refused(&package, &["golden image golden/ordinary.png scores", "must score 12345"]);
+    weakrest!("inspect", package, package.join("golden/ordinary.png"), "--threshold", between)
+        .exits(3)
+        .says(&["must score 12345"]);
+}
+
+#[test]
+fn a_package_of_endless_files_is_refused_before_they_are_read() {
+    let folder = Folder::new();
+    let package = folder.package("p");
+    let at = std::fs::read(package.join("bank.safetensors")).unwrap().len();
+    forge(&package, |text| text.replace(&format!("bytes = {at}\n"), "bytes = 9000000000\n"));
+    refused(&package, &["package.toml", "more than 4294967296"]);
 }

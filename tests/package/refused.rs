@@ -353,3 +353,78 @@ fn a_backbone_that_is_no_network_stops_the_inspector() {
         assert_eq!(copy.inspector().err().unwrap().kind(), ErrorKind::Model);
     }
 }
+
+/// Whatever a package says of itself, consistently: what would pass or reject everything is noticed by the golden pictures.
+#[test]
+fn a_package_that_judges_nothing_stops_the_inspector() {
+    type Change = fn(&mut toml::Table);
+    let changes: [(&str, Change); 9] = [
+        ("a threshold beyond all scores", |m| set(m, "threshold", "value", 3e38)),
+        ("a threshold of nothing", |m| set(m, "threshold", "value", 0.0)),
+        ("a threshold below nothing", |m| set(m, "threshold", "value", -3e38)),
+        ("no golden pictures", |m| m["golden"].as_array_mut().unwrap().clear()),
+        ("no ordinary golden picture", |m| drop(m["golden"].as_array_mut().unwrap().remove(0))),
+        ("a window larger than any picture", |m| set(m, "map", "window", 4_000_000_000i64)),
+        ("a map smoothed away", |m| set(m, "map", "sigma", 256.0)),
+        ("position instead of looks", |m| {
+            let soft = m["posfar"].as_table_mut().unwrap()["matching"].as_table_mut().unwrap();
+            soft.insert("weight".into(), 1e30.into());
+        }),
+        ("another unit of brightness", |m| {
+            let huge: Vec<toml::Value> = [1e30, 1e30, 1e30].map(toml::Value::from).into();
+            m["geometry"].as_table_mut().unwrap().insert("std".into(), huge.into());
+        }),
+    ];
+    for (what, change) in changes {
+        let copy = Copy::new();
+        copy.edit(change);
+        let error = copy.inspector().err().expect(what);
+        let kinds = [ErrorKind::Package, ErrorKind::NotFinite];
+        assert!(kinds.contains(&error.kind()), "{what}: {}", error.chain());
+    }
+}
+
+/// The bank with its tokens, or the scale of its features, changed.
+#[test]
+fn a_bank_that_knows_nothing_stops_the_inspector() {
+    let copy = Copy::new();
+    let bank = copy.get("bank.safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(&bank).unwrap();
+    let alike = |name: &str, width: usize| {
+        let data = tensors.tensor(name).unwrap().data().to_vec();
+        data[..width].repeat(data.len() / width)
+    };
+    for (name, bytes) in [
+        ("tokens", alike("tokens", 2 * 176)),
+        ("tokens", vec![0; tensors.tensor("tokens").unwrap().data().len()]),
+        ("feature_scale", 1e30f32.to_le_bytes().to_vec()),
+        ("pca.components", vec![0; tensors.tensor("pca.components").unwrap().data().len()]),
+    ] {
+        let place = tensors.tensor(name).unwrap().data().as_ptr() as usize - bank.as_ptr() as usize;
+        let mut changed = bank.clone();
+        changed[place..place + bytes.len()].copy_from_slice(&bytes);
+        copy.put_signed("bank.safetensors", &changed);
+        let error = copy.inspector().err().unwrap_or_else(|| panic!("{name} makes no difference"));
+        assert!(
+            matches!(error.kind(), ErrorKind::Package | ErrorKind::NotFinite),
+            "{name}: {}",
+            error.chain()
+        );
+    }
+}
+
+#[test]
+fn a_threshold_of_the_device_must_tell_the_golden_pictures_apart() {
+    use weakrest::Inspector;
+    use weakrest::inspector::Options;
+    let package = || Copy::new().opened().unwrap();
+    let with = |threshold| Options { threshold: Some(threshold), ..Options::default() };
+    for threshold in [f32::MAX, 3e38, 0.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE] {
+        let error = Inspector::with_options(package(), &with(threshold)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{threshold}: {error}");
+        assert!(error.to_string().contains("the threshold"), "{error}");
+    }
+    let scores: Vec<f32> = package().golden.iter().map(|golden| golden.info.score).collect();
+    let between = (scores[0] + scores[2]) / 2.0;
+    assert_eq!(Inspector::with_options(package(), &with(between)).unwrap().threshold(), between);
+}

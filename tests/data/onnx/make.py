@@ -115,3 +115,47 @@ def head(channels, out=2):
 save("head", *head(176))
 save("head-of-other-channels", *head(4))
 save("head-of-three-classes", *head(176, 3))
+
+
+def broken_head(*nodes):
+    """A head that makes its logits of the good one's, `made`, with these operators."""
+    good, inputs, outputs, weights = head(176)
+    good[-1].output[0] = "made"
+    return [*good, *nodes], inputs, outputs, weights
+
+
+save("head-constant", *broken_head(helper.make_node("Sub", ["made", "made"], ["logits"])))
+# What is below zero has no logarithm.
+save(
+    "head-not-finite",
+    *broken_head(
+        helper.make_node("Sigmoid", ["made"], ["share"]),
+        helper.make_node("Neg", ["share"], ["negative"]),
+        helper.make_node("Log", ["negative"], ["logits"]),
+    ),
+)
+
+
+def seeing_head():
+    """The same head for cells of 2 pixels, of which a block has 4 × 4. It looks at the picture, and sees nothing in it."""
+    nodes, inputs, _, weights = head(176)
+    nodes = [
+        *nodes[:3],
+        helper.make_node("Transpose", ["defective"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Resize", ["planes", "", "larger"], ["cells"], mode="nearest"),
+        helper.make_node("ReduceMean", ["picture"], ["gray"], axes=[1, 2, 3]),
+        helper.make_node("Mul", ["gray", "nothing"], ["unseen"]),
+        helper.make_node("Add", ["cells", "unseen"], ["seen"]),
+        helper.make_node("Transpose", ["seen"], ["logits"], perm=[0, 2, 3, 1]),
+    ]
+    larger = numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "larger")
+    nothing = numpy_helper.from_array(np.array(0, np.float32), "nothing")
+    return (
+        nodes,
+        [*inputs, value("picture", "n", 3, "height", "width")],
+        [value("logits", "n", "down", "across", 1)],
+        [*weights, larger, nothing],
+    )
+
+
+save("seeing-head", *seeing_head())
