@@ -6,10 +6,10 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -94,26 +94,29 @@ pub(crate) fn open_beneath(root: &Path, below: &Path, make: bool) -> std::io::Re
     Ok(folder)
 }
 
-/// Writes files into a new directory beside `path` and moves it there when all are safely on disk.
+/// Writes files into a new directory beside `path` and moves it there when all are safely on disk. Everybody may read them,
+/// whatever the process's mask of modes: the service runs as another user than who enrolls.
 pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     let parent = parent(path);
-    let temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempdir_in(parent)
-        .map_err(|e| Error::io("write to", parent, e))?;
-    let fresh = temporary.path().join("new");
+    sweep(parent);
+    // The lock ends with the process, and after it what is left may be swept.
+    let (temporary, _lock) = locked_folder(parent).map_err(|e| Error::io("write to", parent, e))?;
+    let fresh = temporary.path().join(FRESH);
     let doing = |e: std::io::Error| Error::io("write", path, e);
-    fs::create_dir(&fresh).map_err(doing)?;
+    create_folder(&fresh).map_err(doing)?;
     for (name, bytes) in contents {
         write_new(&fresh.join(name), bytes).map_err(doing)?;
     }
-    if path.symlink_metadata().is_ok() {
-        let old = temporary.path().join("old");
+    if path.symlink_metadata().is_err() {
+        fs::rename(&fresh, path).map_err(doing)?;
+    } else if renameat_with(CWD, &fresh, CWD, path, RenameFlags::EXCHANGE).is_err() {
+        // Some file systems cannot exchange two folders.
+        let old = temporary.path().join(OLD);
         fs::rename(path, &old).map_err(doing)?;
         if let Err(e) = fs::rename(&fresh, path) {
             if let Err(again) = fs::rename(&old, path) {
                 // What is temporary is removed in the end, and the old directory must not be.
-                let kept = temporary.keep().join("old");
+                let kept = temporary.keep().join(OLD);
                 let message = format!(
                     "cannot put {} back in its place; it is kept in {}",
                     path.display(),
@@ -123,8 +126,6 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
             }
             return Err(doing(e));
         }
-    } else {
-        fs::rename(&fresh, path).map_err(doing)?;
     }
     // Some file systems cannot sync a directory; the files themselves are on disk by now.
     if let Ok(folder) = File::open(parent) {
@@ -133,10 +134,83 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
     Ok(())
 }
 
-/// Writes a file that nobody looks at yet, and the folders that it lies in.
+/// What is written, within a temporary folder.
+const FRESH: &str = "new";
+/// What is to be replaced, within a temporary folder.
+const OLD: &str = "old";
+
+/// A temporary folder that [`sweep`] leaves alone as long as the lock is held.
+fn locked_folder(parent: &Path) -> std::io::Result<(TempDir, File)> {
+    loop {
+        let folder = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent)?;
+        // Between creating and locking another process may sweep it.
+        let lock = match File::open(folder.path()) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        // Not every file system has locks; on one without, nothing is swept either.
+        let _ = lock.lock();
+        if folder.path().is_dir() {
+            return Ok((folder, lock));
+        }
+    }
+}
+
+/// Removes the temporary folders that killed processes left in a folder. Those that are in use are locked, and one that
+/// holds what was being replaced may be the only copy of it.
+pub(crate) fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let suffix = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
+        let ours = suffix.is_some_and(|s| s.len() == 6 && s.bytes().all(|b| b.is_ascii_alphanumeric()));
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(lock) = File::open(&path) else { continue };
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        if path.join(OLD).exists() {
+            log::warn!("{} holds what was to be replaced; look at it, then remove it", path.display());
+        } else if let Err(e) = fs::remove_dir_all(&path) {
+            log::warn!("{}", Error::io("remove", &path, e).chain());
+        }
+    }
+}
+
+/// Creates a folder that everybody may look into.
+pub(crate) fn create_folder(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir(folder)?;
+    set_mode(folder, 0o755);
+    Ok(())
+}
+
+/// Creates a file that everybody may read but nobody looks at yet, and the folders that it lies in.
+pub(crate) fn create_new(file: &Path) -> std::io::Result<File> {
+    create_folders(parent(file))?;
+    let created = File::create(file)?;
+    set_mode(file, 0o644);
+    Ok(created)
+}
+
+fn create_folders(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    create_folders(parent(folder))?;
+    create_folder(folder)
+}
+
+/// Whoever creates something may set its mode, where the file system has modes.
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+}
+
+/// Writes a file as [`create_new`] creates it.
 pub(crate) fn write_new(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    fs::create_dir_all(parent(file))?;
-    let mut out = File::create(file)?;
+    let mut out = create_new(file)?;
     out.write_all(bytes)?;
     out.sync_all()
 }

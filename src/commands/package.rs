@@ -1,7 +1,8 @@
 //! `weakrest package`
 
+use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use weakrest::config::Config;
@@ -13,7 +14,7 @@ use weakrest::posfar::Matching;
 use weakrest::{Error, ErrorKind, Package, Result, package};
 
 use super::enroll::{open_head, summarize, unless_stopped};
-use super::{Outcome, RuntimeArguments, inspector, pictures_in};
+use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};
 
 /// Arguments of `package`.
 #[derive(Debug, Args)]
@@ -90,6 +91,10 @@ enum Action {
         /// Certificates (PEM) of those who vouch for the server (default: those that this system trusts)
         #[arg(long, value_name = "FILE")]
         ca: Option<PathBuf>,
+        /// Give a server up after so long (default: a minute, and what the package takes at a megabit a second)
+        #[arg(long, value_name = "SECONDS", allow_negative_numbers = true,
+            value_parser = number::<f64>(Excluded(0.0), Included(1e6)))]
+        patience: Option<f64>,
         /// Take a package of another product than the one in use
         #[arg(long)]
         other_product: bool,
@@ -203,7 +208,17 @@ impl Arguments {
                     say!("signed: {}", signed.comment)?;
                 }
             }
-            Action::Install { source, place, keys, unsigned, ca, other_product, older, runtime } => {
+            Action::Install {
+                source,
+                place,
+                keys,
+                unsigned,
+                ca,
+                patience,
+                other_product,
+                older,
+                runtime,
+            } => {
                 let mut target = place.target(&runtime)?;
                 if !keys.is_empty() {
                     target.keys = PublicKeys::read(&keys)?;
@@ -223,9 +238,10 @@ impl Arguments {
                     }
                     _ => {}
                 }
-                let source = Source::new(&source, ca.as_deref())?;
+                let patience = patience.map(Duration::from_secs_f64);
+                let source = Source::new(&source, ca.as_deref())?.with_patience(patience);
                 let rules = Rules { keys: target.keys.clone(), other_product, older };
-                match Candidate::fetch(&source, &target.package, &rules)? {
+                match Candidate::fetch(source, &target.package, &rules)? {
                     Some((package, candidate)) => target.install(package, candidate)?,
                     None => say!("{}: this package is installed already", target.package.display())?,
                 }

@@ -1,14 +1,18 @@
 //! Installing packages, and going back to the one before.
 //!
 //! At each moment, of a power cut too, a whole package lies at the installed one's name. The one before lies beside it, at
-//! `NAME.previous`: going back makes the two change places, and so does installing, after it put the new one there.
+//! `NAME.previous`: going back makes the two change places, and so does installing, after it put the new one there. What
+//! `.NAME.installed` says of the installed one is asked when that is damaged.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use serde::{Deserialize, Serialize};
 
 use super::signature::{PublicKeys, Signed};
 use super::source::Source;
@@ -27,6 +31,9 @@ pub struct Rules {
     pub older: bool,
 }
 
+/// How far the signer's clock may be ahead of this machine's.
+const CLOCKS_APART: Duration = Duration::from_secs(3600);
+
 /// Where the package is that was in use before the one at `path`.
 pub fn previous(path: &Path) -> PathBuf {
     beside(path, "", ".previous")
@@ -37,6 +44,8 @@ pub struct Candidate {
     current: PathBuf,
     previous: PathBuf,
     incoming: PathBuf,
+    record: PathBuf,
+    installed: Installed,
     is_new: bool,
     _lock: File,
 }
@@ -48,41 +57,53 @@ impl Candidate {
     ///
     /// # Errors
     /// As [`Package::open_signed`]; [`ErrorKind::Network`] when a server does not give what it should;
-    /// [`ErrorKind::Usage`] when the rules forbid it, `path` is something else than a package, or another installation is
-    /// going on.
-    pub fn fetch(source: &Source, path: &Path, rules: &Rules) -> Result<Option<(Package, Self)>> {
-        let candidate = Self::lock(path)?;
+    /// [`ErrorKind::Usage`] when the rules forbid it, its signature is dated in the future, `path` is something else than a
+    /// package, or another installation is going on.
+    pub fn fetch(mut source: Source, path: &Path, rules: &Rules) -> Result<Option<(Package, Self)>> {
+        let mut candidate = Self::lock(path)?;
         check_target(&candidate.previous, true)?;
+        source.begin();
         let manifest = source.small_file(MANIFEST)?;
         let signature = match rules.keys.is_empty() {
             true => None,
             false => Some(source.small_file(SIGNATURE)?),
         };
-        let within = |e: Error| e.within(source);
+        let name = source.to_string();
+        let within = |e: Error| e.within(&name);
         let signed =
             signature.as_ref().map(|s| rules.keys.verify(&manifest, s)).transpose().map_err(within)?;
         let hash = files::sha256(&manifest);
         let text = str::from_utf8(&manifest).map_err(|_| super::damaged(format!("{MANIFEST} is not text")));
         let parsed = Manifest::parse(text.map_err(within)?).map_err(within)?;
-        if let Some(installed) = Installed::read(&candidate.current, rules) {
-            if installed.hash == hash && Package::open_signed(&candidate.current, &rules.keys).is_ok() {
+        if let Some(replaced) = Replaced::read(&candidate.current, &candidate.record, rules) {
+            if replaced.hash == hash && Package::open_signed(&candidate.current, &rules.keys).is_ok() {
                 return Ok(None);
             }
-            installed.check(&parsed, signed.as_ref(), rules).map_err(within)?;
+            replaced.check(&parsed, signed.as_ref(), rules).map_err(within)?;
         }
+        if let Some(signed) = &signed {
+            signed.check_date(SystemTime::now(), CLOCKS_APART).map_err(within)?;
+        }
+        candidate.installed = Installed::new(&parsed, signed.as_ref());
 
         remove(&candidate.incoming)?;
         let incoming = &candidate.incoming;
-        fs::create_dir(incoming).map_err(|e| Error::io("write", incoming, e))?;
+        files::create_folder(incoming).map_err(|e| Error::io("write", incoming, e))?;
+        source.allow(parsed.files.values().map(|file| file.bytes).sum());
+        for (name, info) in &parsed.files {
+            verified::check_name(name).map_err(within)?;
+            let file = incoming.join(name);
+            let doing = |e| Error::io("write", &file, e);
+            let mut out = files::create_new(&file).map_err(doing)?;
+            source.file(name, info, &mut out, &file)?;
+            out.sync_all().map_err(doing)?;
+            sync(files::parent(&file))?;
+        }
         let write = |name: &str, bytes: &[u8]| {
             let file = incoming.join(name);
             files::write_new(&file, bytes).map_err(|e| Error::io("write", &file, e))?;
-            sync(files::parent(&file))
+            sync(incoming)
         };
-        for (name, info) in &parsed.files {
-            verified::check_name(name).map_err(within)?;
-            write(name, &source.file(name, info)?)?;
-        }
         write(MANIFEST_HASH, hash_line(&hash).as_bytes())?;
         write(MANIFEST, &manifest)?;
         if let Some(signature) = signature {
@@ -103,7 +124,9 @@ impl Candidate {
             let text = format!("there is no package before {}", candidate.current.display());
             return Err(Error::new(ErrorKind::Usage, text));
         }
-        Ok((Package::open_signed(&candidate.previous, keys)?, candidate))
+        let package = Package::open_signed(&candidate.previous, keys)?;
+        candidate.installed = Installed::new(&package.manifest, package.signed.as_ref());
+        Ok((package, candidate))
     }
 
     /// Puts the package in its place. What was there becomes the previous one.
@@ -111,6 +134,7 @@ impl Candidate {
     /// # Errors
     /// [`ErrorKind::Io`] when files cannot be renamed. The old package or the new one is in place in any case.
     pub fn install(mut self) -> Result<()> {
+        self.installed.write(&self.record)?;
         let (current, folder) = (&self.current, files::parent(&self.current));
         if self.is_new {
             if !exists(current) {
@@ -128,7 +152,11 @@ impl Candidate {
 
     /// Names the places, and keeps others from changing them.
     fn lock(path: &Path) -> Result<Self> {
-        check_target(path, true)?;
+        let record = beside(path, ".", ".installed");
+        // Of a package that is known to have been here, even the manifest may be gone.
+        if !(path.is_dir() && record.is_file()) {
+            check_target(path, true)?;
+        }
         let folder = files::parent(path);
         let lock = File::open(folder).map_err(|e| Error::io("open", folder, e))?;
         lock.try_lock().map_err(|e| match e {
@@ -139,10 +167,13 @@ impl Candidate {
             }
             TryLockError::Error(e) => Error::io("lock", folder, e),
         })?;
+        files::sweep(folder);
         Ok(Candidate {
             current: path.to_path_buf(),
             previous: previous(path),
             incoming: beside(path, ".", ".incoming"),
+            record,
+            installed: Installed::default(),
             is_new: true,
             _lock: lock,
         })
@@ -158,33 +189,90 @@ impl Drop for Candidate {
     }
 }
 
-/// What is known of the package that is to be replaced. A damaged one may be replaced by anything.
+/// What is remembered of the installed package, beside it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Installed {
-    hash: String,
     product: String,
-    signed: Option<Signed>,
+    /// When it was signed, in seconds since 1970.
+    signed: Option<u64>,
 }
 
 impl Installed {
-    fn read(path: &Path, rules: &Rules) -> Option<Self> {
-        let text = verified::read(path, MANIFEST, None).ok()?;
-        let manifest = Manifest::parse(str::from_utf8(&text).ok()?).ok()?;
-        let signature = verified::read(path, SIGNATURE, None).ok();
-        let signed = signature.and_then(|signature| rules.keys.verify(&text, &signature).ok());
-        Some(Installed { hash: files::sha256(&text), product: manifest.product, signed })
+    fn new(manifest: &Manifest, signed: Option<&Signed>) -> Self {
+        Installed { product: manifest.product.clone(), signed: signed.and_then(|s| s.time) }
+    }
+
+    fn read(record: &Path) -> Option<Self> {
+        let (folder, name) = (files::parent(record), record.file_name()?.to_str()?);
+        serde_json::from_slice(&verified::read(folder, name, None).ok()?).ok()
+    }
+
+    fn write(&self, record: &Path) -> Result<()> {
+        let doing = |e| Error::io("write", record, e);
+        let fresh = beside(record, "", ".new");
+        let bytes = serde_json::to_vec(self).map_err(|e| doing(e.into()))?;
+        files::write_new(&fresh, &bytes).and_then(|()| fs::rename(&fresh, record)).map_err(doing)?;
+        sync(files::parent(record))
+    }
+}
+
+/// What is known of the package that is to be replaced: by itself where it is whole, else by what is remembered, else by
+/// what can be read of it still.
+struct Replaced {
+    hash: String,
+    /// `None` where nothing tells.
+    product: Option<String>,
+    signed: Option<u64>,
+}
+
+impl Replaced {
+    /// `None` where there is no package.
+    fn read(path: &Path, record: &Path, rules: &Rules) -> Option<Self> {
+        if !exists(path) {
+            return None;
+        }
+        let text = verified::read(path, MANIFEST, None).unwrap_or_default();
+        let hash = files::sha256(&text);
+        let whole =
+            verified::read(path, MANIFEST_HASH, None).is_ok_and(|line| line == hash_line(&hash).as_bytes());
+        let told = str::from_utf8(&text).ok().and_then(|text| Manifest::parse(text).ok()).map(|m| m.product);
+        let remembered = Installed::read(record);
+        let product = match &remembered {
+            Some(installed) if !whole || told.is_none() => Some(installed.product.clone()),
+            _ => told,
+        };
+        let signature = verified::read(path, SIGNATURE, None).unwrap_or_default();
+        let signed = match rules.keys.verify(&text, &signature) {
+            Ok(signed) => signed.time,
+            // Who takes packages whatever their signature compares no ages.
+            Err(_) if rules.keys.is_empty() => None,
+            // Not believed, but a damaged package is not younger than it says.
+            Err(_) => remembered.map_or_else(|| Signed::claimed(&signature).time, |i| i.signed),
+        };
+        Some(Replaced { hash, product, signed })
     }
 
     fn check(&self, new: &Manifest, signed: Option<&Signed>, rules: &Rules) -> Result<()> {
         let usage = |text: String| Err(Error::new(ErrorKind::Usage, text));
-        if new.product != self.product && !rules.other_product {
-            return usage(format!(
-                "it is for {:?}, but {:?} is installed; add --other-product if that is meant",
-                new.product, self.product
-            ));
+        match &self.product {
+            _ if rules.other_product => {}
+            Some(product) if *product == new.product => {}
+            Some(product) => {
+                return usage(format!(
+                    "it is for {:?}, but {product:?} is installed; add --other-product if that is meant",
+                    new.product
+                ));
+            }
+            None => {
+                return usage(format!(
+                    "it is for {:?}, and the installed one is too damaged to tell what it is for; add --other-product if \
+                     that is meant",
+                    new.product
+                ));
+            }
         }
         // Whoever can offer files could else offer an old package, whose signature is as good as ever.
-        let time = |signed: Option<&Signed>| signed.and_then(|s| s.time);
-        if time(signed) < time(self.signed.as_ref()) && !rules.older {
+        if signed.and_then(|s| s.time) < self.signed && !rules.older {
             return usage(
                 "it was signed before the installed one was; add --older if that is meant, or roll back"
                     .into(),

@@ -3,6 +3,8 @@
 //! `package.toml` holds the SHA-256 of every other file, so its signature, `package.toml.minisig` beside it, vouches for
 //! all of them. `minisign -S -m bottle.weakrest/package.toml` makes it.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use minisign_verify::{Error as Refusal, PublicKey, Signature};
 
 use super::damaged;
@@ -79,9 +81,68 @@ impl PublicKeys {
 }
 
 impl Signed {
+    /// What a signature says that holds for nothing that is known.
+    pub(super) fn claimed(signature: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(signature);
+        let comment = text.lines().find_map(|line| line.strip_prefix("trusted comment:"));
+        Signed::new(comment.unwrap_or_default())
+    }
+
+    /// Refuses a signature from the future: no later one could replace it. `now` is what this machine's clock says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when it is dated later than the clock by more than `apart`.
+    pub(super) fn check_date(&self, now: SystemTime, apart: Duration) -> Result<()> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let ahead = self.time.unwrap_or_default().saturating_sub(now);
+        if ahead <= apart.as_secs() {
+            return Ok(());
+        }
+        let ahead = match ahead / 3600 {
+            hours @ ..48 => format!("{hours} hours"),
+            hours => format!("{} days", hours / 24),
+        };
+        // Of the Gregorian calendar's mean length.
+        let year = 1970 + now / 31_556_952;
+        Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "its signature is dated {ahead} ahead of this machine's clock, which is in the year {year}: set this clock \
+                 (timedatectl), or sign again if the signer's was wrong"
+            ),
+        ))
+    }
+
     fn new(comment: &str) -> Self {
         let time = comment.split_whitespace().find_map(|word| word.strip_prefix("timestamp:")?.parse().ok());
         let printable = |c: char| if c.is_control() { ' ' } else { c };
         Signed { comment: comment.chars().map(printable).collect(), time }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dated_in_the_future_is_refused() {
+        let hour = Duration::from_secs(3600);
+        let check = |comment: &str, now: u64| {
+            Signed::new(comment)
+                .check_date(UNIX_EPOCH + Duration::from_secs(now), hour)
+                .map_err(|e| e.chain())
+        };
+        let now = 1_800_000_000;
+        for ahead in [0, 60, 3600] {
+            check(&format!("timestamp:{}\tfile:package.toml", now + ahead), now).unwrap();
+        }
+        check("timestamp:1", now).unwrap();
+        check("no time at all", now).unwrap();
+        let told = check(&format!("timestamp:{}", now + 3601), now).unwrap_err();
+        assert!(told.contains("1 hours ahead") && told.contains("2027"), "{told}");
+        // A board without a battery.
+        let told = check(&format!("timestamp:{now}"), 7).unwrap_err();
+        assert!(told.contains("20833 days ahead") && told.contains("1970"), "{told}");
+        check(&format!("timestamp:{}", u64::MAX), now).unwrap_err();
     }
 }

@@ -1,22 +1,29 @@
 //! Where a package to install comes from: a folder, or a web server that holds the same files.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::manifest::FileInfo;
-use super::verified::{self, MAX_BYTES, MAX_MANIFEST};
+use super::verified::{self, MAX_MANIFEST};
 use super::{SIGNATURE, damaged};
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::sha256;
+use crate::files::hex;
 
-/// Where a package comes from.
-pub struct Source(Place);
+/// Where a package comes from, and how long it may take.
+pub struct Source {
+    place: Place,
+    patience: Option<Duration>,
+    start: Instant,
+    end: Instant,
+}
 
 enum Place {
     Folder(PathBuf),
@@ -28,17 +35,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A server that sends nothing for so long has died.
 const SILENCE: Duration = Duration::from_secs(20);
 const REDIRECTS: u32 = 3;
+/// For manifest and signature, and the least for a package: whatever a server does, it is over then.
+const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+/// The slowest that a package may come, on average: a megabit a second.
+const SLOWEST: u64 = 128 << 10;
+/// Bytes that are read in one go.
+const PIECE: usize = 64 << 10;
 
 impl Source {
-    /// A folder, or the `https://` address of one. Plain `http://` is taken from this machine only. Servers are believed
-    /// when an authority in the file `authorities` vouches for them; without it, one that the system trusts.
+    /// A folder, or the `https://` address of one. Plain `http://` is taken from this machine only, and leads nowhere else.
+    /// Servers are believed when an authority in the file `authorities` vouches for them; without it, one that the system trusts.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the address is none, [`ErrorKind::Io`] when the authorities cannot be read.
     pub fn new(source: &str, authorities: Option<&Path>) -> Result<Self> {
         let usage = |text: &str| Err(Error::new(ErrorKind::Usage, text).within(source));
         let Some((scheme, _)) = source.split_once("://") else {
-            return Ok(Source(Place::Folder(source.into())));
+            return Ok(Self::at(Place::Folder(source.into())));
         };
         let Ok(uri) = source.parse::<Uri>() else { return usage("is not the address of a package") };
         let Some(host) = uri.host() else { return usage("is not the address of a package") };
@@ -53,50 +66,136 @@ impl Source {
         };
         let mut config = ureq::Agent::config_builder()
             .https_only(secure)
-            .max_redirects(REDIRECTS)
+            .max_redirects(if secure { REDIRECTS } else { 0 })
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .timeout_per_read(Some(SILENCE));
-        if secure {
-            config = config.tls_config(tls(authorities)?);
-        }
+        config = match secure {
+            true => config.tls_config(tls(authorities)?),
+            // Another machine's proxy is not this machine.
+            false => config.proxy(None),
+        };
         let address = source.trim_end_matches('/').to_owned();
-        Ok(Source(Place::Server { address, agent: config.build().new_agent() }))
+        Ok(Self::at(Place::Server { address, agent: config.build().new_agent() }))
+    }
+
+    /// The same with a time after which a server is given up, whatever it does. Without, it is a minute and what the package
+    /// takes at a megabit a second.
+    pub fn with_patience(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    fn at(place: Place) -> Self {
+        let start = Instant::now();
+        Source { place, patience: None, start, end: start }
+    }
+
+    /// Begins to fetch a package: from now on time runs.
+    pub(super) fn begin(&mut self) {
+        self.start = Instant::now();
+        self.allow(0);
+    }
+
+    /// Allows the time that so many bytes take.
+    pub(super) fn allow(&mut self, bytes: u64) {
+        let enough = LEAST_PATIENCE + Duration::from_secs(bytes / SLOWEST);
+        self.end = self.start + self.patience.unwrap_or(enough);
     }
 
     /// A file that nothing is known of yet, such as the manifest.
     pub(super) fn small_file(&self, name: &str) -> Result<Vec<u8>> {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => {
                 verified::read(folder, name, None).map_err(|e| e.within(folder.display()))
             }
-            Place::Server { address, agent } => get(agent, address, name, MAX_MANIFEST)?.ok_or_else(|| {
-                damaged(format!("has more than {MAX_MANIFEST} bytes")).within(url(address, name))
-            }),
+            Place::Server { address, agent } => {
+                let url = url(address, name);
+                let mut bytes = Vec::new();
+                let body = get(agent, &url, name, self.end)?;
+                let (length, _) = self
+                    .copy(body, MAX_MANIFEST, |piece| {
+                        bytes.extend_from_slice(piece);
+                        Ok(())
+                    })
+                    .map_err(|e| e.within(&url))?;
+                if length > MAX_MANIFEST {
+                    return Err(damaged(format!("has more than {MAX_MANIFEST} bytes")).within(url));
+                }
+                Ok(bytes)
+            }
         }
     }
 
-    /// A file of which the manifest says what it must be.
-    pub(super) fn file(&self, name: &str, expected: &FileInfo) -> Result<Vec<u8>> {
-        match &self.0 {
+    /// Writes a file to `path`, as it comes, of which the manifest says what it must be.
+    pub(super) fn file(&self, name: &str, expected: &FileInfo, out: &mut File, path: &Path) -> Result<()> {
+        verified::check_name(name)?;
+        let (place, changed, body): (String, Error, Box<dyn Read>) = match &self.place {
             Place::Folder(folder) => {
-                verified::read(folder, name, Some(expected)).map_err(|e| e.within(folder.display()))
+                let place = folder.display().to_string();
+                let file = verified::open(folder, name, Some(expected)).map_err(|e| e.within(&place))?;
+                (place, verified::changed(name), Box::new(file))
             }
             Place::Server { address, agent } => {
-                verified::check_name(name)?;
-                // An unsigned manifest is the server's word as well.
-                let bytes = get(agent, address, name, expected.bytes.min(MAX_BYTES))?;
-                bytes.filter(|bytes| sha256(bytes) == expected.sha256).ok_or_else(|| {
-                    damaged("is not the file that the manifest lists".into()).within(url(address, name))
-                })
+                let url = url(address, name);
+                let body = get(agent, &url, name, self.end)?;
+                (url, damaged("is not the file that the manifest lists".into()), Box::new(body))
             }
+        };
+        let written = self.copy(body, expected.bytes, |piece| {
+            out.write_all(piece).map_err(|e| Error::io("write", path, e))
+        });
+        // An unsigned manifest is the server's word as well, which is why its lengths are bounded.
+        let (length, sha256) = written.map_err(|e| e.within(&place))?;
+        if length != expected.bytes || sha256 != expected.sha256 {
+            return Err(changed.within(place));
         }
+        Ok(())
+    }
+
+    /// Reads to the end, or to more than so many bytes, but no longer than there is time. Gives the length and the SHA-256.
+    fn copy(
+        &self,
+        mut from: impl Read,
+        most: u64,
+        mut to: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<(u64, String)> {
+        let network = |text: String| Error::new(ErrorKind::Network, text);
+        let (mut piece, mut hash, mut length) = (vec![0; PIECE], Sha256::new(), 0);
+        while length <= most {
+            let read = match from.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => {
+                    let text = match Instant::now() < self.end {
+                        true => format!("the server broke off after {length} bytes; try again"),
+                        false => self.too_slow(),
+                    };
+                    return Err(network(text).with_source(e));
+                }
+            };
+            if matches!(self.place, Place::Server { .. }) && Instant::now() >= self.end {
+                return Err(network(self.too_slow()));
+            }
+            length += read as u64;
+            hash.update(&piece[..read]);
+            to(&piece[..read])?;
+        }
+        Ok((length, hex(&hash.finalize())))
+    }
+
+    fn too_slow(&self) -> String {
+        let seconds = (self.end - self.start).as_secs();
+        format!(
+            "the package did not come within {seconds} s; allow more with --patience, or bring it in a folder"
+        )
     }
 }
 
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
+        match &self.place {
             Place::Folder(folder) => folder.display().fmt(f),
             Place::Server { address, .. } => f.write_str(address),
         }
@@ -148,32 +247,25 @@ fn url(address: &str, name: &str) -> String {
     })
 }
 
-/// What a server has under a name, or `None` if that is more than `most` bytes.
-fn get(agent: &ureq::Agent, address: &str, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
-    let url = url(address, name);
+/// What a server has under a name, as long as there is time.
+fn get(agent: &ureq::Agent, url: &str, name: &str, end: Instant) -> Result<impl Read + use<>> {
     log::debug!("fetching {url}");
-    let response = match agent.get(&url).call() {
-        Ok(response) => response,
+    let network = |text: String| Error::new(ErrorKind::Network, text);
+    // No time at all would be none that is kept.
+    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let asked = agent.get(url).config().timeout_global(Some(left)).build().call();
+    let refused = match asked {
+        Ok(response) if response.status() == 200 => return Ok(response.into_body().into_reader()),
+        Ok(response) if response.status().is_redirection() => {
+            network("the server sends on to another place, which is not followed without TLS".into())
+        }
+        Ok(response) => network(format!("the server answers with status {}", response.status().as_u16())),
         Err(ureq::Error::StatusCode(404)) if name == SIGNATURE => {
-            return Err(damaged("there is no signature; the package was not signed".into()).within(url));
+            damaged("there is no signature; the package was not signed".into())
         }
-        Err(ureq::Error::StatusCode(404)) => {
-            return Err(Error::new(ErrorKind::Network, "the server has no such file").within(url));
-        }
-        Err(ureq::Error::StatusCode(code)) => {
-            let text = format!("the server refuses, with status {code}");
-            return Err(Error::new(ErrorKind::Network, text).within(url));
-        }
-        Err(e) => {
-            return Err(Error::new(ErrorKind::Network, "cannot be fetched").with_source(e).within(url));
-        }
+        Err(ureq::Error::StatusCode(404)) => network("the server has no such file".into()),
+        Err(ureq::Error::StatusCode(code)) => network(format!("the server refuses, with status {code}")),
+        Err(e) => network("cannot be fetched".into()).with_source(e),
     };
-    let mut bytes = Vec::new();
-    let read = response.into_body().into_reader().take(most.saturating_add(1)).read_to_end(&mut bytes);
-    let broken = |e| {
-        let text = format!("the server broke off after {} bytes; try again", bytes.len());
-        Error::new(ErrorKind::Network, text).with_source(e).within(&url)
-    };
-    read.map_err(broken)?;
-    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= most))
+    Err(refused.within(url))
 }

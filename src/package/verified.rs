@@ -1,6 +1,7 @@
 //! Reading what a manifest promised, and nothing else.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Component, Path};
 
 use super::manifest::FileInfo;
@@ -8,7 +9,7 @@ use super::{SIGNATURE, damaged};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 
-/// Larger files are not read: no part of a package comes near it.
+/// More bytes are not read: no package comes near it.
 pub(super) const MAX_BYTES: u64 = 4 << 30;
 
 /// The same for what the manifest does not list, such as itself.
@@ -23,8 +24,28 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Err(damaged(format!("the manifest names {name:?}, which is not a file inside the package")))
 }
 
+/// What is wrong with a file that is not the one that the manifest lists.
+pub(super) fn changed(name: &str) -> Error {
+    damaged(format!("{name} was changed or is incomplete; copy the package again, or enroll again"))
+}
+
 /// Reads a file of the package, checked against the manifest where it says what to expect.
 pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Result<Vec<u8>> {
+    let file = open(root, name, expected)?;
+    let most = expected.map_or(MAX_MANIFEST, |e| e.bytes);
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::io("read", &root.join(name), e))?;
+    let as_expected = expected.is_none_or(|e| e.sha256 == sha256(&bytes));
+    if bytes.len() as u64 > most || !as_expected {
+        return Err(changed(name));
+    }
+    Ok(bytes)
+}
+
+/// Opens a file of the package that has the length that the manifest says.
+pub(super) fn open(root: &Path, name: &str, expected: Option<&FileInfo>) -> Result<File> {
     check_name(name)?;
     let relative = Path::new(name);
     // A link anywhere below the root could lead outside, so every step is looked at.
@@ -49,16 +70,9 @@ pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Resu
         // Reading a pipe or a device could take forever.
         return Err(damaged(format!("{name} is not a file; copy the package again, or enroll again")));
     }
-    let length = meta.len();
-    let changed =
-        || damaged(format!("{name} was changed or is incomplete; copy the package again, or enroll again"));
     let most = if expected.is_some() { MAX_BYTES } else { MAX_MANIFEST };
-    if length > most || expected.is_some_and(|e| e.bytes != length) {
-        return Err(changed());
+    if meta.len() > most || expected.is_some_and(|e| e.bytes != meta.len()) {
+        return Err(changed(name));
     }
-    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-    if expected.is_some_and(|e| e.sha256 != sha256(&bytes)) {
-        return Err(changed());
-    }
-    Ok(bytes)
+    File::open(&path).map_err(|e| Error::io("read", &path, e))
 }

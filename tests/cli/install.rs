@@ -46,6 +46,16 @@ impl Folder {
     }
 }
 
+/// What lies where packages were installed twice.
+const INSTALLED: [&str; 3] = [".disc.weakrest.installed", "disc.weakrest", "disc.weakrest.previous"];
+
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
 fn hash(package: &Path) -> String {
     sha256(&std::fs::read(package.join("package.toml")).unwrap())
 }
@@ -178,10 +188,7 @@ fn installing_keeps_the_package_before_and_rolling_back_returns_to_it() {
     rollback().exits(0).prints(&[&hash(&packages[2])]);
     assert_eq!((contents(&to), contents(&before)), (contents(&packages[2]), contents(&packages[1])));
     weakrest!("package", "verify", to, "--key", signer.key()).exits(0).prints(&["timestamp:1003"]);
-    let mut left: Vec<_> =
-        std::fs::read_dir(folder.path("lib")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["disc.weakrest", "disc.weakrest.previous"]);
+    assert_eq!(names(&folder.path("lib")), INSTALLED);
 
     // What was in use before must be sound, too.
     std::fs::write(before.join("bank.safetensors"), "").unwrap();
@@ -462,10 +469,7 @@ fn whenever_it_is_killed_a_whole_package_is_in_place() {
     // What the killed ones left behind is gone after the next.
     install(&packages[0], &to, &signer, &[]).exits(0);
     install(&packages[1], &to, &signer, &[]).exits(0);
-    let mut left: Vec<_> =
-        std::fs::read_dir(folder.path("lib")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, ["disc.weakrest", "disc.weakrest.previous"]);
+    assert_eq!(names(&folder.path("lib")), INSTALLED);
 }
 
 /// At the only moments that matter, which chance would hardly find.
@@ -555,4 +559,203 @@ fn the_minisign_tool_signs_what_is_installed() {
     weakrest!("package", "install", package, to, "--key", key)
         .exits(0)
         .prints(&["signed: timestamp:", "file:package.toml"]);
+}
+
+/// Whatever is left of the package in use, it is known what it was.
+#[test]
+fn a_damaged_package_is_replaced_by_none_that_is_older_or_of_another_product() {
+    let (folder, signer) = (Folder::new(), Signer::new());
+    let installed = folder.signed_package("installed", &signer, 2000);
+    let [older, newer] = [1000, 3000].map(|t| folder.signed_package(&format!("signed-{t}"), &signer, t));
+    let other = folder.signed_package("other", &signer, 3000);
+    forge(&other, |text| text.replacen("product = \"disc\"", "product = \"cap\"", 1));
+    signer.sign(&other, 3000);
+    let first = folder.folder("first").join("disc.weakrest");
+    install(&installed, &first, &signer, &[]).exits(0);
+
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+    let put = |file: PathBuf, bytes: &[u8]| std::fs::write(file, bytes).unwrap();
+    let half = |file: PathBuf| {
+        let whole = std::fs::read(&file).unwrap();
+        put(file, &whole[..whole.len() / 2]);
+    };
+    let damages: &[Damage] = &[
+        ("an empty manifest", &|p| put(p.join("package.toml"), b"")),
+        ("half a manifest", &|p| half(p.join("package.toml"))),
+        ("no manifest", &|p| std::fs::remove_file(p.join("package.toml")).unwrap()),
+        ("a folder for a manifest", &|p| {
+            std::fs::remove_file(p.join("package.toml")).unwrap();
+            std::fs::create_dir(p.join("package.toml")).unwrap();
+        }),
+        ("another name in the manifest", &|p| {
+            let text = std::fs::read_to_string(p.join("package.toml")).unwrap();
+            put(p.join("package.toml"), text.replace("\"disc\"", "\"cap\"").as_bytes());
+        }),
+        ("no signature", &|p| std::fs::remove_file(p.join("package.toml.minisig")).unwrap()),
+        ("half a signature", &|p| half(p.join("package.toml.minisig"))),
+        ("no bank", &|p| std::fs::remove_file(p.join("bank.safetensors")).unwrap()),
+        ("nothing", &|p| {
+            std::fs::remove_dir_all(p).unwrap();
+            std::fs::create_dir(p).unwrap();
+        }),
+    ];
+    for (i, (what, damage)) in damages.iter().enumerate() {
+        eprintln!("{what}");
+        let to = folder.folder(&format!("lib-{i}")).join("disc.weakrest");
+        install(&installed, &to, &signer, &[]).exits(0);
+        damage(&to);
+        let before = contents(to.parent().unwrap());
+        install(&older, &to, &signer, &[]).exits(2).says(&["add --older"]);
+        install(&other, &to, &signer, &[])
+            .exits(2)
+            .says(&["\"cap\", but \"disc\" is installed", "--other-product"]);
+        assert_eq!(contents(to.parent().unwrap()), before);
+        let repaired = if i % 2 == 0 { &newer } else { &installed };
+        install(repaired, &to, &signer, &[]).exits(0);
+        assert_eq!(contents(&to), contents(repaired));
+    }
+    // One that was copied there, of which nothing is remembered, still says when it was signed.
+    let to = folder.folder("copied").join("disc.weakrest");
+    install(&installed, &to, &signer, &[]).exits(0);
+    std::fs::remove_file(folder.path("copied/.disc.weakrest.installed")).unwrap();
+    put(to.join("package.toml"), b"product = ");
+    install(&older, &to, &signer, &["--other-product"]).exits(2).says(&["add --older"]);
+    install(&newer, &to, &signer, &[]).exits(2).says(&["too damaged to tell", "add --other-product"]);
+    install(&newer, &to, &signer, &["--other-product"]).exits(0);
+}
+
+#[test]
+fn a_signature_from_the_future_is_refused() {
+    let (folder, signer) = (Folder::new(), Signer::new());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let to = folder.folder("lib").join("disc.weakrest");
+    for (ahead, says) in [(2 * 3600 + 60, "2 hours ahead"), (400 * 86_400 + 60, "400 days ahead")] {
+        let package = folder.signed_package(&format!("in-{ahead}"), &signer, now + ahead);
+        install(package, &to, &signer, &[]).exits(2).says(&[says, "of this machine's clock", "timedatectl"]);
+        assert!(names(&folder.path("lib")).is_empty());
+    }
+    // Two clocks are never the same.
+    install(folder.signed_package("soon", &signer, now + 600), &to, &signer, &[]).exits(0);
+}
+
+#[test]
+fn a_server_that_drips_is_given_up() {
+    let (folder, signer) = (Folder::new(), Signer::new());
+    let package = folder.signed_package("package", &signer, 1);
+    let to = folder.folder("lib").join("disc.weakrest");
+    for (dripping, in_the_head) in
+        [("package.toml", false), ("bank.safetensors", false), ("package.toml.minisig", true)]
+    {
+        let root = package.clone();
+        let address = naughty_server(move |path, stream| {
+            let bytes = std::fs::read(root.join(&path[1..])).unwrap();
+            if &path[1..] != dripping {
+                return give(stream, bytes.len(), &bytes);
+            }
+            let head = if in_the_head { "HTTP/1.1 200 OK\r\nX-Slow: " } else { "HTTP/1.1 200 OK\r\n\r\n" };
+            let _ = stream.write_all(head.as_bytes());
+            while stream.write_all(b"#").is_ok() {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let start = std::time::Instant::now();
+        let ran = install(&address, &to, &signer, &["--patience", "2"]).exits(3).says(&[&address]);
+        assert!(
+            in_the_head || ran.err.contains("did not come within 2 s; allow more with --patience"),
+            "{ran}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+        assert!(names(&folder.path("lib")).is_empty());
+    }
+    install("x", &to, &signer, &["--patience", "0"]).exits(2).says(&["--patience"]);
+}
+
+/// A server on this machine needs no TLS, but sends nobody to one that does.
+#[test]
+fn no_way_leads_to_a_server_without_tls() {
+    let (folder, signer) = (Folder::new(), Signer::new());
+    let package = folder.signed_package("disc", &signer, 1);
+    let to = folder.folder("lib").join("disc.weakrest");
+    let (tell, asked) = channel();
+    let target = naughty_server(move |path, stream| {
+        let _ = tell.send(path.to_owned());
+        let bytes = std::fs::read(package.join(&path[1..])).unwrap();
+        give(stream, bytes.len(), &bytes);
+    });
+    for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+        let elsewhere = target.clone();
+        let address = naughty_server(move |path, stream| {
+            let head =
+                format!("HTTP/1.1 {status}\r\nLocation: {elsewhere}{path}\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes());
+        });
+        install(&address, &to, &signer, &[]).exits(3).says(&[&address, "not followed without TLS"]);
+    }
+    // Nor does a proxy come between, whatever the environment names.
+    let mut command = Command::new(PROGRAM);
+    command.args(["package", "install", &target]).arg(&to).args(["--key", &signer.key()]);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:9");
+    }
+    assert!(asked.try_recv().is_err(), "somebody was sent there");
+    Ran::of(&mut command).exits(0);
+}
+
+#[test]
+fn everybody_may_read_a_package_whatever_the_mask_of_who_made_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, signer) = (Folder::new(), Signer::new());
+    let package = folder.signed_package("package", &signer, 1);
+    let good = folder.good_parts("good", 0, 4);
+    let (installed, enrolled) = (folder.folder("lib").join("disc.weakrest"), folder.path("enrolled"));
+    let private = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 077; exec \"$0\" \"$@\"", PROGRAM]);
+        Ran::of(command.args(arguments)).exits(0);
+    };
+    let key = signer.key();
+    private(&[
+        "package".as_ref(),
+        "install".as_ref(),
+        package.as_ref(),
+        installed.as_ref(),
+        "--key".as_ref(),
+        key.as_ref(),
+    ]);
+    private(&["enroll".as_ref(), "--images".as_ref(), good.as_ref(), "--output".as_ref(), enrolled.as_ref()]);
+    for root in [installed, enrolled] {
+        for path in contents(&root).into_keys().map(|name| root.join(name)).chain([root.clone()]) {
+            let expected = if path.is_dir() { 0o755 } else { 0o644 };
+            let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, expected, "{} has {mode:o}", path.display());
+        }
+    }
+}
+
+/// What a process left that was killed is removed, and nothing that somebody works with or misses.
+#[test]
+fn leftovers_are_swept_and_nothing_else() {
+    let (folder, signer) = (Folder::new(), Signer::new());
+    let to = folder.folder("lib").join("disc.weakrest");
+    let kept = [
+        "lib/.weakrest-inUse1/new/x",
+        "lib/.weakrest-rePlac/old/x",
+        "lib/.weakrest-of-mine/x",
+        "lib/.weakrest-aFile1",
+    ];
+    let left = ["lib/.weakrest-a1B2c3/new/golden/x", "lib/.weakrest-000000/new/x"];
+    kept.iter().chain(&left).for_each(|name| drop(folder.file(name, b"x")));
+    let outside = folder.file("outside/new/x", b"x");
+    std::os::unix::fs::symlink(folder.path("outside"), folder.path("lib/.weakrest-aLink1")).unwrap();
+    let lock = std::fs::File::open(folder.path("lib/.weakrest-inUse1")).unwrap();
+    lock.lock().unwrap();
+    install(folder.signed_package("1", &signer, 1), &to, &signer, &[]).exits(0);
+    assert!(kept.iter().all(|name| folder.path(name).exists()) && outside.exists());
+    assert!(folder.path("lib/.weakrest-aLink1").exists());
+    assert!(left.iter().all(|name| !folder.path(name).parent().unwrap().exists()));
+    drop(lock);
+    // Enrolling sweeps, too.
+    let good = folder.good_parts("good", 0, 3);
+    enroll(&good, &folder.path("lib/cap.weakrest"), &[]).exits(0);
+    assert!(!folder.path("lib/.weakrest-inUse1").exists() && folder.path(kept[1]).exists());
 }
