@@ -95,7 +95,8 @@ impl Run {
         let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
-        let mut line = Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now() };
+        let mut line =
+            Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now(), refused: None };
         if let (false, Some(pipeline)) = (ended_well, &line.pipeline) {
             log::warn!(
                 "the service did not end in good order: whatever is between camera and gate now is rejected"
@@ -260,6 +261,8 @@ struct Running {
     /// None while not even what was in use before can be set up again.
     pipeline: Option<Pipeline>,
     retry: Instant,
+    /// Why the configuration that was read last is not in use.
+    refused: Option<String>,
 }
 
 impl Running {
@@ -319,28 +322,32 @@ impl Running {
         self.retry = Instant::now() + RETRY;
         let lines = Box::new(LaterLines { settings: self.config.line.clone(), lines: None });
         match self.site.start(&self.config, &self.stages, lines) {
-            Ok(pipeline) => self.pipeline = Some(pipeline),
+            Ok(pipeline) => {
+                self.pipeline = Some(pipeline);
+                self.tell();
+            }
             Err(e) => {
                 log::error!("there is no line: {}; will be tried again", e.chain());
-                tell(&[NotifyState::Status("Error: there is no line; see the log")]);
+                // A restart would find the configuration that cannot be used, and not the one in memory.
+                tell(&[NotifyState::Watchdog, NotifyState::Status("Error: there is no line; see the log")]);
             }
         }
     }
 
     /// Tells of a configuration that is in use, or why it is not.
-    fn told(&self, result: Result<()>) {
-        let Some(pipeline) = &self.pipeline else {
-            if let Err(e) = result {
-                log::error!("{}", e.chain());
+    fn told(&mut self, result: Result<()>) {
+        self.refused = result.err().map(|e| format!("{}; what was in use before stays in use", e.chain()));
+        self.tell();
+    }
+
+    fn tell(&self) {
+        match (&self.pipeline, &self.refused) {
+            (Some(pipeline), None) => pipeline.status().clear("configuration"),
+            (Some(pipeline), Some(text)) => {
+                pipeline.status().raise("configuration", Severity::Warning, text.clone());
             }
-            return;
-        };
-        match result {
-            Ok(()) => pipeline.status().clear("configuration"),
-            Err(e) => {
-                let text = format!("{}; what was in use before stays in use", e.chain());
-                pipeline.status().raise("configuration", Severity::Warning, text);
-            }
+            (None, Some(text)) => log::error!("{text}"),
+            (None, None) => {}
         }
     }
 }

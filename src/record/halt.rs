@@ -84,6 +84,8 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Known {
     halt: Option<Halt>,
+    /// What the file said at the start.
+    read: Option<Result<Option<Halt>, String>>,
     /// What the file is to hold; none removes it.
     file: Option<Halt>,
     /// How often that changed, up to which change the file follows, and why it does not.
@@ -99,27 +101,24 @@ impl Halts {
     /// What the state folder says. A file that cannot be read halts the line: nobody knows that it may run.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the thread that writes cannot be started.
+    /// [`ErrorKind::Io`] when the thread that reads and writes cannot be started.
     pub fn open(folder: StateFolder) -> Result<Arc<Self>> {
-        let halt = folder.read::<Halt>(FILE).unwrap_or_else(|e| {
-            Some(Halt::new(
-                HaltedBy::Fault,
-                format!("whether the line was halted is not known: {}", e.chain()),
-            ))
-        });
-        if let Some(halt) = &halt {
-            log::warn!("halted {halt}");
-        }
         let halts = Halts::default();
-        halts.halted.store(halt.is_some(), Relaxed);
-        {
-            let mut known = halts.kept.lock();
-            (known.halt, known.outlives) = (halt, true);
-        }
         let kept = Arc::clone(&halts.kept);
-        std::thread::Builder::new().name("halt".into()).spawn(move || write(&kept, &folder)).map_err(
-            |e| Error::new(ErrorKind::Io, "cannot start the thread that keeps halts").with_source(e),
-        )?;
+        std::thread::Builder::new().name("halt".into()).spawn(move || keep(&kept, &folder)).map_err(|e| {
+            Error::new(ErrorKind::Io, "cannot start the thread that keeps halts").with_source(e)
+        })?;
+        {
+            let mut known = halts.kept.wait(|known| known.read.is_some());
+            known.outlives = true;
+            known.halt = known.read.take().unwrap_or_else(|| Err(Kept::silence())).unwrap_or_else(|why| {
+                Some(Halt::new(HaltedBy::Fault, format!("whether the line was halted is not known: {why}")))
+            });
+            if let Some(halt) = &known.halt {
+                log::warn!("halted {halt}");
+                halts.halted.store(true, Relaxed);
+            }
+        }
         Ok(Arc::new(halts))
     }
 
@@ -152,16 +151,14 @@ impl Halts {
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         if halted {
             self.begin(Halt::new(HaltedBy::Person, "asked for through the web page"));
-            let known = self.kept.lock();
-            let number = known.wanted;
-            return self.kept.wait(known, number).map(drop).map_err(|text| {
+            let number = self.kept.lock().wanted;
+            return self.kept.follow(number).map(drop).map_err(|text| {
                 let text = format!("the line is halted, but a restart would not know of it: {text}");
                 Error::new(ErrorKind::Io, text)
             });
         }
-        let mut known = self.kept.lock();
-        let number = self.kept.want(&mut known, None);
-        match self.kept.wait(known, number) {
+        let number = self.kept.want(&mut self.kept.lock(), None);
+        match self.kept.follow(number) {
             // What halted the line meanwhile stands.
             Ok(known) if known.wanted != number => Ok(()),
             Ok(mut known) => {
@@ -215,32 +212,41 @@ impl Kept {
         known.wanted
     }
 
-    /// Waits until the file has followed a change; gives why it did not.
-    fn wait<'a>(
-        &self,
-        mut known: MutexGuard<'a, Known>,
-        number: u64,
-    ) -> Result<MutexGuard<'a, Known>, String> {
+    /// Waits for the disk, but not for ever.
+    fn wait(&self, done: impl Fn(&Known) -> bool) -> MutexGuard<'_, Known> {
         let limit = Instant::now() + PATIENCE;
-        while known.written < number {
-            if let Some((failed, why)) = &known.failed
-                && *failed >= number
-            {
-                return Err(why.clone());
-            }
+        let mut known = self.lock();
+        while !done(&known) {
             let left = limit.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("the disk did not answer for {} s", PATIENCE.as_secs()));
+                break;
             }
             known = self.changed.wait_timeout(known, left).unwrap_or_else(|e| e.into_inner()).0;
         }
-        Ok(known)
+        known
+    }
+
+    /// Waits until the file has followed a change; gives why it did not.
+    fn follow(&self, number: u64) -> Result<MutexGuard<'_, Known>, String> {
+        let failed = |known: &Known| known.failed.clone().filter(|(failed, _)| *failed >= number);
+        let known = self.wait(|known| known.written >= number || failed(known).is_some());
+        if known.written >= number {
+            return Ok(known);
+        }
+        Err(failed(&known).map_or_else(Self::silence, |(_, why)| why))
+    }
+
+    fn silence() -> String {
+        format!("the disk did not answer for {} s", PATIENCE.as_secs())
     }
 }
 
-/// Makes the file follow what is wanted, until nobody wants anything more.
-fn write(kept: &Kept, folder: &StateFolder) {
+/// Reads the file, then makes it follow what is wanted until nobody wants anything more.
+fn keep(kept: &Kept, folder: &StateFolder) {
+    let read = folder.read::<Halt>(FILE).map_err(|e| e.chain());
     let mut known = kept.lock();
+    known.read = Some(read);
+    kept.changed.notify_all();
     loop {
         if known.written == known.wanted {
             if known.ended {
@@ -326,6 +332,14 @@ mod tests {
             halts.decide(false).unwrap();
             assert!(!halts.is_halted() && !state.file(FILE).exists());
         }
+        // A disk that does not answer, as a pipe does not that nobody writes to.
+        let made = std::process::Command::new("mkfifo").arg(state.file(FILE)).status();
+        assert!(made.unwrap().success());
+        let halts = Halts::open(state.clone()).unwrap();
+        assert!(halts.is_halted() && halts.halt().unwrap().reason.contains("did not answer"));
+        // Somebody does, so that the thread ends.
+        std::fs::write(state.file(FILE), "{").unwrap();
+        halts.decide(false).unwrap();
         // A folder in the file's place can neither be replaced nor removed.
         let halts = Halts::open(state.clone()).unwrap();
         std::fs::create_dir_all(state.file(FILE).join("in the way")).unwrap();
