@@ -116,7 +116,10 @@ pub(super) fn run(
         loop {
             losses.look(&shared);
             match shared.clock.recv(&records, shared.clock.now() + HEARTBEAT) {
-                Ok(record) => publisher.publish(&record),
+                Ok(record) => {
+                    shared.status.settle_halt();
+                    publisher.publish(&record);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }

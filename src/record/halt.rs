@@ -16,6 +16,8 @@ use crate::state::StateFolder;
 const FILE: &str = "halted.json";
 /// How long a person's request waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the news of a fault wait for it.
+const MOMENT: Duration = Duration::from_millis(500);
 /// After which a disk that failed is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -91,6 +93,8 @@ struct Known {
     /// How often that changed, up to which change the file follows, and why it does not.
     wanted: u64,
     written: u64,
+    /// Which change was waited for already by [`Halts::settle`].
+    settled: u64,
     failed: Option<(u64, String)>,
     /// Whether there is a file at all.
     outlives: bool,
@@ -109,7 +113,7 @@ impl Halts {
             Error::new(ErrorKind::Io, "cannot start the thread that keeps halts").with_source(e)
         })?;
         {
-            let mut known = halts.kept.wait(|known| known.read.is_some());
+            let mut known = halts.kept.wait(PATIENCE, |known| known.read.is_some());
             known.outlives = true;
             known.halt = known.read.take().unwrap_or_else(|| Err(Kept::silence())).unwrap_or_else(|why| {
                 Some(Halt::new(HaltedBy::Fault, format!("whether the line was halted is not known: {why}")))
@@ -142,6 +146,20 @@ impl Halts {
         }
     }
 
+    /// Waits a moment for the file to know of a new halt, so that a crash right after the news of a fault does not
+    /// undo what it led to. A disk that is slower, or blocks, is waited for once.
+    pub fn settle(&self) {
+        let number = {
+            let mut known = self.kept.lock();
+            if known.settled == known.wanted {
+                return;
+            }
+            known.settled = known.wanted;
+            known.wanted
+        };
+        drop(self.kept.follow(MOMENT, number));
+    }
+
     /// Carries out a person's decision. When it returns without an error the decision is on disk.
     ///
     /// # Errors
@@ -152,13 +170,13 @@ impl Halts {
         if halted {
             self.begin(Halt::new(HaltedBy::Person, "asked for through the web page"));
             let number = self.kept.lock().wanted;
-            return self.kept.follow(number).map(drop).map_err(|text| {
+            return self.kept.follow(PATIENCE, number).map(drop).map_err(|text| {
                 let text = format!("the line is halted, but a restart would not know of it: {text}");
                 Error::new(ErrorKind::Io, text)
             });
         }
         let number = self.kept.want(&mut self.kept.lock(), None);
-        match self.kept.follow(number) {
+        match self.kept.follow(PATIENCE, number) {
             // What halted the line meanwhile stands.
             Ok(known) if known.wanted != number => Ok(()),
             Ok(mut known) => {
@@ -213,8 +231,8 @@ impl Kept {
     }
 
     /// Waits for the disk, but not for ever.
-    fn wait(&self, done: impl Fn(&Known) -> bool) -> MutexGuard<'_, Known> {
-        let limit = Instant::now() + PATIENCE;
+    fn wait(&self, patience: Duration, done: impl Fn(&Known) -> bool) -> MutexGuard<'_, Known> {
+        let limit = Instant::now() + patience;
         let mut known = self.lock();
         while !done(&known) {
             let left = limit.saturating_duration_since(Instant::now());
@@ -227,9 +245,9 @@ impl Kept {
     }
 
     /// Waits until the file has followed a change; gives why it did not.
-    fn follow(&self, number: u64) -> Result<MutexGuard<'_, Known>, String> {
+    fn follow(&self, patience: Duration, number: u64) -> Result<MutexGuard<'_, Known>, String> {
         let failed = |known: &Known| known.failed.clone().filter(|(failed, _)| *failed >= number);
-        let known = self.wait(|known| known.written >= number || failed(known).is_some());
+        let known = self.wait(patience, |known| known.written >= number || failed(known).is_some());
         if known.written >= number {
             return Ok(known);
         }

@@ -249,6 +249,13 @@ impl Status {
         self.halts.begin(halt);
     }
 
+    /// Waits a moment for the disk to know of a halt that is new.
+    pub fn settle_halt(&self) {
+        if self.is_halted() {
+            self.halts.settle();
+        }
+    }
+
     /// Halts the line or resumes it, as a person decided. Resuming acknowledges latched problems.
     ///
     /// # Errors

@@ -90,6 +90,12 @@ fn a_fault_that_stopped_the_line_is_remembered_with_its_reason() {
     let black = image::DynamicImage::new_rgb8(SIZE.0, SIZE.1);
     folder.picture("parts/00.png", &black);
     let service = Service::start(&config);
+    while service.part()["fault"] != "black" {}
+    // What is told of is remembered by then.
+    service.signal("KILL");
+    drop(service);
+    assert!(state_file(&config).is_file());
+    let service = Service::start(&config);
     while service.part()["fault"] != "halted" {}
     let before = until(&address, "the page is there", |told| told["state"] == "Halted");
     service.signal("KILL");
