@@ -261,6 +261,10 @@ impl Reader {
         let Some((selectors, &[first, last, approximation])) = rest.split_at_checked(2 * count) else {
             return Err(bad());
         };
+        // Here the decoder loses its step, with restart markers or fewer lines of color, and does not tell.
+        if !frame.progressive && count < frame.components.len() {
+            return Err(unsupported("a JPEG of several scans that is not progressive"));
+        }
         let part = match frame.progressive {
             // What the header says here is the same in all such files, where encoders do not fail to say it.
             false => Part { first: 0, last: 63, refines: false, low: 0 },
