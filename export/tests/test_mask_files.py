@@ -1,5 +1,6 @@
 """Mask files, the same that the program's tests read."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,18 @@ def test_refuses_what_is_not_clear(path: Path) -> None:
 
 def test_every_number_counts_where_that_is_said() -> None:
     assert mask_files.read(FILES / "unclear" / "wide-classes.png", "non-zero").sum() == 200
+
+
+def test_colors_of_16_bits_are_refused(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = chunk(b"IHDR", (4).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0]))
+    rows = chunk(b"IDAT", zlib.compress((b"\0" + b"\0\1" * 12) * 4))
+    path = tmp_path / "mask.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
+    with pytest.raises(ExportError, match=r"mask\.png: 16 bits per color"):
+        mask_files.read(path)
 
 
 def test_masks_that_all_look_inverted_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ good, or none.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -89,12 +89,14 @@ def _values(path: Path) -> _Values:
     try:
         with Image.open(path) as file:
             exact = file.format != "JPEG"
+            # Pillow keeps eight of them, and what is 1 of 65535 would be black.
+            if not file.mode.startswith("I") and any(";16" in str(tile[3]) for tile in file.tile):
+                raise ExportError(f"mask {path}: 16 bits per color: save it with 8 bits per value")
             picture = ImageOps.exif_transpose(file)
-            gray: npt.NDArray[Any]
-            if picture.mode.startswith(("I", "F")):
+            if picture.mode == "F":
+                raise ExportError(f"mask {path}: its values are fractions: save it with 8 bits per value")
+            if picture.mode.startswith("I"):
                 gray = np.asarray(picture)
-                if picture.mode == "F":
-                    gray = gray.clip(0, 1) * 65535
                 return _Values(np.stack([gray.astype(np.uint32)] * 3, axis=2), 65535, exact)
             clear = picture.mode.endswith(("A", "a")) or "transparency" in picture.info
             colors = np.asarray(picture.convert("RGBA" if clear else "RGB")).astype(np.uint32)
