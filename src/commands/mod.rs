@@ -94,7 +94,11 @@ pub fn run() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(error) => {
             if !terminal::reader_is_gone(&error) {
-                remark!("error: {}", error.chain());
+                // Lists have a line for each entry, which no name of a file can begin but like an entry.
+                let text = error.chain();
+                let mut lines = text.split("\n  ");
+                remark!("error: {}", lines.next().unwrap_or_default());
+                lines.for_each(|line| remark!("  {line}"));
             }
             ExitCode::from(error.kind().exit_code())
         }

@@ -207,7 +207,7 @@ fn with_list(mut message: String, bad: &[BadPicture]) -> String {
         message.push_str(&format!("\n  … and {} more", bad.len() - SHOWN));
     }
     if bad.iter().any(|b| b.reason.contains(OTHER_SIZE)) {
-        message.push_str("\nPictures of different sizes on purpose? Add --any-size.");
+        message.push_str("\n  Pictures of different sizes on purpose? Add --any-size.");
     }
     message
 }
