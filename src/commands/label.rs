@@ -84,8 +84,6 @@ impl Label {
         let Some(package) = self.package.filter(|_| self.import.is_none() && self.export.is_none()) else {
             return Ok(Outcome::Pass);
         };
-        let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
         let settings = Settings {
             package,
             images: self.images,
@@ -97,6 +95,9 @@ impl Label {
             token_file: self.token_file,
         };
         let labeler = Labeler::start(&settings, &self.runtime.options())?;
+        // Not before: while pictures are read, which may hang, a signal ends the process at once.
+        let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
         let (pictures, labeled) = labeler.counts();
         say!("{pictures} pictures, {labeled} of them labeled: http://{}/", labeler.address())?;
         while signals.pending().next().is_none() {
