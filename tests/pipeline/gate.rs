@@ -142,7 +142,7 @@ fn where_a_fault_stops_the_line_a_missed_pulse_does() {
 #[test]
 fn a_part_that_is_gone_before_its_verdict_is_missed() {
     let world = world(|_| {});
-    world.scene.set_silent(true);
+    world.behavior.lock().unwrap().residuals = ms(1_000);
     world.part(GOOD);
     world.run(100);
     world.simulation.stall(ms(200)).unwrap();
