@@ -204,7 +204,9 @@ impl Pairing {
                 self.waiting.front().is_some_and(|part| part.at <= given_up)
             }
         });
-        let ambiguous = count > 1 || other;
+        // Taken at the moment of the next trigger, it may show either part.
+        let between = count > 0 && self.waiting.get(count).is_some_and(|next| next.at <= at);
+        let ambiguous = count > 1 || other || between;
         if count == 0 {
             if !window.exclusive {
                 return Found::Nothing;

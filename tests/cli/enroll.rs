@@ -677,7 +677,8 @@ fn progress_is_shown_on_terminals_only() {
     match shown {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);
-            assert!(text.contains("reading pictures") && text.contains("scoring good parts"), "{text:?}");
+            // What takes less than the twentieth of a second between two pictures of the bar is not seen.
+            assert!(text.contains("reading pictures") && text.contains("12"), "{text:?}");
             assert!(folder.path("p").exists());
         }
         _ => skip("there is no `script` that plays a terminal"),

@@ -113,6 +113,16 @@ fn a_frame_that_may_be_two_parts_is_neithers() {
 }
 
 #[test]
+fn a_frame_of_the_next_triggers_moment_is_not_the_part_befores() {
+    let mut bench = Bench::new(window(false));
+    bench.trigger(1, 10);
+    bench.trigger(2, 30);
+    assert_eq!(bench.frame(30), None);
+    assert_eq!(bench.faults(), [(1, Unpaired::Ambiguous)]);
+    assert_eq!(bench.frame(40), Some(2));
+}
+
+#[test]
 fn what_breaks_the_order_of_frames_is_a_fault_of_who_waits() {
     for (captured, why) in [
         (Captured { lost: 1, ..Captured::at(Instant::now()) }, Unpaired::Lost),
