@@ -312,6 +312,43 @@ fn a_check_tells_what_the_service_would_find() {
     ]);
 }
 
+/// What was between camera and gate was known to the process that died alone.
+#[test]
+fn after_a_kill_whatever_comes_to_the_gate_is_rejected() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    for i in 0..4u64 {
+        folder.picture(format!("parts/{i}.png"), &part(300 + i));
+    }
+    let edges = folder.path("edges");
+    let line = format!("[line]\nrecord = {edges:?}\ntravel_ms = 900\npulse_ms = 100\n");
+    let config = config(&folder, &package, &line);
+    // How long the gate rejected at the start, in milliseconds.
+    let rejected = || {
+        std::fs::write(&edges, "").unwrap();
+        let service = Service::start(&config);
+        service.wait_for("ready");
+        std::thread::sleep(Duration::from_millis(1_500));
+        let text = std::fs::read_to_string(&edges).unwrap();
+        let mut times = text.lines().filter(|l| l.contains(" reject ")).map(|l| {
+            let (at, level) = l.split_once(" reject ").unwrap();
+            (at.parse::<u64>().unwrap() / 1_000_000, level == "1")
+        });
+        let (begin, end) = (times.next(), times.next());
+        assert_eq!(times.next(), None, "{text}");
+        (service, begin.map(|(begin, _)| end.unwrap().0 - begin))
+    };
+    let (service, time) = rejected();
+    assert_eq!(time, None);
+    service.signal("KILL");
+    drop(service);
+    let (service, time) = rejected();
+    assert!(time.is_some_and(|time| (950..1_300).contains(&time)), "{time:?}");
+    assert_eq!(service.terminate().0, Some(0));
+    let (_, time) = rejected();
+    assert_eq!(time, None);
+}
+
 /// A pulse that was not given before a crash; how it is noticed is seen in simulated time.
 #[test]
 fn an_alarm_outlives_reloads_and_restarts_until_a_person_resumes() {
