@@ -122,8 +122,9 @@ impl Clock {
 }
 
 /// The moment that the kernel's monotonic clock tells as `stamp`: cameras and edges of lines are stamped so. `None` for a
-/// stamp from the future, which is of another clock.
+/// stamp from the future, which is of another clock; the estimates of USB cameras may be a little ahead, and mean now.
 pub(crate) fn at_monotonic(stamp: Duration) -> Option<Instant> {
+    const AHEAD: Duration = Duration::from_millis(20);
     // `Instant` counts on the same clock, but does not tell it. The two readings that lie closest together pair them, so
     // that a thread that is held up in between does no harm.
     static PAIR: OnceLock<(Instant, Duration)> = OnceLock::new();
@@ -139,9 +140,11 @@ pub(crate) fn at_monotonic(stamp: Duration) -> Option<Instant> {
         let best = (0..32).map(|_| reading()).min_by_key(|(apart, _)| *apart);
         best.unwrap_or_else(reading).1
     });
-    if stamp > now() {
+    let latest = now();
+    if stamp > latest + AHEAD {
         return None;
     }
+    let stamp = stamp.min(latest);
     if stamp >= monotonic {
         instant.checked_add(stamp - monotonic)
     } else {

@@ -12,6 +12,7 @@ use weakrest::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
 use weakrest::output::journal;
 use weakrest::output::line::realtime;
 use weakrest::package::{Backbone, FrameSize};
+use weakrest::pipeline::TriggerSource;
 use weakrest::{Color, Error, ErrorKind, Frame, Package, Result};
 
 use super::{Outcome, RuntimeArguments, inspector};
@@ -146,12 +147,27 @@ fn unlike(what: String) -> Error {
 
 /// A frame of the camera as the inspector would get it.
 fn take_frame(config: &Config, color: Color) -> Result<Frame> {
-    const PATIENCE: Duration = Duration::from_secs(3);
     let mut opener = config.camera.clone().of_color(color).opener(&Clock::system());
     let mut camera = opener.open()?;
-    if camera.wait(PATIENCE)?.is_none() {
-        let text = format!("{} gave no frame for {} s", opener.describe(), PATIENCE.as_secs());
-        return Err(Error::new(ErrorKind::Camera, text));
+    let patience = if config.trigger.fires_camera {
+        remark!("let a part pass the trigger now: it fires the camera");
+        Duration::from_secs(30)
+    } else {
+        Duration::from_secs(3)
+    };
+    let error = |what: String| Err(Error::new(ErrorKind::Camera, format!("{} {what}", opener.describe())));
+    let Some(captured) = camera.wait(patience)? else {
+        return error(format!("gave no frame for {} s", patience.as_secs()));
+    };
+    if captured.at.is_none() && config.trigger.source != TriggerSource::Free {
+        return error(
+            "does not tell when it took a frame (its driver gives no monotonic stamps), so no trigger can have one: \
+             set trigger.source = \"free\", or use another camera"
+                .into(),
+        );
+    }
+    if captured.damaged {
+        return error("marks its frame as damaged: look at its cable and its bandwidth".into());
     }
     let (mut raw, mut frame) = (Frame::default(), Frame::default());
     camera.read(&mut raw)?;
