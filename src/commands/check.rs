@@ -124,8 +124,9 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
     }
     // Taking hold of a line and letting it go leaves it inactive.
     drop(config.line.open()?);
-    match (&config.line.chip, config.line.reject) {
-        (Some(chip), Some(line)) => say!("reject line    {line} of {}", chip.display())?,
+    match (&config.line.chip, config.line.reject, &config.line.record) {
+        (Some(chip), Some(line), _) => say!("reject line    {line} of {}", chip.display())?,
+        (_, _, Some(file)) => say!("reject line    none: its edges are written to {}", file.display())?,
         _ => say!("reject line    none: verdicts are only told")?,
     }
     if let Some(settings) = config.journal.as_ref().filter(|s| s.path.exists()) {

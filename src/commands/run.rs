@@ -91,12 +91,15 @@ impl Run {
             std::thread::sleep(POLL);
         };
         let state = self.state.folder(&self.config);
-        let ended_well = Running::mark(&state);
+        let ended_well = state.read::<u32>(RUNNING).is_ok_and(|process| process.is_none());
         let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line =
             Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now(), refused: None };
+        if let Err(e) = line.site.state.write(RUNNING, &std::process::id()) {
+            log::warn!("a restart would not know of parts between camera and gate: {}", e.chain());
+        }
         if let (false, Some(pipeline)) = (ended_well, &line.pipeline) {
             log::warn!(
                 "the service did not end in good order: whatever is between camera and gate now is rejected"
@@ -266,15 +269,6 @@ struct Running {
 }
 
 impl Running {
-    /// Notes that the service runs. Whether the one before ended in good order.
-    fn mark(state: &StateFolder) -> bool {
-        let ended_well = state.read::<u32>(RUNNING).is_ok_and(|process| process.is_none());
-        if let Err(e) = state.write(RUNNING, &std::process::id()) {
-            log::warn!("a restart would not know of parts between camera and gate: {}", e.chain());
-        }
-        ended_well
-    }
-
     /// Puts a new configuration into effect. Only where more than the inspection changed does the line stop for a moment.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -601,13 +601,22 @@ impl Sequence {
     }
 }
 
-/// When a frame was taken, if the driver tells it by the monotonic clock.
+/// When a frame was taken, if the driver tells it by the monotonic clock. Some do without saying so (`UNKNOWN`, such as
+/// v4l2loopback); then the stamp must lie shortly before now on that clock, as the kernel's documentation advises.
 fn taken_at(meta: &Metadata) -> Option<Instant> {
-    let monotonic = (meta.flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
-    let stamp = meta.timestamp;
-    let micros = u32::try_from(stamp.usec).ok().filter(|micros| *micros < 1_000_000)?;
-    let taken = Duration::new(u64::try_from(stamp.sec).ok()?, micros * 1000);
-    if monotonic && taken > Duration::ZERO { at_monotonic(taken) } else { None }
+    const SHORTLY: Duration = Duration::from_secs(10);
+    let micros = u32::try_from(meta.timestamp.usec).ok().filter(|micros| *micros < 1_000_000)?;
+    let stamp = Duration::new(u64::try_from(meta.timestamp.sec).ok()?, micros * 1000);
+    let at = at_monotonic(stamp).filter(|_| stamp > Duration::ZERO)?;
+    match meta.flags & BufferFlags::TIMESTAMP_MASK {
+        BufferFlags::TIMESTAMP_MONOTONIC => Some(at),
+        // A machine whose time of day begins with its start tells no difference.
+        kind if kind.is_empty() && at.elapsed() < SHORTLY => {
+            let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            (wall.abs_diff(stamp) > 2 * SHORTLY).then_some(at)
+        }
+        _ => None,
+    }
 }
 
 /// Whether a call may be tried again: nothing is there yet, or a signal came in between.

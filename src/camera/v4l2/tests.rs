@@ -184,7 +184,7 @@ fn stamped(flags: BufferFlags, stamp: Timestamp) -> Option<Instant> {
 }
 
 #[test]
-fn only_a_monotonic_stamp_of_the_past_tells_when_a_frame_was_taken() {
+fn only_a_monotonic_stamp_tells_when_a_frame_was_taken() {
     let monotonic = BufferFlags::TIMESTAMP_MONOTONIC | BufferFlags::TSTAMP_SRC_SOE;
     let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now = Instant::now();
@@ -195,8 +195,15 @@ fn only_a_monotonic_stamp_of_the_past_tells_when_a_frame_was_taken() {
     if clock.tv_sec > 10 {
         assert_eq!(at - stamped(monotonic, stamp(-7)).unwrap(), Duration::from_secs(7));
     }
-    // Unknown and copied clocks, no stamp, the future, and what is no time at all.
-    assert_eq!(stamped(BufferFlags::empty(), stamp(0)), None);
+    // A driver that does not say by which clock is believed where there is no other that it can be.
+    assert!(stamped(BufferFlags::empty(), stamp(0)).is_some());
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let wall = Timestamp::new(wall.as_secs() as i64, 0);
+    assert_eq!(stamped(BufferFlags::empty(), wall), None);
+    if clock.tv_sec > 60 {
+        assert_eq!(stamped(BufferFlags::empty(), stamp(-50)), None);
+    }
+    // A copied clock, no stamp, the future, and what is no time at all.
     assert_eq!(stamped(BufferFlags::TIMESTAMP_COPY, stamp(0)), None);
     for (sec, usec) in
         [(0, 0), (clock.tv_sec + 60, 0), (-1, 0), (1, -1), (1, 1_000_000), (i64::MAX, i64::MAX)]
