@@ -97,6 +97,9 @@ impl Run {
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line =
             Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now(), refused: None };
+        if let Some(pipeline) = &line.pipeline {
+            alarms.follow(pipeline.status());
+        }
         if let Err(e) = line.site.state.write(RUNNING, &std::process::id()) {
             log::warn!("a restart would not know of parts between camera and gate: {}", e.chain());
         }
