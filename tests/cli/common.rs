@@ -35,7 +35,16 @@ pub struct Ran {
 impl Ran {
     /// Runs a command to its end.
     pub fn of(command: &mut Command) -> Ran {
-        Ran::from(command.stdin(Stdio::null()).output().unwrap())
+        command.stdin(Stdio::null());
+        loop {
+            match command.output() {
+                // A program that a test has just copied, and that another test's child still holds open for writing.
+                Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                output => return Ran::from(output.unwrap()),
+            }
+        }
     }
 
     /// Checks the exit code.
