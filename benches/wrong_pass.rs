@@ -23,7 +23,7 @@ use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
 use weakrest::record::Engine;
 use weakrest::{Color, Frame, Verdict};
 
-#[allow(dead_code, unused_macros)]
+#[allow(dead_code, unused_macros, reason = "only its parts and its package are of interest")]
 #[path = "../tests/cli/common.rs"]
 mod common;
 

@@ -160,7 +160,7 @@ impl Bell {
     /// Rings it.
     pub fn ring(&self) {
         self.0.store(1, Release);
-        // Fails only for addresses that are none.
+        // Fails only for an invalid address.
         let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
     }
 

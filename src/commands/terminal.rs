@@ -17,7 +17,7 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::commands::terminal::print(format_args!($($text)*)) };
 }
 
-/// Tells people on standard error what is no result. When that fails nobody is left to be told.
+/// Prints a note to stderr. A failure to print it is ignored.
 macro_rules! remark {
     ($($text:tt)*) => { $crate::commands::terminal::tell(format_args!($($text)*)) };
 }

@@ -130,7 +130,7 @@ pub enum Step {
     Scores,
 }
 
-/// Told of every step how much of how much is done. Answers `false` to stop.
+/// Called with (step, done, total). Returns `false` to stop the work.
 pub type Progress<'a> = &'a mut dyn FnMut(Step, usize, usize) -> bool;
 
 /// A new package and what happened on the way.

@@ -241,7 +241,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     let bodies = (LARGEST_BODIES * gate.most_body).max(1 << 20) >> 10;
     let bodies = Semaphore::new(usize::try_from(bodies).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
     let guard = Arc::new(Guard { gate, attempts: Attempts::default(), bodies });
-    // Routes that there are none of must not be given a layer.
+    // A layer on an empty router is an error.
     let looks = match private.has_routes() {
         true => {
             looks.merge(private.route_layer(middleware::from_fn_with_state(Arc::clone(&guard), may_look)))

@@ -178,11 +178,7 @@ impl Capture {
                     self.fill(camera, slot, part.part, part.at, part.wall, false)
                 }
                 Err(_) => {
-                    self.shared.fail(
-                        part.part,
-                        FaultKind::Overflow,
-                        "parts come faster than they can be inspected",
-                    );
+                    self.shared.fail(part.part, FaultKind::Overflow, pairing::OVERFLOW);
                     Ok(())
                 }
             },
@@ -282,7 +278,7 @@ impl Capture {
         }
         let part = slot.part;
         if let Err(TrySendError::Full(Job::Part(slot))) = self.queues.out.try_send(Job::Part(slot)) {
-            self.shared.fail(part, FaultKind::Overflow, "parts come faster than they can be inspected");
+            self.shared.fail(part, FaultKind::Overflow, pairing::OVERFLOW);
             let _ = self.queues.back.try_send(slot);
         }
         gone.map_or(Ok(()), Err)

@@ -40,6 +40,9 @@ impl Window {
     }
 }
 
+/// Why a part finds no room.
+pub(super) const OVERFLOW: &str = "parts come faster than they can be inspected";
+
 /// Why a part has no frame of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unpaired {
@@ -81,7 +84,7 @@ impl Unpaired {
 
     pub(super) fn reason(self, window: &Window) -> String {
         match self {
-            Unpaired::Overflow => "parts come faster than they can be inspected".into(),
+            Unpaired::Overflow => OVERFLOW.into(),
             Unpaired::NoFrame => {
                 format!(
                     "no frame was taken within {} ms after the trigger (trigger.frame_within_ms)",

@@ -304,8 +304,7 @@ class Story:
             f"echo '[line' > {file}",
         ]:
             self.kill_in_a_pulse(before=change)
-            low = lambda: not board.level(REJECT) and not board.level(HEALTHY)  # noqa: E731
-            self.until(low, f"a killed service's lines stay high after {change!r}")
+            self.until(self.both_low, f"a killed service's lines stay high after {change!r}")
             board.run(f"cp /mnt/share/weakrest.toml {file}; systemctl restart weakrest")
             self.runs.append([])
             self.until_operational()
@@ -313,6 +312,9 @@ class Story:
             for verdict in ["reject", "pass"]:
                 self.send(verdict)
             self.pass_the_gate()
+
+    def both_low(self) -> bool:
+        return not self.board.level(REJECT) and not self.board.level(HEALTHY)
 
     def lose_the_camera(self) -> None:
         board = self.board

@@ -577,7 +577,7 @@ const HINTS = touch
       eraser: "Paint what is not defective.",
     }
   : {
-      click: "Click the defect; click with the right button what is none.",
+      click: "Left-click the defect. Right-click to exclude background.",
       rotated: "Draw a line along the defect. Click a box to change it.",
       width: "Now move across it, for its width, and click.",
       box: "Draw from corner to corner. Click a box to change it.",

@@ -150,7 +150,7 @@ impl Schedule {
         if set {
             self.note(after, if active { Level::Active } else { Level::Inactive });
             if active && self.energize == Energize::ToPass {
-                // Whoever is there by now need not be whom it was to be opened for.
+                // The part at the gate by now may be another one.
                 self.withhold(after);
             }
         }
