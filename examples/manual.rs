@@ -1,13 +1,9 @@
 //! Writes the manual pages and the shells' completions, as the arguments say: `manual DIR`
 
-#[allow(dead_code, unused_macros, reason = "the arguments are of interest, not the commands")]
-#[path = "../src/commands/mod.rs"]
-mod commands;
-
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
+use weakrest::commands::command;
 
 fn main() -> std::io::Result<()> {
     let Some(folder) = std::env::args_os().nth(1) else {
@@ -16,9 +12,9 @@ fn main() -> std::io::Result<()> {
     let folder = Path::new(&folder);
     std::fs::create_dir_all(folder)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut commands::Arguments::command(), "weakrest", folder)?;
+        clap_complete::generate_to(shell, &mut command(), "weakrest", folder)?;
     }
     // A page of `help` for each command would say nothing.
-    let command = commands::Arguments::command().mut_subcommands(|c| c.disable_help_subcommand(true));
+    let command = command().mut_subcommands(|c| c.disable_help_subcommand(true));
     clap_mangen::generate_to(command, folder)
 }

@@ -3,6 +3,8 @@
 pub mod anomaly;
 pub mod camera;
 pub mod clock;
+#[doc(hidden)]
+pub mod commands;
 pub mod config;
 pub mod enroll;
 pub mod error;

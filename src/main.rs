@@ -1,10 +1,5 @@
 //! The `weakrest` command.
 
-// They panic when standard output or standard error is gone; `say!` and `remark!` do not.
-#![deny(clippy::print_stdout, clippy::print_stderr)]
-
-mod commands;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -12,5 +7,5 @@ fn main() -> ExitCode {
     // their own interface comes too late.
     // SAFETY: no other thread is running yet.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-    commands::run()
+    weakrest::commands::main()
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weakrest::record::Status;
-use weakrest::state::StateFolder;
+use crate::record::Status;
+use crate::state::StateFolder;
 
 /// The file of the state folder that they are written to.
 const FILE: &str = "alarms.json";

@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use crate::evaluate::{Percentiles, SearchDump, StagePercentiles};
+use crate::inspector::{Features, FrameResiduals};
+use crate::{Frame, Inspector, Package, Result};
 use clap::Args;
-use weakrest::evaluate::{Percentiles, SearchDump, StagePercentiles};
-use weakrest::inspector::{Features, FrameResiduals};
-use weakrest::{Frame, Inspector, Package, Result};
 
 use super::{Outcome, RuntimeArguments, inspector, pictures_in};
 

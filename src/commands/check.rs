@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::camera::Health;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::inspector::Options;
+use crate::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
+use crate::output::journal;
+use crate::output::line::realtime;
+use crate::package::{Backbone, FrameSize};
+use crate::pipeline::TriggerSource;
+use crate::{Color, Error, ErrorKind, Frame, Package, Result};
 use clap::Args;
-use weakrest::camera::Health;
-use weakrest::clock::Clock;
-use weakrest::config::Config;
-use weakrest::inspector::Options;
-use weakrest::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
-use weakrest::output::journal;
-use weakrest::output::line::realtime;
-use weakrest::package::{Backbone, FrameSize};
-use weakrest::pipeline::TriggerSource;
-use weakrest::{Color, Error, ErrorKind, Frame, Package, Result};
 
 use super::{Outcome, RuntimeArguments, inspector};
 

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::enroll::{Enrollment, Progress, Settings, enroll, promise};
+use crate::package::{Backbone, HeadFile, check_target};
+use crate::posfar::{CoresetScope, Matching};
+use crate::{Error, ErrorKind, Result};
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
-use weakrest::enroll::{Enrollment, Progress, Settings, enroll, promise};
-use weakrest::package::{Backbone, HeadFile, check_target};
-use weakrest::posfar::{CoresetScope, Matching};
-use weakrest::{Error, ErrorKind, Result};
 
 use super::terminal::EnrollBar;
 use super::{Outcome, RuntimeArguments, number, pictures_in};

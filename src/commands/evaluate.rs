@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use clap::Args;
-use serde::Serialize;
-use weakrest::enroll::enroll;
-use weakrest::evaluate::datasets::{Category, Format, Mask, leave_out, read_with};
-use weakrest::evaluate::{CategoryResult, KindCount, evaluate};
-use weakrest::inspector::{Inspector, Options};
-use weakrest::report::{
+use crate::enroll::enroll;
+use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read_with};
+use crate::evaluate::{CategoryResult, KindCount, evaluate};
+use crate::inspector::{Inspector, Options};
+use crate::report::{
     Entry, Order, OverlayOptions, Report, ReportWriter, Table, Truth, distinct_names, overlay,
 };
-use weakrest::{Error, ErrorKind, Package, Result};
+use crate::{Error, ErrorKind, Package, Result};
+use clap::Args;
+use serde::Serialize;
 
 use super::enroll::SettingsArguments;
 use super::package::facts;

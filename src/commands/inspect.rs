@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Included, Unbounded};
 use std::path::{Path, PathBuf};
 
+use crate::inspector::{Inspection, StageTimes};
+use crate::report::{Entry, OverlayOptions, Report, ReportWriter, distinct_names, overlay, save_picture};
+use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 use clap::Args;
 use serde::Serialize;
-use weakrest::inspector::{Inspection, StageTimes};
-use weakrest::report::{Entry, OverlayOptions, Report, ReportWriter, distinct_names, overlay, save_picture};
-use weakrest::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 
 use super::package::facts;
 use super::terminal::{ms, reader_is_gone};
@@ -46,7 +46,7 @@ impl Inspect {
         self.check_outputs(&images)?;
         let facts = facts(&package);
         let title = format!("Inspection of {}", package.manifest.product);
-        let options = weakrest::inspector::Options { threshold: self.threshold, ..self.runtime.options() };
+        let options = crate::inspector::Options { threshold: self.threshold, ..self.runtime.options() };
         let mut inspector = inspector(&self.package, package, &options)?;
         let mut report = self.report.as_ref().map(ReportWriter::create).transpose()?;
         if let Some(folder) = &self.overlays {

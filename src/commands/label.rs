@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::label::formats::{Import, Place, export, import};
+use crate::label::{Labeler, Settings};
+use crate::{Error, ErrorKind, Result};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use weakrest::label::formats::{Import, Place, export, import};
-use weakrest::label::{Labeler, Settings};
-use weakrest::{Error, ErrorKind, Result};
 
 use super::{Outcome, RuntimeArguments};
 

@@ -1,4 +1,7 @@
-//! One file per sub-command. They know arguments, progress bars and exit codes, and no maths.
+//! The program: one file per sub-command. They know arguments, progress bars and exit codes, and no maths.
+
+// They panic when standard output or standard error is gone; `say!` and `remark!` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
 mod terminal;
@@ -20,11 +23,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
-use weakrest::enroll::list_pictures;
-use weakrest::inspector::{Inspector, Options};
-use weakrest::state::StateFolder;
-use weakrest::{Error, ErrorKind, Package, Result};
+use crate::enroll::list_pictures;
+use crate::inspector::{Inspector, Options};
+use crate::state::StateFolder;
+use crate::{Error, ErrorKind, Package, Result};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Finds defects it has never been shown: learns what good parts look like from pictures of them.
 #[derive(Debug, Parser)]
@@ -33,7 +36,7 @@ use weakrest::{Error, ErrorKind, Package, Result};
     max_term_width = 110,
     after_help = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault."
 )]
-pub struct Arguments {
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -64,7 +67,7 @@ enum Command {
 
 /// How a command that worked ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+enum Outcome {
     /// Everything passes.
     Pass,
     /// Something was rejected.
@@ -83,8 +86,14 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Carries out a command, and says what went wrong. The exit code says what became of it.
-pub fn run() -> ExitCode {
+/// The description of the arguments, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// The whole program: carries out the command of the process's arguments, and says what went wrong. The exit code says
+/// what became of it.
+pub fn main() -> ExitCode {
     terminal::start_log();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -4,14 +4,14 @@ use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::config::Config;
+use crate::enroll::{add_head, promise};
+use crate::inspector::Options;
+use crate::package::install::{Candidate, Rules, previous};
+use crate::package::{ClickFile, PublicKeys, Source, check_target};
+use crate::posfar::Matching;
+use crate::{Error, ErrorKind, Package, Result, package};
 use clap::{Args, Subcommand};
-use weakrest::config::Config;
-use weakrest::enroll::{add_head, promise};
-use weakrest::inspector::Options;
-use weakrest::package::install::{Candidate, Rules, previous};
-use weakrest::package::{ClickFile, PublicKeys, Source, check_target};
-use weakrest::posfar::Matching;
-use weakrest::{Error, ErrorKind, Package, Result, package};
 
 use super::enroll::{open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};

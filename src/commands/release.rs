@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::output::line::{HeldLines, Settings};
+use crate::{Error, ErrorKind, Result};
 use clap::Args;
 use serde::Deserialize;
-use weakrest::output::line::{HeldLines, Settings};
-use weakrest::{Error, ErrorKind, Result};
 
 use super::{Outcome, StateArguments};
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::training::write_residuals;
+use crate::{Package, Result};
 use clap::Args;
-use weakrest::training::write_residuals;
-use weakrest::{Package, Result};
 
 use super::terminal::picture_bar;
 use super::{Outcome, RuntimeArguments};

@@ -6,11 +6,11 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::enroll::Step;
+use crate::error::without_passwords;
+use crate::report::Table;
+use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use weakrest::enroll::Step;
-use weakrest::error::without_passwords;
-use weakrest::report::Table;
-use weakrest::{Error, Result};
 
 /// Prints a line, as `println!` does, which panics when the disk is full or the reader is gone (`weakrest … | head -1`).
 macro_rules! say {
