@@ -118,7 +118,7 @@ pub fn confusion(scores: &[f32], labels: &[bool], threshold: f32) -> Result<Conf
 ///
 /// Memory: 4 bytes per good pixel and 8 per defective one, with at most one eighth on top while growing; sorting is
 /// in place. While an image with defects is added, another 4 bytes per pixel of that image. Measured (the ignored test
-/// `fifty_million_pixels` in `tests/metrics.rs`): 50 million pixels in 50 images of 1000×1000 take 2 s on two cores and
+/// `fifty_million_pixels` in `evaluate/tests/metrics.rs`): 50 million pixels in 50 images of 1000×1000 take 2 s on two cores and
 /// 0.21 GB for the whole process.
 #[derive(Debug, Default)]
 pub struct PixelScores {

@@ -5,6 +5,8 @@ mod dump;
 pub mod mask;
 pub mod metrics;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use dump::SearchDump;
 pub use run::{CategoryResult, KindCount, Outcome, Percentiles, StagePercentiles, evaluate};

@@ -22,6 +22,8 @@
 mod metrics;
 mod picture;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use weakrest::anomaly::AnomalyMap;
-use weakrest::inspector::{Region, StageTimes};
-use weakrest::output::web::{Settings, WebPage};
-use weakrest::output::{Control, Output};
-use weakrest::record::{Engine, FaultKind, Record, Status};
-use weakrest::{Color, Error, ErrorKind, Frame, Inspection, Result, Verdict};
+use crate::anomaly::AnomalyMap;
+use crate::inspector::{Region, StageTimes};
+use crate::output::web::{Settings, WebPage};
+use crate::output::{Control, Output};
+use crate::record::{Engine, FaultKind, Record, Status};
+use crate::{Color, Error, ErrorKind, Frame, Inspection, Result, Verdict};
 
 pub const THRESHOLD: f32 = 2.5;
 

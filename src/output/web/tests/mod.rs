@@ -10,12 +10,12 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::output::web::{Settings, WebPage};
+use crate::output::{Control, Labeled, Labeling, Output};
+use crate::record::{FaultKind, Severity};
+use crate::{ErrorKind, Frame};
 use client::{answer, connect, get, post, request, send};
 use scene::{faulty, good, on_free_port, page, publish, scratched, usual, with_token};
-use weakrest::output::web::{Settings, WebPage};
-use weakrest::output::{Control, Labeled, Labeling, Output};
-use weakrest::record::{FaultKind, Severity};
-use weakrest::{ErrorKind, Frame};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -620,11 +620,11 @@ fn it_stops_at_once_and_gives_the_port_back() {
 struct Even;
 
 impl Labeling for Even {
-    fn label(&self, part: u64, triggered: SystemTime) -> weakrest::Result<Labeled> {
+    fn label(&self, part: u64, triggered: SystemTime) -> crate::Result<Labeled> {
         assert!(triggered.elapsed().unwrap() < Duration::from_secs(60));
         match part % 2 {
             0 => Ok(Labeled { file: format!("/label/{part}.png").into(), copied: true }),
-            _ => Err(weakrest::Error::new(ErrorKind::Usage, "the picture is not kept any more")),
+            _ => Err(crate::Error::new(ErrorKind::Usage, "the picture is not kept any more")),
         }
     }
 }

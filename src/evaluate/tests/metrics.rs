@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
-use serde::Deserialize;
-use weakrest::ErrorKind;
-use weakrest::evaluate::datasets::Mask;
-use weakrest::evaluate::metrics::{
+use crate::ErrorKind;
+use crate::evaluate::datasets::Mask;
+use crate::evaluate::metrics::{
     Confusion, PRO_LIMIT, PixelMetrics, PixelScores, auroc, average_precision, best_f1, confusion,
 };
+use proptest::prelude::*;
+use serde::Deserialize;
 
 const TOLERANCE: f64 = 1e-6;
 
@@ -50,7 +50,7 @@ struct PixelImage {
 }
 
 fn fixtures() -> Fixtures {
-    serde_json::from_str(include_str!("data/metrics/metrics.json")).unwrap()
+    serde_json::from_str(include_str!("../../../tests/data/metrics/metrics.json")).unwrap()
 }
 
 fn near(a: f64, b: f64, what: &str) {
@@ -352,7 +352,7 @@ proptest! {
 }
 
 /// The measured claim about time and memory:
-/// `cargo test --release --test metrics -- --ignored --nocapture fifty_million`
+/// `cargo test --release --lib -- --ignored --nocapture fifty_million`
 #[test]
 #[ignore = "takes a quarter of a gigabyte and is only of interest in release mode"]
 fn fifty_million_pixels() {

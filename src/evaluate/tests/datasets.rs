@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ErrorKind;
+use crate::evaluate::datasets::{Category, Format, Mask, MaskRule, MaskSource, Sample, read, read_with};
+use crate::imaging::Frame;
 use image::{ColorType, GrayImage, Luma, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
-use weakrest::ErrorKind;
-use weakrest::evaluate::datasets::{Category, Format, Mask, MaskRule, MaskSource, Sample, read, read_with};
-use weakrest::imaging::Frame;
 
 /// A made-up data set that is deleted afterwards.
 struct Tree(TempDir);

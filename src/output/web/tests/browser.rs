@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::scene::{faulty, on_free_port, page, publish, usual};
-use weakrest::output::Control;
-use weakrest::record::{FaultKind, Severity};
+use crate::output::Control;
+use crate::record::{FaultKind, Severity};
 
 /// A browser's path, or `None` after saying that the test is skipped: on standard error, and in a file that
 /// `make test` shows at its end.
@@ -104,16 +104,16 @@ fn a_browser_shows_the_line() {
     assert_eq!(asked.iter().find(|url| !page_itself(url)), None);
 }
 
-/// `WEAKREST_LOOK=127.0.0.1:8080 cargo test --test web -- --ignored look` serves a made-up line for ten
+/// `WEAKREST_LOOK=127.0.0.1:8080 cargo test --lib -- --ignored web::tests::browser::look` serves a made-up line for ten
 /// minutes.
 #[test]
 #[ignore = "for people"]
 fn look() {
     let listen = std::env::var("WEAKREST_LOOK").unwrap_or_else(|_| "127.0.0.1:8080".into());
-    let (mut page, line) = page(weakrest::output::web::Settings { listen, ..on_free_port() });
-    let engine = weakrest::record::Engine {
+    let (mut page, line) = page(crate::output::web::Settings { listen, ..on_free_port() });
+    let engine = crate::record::Engine {
         product: "Cover plate A7".into(),
-        ..weakrest::record::Engine::clone(&line.status().engine())
+        ..crate::record::Engine::clone(&line.status().engine())
     };
     line.status().set_engine(engine.into());
     line.status().raise(
@@ -128,7 +128,7 @@ fn look() {
     (1..=313).for_each(|part| show(&mut page, part));
     for part in 314..1200 {
         std::thread::sleep(std::time::Duration::from_millis(500));
-        if line.status().state() == weakrest::record::State::Operational {
+        if line.status().state() == crate::record::State::Operational {
             show(&mut page, part);
         } else {
             publish(&mut page, &line, &faulty(part, FaultKind::Halted, "the line is halted"));

@@ -1,0 +1,4 @@
+//! Data set layouts, and metrics against scikit-learn.
+
+mod datasets;
+mod metrics;
