@@ -3,8 +3,8 @@
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::check_finite;
 use crate::package::{ThresholdInfo, ThresholdRule};
-use crate::posfar::check_finite;
 
 /// What scores are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,39 +2,18 @@
 
 use ndarray::{Array2, Array4, ArrayView2, s};
 
-use super::engine::{FrameResiduals, Options};
-use super::head::{CELL, nearest};
-use super::inspection::Inspection;
+use super::data::{Click, FrameResiduals, Options, Prepared, nearest};
+use super::head::CELL;
 use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_tokens};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
-use crate::onnx::{Network, Runtime, TextEncoder};
+use crate::onnx::{Network, Runtime, TextEncoder, check_finite};
 use crate::package::{ClickFile, Package, Prompts};
 
 /// Radius of a click's disk, in pixels of the scaled picture. Cells count whose center is at most so far away.
 const RADIUS: f32 = 5.0;
 /// Without smoothing: a mask's edge must stay where it is.
 const SHARP: MapParameters = MapParameters { sigma: 0.0, window: 1 };
-
-/// A place that is, or is not, to be in the mask; pixels of the frame, from its left top corner.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Click {
-    /// To the right, 0 to the frame's width.
-    pub x: f32,
-    /// Down, 0 to the frame's height.
-    pub y: f32,
-    /// Whether it is defective there.
-    pub positive: bool,
-}
-
-/// What was computed of a frame before its first click: see [`super::Inspector::prepare`].
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    /// Residuals, what the backbone saw, and where the frame lies on the grid.
-    pub residuals: FrameResiduals,
-    /// Anomaly map, score and verdict.
-    pub inspection: Inspection,
-}
 
 /// The network that makes masks, loaded and ready.
 pub struct ClickSegmenter {
@@ -142,7 +121,7 @@ impl ClickSegmenter {
             }
             Ok(logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect::<Vec<f32>>())
         })?;
-        crate::posfar::check_finite("the network's output", &likely)?;
+        check_finite("the network's output", &likely)?;
         let mut map = AnomalyMap::default();
         map_from_tokens(&likely, &cells, &SHARP, &mut self.scratch, &mut map);
         let (width, height) = (cells.frame.0 as usize, cells.frame.1 as usize);

@@ -1,12 +1,12 @@
 //! The three stages that every frame goes through.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4, s};
 
-use super::click::Prepared;
+use super::data::{Features, FrameResiduals, Options, Prepared};
 use super::head::Head;
 use super::inspection::{Inspection, StageTimes, Verdict};
 use crate::anomaly::{
@@ -14,34 +14,9 @@ use crate::anomaly::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
-use crate::onnx::{Execution, Network, Provider, Runtime};
+use crate::onnx::{Network, Provider, Runtime, check_finite};
 use crate::package::{FrameSize, Golden, ORDINARY, Package, Standard, damaged, golden_tolerance, painted};
-use crate::posfar::{Bank, Residuals, Scratch};
-
-/// What a device decides about running a package.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The ONNX Runtime library. `None` looks for it: see [`Runtime::load`].
-    pub onnxruntime: Option<PathBuf>,
-    /// What networks run on.
-    pub execution: Execution,
-    /// Score above which a part is rejected. `None` takes the package's.
-    pub threshold: Option<f32>,
-}
-
-/// A frame's tokens as the backbone sees them.
-#[derive(Debug, Clone, Default)]
-pub struct Features {
-    /// `[rows × cols, channels]`, padding left out.
-    pub tokens: Array2<f32>,
-    /// Where the frame lies on the grid.
-    pub placement: Placement,
-    /// What the network saw of the frame, `[1, 3, rows × stride, cols × stride]`, normalized. Empty unless
-    /// [`FeatureStage::keep_picture`] asked for it.
-    pub picture: Array4<f32>,
-    /// How long it took.
-    pub time: Duration,
-}
+use crate::posfar::{Bank, Scratch};
 
 /// First stage: frame → tokens. Owns the backbone.
 pub struct FeatureStage {
@@ -177,20 +152,7 @@ fn tokens_from_output(
             }
         }
     }
-    crate::posfar::check_finite("the network's output", &*tokens)
-}
-
-/// A frame's residuals and what later stages need of the frame.
-#[derive(Debug, Clone, Default)]
-pub struct FrameResiduals {
-    /// Residual of every token.
-    pub residuals: Residuals,
-    /// Where the frame lies on the grid.
-    pub placement: Placement,
-    /// As [`Features::picture`].
-    pub picture: Array4<f32>,
-    /// How long this stage took, and the one before.
-    pub times: StageTimes,
+    check_finite("the network's output", &*tokens)
 }
 
 /// Second stage: tokens → residuals. Shares the bank.

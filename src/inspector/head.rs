@@ -1,11 +1,11 @@
 //! The trained head: residuals → how likely each block is defective.
 
-use ndarray::{Array4, ArrayView3, ArrayView4, s};
+use ndarray::{Array4, ArrayView4, s};
 
-use super::engine::FrameResiduals;
+use super::data::{FrameResiduals, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
-use crate::onnx::{Execution, Network, Provider, Runtime};
+use crate::onnx::{Execution, Network, Provider, Runtime, check_finite};
 use crate::package::HeadInfo;
 use crate::posfar::Residuals;
 
@@ -78,7 +78,7 @@ impl Head {
             true => self.run_with_picture(frame)?,
             false => self.run_windows(&frame.residuals).map(|()| frame.placement)?,
         };
-        crate::posfar::check_finite("the head's output", &self.sums)?;
+        check_finite("the head's output", &self.sums)?;
         Ok((&self.sums, placement))
     }
 
@@ -131,14 +131,6 @@ impl Head {
         self.sums.iter_mut().zip(&self.counts).for_each(|(sum, count)| *sum /= count);
         Ok(())
     }
-}
-
-/// Residuals of the nearest neighbors, `[rows, cols, channels]`.
-pub(super) fn nearest(residuals: &Residuals, channels: usize) -> Result<ArrayView3<'_, f32>> {
-    let unexpected = || Error::new(ErrorKind::Model, "residuals of another shape than the head takes");
-    let (rows, cols) = residuals.grid;
-    let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
-    ArrayView3::from_shape((rows, cols, channels), nearest.ok_or_else(unexpected)?).map_err(|_| unexpected())
 }
 
 fn unlike(found: (usize, usize, usize, usize), expected: (usize, usize, usize, usize)) -> Error {

@@ -2,13 +2,15 @@
 //! row.
 
 mod click;
+mod data;
 mod engine;
 mod head;
 mod inspection;
 
-pub use click::{Click, ClickSegmenter, Prepared};
+pub use click::ClickSegmenter;
+pub use data::{Click, Features, FrameResiduals, Options, Prepared};
 pub(crate) use engine::check_frame;
-pub use engine::{ClassifyStage, FeatureStage, Features, FrameResiduals, Inspector, Options, ResidualStage};
+pub use engine::{ClassifyStage, FeatureStage, Inspector, ResidualStage};
 pub use head::Head;
 pub use inspection::{Inspection, StageTimes, Verdict};
 

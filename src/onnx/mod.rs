@@ -10,6 +10,7 @@ mod text;
 pub use external::refuse_external_data;
 pub use interrupt::Interrupt;
 pub use network::Network;
+pub(crate) use network::check_finite;
 pub use providers::{Execution, Provider};
 pub use runtime::{MINIMUM_VERSION, Runtime};
 pub use text::{TextEncoder, check_text};

@@ -184,3 +184,21 @@ fn only<'a>(
         other => wrong(other.to_string()),
     }
 }
+
+/// Refuses numbers that are not finite. `what` names them in the message.
+///
+/// # Errors
+/// [`ErrorKind::NotFinite`].
+pub(crate) fn check_finite<'a>(
+    what: &str,
+    values: impl IntoIterator<Item = &'a f32, IntoIter: Clone>,
+) -> Result<()> {
+    let values = values.into_iter();
+    // A fold without an early end is vectorized, unlike a search for the first bad number.
+    if values.clone().fold(true, |finite, v| finite & v.is_finite()) {
+        return Ok(());
+    }
+    let at = values.take_while(|v| v.is_finite()).count();
+    let text = format!("{what} holds a value that is not a finite number (element {at})");
+    Err(Error::new(ErrorKind::NotFinite, text))
+}

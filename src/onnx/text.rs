@@ -8,7 +8,7 @@ use ort::value::TensorRef;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::providers::{self, Execution};
-use super::{Runtime, refuse_external_data};
+use super::{Runtime, check_finite, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The network's file in an encoder's folder.
@@ -73,7 +73,7 @@ impl TextEncoder {
         let outputs = self.session.run(inputs).map_err(run)?;
         let vector = outputs["vectors"].try_extract_array::<f32>().map_err(run)?;
         let vector: Vec<f32> = vector.iter().copied().collect();
-        crate::posfar::check_finite("the text encoder's output", &vector)?;
+        check_finite("the text encoder's output", &vector)?;
         Ok(vector)
     }
 }
