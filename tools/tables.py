@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the tables of docs/ml-engineer.md: `make tables` (needs WEAKREST_DATA and the Python environment).
+"""Measures the tables of docs/lab-notebook.md: `make tables` (needs WEAKREST_DATA and the Python environment).
 
 Prints Markdown. Every row is a run of `weakrest evaluate`; results are kept in target/tables, so an interrupted run
 goes on where it stopped. Arguments: names of tables (default: all).

@@ -20,7 +20,7 @@ MEAN = (0.485, 0.456, 0.406)
 
 The official release classifies best with `(pixel - 127) / 128` (`MEAN_RGB` and `STDDEV_RGB` of
 `efficientnet_lite_builder.py`). Distances between features find defects better with the 2.2 times
-higher contrast that ImageNet's statistics give: `docs/ml-engineer.md` has the table.
+higher contrast that ImageNet's statistics give: `docs/lab-notebook.md` has the table.
 """
 
 STD = (0.229, 0.224, 0.225)
