@@ -3,7 +3,8 @@
 //! `cargo run --release --example contact_sheet -- OUTPUT PACKAGE PICTURE...`
 
 use image::{Rgb, RgbImage, imageops};
-use weakrest::report::{OverlayOptions, overlay, side_by_side};
+use weakrest::imaging::side_by_side;
+use weakrest::inspector::{OverlayOptions, overlay};
 use weakrest::{Frame, Inspector};
 
 const PAIRS_PER_ROW: usize = 2;

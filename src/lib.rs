@@ -14,6 +14,7 @@ mod http;
 pub mod imaging;
 pub mod inspector;
 pub mod label;
+pub mod labels;
 pub mod onnx;
 pub mod output;
 pub mod package;

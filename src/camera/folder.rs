@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Camera, Captured, OpenCamera, Timing};
 use crate::clock::Clock;
-use crate::enroll::find_pictures;
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::Frame;
+use crate::imaging::{Frame, find_pictures};
 
 /// Opens a folder as a camera.
 #[derive(Debug, Clone)]

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use crate::enroll::enroll;
 use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read_with};
 use crate::evaluate::{CategoryResult, KindCount, evaluate};
-use crate::inspector::{Inspector, Options};
-use crate::report::{
-    Entry, Order, OverlayOptions, Report, ReportWriter, Table, Truth, distinct_names, overlay,
-};
+use crate::inspector::{Inspector, Options, OverlayOptions, overlay};
+use crate::report::{Entry, Order, Report, ReportWriter, Table, Truth, distinct_names};
 use crate::{Error, ErrorKind, Package, Result};
 use clap::Args;
 use serde::Serialize;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Included, Unbounded};
 use std::path::{Path, PathBuf};
 
-use crate::inspector::{Inspection, StageTimes};
-use crate::report::{Entry, OverlayOptions, Report, ReportWriter, distinct_names, overlay, save_picture};
+use crate::inspector::{Inspection, OverlayOptions, StageTimes, overlay};
+use crate::report::{Entry, Report, ReportWriter, distinct_names, save_picture};
 use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 use clap::Args;
 use serde::Serialize;

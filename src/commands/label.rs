@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::label::formats::{Import, Place, export, import};
 use crate::label::{Labeler, Settings};
+use crate::labels::formats::{Import, Place, export, import};
 use crate::{Error, ErrorKind, Result};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

@@ -4,8 +4,10 @@ mod calibrate;
 mod pictures;
 mod threshold;
 
-pub use pictures::{BadPicture, find_pictures, list_pictures};
+pub use pictures::BadPicture;
 pub use threshold::{Unit, promise, threshold_from_scores};
+
+pub use crate::imaging::{find_pictures, list_pictures};
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;

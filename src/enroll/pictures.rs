@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
 use super::{Settings, decoders};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Color, Frame, Geometry, Listing};
+use crate::imaging::{Color, Frame, Geometry};
 use crate::package::FrameSize;
 
 /// A picture that was left out, and why.
@@ -24,40 +24,6 @@ impl fmt::Display for BadPicture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.reason)
     }
-}
-
-/// The picture files directly in a folder, by name, and what is passed over there, in whole sentences for people. Pictures of
-/// kinds that cannot be read are among the files: leaving those out would surprise.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] when the folder does not exist or has no pictures.
-pub fn list_pictures(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
-    let usage = |m: String| Error::new(ErrorKind::Usage, m);
-    if !folder.is_dir() {
-        return Err(usage(format!("there is no folder {}", folder.display())));
-    }
-    let listing = Listing::of(folder)?;
-    let notes = listing.misnamed_or_deeper();
-    let mut pictures = [listing.taken, listing.refused].concat();
-    pictures.sort();
-    if pictures.is_empty() {
-        let good = ["train/good", "good", "train"].iter().map(|p| folder.join(p)).find(|p| p.is_dir());
-        let mut text = format!("there are no pictures in {}", folder.display());
-        if let Some(good) = good {
-            text.push_str(&format!("; did you mean {}?", good.display()));
-        }
-        notes.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
-        return Err(usage(text));
-    }
-    Ok((pictures, notes))
-}
-
-/// The same without what is passed over.
-///
-/// # Errors
-/// As [`list_pictures`].
-pub fn find_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(list_pictures(folder)?.0)
 }
 
 const OTHER_SIZE: &str = "pixels instead of";

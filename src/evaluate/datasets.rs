@@ -14,11 +14,10 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use super::mask::{Mask, MaskRule};
-use super::mask::{Seen, check_together};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
-use crate::imaging::{Frame, Listing, named};
+use crate::imaging::{Frame, Listing, Seen, check_together, named};
+pub use crate::imaging::{Mask, MaskRule};
 
 /// The layout of a labeled data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,6 @@
 
 pub mod datasets;
 mod dump;
-pub mod mask;
 pub mod metrics;
 mod run;
 #[cfg(test)]

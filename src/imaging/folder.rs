@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use image::ImageFormat;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What an entry of a folder is to somebody who looks for pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Listing {
     /// Of the entries directly in a folder.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when it cannot be listed.
+    /// [`ErrorKind::Io`] when it cannot be listed.
     pub fn of(folder: &Path) -> Result<Listing> {
         let unreadable = |e| Error::io("list", folder, e);
         let mut listing = Listing::default();
@@ -133,6 +133,40 @@ impl Listing {
         notes.extend(deeper(&self.folders));
         notes
     }
+}
+
+/// The picture files directly in a folder, by name, and what is passed over there, in whole sentences for people. Pictures of
+/// kinds that cannot be read are among the files: leaving those out would surprise.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] when the folder does not exist or has no pictures.
+pub fn list_pictures(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
+    let usage = |m: String| Error::new(ErrorKind::Usage, m);
+    if !folder.is_dir() {
+        return Err(usage(format!("there is no folder {}", folder.display())));
+    }
+    let listing = Listing::of(folder)?;
+    let notes = listing.misnamed_or_deeper();
+    let mut pictures = [listing.taken, listing.refused].concat();
+    pictures.sort();
+    if pictures.is_empty() {
+        let good = ["train/good", "good", "train"].iter().map(|p| folder.join(p)).find(|p| p.is_dir());
+        let mut text = format!("there are no pictures in {}", folder.display());
+        if let Some(good) = good {
+            text.push_str(&format!("; did you mean {}?", good.display()));
+        }
+        notes.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
+        return Err(usage(text));
+    }
+    Ok((pictures, notes))
+}
+
+/// The same without what is passed over.
+///
+/// # Errors
+/// As [`list_pictures`].
+pub fn find_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(list_pictures(folder)?.0)
 }
 
 /// Files or folders that a message names; more are counted.

@@ -6,9 +6,15 @@ mod frame;
 mod geometry;
 mod jpeg;
 mod kinds;
+mod mask;
+mod overlay;
 
 pub use components::{Component, Components};
-pub use folder::{Kind, Listing, named};
+pub use folder::{Kind, Listing, find_pictures, list_pictures, named};
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement, Scaler};
 pub(crate) use jpeg::whole_jpeg;
+pub use mask::{Mask, MaskRule};
+pub(crate) use mask::{Seen, check_together, png_from_mask};
+pub use overlay::side_by_side;
+pub(crate) use overlay::{COLDEST, FOUND, HOTTEST, Lines, TRUTH, heat, ratio, tint};

@@ -6,6 +6,7 @@ mod data;
 mod engine;
 mod head;
 mod inspection;
+mod overlay;
 
 pub use click::ClickSegmenter;
 pub use data::{Click, Features, FrameResiduals, Options, Prepared};
@@ -13,5 +14,6 @@ pub(crate) use engine::check_frame;
 pub use engine::{ClassifyStage, FeatureStage, Inspector, ResidualStage};
 pub use head::Head;
 pub use inspection::{Inspection, StageTimes, Verdict};
+pub use overlay::{OverlayOptions, overlay};
 
 pub use crate::anomaly::{AnomalyMap, Region};

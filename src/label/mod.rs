@@ -16,17 +16,11 @@
 //!
 //! Everything that fails is answered with `{"error": "…"}`.
 
-mod file;
-pub mod formats;
-mod lock;
-mod mask;
 mod nearest;
 mod order;
-mod pictures;
 mod prompts;
 mod server;
 mod session;
-mod shapes;
 mod work;
 
 use std::net::SocketAddr;
@@ -38,9 +32,6 @@ use crate::http::{self, Access, Gate, Server};
 use crate::inspector::Options;
 use crate::package::Package;
 use work::Work;
-
-pub use file::{Drawn, Label, LabelFile, MaskFile, Tag};
-pub use mask::Rle;
 
 /// What is labeled with what, and where it is served.
 #[derive(Debug, Clone)]

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use image::RgbaImage;
 use rayon::prelude::*;
 
-use super::pictures;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry};
 use crate::inspector::Prepared;
+use crate::labels;
 use crate::posfar::{Bank, TokenPlace};
 
 /// Longest side of what is shown.
@@ -43,9 +43,9 @@ impl Nearest {
     /// Looks for the enrolled pictures, which takes as long as decoding them. Gives how many of how many are there.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when none is; as [`pictures::find`].
+    /// [`ErrorKind::Usage`] when none is; as [`labels::find`].
     pub fn index(&self) -> Result<(usize, usize)> {
-        let (all, _) = pictures::find(&self.folder, &Default::default())?;
+        let (all, _) = labels::find(&self.folder, &Default::default())?;
         let found: HashMap<[u8; 32], PathBuf> = all
             .par_iter()
             .filter_map(|found| Some((Frame::open(&found.path).ok()?.digest(), found.path.clone())))

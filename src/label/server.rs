@@ -106,7 +106,7 @@ struct Listed {
     height: Option<u32>,
     score: Option<f32>,
     done: bool,
-    kind: Option<super::Tag>,
+    kind: Option<crate::labels::Tag>,
     r#type: Option<String>,
     /// That of its label, once the picture was read.
     revision: Option<String>,

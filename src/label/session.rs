@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{Drawn, Label, LabelFile, Stamp, Tag, real};
-use super::lock::Lock;
-use super::mask::Rle;
 use super::order::{Standing, order};
-use super::pictures::{self, Found};
 use super::prompts::{self, Prompts, check_type};
-use super::shapes::{Box, Rotated, clipped_box, is_number, placed_rotated, rounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::labels::{
+    Box, Drawn, Found, Label, LabelFile, Lock, Rle, Rotated, Stamp, Tag, clipped_box, find, is_number,
+    placed_rotated, real, rounded,
+};
 
 /// A picture.
 #[derive(Debug, Clone)]
@@ -199,9 +198,9 @@ impl Session {
     /// Looks at the folder again: new pictures, changed ones, and those that are gone. Whether anything is new.
     ///
     /// # Errors
-    /// As [`pictures::find`].
+    /// As [`find`].
     pub fn rescan(&mut self) -> Result<bool> {
-        let (found, passed_over) = pictures::find(&self.root, &self.file.not_pictures())?;
+        let (found, passed_over) = find(&self.root, &self.file.not_pictures())?;
         passed_over.iter().filter(|n| !self.passed_over.contains(n)).for_each(|note| log::warn!("{note}"));
         self.passed_over = passed_over;
         let mut there = HashSet::new();

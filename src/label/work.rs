@@ -14,19 +14,16 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use super::file::Stamp;
-use super::mask::{Rle, runs};
 use super::nearest::Nearest;
 use super::prompts::{Prompts, check_type};
 use super::session::{Change, Picture, Saved, Session, Told};
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::datasets::Mask;
 use crate::files::sha256;
-use crate::imaging::{Color, Components, Frame};
+use crate::imaging::{Color, Components, Frame, Mask, heat, ratio};
 use crate::inspector::{AnomalyMap, Click, ClickSegmenter, Inspector, Options, Prepared, Verdict};
+use crate::labels::{Rle, Stamp, runs};
 use crate::onnx::{Runtime, TextEncoder, check_text};
 use crate::package::Package;
-use crate::report::{heat, ratio};
 
 /// Pictures whose results are kept: those before and after the one that is worked on, in some tabs.
 const KEPT: usize = 8;

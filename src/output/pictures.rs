@@ -20,10 +20,9 @@ use super::{Labeled, Labeling, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{TEMPORARY, new_file, parent, write_file};
 use crate::imaging::{Color, Frame};
-use crate::inspector::Verdict;
+use crate::inspector::{OverlayOptions, Verdict, overlay};
 use crate::record::part::{Part, civil};
 use crate::record::{Record, Status};
-use crate::report::{OverlayOptions, overlay};
 
 const NAME: &str = "pictures";
 const SUFFIXES: [&str; 3] = [".png", ".overlay.jpg", ".json"];

@@ -11,9 +11,9 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
 
 use super::chart::{self, Lane};
-use super::overlay::{COLDEST, HOTTEST, heat, ratio};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::imaging::{COLDEST, HOTTEST, heat, ratio};
 use crate::inspector::{Inspection, Region, StageTimes, Verdict};
 
 /// Longest side of an embedded picture: two of them fill a wide screen, and a report of a thousand parts still opens.
@@ -86,7 +86,7 @@ pub struct Entry<'a> {
     pub times: Option<StageTimes>,
     /// The picture. `None` shows none, for files that are none or to keep a long report small.
     pub original: Option<&'a RgbImage>,
-    /// The picture with its anomaly map, as [`overlay`](super::overlay()) paints it.
+    /// The picture with its anomaly map, as [`overlay`](crate::inspector::overlay()) paints it.
     pub overlay: Option<&'a RgbImage>,
     /// The label, where there is one.
     pub truth: Option<Truth<'a>>,

@@ -2,11 +2,8 @@
 
 mod chart;
 mod html;
-mod overlay;
 
 pub use html::{Entry, Order, Report, ReportWriter, Table, Truth};
-pub use overlay::{OverlayOptions, overlay, side_by_side};
-pub(crate) use overlay::{heat, ratio};
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};

@@ -1,6 +1,6 @@
 """Mask files as every tool writes them.
 
-The rule is that of the `weakrest` program (`src/evaluate/mask.rs`), and the tests of both read the same
+The rule is that of the `weakrest` program (`src/imaging/mask.rs`), and the tests of both read the same
 files: what is clear is read, what is not is refused by name. A mask that is read wrongly calls every part
 good, or none.
 """

@@ -9,9 +9,8 @@ use image::{ImageBuffer, Luma, Rgb};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
-use crate::inspector::{Inspection, Region};
+use crate::inspector::{Inspection, OverlayOptions, Region, overlay};
 use crate::record::Record;
-use crate::report::{OverlayOptions, overlay};
 
 /// Longest side of a rejected part's picture.
 pub(super) const REJECT_SIDE: u32 = 640;

@@ -24,9 +24,8 @@ use super::shapes::{
     Box, Point, Rotated, clipped_box, corners, filled, is_convex, is_number, placed_rotated, turned,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::datasets::Mask;
 use crate::files;
-use crate::imaging::Frame;
+use crate::imaging::{Frame, Mask};
 
 /// What labels can be read from and written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

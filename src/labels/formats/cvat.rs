@@ -4,8 +4,8 @@ use roxmltree::{Document, Node};
 
 use super::{Collected, Log, Shelf, wrong};
 use crate::error::{Error, ErrorKind, Result};
-use crate::label::mask::bits_from_runs;
-use crate::label::shapes::{Point, clipped_box, is_number};
+use crate::labels::runs::bits_from_runs;
+use crate::labels::shapes::{Point, clipped_box, is_number};
 
 /// Everything the file says of pictures.
 pub fn read(text: &str, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {

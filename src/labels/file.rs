@@ -27,11 +27,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::mask::png_from_mask;
 use super::shapes::{Box, Rotated, check_box, check_rotated, is_number, rounded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::datasets::{Mask, MaskRule};
 use crate::files;
+use crate::imaging::{Mask, MaskRule, png_from_mask};
 
 /// Good or defective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,13 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::{Collected, Found, Labeled, Log, Shelf, wrong};
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::datasets::{Mask, MaskRule};
-use crate::evaluate::mask::{Seen, check_together};
 use crate::files;
-use crate::label::file::Tag;
-use crate::label::mask::png_from_mask;
-use crate::label::pictures;
-use crate::label::shapes::painted;
+use crate::imaging::{Mask, MaskRule, Seen, check_together, png_from_mask};
+use crate::labels::file::Tag;
+use crate::labels::pictures;
+use crate::labels::shapes::painted;
 
 /// The folder of masks whose type is not known.
 const UNTYPED: &str = "defect";

@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use image::DynamicImage;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{DynamicImage, ExtendedColorType, ImageEncoder};
 use serde::Serialize;
 
+use super::{Frame, named};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Frame, named};
 
 /// Which values of a mask file mean *defective*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -254,6 +255,19 @@ impl Values {
         let shown: Vec<String> = all.iter().take(SHOWN).map(u16::to_string).collect();
         format!("{}{}", shown.join(", "), if all.len() > SHOWN { ", …" } else { "" })
     }
+}
+
+/// An 8-bit PNG, 255 where defective and 0 elsewhere.
+///
+/// # Errors
+/// [`ErrorKind::Image`] when it cannot be encoded.
+pub fn png_from_mask(mask: &Mask) -> Result<Vec<u8>> {
+    let pixels: Vec<u8> = mask.bits().iter().map(|&bit| if bit { 255 } else { 0 }).collect();
+    let mut bytes = Vec::new();
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::NoFilter)
+        .write_image(&pixels, mask.width(), mask.height(), ExtendedColorType::L8)
+        .map_err(|e| Error::new(ErrorKind::Image, "cannot encode a mask").with_source(e))?;
+    Ok(bytes)
 }
 
 /// Whether masks that belong together say anything, and what is odd about them, in whole sentences for people.

@@ -1,12 +1,9 @@
-//! Masks as the page sends them, and as files.
+//! Masks as runs, as the page and other tools have them.
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::datasets::Mask;
-use crate::imaging::Frame;
+use crate::imaging::{Frame, Mask};
 
 /// A mask as runs along its rows, from the left top: first so many pixels that are not defective, then so many that
 /// are, and so on.
@@ -71,24 +68,12 @@ impl Rle {
     }
 }
 
-/// An 8-bit PNG, 255 where defective and 0 elsewhere.
-///
-/// # Errors
-/// [`ErrorKind::Image`] when it cannot be encoded.
-pub fn png_from_mask(mask: &Mask) -> Result<Vec<u8>> {
-    let pixels: Vec<u8> = mask.bits().iter().map(|&bit| if bit { 255 } else { 0 }).collect();
-    let mut bytes = Vec::new();
-    PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::NoFilter)
-        .write_image(&pixels, mask.width(), mask.height(), ExtendedColorType::L8)
-        .map_err(|e| Error::new(ErrorKind::Image, "cannot encode a mask").with_source(e))?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::imaging::png_from_mask;
 
     #[test]
     fn runs_begin_with_what_is_not_defective() {

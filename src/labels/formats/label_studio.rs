@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Collected, Labeled, Log, Shelf, id, list, note_types, number, side, wrong};
 use crate::error::Result;
-use crate::label::shapes::Point;
+use crate::labels::shapes::Point;
 
 /// Types of results that are no shapes, though one of a region repeats the region's place.
 const REMARKS: [&str; 8] =

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::{Collected, Labeled, Log, Shelf, id, list, note_types, number, numbers, side, text, wrong};
 use crate::error::Result;
-use crate::label::file::Tag;
-use crate::label::mask::{bits_from_runs, runs};
-use crate::label::shapes::Point;
+use crate::labels::file::Tag;
+use crate::labels::runs::{bits_from_runs, runs};
+use crate::labels::shapes::Point;
 
 /// Everything the file says of pictures.
 pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {

@@ -2,7 +2,7 @@
 //! (width, height).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::datasets::Mask;
+use crate::imaging::Mask;
 
 /// x and y.
 pub type Point = [f64; 2];
