@@ -1,5 +1,7 @@
 //! Pixels to model input, and back.
 
+use fast_image_resize::images::Image;
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use ndarray::Array4;
 use proptest::prelude::*;
 use weakrest::imaging::{Geometry, Placement};
@@ -118,6 +120,24 @@ proptest! {
         prop_assert_eq!((once.width(), once.height()), geometry.place(width, height).content);
         prop_assert_eq!(once.color(), color);
         prop_assert_eq!(geometry.scale(&once).unwrap(), once);
+    }
+
+    #[test]
+    fn scaling_is_what_the_generic_function_does(
+        geometry in geometries(), width in 1u32..300, height in 1u32..300, color in colors(), seed: u32,
+    ) {
+        let frame = noise(width, height, color, seed);
+        let kind = match color {
+            Color::Gray => PixelType::U8,
+            Color::Rgb => PixelType::U8x3,
+        };
+        let (to_width, to_height) = geometry.place(width, height).content;
+        let from = Image::from_vec_u8(width, height, frame.pixels().to_vec(), kind).unwrap();
+        let mut to = Image::new(to_width, to_height, kind);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        Resizer::new().resize(&from, &mut to, &options).unwrap();
+        let scaled = geometry.scale(&frame).unwrap();
+        prop_assert_eq!(scaled.pixels(), to.buffer());
     }
 
     #[test]
