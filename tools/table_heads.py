@@ -106,7 +106,6 @@ def train(run: Run, seeds: int) -> float:
     """Trains a head into the run's folder; minutes that it took."""
     import numpy as np
     from weakrest_export import blocks, head_export, weak
-    from weakrest_export import labels as label_files
     from weakrest_export import train as training
 
     matching, kind, _, more = ROWS[run.row]
@@ -118,7 +117,7 @@ def train(run: Run, seeds: int) -> float:
         for label in weak.weak_labels(chosen(run.product, run.seed), kind):
             sample = by_image[os.path.realpath(label.image)]
             if more.get("jitter"):
-                label = replace(label, defects=label_files.jitter(label.defects, label.size, rng=random))
+                label = replace(label, defects=weak.jitter(label.defects, label.size, rng=random))
             cells = blocks.Cells.of(vars(sample.residuals.pictures[sample.index]), sample.residuals.stride)
             samples.append(replace(sample, labels=blocks.from_label(label, cells)))
     settings = training.Settings(seed=run.seed, steps=run.steps, without=more.get("without", ()), mixup=more.get("mixup", False))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from weakrest_export import labels
+from weakrest_export import labels, weak
 from weakrest_export.cli import main
 from weakrest_export.errors import ExportError
 from weakrest_export.labels import Box, Label, Mask, Rotated
+from weakrest_export.pictures import picture_size
 from weakrest_export.shapes import is_convex
 
 
@@ -192,14 +193,14 @@ def test_size_is_that_of_the_picture_as_shown(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert labels.picture_size(tmp_path / "turned.jpg", "x") == (20, 30)
+    assert picture_size(tmp_path / "turned.jpg", "x") == (20, 30)
 
 
 def test_pictures_are_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     Image.effect_noise((64, 48), 50).save(path)
     path.write_bytes(path.read_bytes()[:100])
-    assert labels.picture_size(path, "x") == (64, 48)
+    assert picture_size(path, "x") == (64, 48)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_jitter_moves_every_corner_a_little_and_keeps_the_form() -> None:
     )
     moves = []
     for _ in range(200):
-        jittered = labels.jitter(drawn, size, rng=rng)
+        jittered = weak.jitter(drawn, size, rng=rng)
         assert [type(defect) for defect in jittered] == [type(defect) for defect in drawn]
         assert jittered[-1] == drawn[-1]
         for before, after in zip(drawn[:-1], jittered[:-1], strict=True):
@@ -266,6 +267,6 @@ def test_jitter_moves_every_corner_a_little_and_keeps_the_form() -> None:
 
 def test_jitter_follows_the_generator() -> None:
     def once(seed: int) -> object:
-        return labels.jitter([Box(5, 5, 20, 20)], (64, 48), 0.05, rng=np.random.default_rng(seed))
+        return weak.jitter([Box(5, 5, 20, 20)], (64, 48), 0.05, rng=np.random.default_rng(seed))
 
     assert once(1) == once(1) != once(2)

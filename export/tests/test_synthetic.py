@@ -12,6 +12,7 @@ from weakrest_export import defects, raster, synthetic
 from weakrest_export.cli import main
 from weakrest_export.errors import ExportError
 from weakrest_export.raster import Float, Mask
+from weakrest_export.scene import Scene, Site
 
 RNG = np.random.default_rng
 
@@ -77,10 +78,10 @@ def test_only_what_can_be_seen_is_a_defect() -> None:
         """The mask of a change of the left half, where a defect was meant to cover all."""
         pixels = (120 + RNG(0).normal(0, 1, (60, 60, 1)) * texture).astype(np.float32)
         everywhere = np.ones((60, 60), bool)
-        scene = defects.Scene(pixels, everywhere, None, lambda _: pixels)
+        scene = Scene(pixels, everywhere, None, lambda _: pixels)
         painted = pixels.copy()
         painted[:, :30] += change
-        return defects.visible(defects.Site(scene, pixels, everywhere.astype(np.float32), 0, 0), painted)
+        return defects.visible(Site(scene, pixels, everywhere.astype(np.float32), 0, 0), painted)
 
     mask = visible(20)
     assert mask is not None

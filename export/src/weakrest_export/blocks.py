@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from weakrest_export.errors import ExportError
-from weakrest_export.labels import Label, Mask, pixels, read_mask
+from weakrest_export.labels import Label, Mask, read_mask
+from weakrest_export.pictures import pixels
 from weakrest_export.shapes import Bits
 
 Labels = NDArray[np.int8]
@@ -160,21 +162,8 @@ def from_label(label: Label, cells: Cells, positive: float = 0.5, negative: floa
 
 def find_regions(blocks: NDArray[np.bool_]) -> NDArray[np.int16]:
     """Numbers the connected areas of true blocks from 1, `[rows, cols]`; corners connect, 0 elsewhere."""
-    regions = np.zeros(blocks.shape, np.int16)
-    number = 0
-    for start in zip(*np.nonzero(blocks), strict=True):
-        if regions[start]:
-            continue
-        number += 1
-        regions[start] = number
-        edge = [start]
-        while edge:
-            row, col = edge.pop()
-            around = np.s_[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
-            fresh = blocks[around] & (regions[around] == 0)
-            regions[around][fresh] = number
-            rows, cols = np.nonzero(fresh)
-            edge += zip(rows + max(row - 1, 0), cols + max(col - 1, 0), strict=True)
+    regions: NDArray[np.int16] = np.zeros(blocks.shape, np.int16)
+    ndimage.label(blocks, np.ones((3, 3)), output=regions)
     return regions
 
 

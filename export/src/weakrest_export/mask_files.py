@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from scipy import ndimage
 
 from weakrest_export.errors import ExportError
 
@@ -148,19 +149,8 @@ def _unclear(values: _Values) -> str | None:
 
 def _areas(values: Integers, wanted: Bits) -> Integers:
     """The values of areas that are not smaller than `SIDE` × `SIDE` pixels."""
-    if min(values.shape) < SIDE:
-        return np.array([], np.uint32)
-
-    def runs(same: Bits) -> Bits:
-        """True where so many in a row are, along the columns."""
-        count = SIDE - 1
-        width = same.shape[1] - count + 1
-        every: Bits = np.logical_and.reduce([same[:, i : width + i] for i in range(count)])
-        return every
-
-    along = runs(values[:, 1:] == values[:, :-1])
-    down = runs((values[1:] == values[:-1]).T).T
-    rows = len(values) - SIDE + 1
-    whole = np.logical_and.reduce([along[i : rows + i] for i in range(SIDE)]) & down[:, : along.shape[1]]
-    whole &= wanted[:rows, : along.shape[1]]
-    return np.unique(values[:rows, : along.shape[1]][whole])
+    low, high = (extreme(values, SIDE) for extreme in (ndimage.minimum_filter, ndimage.maximum_filter))
+    rim = SIDE // 2
+    inside = np.s_[rim : len(values) - rim, rim : values.shape[1] - rim]
+    found: Integers = np.unique(values[inside][(low == high)[inside] & wanted[inside]])
+    return found

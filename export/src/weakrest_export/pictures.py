@@ -1,6 +1,6 @@
 """Which files of a folder are pictures: the very list of the `weakrest` program."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -9,6 +9,9 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from weakrest_export.errors import ExportError
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 Kind = Literal["taken", "refused", "misnamed", "folder", "other"]
 NAMED = 5
@@ -85,3 +88,27 @@ def _below(folder: Path) -> Iterable[Path]:
         return any(name.startswith(".") or name.lower() in names("leftover") for name in inner)
 
     return (path for path in folder.rglob("*") if not is_hidden(path))
+
+
+def picture_size(path: Path, where: str) -> Size:
+    """Width and height as a viewer shows the picture, without decoding it.
+
+    Raises:
+        ExportError: starting with `where`, when the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            # PNG's own getexif decodes the pixels, to find what stands behind them.
+            exif = Image.Image.getexif(picture)
+            # Orientations 5 to 8 lie on their side.
+            turned = exif.get(0x0112, 1) in (5, 6, 7, 8)
+            return (picture.height, picture.width) if turned else picture.size
+    except FileNotFoundError:
+        raise ExportError(f"{where}: there is no picture {path}: correct or remove it") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ExportError(f"{where}: cannot open {path} as a picture: {error}") from error
+
+
+def pixels(size: Sequence[int]) -> str:
+    """A width and height for people."""
+    return "×".join(str(side) for side in size)

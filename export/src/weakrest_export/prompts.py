@@ -11,7 +11,7 @@ from pathlib import Path
 
 from weakrest_export.errors import ExportError
 from weakrest_export.files import read_text
-from weakrest_export.labels import parse_json
+from weakrest_export.json_text import parse_json
 
 Phrases = Mapping[str, Sequence[str]]
 

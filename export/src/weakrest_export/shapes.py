@@ -1,10 +1,10 @@
 """Shapes in pictures. Coordinates are pixel edges, x right and y down, from (0, 0) to (width, height)."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 Points = NDArray[np.float64]
 """`[n, 2]`, x and y."""
@@ -26,29 +26,23 @@ def components(bits: Bits, gap: int) -> list[Points]:
     Returns:
         For each component the corners of its pixels that can lie on its convex hull.
     """
+    # Squares of gap + 1 pixels touch exactly where at most gap pixels are between what they grew from.
+    grown = ndimage.maximum_filter(np.pad(bits, gap), gap + 1, mode="constant", cval=0)
+    regions = ndimage.label(grown, np.ones((3, 3)))[0][gap:, gap:][: bits.shape[0], : bits.shape[1]]
+    # Only the ends of a row's runs can be corners of the hull.
     steps = np.diff(bits.astype(np.int8), axis=1, prepend=0, append=0)
-    row_of, start_of = (values.tolist() for values in np.nonzero(steps == 1))
-    end_of = np.nonzero(steps == -1)[1].tolist()
-    first = np.searchsorted(row_of, np.arange(len(bits) + 1)).tolist()
-    parent = list(range(len(row_of)))
-
-    def root(run: int) -> int:
-        while parent[run] != run:
-            parent[run] = run = parent[parent[run]]
-        return run
-
-    for run, (row, start, end) in enumerate(zip(row_of, start_of, end_of, strict=True)):
-        for above in range(max(0, row - gap - 1), row + 1):
-            other = bisect_left(end_of, start - gap, first[above], first[above + 1])
-            while other < first[above + 1] and start_of[other] <= end + gap:
-                a, b = sorted((root(run), root(other)))
-                parent[b] = a
-                other += 1
-
-    groups: dict[int, list[tuple[int, int]]] = {}
-    for run, (row, start, end) in enumerate(zip(row_of, start_of, end_of, strict=True)):
-        groups.setdefault(root(run), []).extend([(start, row), (end, row), (start, row + 1), (end, row + 1)])
-    return [np.array(points, dtype=np.float64) for points in groups.values()]
+    rows, starts = np.nonzero(steps == 1)
+    ends = np.nonzero(steps == -1)[1]
+    corners = np.stack([(starts, rows), (ends, rows), (starts, rows + 1), (ends, rows + 1)])
+    if not rows.size:
+        return []
+    numbers = regions[rows, starts]
+    order = np.argsort(numbers, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+    return [
+        corners[:, :, group].transpose(2, 0, 1).reshape(-1, 2).astype(np.float64)
+        for group in sorted(groups, key=lambda group: int(group[0]))
+    ]
 
 
 def upright_box(points: Points) -> tuple[float, float, float, float]:

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from weakrest_export import pictures, raster
-from weakrest_export.defects import Scene, paint
+from weakrest_export.defects import paint
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.raster import Float, Mask, Rng, f32
+from weakrest_export.scene import Scene
 
 INDEX = "synthetic.jsonl"
 SMALLEST = 16

@@ -1,12 +1,16 @@
 """Weak labels made from the masks of a labeled data set, as a person would have drawn them."""
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
+import numpy as np
+
 from weakrest_export.errors import ExportError
-from weakrest_export.labels import Box, Defect, Label, make_rotated, picture_size, read_mask
+from weakrest_export.labels import Box, Defect, Label, Mask, Rotated, Size, make_rotated, read_mask
 from weakrest_export.mask_files import Bits, refuse_inverted
-from weakrest_export.shapes import components, smallest_box, upright_box
+from weakrest_export.pictures import picture_size
+from weakrest_export.shapes import components, is_convex, smallest_box, upright_box
 from weakrest_export.splits import Sample
 
 GAP = 0.005
@@ -45,3 +49,32 @@ def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:
         labels.append(Label(sample.image, size, "defective", tuple(defects), sample.defect))
     refuse_inverted(read)
     return labels
+
+
+def jitter(
+    defects: Sequence[Defect], size: Size, share: float = 0.01, *, rng: np.random.Generator
+) -> tuple[Defect, ...]:
+    """The defects as a hasty person would have boxed them; masks stay as they are.
+
+    Each corner moves by up to `share` of the picture's width and height, evenly distributed. Upright boxes
+    stay upright, nothing gets twisted, and no corner leaves the picture that was not outside before. Where a
+    box is too thin for that, it moves less.
+    """
+    return tuple(
+        defect if isinstance(defect, Mask) else _jitter(defect, size, share, rng) for defect in defects
+    )
+
+
+def _jitter(box: Box | Rotated, size: Size, share: float, rng: np.random.Generator) -> Box | Rotated:
+    corners = box.corners[[0, 2]] if isinstance(box, Box) else box.corners
+    low, high = np.minimum(corners, 0), np.maximum(corners, size)
+    for attempt in count():
+        reach = share * np.array(size) * 0.5 ** (attempt // 20)
+        moved = np.clip(corners + rng.uniform(-reach, reach, corners.shape), low, high)
+        if isinstance(box, Box):
+            (left, top), (right, bottom) = moved.tolist()
+            if left < right and top < bottom:
+                return Box(left, top, right, bottom)
+        elif is_convex(moved):
+            return Rotated(tuple((x, y) for x, y in moved.tolist()))
+    raise AssertionError("unreachable: halved often enough, the corners stay where they are")

@@ -1,0 +1,40 @@
+"""The label file: which pictures are good, and where on the others the defects are.
+
+JSON Lines, one picture per line; its own path and those of masks are relative to the file's folder:
+
+    {"image": "crack/000.png", "defects": [{"box": [10, 20, 50, 60]}], "type": "crack", "seconds": 5.5}
+    {"image": "crack/001.png", "defects": [{"rotated": [[9, 20], [50, 12], [52, 24], [11, 32]]}]}
+    {"image": "crack/002.png", "defects": [{"mask": "crack/002_mask.png", "rule": "above-half"}]}
+    {"image": "crack/003.png", "tag": "defective"}
+    {"image": "ok/001.png", "tag": "good"}
+
+Coordinates are pixel edges of the picture as a viewer shows it, x right and y down: a box over the whole
+picture is `[0, 0, width, height]`.
+"""
+
+from weakrest_export.labels.masks import check_masks, is_empty, read_mask
+from weakrest_export.labels.model import Box, Defect, Label, Mask, Rotated, Tag, summary
+from weakrest_export.labels.reading import check, make_rotated, read
+from weakrest_export.labels.writing import check_writable, write
+from weakrest_export.mask_files import Rule
+from weakrest_export.pictures import Size
+
+__all__ = [
+    "Box",
+    "Defect",
+    "Label",
+    "Mask",
+    "Rotated",
+    "Rule",
+    "Size",
+    "Tag",
+    "check",
+    "check_masks",
+    "check_writable",
+    "is_empty",
+    "make_rotated",
+    "read",
+    "read_mask",
+    "summary",
+    "write",
+]

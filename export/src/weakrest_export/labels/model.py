@@ -1,0 +1,94 @@
+"""What is known about a picture: its tag and its defects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from weakrest_export.mask_files import Rule
+from weakrest_export.pictures import Size
+from weakrest_export.shapes import Points
+
+Tag = Literal["good", "defective"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright box inside its picture."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def corners(self) -> Points:
+        """`[4, 2]`, clockwise from the left top."""
+        x0, y0, x1, y1 = self.left, self.top, self.right, self.bottom
+        return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """A convex shape of four corners, centered in its picture; some corners may lie outside, at the rim."""
+
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def corners(self) -> Points:
+        """`[4, 2]`, in the order of drawing."""
+        return np.array(self.points, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A picture of the defective pixels.
+
+    Attributes:
+        path: of the file.
+        rule: which of its values are defective, see `mask_files.read`.
+    """
+
+    path: Path
+    rule: Rule = "above-half"
+
+
+Defect = Box | Rotated | Mask
+
+_NAMES = ((Box, "upright boxes"), (Rotated, "rotated boxes"), (Mask, "masks"))
+
+
+@dataclass(frozen=True)
+class Label:
+    """What is known about one picture.
+
+    Attributes:
+        image: the picture, as an absolute path or relative to the working directory.
+        size: of the picture.
+        tag: good or defective.
+        defects: where; empty for a good picture, and for a defective one that was only tagged.
+        type: kind of defect, where known.
+        seconds: time spent on labeling, where known.
+        leave_out: the enrolled picture that a synthetic one was made from.
+    """
+
+    image: Path
+    size: Size
+    tag: Tag
+    defects: tuple[Defect, ...] = ()
+    type: str | None = None
+    seconds: float | None = None
+    leave_out: Path | None = None
+
+
+def summary(labels: Sequence[Label]) -> str:
+    """How many there are of what, for people."""
+    shapes = [defect for label in labels for defect in label.defects]
+    tagged = sum(label.tag == "defective" and not label.defects for label in labels)
+    counts = {"pictures": len(labels)}
+    counts |= {tag: sum(label.tag == tag for label in labels) for tag in get_args(Tag)}
+    counts |= {name: sum(isinstance(shape, kind) for shape in shapes) for kind, name in _NAMES}
+    counts |= {"only tagged": tagged, "seconds": round(sum(label.seconds or 0 for label in labels))}
+    return ", ".join(f"{name} {n}" for name, n in counts.items() if n)
