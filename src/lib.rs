@@ -10,6 +10,9 @@ pub mod enroll;
 pub mod error;
 pub mod evaluate;
 mod files;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 pub mod imaging;
 pub mod inspector;

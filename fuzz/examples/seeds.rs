@@ -10,9 +10,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::{DynamicImage, ImageFormat};
-use ndarray::Array2;
-use weakrest::package::bytes_from_bank;
-use weakrest::posfar::{Matching, Parameters, TokenStore, fit};
+use weakrest::fuzzing::small_bank;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
@@ -46,25 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    let parameters = Parameters {
-        matching: Matching::Soft { weight: 0.1 },
-        coreset: weakrest::posfar::CoresetScope::Image,
-        coreset_share: 0.5,
-        coreset_floor: 0,
-        projection: 4,
-        variance: 0.9,
-        retrieval_channels: 3,
-        retrieval_components: 1,
-        images: 2,
-        seed: 0,
-    };
-    let mut store = TokenStore::default();
-    for image in 0..2 {
-        let features = Array2::from_shape_fn((6, 4), |(i, j)| ((i * 7 + j * 5 + image * 3) % 11) as f32);
-        store.push(features.view(), (2, 3))?;
-    }
-    if let Some(bank) = fit(&store, &parameters, &mut |_, _| true)? {
-        write("bank/small.safetensors", &bytes_from_bank(&bank)?)?;
+    if let Some(bank) = small_bank()? {
+        write("bank/small.safetensors", &bank)?;
     }
 
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/onnx");

@@ -1,0 +1,80 @@
+//! What the fuzz targets call. Each function takes bytes from anywhere and panics where something that was accepted
+//! cannot be used.
+
+use ndarray::Array2;
+
+use crate::Result;
+use crate::onnx::refuse_external_data;
+use crate::package::{Manifest, bank_from_bytes, bytes_from_bank};
+use crate::posfar::{CoresetScope, Matching, Parameters, TokenStore, fit};
+
+fn parameters(matching: Matching) -> Parameters {
+    Parameters {
+        matching,
+        coreset: CoresetScope::Image,
+        coreset_share: 1.0,
+        coreset_floor: 0,
+        projection: 4,
+        variance: 0.9,
+        retrieval_channels: 3,
+        retrieval_components: 2,
+        images: 2,
+        seed: 0,
+    }
+}
+
+/// `bank.safetensors`: a bank that is accepted can also be searched.
+pub fn bank(bytes: &[u8]) {
+    let Ok(bank) = bank_from_bytes(bytes, &parameters(Matching::Window { reach: 0.3 })) else { return };
+    let features = Array2::from_shape_fn((6, bank.channels()), |(i, j)| (i + j) as f32);
+    for exclude in [None, Some(0), Some(usize::MAX)] {
+        // Too large to measure, or nothing left: an error is an answer.
+        let _ = bank.residuals(
+            features.view(),
+            (2, 3),
+            exclude,
+            3,
+            &mut Default::default(),
+            &mut Default::default(),
+        );
+    }
+}
+
+/// The bytes of a small bank, for [`bank`] to start with.
+///
+/// # Errors
+/// As [`fit`].
+pub fn small_bank() -> Result<Option<Vec<u8>>> {
+    let parameters = Parameters {
+        coreset_share: 0.5,
+        retrieval_components: 1,
+        ..parameters(Matching::Soft { weight: 0.1 })
+    };
+    let mut store = TokenStore::default();
+    for image in 0..2 {
+        let features = Array2::from_shape_fn((6, 4), |(i, j)| ((i * 7 + j * 5 + image * 3) % 11) as f32);
+        store.push(features.view(), (2, 3))?;
+    }
+    let bank = fit(&store, &parameters, &mut |_, _| true)?;
+    bank.map(|bank| bytes_from_bank(&bank)).transpose()
+}
+
+/// `package.toml`: a manifest that is accepted has a place for every frame.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(manifest) = Manifest::parse(text) {
+        for (width, height) in [(1, 1), (640, 480), (u32::MAX, 1)] {
+            let place = manifest.geometry.place(width, height);
+            assert!(place.grid.0 > 0 && place.grid.1 > 0);
+        }
+        assert!(manifest.threshold.value.is_finite());
+    }
+}
+
+/// The search for references to other files, which sees networks before ONNX Runtime does.
+pub fn onnx(bytes: &[u8]) {
+    let taken = refuse_external_data(bytes).is_ok();
+    // Graphs are merged, so an empty one in front changes nothing.
+    let merged = [&[0x3a, 0], bytes].concat();
+    assert!(bytes.is_empty() || taken == refuse_external_data(&merged).is_ok());
+}
