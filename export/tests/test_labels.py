@@ -62,6 +62,43 @@ def test_a_rotated_box_at_the_rim_may_have_corners_outside(folder: Path) -> None
     assert labels.read(path)[0].defects[0].corners.tolist() == points
 
 
+SHARED = Path(__file__).parents[2] / "tests" / "data" / "labels"
+INDEX = json.loads((SHARED / "index.json").read_text("utf-8"))
+
+
+def test_every_shared_file_is_in_the_index() -> None:
+    for kind in ("good", "bad"):
+        assert sorted(path.name for path in (SHARED / kind).iterdir()) == sorted(INDEX[kind])
+
+
+@pytest.mark.parametrize("name", INDEX["good"])
+def test_reads_what_the_program_reads(name: str) -> None:
+    found = [
+        {
+            "image": label.image.name,
+            "tag": label.tag,
+            "boxes": [[d.left, d.top, d.right, d.bottom] for d in label.defects if isinstance(d, Box)],
+            "rotated": [d.corners.tolist() for d in label.defects if isinstance(d, Rotated)],
+            "masked": sum(
+                int(labels.read_mask(d, label.size).sum()) for d in label.defects if isinstance(d, Mask)
+            ),
+            "type": label.type,
+            "seconds": label.seconds,
+        }
+        for label in labels.read(SHARED / "good" / name)
+    ]
+    assert found == INDEX["good"][name]
+
+
+@pytest.mark.parametrize("name", INDEX["bad"])
+def test_refuses_what_the_program_refuses(name: str) -> None:
+    path, expected = SHARED / "bad" / name, INDEX["bad"][name]
+    with pytest.raises(ExportError) as caught:
+        labels.read(path)
+    assert str(caught.value).startswith(f"{path}:{expected['line']}: ")
+    assert expected["says"] in str(caught.value).removeprefix(str(path))
+
+
 A = '"image": "a.png"'
 
 

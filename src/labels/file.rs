@@ -127,7 +127,11 @@ impl ReadLine {
                     };
                     mask.push(MaskFile { path, rule });
                 }
-                _ => return wrong("a defect must be an object with one of box, rotated or mask"),
+                _ => {
+                    return wrong(
+                        "a defect must be an object with one of box, rotated or mask; only a mask has a rule",
+                    );
+                }
             }
         }
         let defects = !(boxes.is_empty() && rotated.is_empty() && mask.is_empty());

@@ -6,6 +6,8 @@ mod lock;
 mod pictures;
 mod runs;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 pub use file::{Drawn, Label, LabelFile, MaskFile, Tag};
 pub(crate) use file::{Stamp, real};

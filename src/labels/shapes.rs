@@ -56,7 +56,9 @@ pub fn clipped_box(shape: &Box, (width, height): (u32, u32)) -> Result<Box> {
         )));
     }
     let clipped = [left.max(0.0), top.max(0.0), right.min(w), bottom.min(h)].map(rounded);
-    check_box(&clipped).map(|()| clipped)
+    check_box(&clipped)
+        .map(|()| clipped)
+        .map_err(|_| wrong(format!("the box {shape:?} has no area: remove it or draw it again")))
 }
 
 /// A rotated box that can be, of whatever picture.
