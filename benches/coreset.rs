@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use posfar::coreset::{greedy_k_center, random_projection};
+use posfar::{Matching, position};
 use rayon::ThreadPoolBuilder;
 use weakrest::enroll::{Settings, enroll, find_pictures};
 use weakrest::inspector::{Features, Options};
 use weakrest::package::Backbone;
-use weakrest::posfar::coreset::{greedy_k_center, random_projection};
-use weakrest::posfar::{Matching, position};
 use weakrest::{Frame, Inspector};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;

@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use half::f16;
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
+use posfar::{Bank, BankParts, Residuals, Scratch, TokenPlace, retrieval};
 use rayon::ThreadPoolBuilder;
 use serde_json::{Value, json};
 use weakrest::enroll::find_pictures;
 use weakrest::inspector::{Features, Options};
 use weakrest::package::Package;
-use weakrest::posfar::{Bank, BankParts, Residuals, Scratch, TokenPlace, retrieval};
 use weakrest::{Frame, Inspector};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;

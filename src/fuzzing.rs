@@ -6,7 +6,7 @@ use ndarray::Array2;
 use crate::Result;
 use crate::onnx::refuse_external_data;
 use crate::package::{Manifest, bank_from_bytes, bytes_from_bank};
-use crate::posfar::{CoresetScope, Matching, Parameters, TokenStore, fit};
+use posfar::{CoresetScope, Matching, Parameters, TokenStore, fit};
 
 fn parameters(matching: Matching) -> Parameters {
     Parameters {

@@ -22,7 +22,6 @@ pub mod onnx;
 pub mod output;
 pub mod package;
 pub mod pipeline;
-pub mod posfar;
 pub mod record;
 pub mod report;
 pub mod state;

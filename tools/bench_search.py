@@ -60,7 +60,9 @@ def check(name: str, queries: np.ndarray, bank: np.ndarray, ours: np.ndarray, th
 
 
 def ours(threads: int, files: list[Path]) -> list[dict]:
-    command = ["cargo", "bench", "--quiet", "--locked", "--bench", "search", "--", str(threads), *map(str, files)]
+    # The benchmark runs in its package's folder.
+    command = ["cargo", "bench", "--quiet", "--locked", "--package", "posfar", "--bench", "search", "--", str(threads)]
+    command += [str(file.resolve()) for file in files]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 

@@ -57,13 +57,13 @@ run() {
     tools/cross.sh $target test --locked --quiet --no-fail-fast "$@" $skips || failed="$failed $QEMU_CPU"
     echo "cross-test: $QEMU_CPU took $(($(date +%s) - started)) s"
 }
-tools/cross.sh $target test --locked --no-run --lib --tests
+tools/cross.sh $target test --locked --no-run --package posfar --package weakrest --lib --tests
 [ $# -gt 0 ] || set -- cortex-a76 cortex-a57
 for cpu in "$@"; do
     case $cpu in
         cortex-a57)
-            run "$cpu" --lib --test posfar --test cli -- posfar search bank coreset retrieval processors ;;
-        *) run "$cpu" --lib --tests -- ;;
+            run "$cpu" --package posfar --package weakrest --lib --test posfar --test cli -- posfar search bank coreset retrieval processors ;;
+        *) run "$cpu" --package posfar --package weakrest --lib --tests -- ;;
     esac
 done
 echo

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::enroll::{Enrollment, Progress, Settings, enroll, promise};
+use crate::enroll::{CoresetScope, Enrollment, Matching, Progress, Settings, enroll, promise};
 use crate::package::{Backbone, HeadFile, check_target};
-use crate::posfar::{CoresetScope, Matching};
 use crate::{Error, ErrorKind, Result};
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};

@@ -9,9 +9,9 @@ use crate::enroll::{add_head, promise};
 use crate::inspector::Options;
 use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{ClickFile, PublicKeys, Source, check_target};
-use crate::posfar::Matching;
 use crate::{Error, ErrorKind, Package, Result, package};
 use clap::{Args, Subcommand};
+use posfar::Matching;
 
 use super::enroll::{open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};

@@ -2,9 +2,11 @@
 
 mod calibrate;
 mod pictures;
+mod spill;
 mod threshold;
 
 pub use pictures::BadPicture;
+pub use posfar::{CoresetScope, Matching};
 pub use threshold::{Unit, promise, threshold_from_scores};
 
 pub use crate::imaging::{find_pictures, list_pictures};
@@ -16,6 +18,8 @@ use std::sync::Arc;
 
 use calibrate::{Calibration, Stages, calibrate};
 use pictures::Reading;
+use posfar::{Bank, Parameters, TokenStore};
+use spill::Spill;
 
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +30,6 @@ use crate::onnx::{Network, Runtime};
 use crate::package::{
     Backbone, BackboneInfo, FORMAT, FrameSize, HeadFile, InputInfo, Manifest, Package, ThresholdInfo,
 };
-use crate::posfar::{self, Bank, CoresetScope, Matching, Parameters, TokenStore};
 
 /// What makes packages.
 const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
@@ -202,15 +205,15 @@ pub fn enroll(
         backbone.manifest.channels,
     );
     let mut features = Features::default();
-    let mut store = TokenStore::default();
+    let mut store = TokenStore::new(Spill::default());
     let mut placements = Vec::new();
     let total = survey.usable.len();
     let Some(Reading { used, digests, bad: skipped }) =
         pictures::read(&survey, &geometry, settings, |content| {
             stage.run(content, &mut features).map_err(|e| e.within(name))?;
-            store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e.kind() {
-                ErrorKind::Io | ErrorKind::StorageFull => e,
-                _ => e.within(name),
+            store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e {
+                posfar::Error::Storage(_) => Error::from(e),
+                _ => Error::from(e).within(name),
             })?;
             placements.push(features.placement);
             Ok(progress(Step::Features, store.len(), total))

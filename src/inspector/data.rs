@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ndarray::{Array2, Array4, ArrayView3};
+use posfar::Residuals;
 
 use super::inspection::{Inspection, StageTimes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::Execution;
-use crate::posfar::Residuals;
 
 /// What a device decides about running a package.
 #[derive(Debug, Clone, Default)]

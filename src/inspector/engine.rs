@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4, s};
+use posfar::{Bank, Scratch};
 
 use super::data::{Features, FrameResiduals, Options, Prepared};
 use super::head::Head;
@@ -16,7 +17,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Network, Provider, Runtime, check_finite};
 use crate::package::{FrameSize, Golden, ORDINARY, Package, Standard, damaged, golden_tolerance, painted};
-use crate::posfar::{Bank, Scratch};
 
 /// First stage: frame → tokens. Owns the backbone.
 pub struct FeatureStage {

@@ -1,13 +1,13 @@
 //! The trained head: residuals → how likely each block is defective.
 
 use ndarray::{Array4, ArrayView4, s};
+use posfar::Residuals;
 
 use super::data::{FrameResiduals, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::{Execution, Network, Provider, Runtime, check_finite};
 use crate::package::HeadInfo;
-use crate::posfar::Residuals;
 
 /// Side of a cell in pixels of the scaled frame, for networks that see the picture.
 pub(super) const CELL: u32 = 2;

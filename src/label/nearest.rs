@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use image::RgbaImage;
+use posfar::{Bank, TokenPlace};
 use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry};
 use crate::inspector::Prepared;
 use crate::labels;
-use crate::posfar::{Bank, TokenPlace};
 
 /// Longest side of what is shown.
 const SIDE: u32 = 1024;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use half::f16;
 use ndarray::{Array1, Array2, Array3};
+use posfar::pca::Pca;
+use posfar::{Bank, BankParts, Parameters, TokenPlace};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::damaged;
 use crate::error::{Error, Result};
-use crate::posfar::pca::Pca;
-use crate::posfar::{Bank, BankParts, Parameters, TokenPlace};
 
 /// Reads a bank.
 ///
@@ -38,7 +38,7 @@ pub fn bank_from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Bank> {
     let &[feature_scale] = scale.as_slice() else {
         return Err(damaged("feature_scale must hold one value".into()));
     };
-    Bank::from_parts(BankParts {
+    Ok(Bank::from_parts(BankParts {
         parameters: parameters.clone(),
         feature_scale,
         tokens: reader.matrix("tokens", f16::from_le_bytes)?,
@@ -51,7 +51,7 @@ pub fn bank_from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Bank> {
             let values = values.into_iter().map(f16::to_f32).collect();
             Array3::from_shape_vec(shape, values).map_err(|e| misshapen("descriptors", e))?
         },
-    })
+    })?)
 }
 
 /// Writes a bank. What [`bank_from_bytes`] makes of it gives the same residuals to the last bit.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use posfar::Parameters;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
@@ -10,7 +11,6 @@ use super::verified::MAX_BYTES;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Geometry};
-use crate::posfar::Parameters;
 
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 2;
@@ -242,7 +242,7 @@ impl Manifest {
             toml::from_str(text).map_err(|e| damaged("package.toml cannot be read".into()).with_source(e))?;
         let wrong = |e: Error| damaged("package.toml has a value that cannot be".into()).with_source(e);
         manifest.geometry.validate().map_err(wrong)?;
-        manifest.posfar.validate().map_err(wrong)?;
+        manifest.posfar.validate().map_err(|e| wrong(e.into()))?;
         manifest.map.validate().map_err(wrong)?;
         if !(manifest.residual_scale.is_finite() && manifest.residual_scale > 0.0) {
             return Err(wrong(Error::new(ErrorKind::NotFinite, "residual_scale must be above 0")));

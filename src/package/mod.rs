@@ -5,7 +5,7 @@
 //! | `package.toml` | the [`Manifest`]: what was enrolled, how, the threshold, the SHA-256 of every other file |
 //! | `package.sha256` | the SHA-256 of `package.toml`; `sha256sum -c package.sha256` checks it too |
 //! | `backbone.onnx` | the network that makes features |
-//! | `bank.safetensors` | the good parts' tokens: see [`crate::posfar::BankParts`] |
+//! | `bank.safetensors` | the good parts' tokens: see [`posfar::BankParts`] |
 //! | `head.onnx` | the trained head, if there is one |
 //! | `adclick.onnx`, `adclick.safetensors` | the network that turns clicks into masks, and its prompts, if there is one |
 //! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the order of their numbers in the bank |
@@ -47,11 +47,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use image::ImageEncoder;
+use posfar::Bank;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::imaging::{Color, Frame};
-use crate::posfar::Bank;
 
 const MANIFEST: &str = "package.toml";
 const MANIFEST_HASH: &str = "package.sha256";

@@ -1,9 +1,9 @@
 //! What the slow implementations share.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
+use posfar::pca::Pca;
+use posfar::{Error, Grid};
 use rayon::ThreadPoolBuilder;
-use weakrest::posfar::Grid;
-use weakrest::posfar::pca::Pca;
 
 /// A small seeded generator: the same numbers on every machine.
 pub struct Draw(u64);
@@ -115,4 +115,33 @@ pub fn trimmed_mean(a: ArrayView2<f64>, b: ArrayView2<f64>) -> f64 {
         .collect();
     distances.sort_by(f64::total_cmp);
     distances[..52].iter().sum::<f64>() / 52.0
+}
+
+/// The variants of [`Error`], without their messages.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    InvalidArgument,
+    ShapeMismatch,
+    InvalidBank,
+    NotFinite,
+    Storage,
+}
+
+pub trait KindOf {
+    fn kind(&self) -> Kind;
+}
+
+impl KindOf for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Error::InvalidArgument(_) => Kind::InvalidArgument,
+            Error::ShapeMismatch(_) => Kind::ShapeMismatch,
+            Error::InvalidBank(_) => Kind::InvalidBank,
+            Error::NotFinite(_) => Kind::NotFinite,
+            other => {
+                assert!(matches!(other, Error::Storage(_)), "{other}");
+                Kind::Storage
+            }
+        }
+    }
 }

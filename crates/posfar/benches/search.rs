@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Axis, s};
+use posfar::search::{Index, Instructions, Neighbor, Scratch};
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
-use weakrest::posfar::search::{Index, Instructions, Neighbor, Scratch};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

@@ -28,7 +28,7 @@ use self::queries::Tiles;
 use self::scan::{Search, SearchTiles};
 use self::tree::Tree;
 use super::check_finite;
-use crate::error::Result;
+use crate::Result;
 
 /// Candidates whose boxes are looked at together.
 const GROUP: usize = LANES * BLOCKS;
@@ -73,7 +73,7 @@ impl Index {
     /// Rounds rows `[tokens, dims]` to 16 bits of the largest of all values.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::NotFinite`] on NaN, infinity or rows whose squares are infinite.
+    /// [`crate::Error::NotFinite`] on NaN, infinity or rows whose squares are infinite.
     pub fn new(rows: ArrayView2<f32>) -> Result<Self> {
         let norms: Vec<f32> = rows.rows().into_iter().map(|r| r.dot(&r)).collect();
         check_finite("the bank's tokens in PCA space", &norms)?;

@@ -1,9 +1,8 @@
 use ndarray::{Array2, ArrayView2, Axis};
+use posfar::pca::{Keep, Pca};
 use proptest::prelude::*;
-use weakrest::ErrorKind;
-use weakrest::posfar::pca::{Keep, Pca};
 
-use crate::support::{Draw, project, wide, with_threads};
+use crate::support::{Draw, Kind, KindOf, project, wide, with_threads};
 
 /// Rows whose variance differs from direction to direction, somewhere away from the origin.
 fn sample(count: usize, channels: usize, seed: u64) -> Array2<f32> {
@@ -152,12 +151,12 @@ fn what_is_not_finite_is_refused() {
             let mut rows = sample(5000, 3, 2);
             rows[place] = bad;
             let error = Pca::fit(rows.view(), Keep::Components(2)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::NotFinite);
+            assert_eq!(error.kind(), Kind::NotFinite);
         }
     }
     let mut both = sample(10, 3, 2);
     (both[[0, 0]], both[[1, 0]]) = (f32::INFINITY, f32::NEG_INFINITY);
-    assert_eq!(Pca::fit(both.view(), Keep::Components(2)).unwrap_err().kind(), ErrorKind::NotFinite);
+    assert_eq!(Pca::fit(both.view(), Keep::Components(2)).unwrap_err().kind(), Kind::NotFinite);
 }
 
 /// Finite numbers whose squares are not: an eigenvalue solver may search forever in what comes of them.
@@ -165,13 +164,13 @@ fn what_is_not_finite_is_refused() {
 fn what_overflows_is_refused() {
     let rows = sample(50, 4, 3) * 1e25;
     assert!(rows.iter().all(|v| v.is_finite()));
-    assert_eq!(Pca::fit(rows.view(), Keep::Variance(0.9)).unwrap_err().kind(), ErrorKind::NotFinite);
+    assert_eq!(Pca::fit(rows.view(), Keep::Variance(0.9)).unwrap_err().kind(), Kind::NotFinite);
 }
 
 #[test]
 fn nothing_cannot_be_fitted() {
     for shape in [(0, 3), (3, 0), (0, 0)] {
         let rows = Array2::<f32>::zeros(shape);
-        assert_eq!(Pca::fit(rows.view(), Keep::Components(1)).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(Pca::fit(rows.view(), Keep::Components(1)).unwrap_err().kind(), Kind::InvalidArgument);
     }
 }

@@ -1,5 +1,5 @@
+use posfar::position::embedding;
 use proptest::prelude::*;
-use weakrest::posfar::position::embedding;
 
 use crate::support::embedding_of;
 

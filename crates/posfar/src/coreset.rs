@@ -7,9 +7,9 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::check_finite;
-use super::random::SplitMix64;
-use crate::error::{Error, ErrorKind, Result};
+use crate::check_finite;
+use crate::random::SplitMix64;
+use crate::{Error, Result};
 
 /// Tokens in a ball that is not divided: fewer cost more balls, more cost more tokens looked at.
 const LEAF: usize = 48;
@@ -27,7 +27,7 @@ pub fn random_projection(channels: usize, dims: usize, seed: u64) -> Array2<f32>
 /// have been kept so far and stops the work by answering `false` (the result is then `None`).
 ///
 /// # Errors
-/// [`ErrorKind::NotFinite`] on NaN or infinity; [`ErrorKind::Usage`] when `keep` is 0 or larger than the number of rows.
+/// [`Error::NotFinite`] on NaN or infinity; [`Error::InvalidArgument`] when `keep` is 0 or larger than the number of rows.
 pub fn greedy_k_center(
     rows: ArrayView2<f32>,
     keep: usize,
@@ -36,7 +36,7 @@ pub fn greedy_k_center(
 ) -> Result<Option<Vec<usize>>> {
     let count = rows.nrows();
     if keep == 0 || keep > count {
-        return Err(Error::new(ErrorKind::Usage, format!("cannot keep {keep} of {count} tokens")));
+        return Err(Error::InvalidArgument(format!("cannot keep {keep} of {count} tokens")));
     }
     for row in rows.rows() {
         check_finite("the tokens for the coreset", row)?;
@@ -69,7 +69,7 @@ pub fn greedy_k_center(
 /// Indices count through all groups; they are in the order of choice.
 ///
 /// # Errors
-/// As [`greedy_k_center`] and `load`; [`ErrorKind::Usage`] when a group has another size than was said.
+/// As [`greedy_k_center`] and `load`; [`Error::InvalidArgument`] when a group has another size than was said.
 pub fn k_center_in_groups(
     sizes: &[usize],
     keep: usize,
@@ -92,10 +92,10 @@ pub fn k_center_in_groups(
         let done = origins.len();
         let Some(rows) = load(group, &mut || tell(done))? else { return Ok(None) };
         if rows.nrows() != size {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("a group of {size} tokens came with {}", rows.nrows()),
-            ));
+            return Err(Error::InvalidArgument(format!(
+                "a group of {size} tokens came with {}",
+                rows.nrows()
+            )));
         }
         let Some(mut chosen) = greedy_k_center(rows.view(), quota, seed, |n| tell(done + n))? else {
             return Ok(None);
@@ -111,9 +111,8 @@ pub fn k_center_in_groups(
         }
         first += size;
     }
-    let union = Array2::from_shape_vec((origins.len(), dims), union).map_err(|e| {
-        Error::new(ErrorKind::Usage, "the groups' tokens differ in their dimensions").with_source(e)
-    })?;
+    let union = Array2::from_shape_vec((origins.len(), dims), union)
+        .map_err(|e| Error::InvalidArgument(format!("the groups' tokens differ in their dimensions: {e}")))?;
     let chosen = greedy_k_center(union.view(), keep, seed, |n| tell(origins.len() + n))?;
     Ok(chosen.map(|chosen| chosen.into_iter().map(|i| origins[i]).collect()))
 }

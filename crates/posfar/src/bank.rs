@@ -7,10 +7,10 @@ use half::slice::HalfFloatSliceExt;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 use rayon::prelude::*;
 
-use super::pca::Pca;
-use super::search::{self, Index, Neighbor};
-use super::{Grid, Matching, Parameters, check_finite, position, retrieval};
-use crate::error::{Error, ErrorKind, Result};
+use crate::pca::Pca;
+use crate::search::{self, Index, Neighbor};
+use crate::{Error, Result};
+use crate::{Grid, Matching, Parameters, check_finite, position, retrieval};
 
 /// Tokens whose residuals one thread computes in a row.
 const ROWS: usize = 64;
@@ -95,10 +95,10 @@ impl Bank {
     /// Checks parts that come from outside and prepares them for searching.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] on NaN or infinity; [`ErrorKind::Package`] when shapes do not fit each other.
+    /// [`Error::NotFinite`] on NaN or infinity; [`Error::InvalidBank`] when shapes do not fit each other.
     pub fn from_parts(parts: BankParts) -> Result<Self> {
         parts.parameters.validate()?;
-        let bad = |m: String| Err(Error::new(ErrorKind::Package, m));
+        let bad = |m: String| Err(Error::InvalidBank(m));
         let (count, channels) = parts.tokens.dim();
         let images = parts.descriptors.dim().0;
         if count == 0 || channels == 0 {
@@ -138,13 +138,10 @@ impl Bank {
             ));
         }
         if !(parts.feature_scale.is_finite() && parts.feature_scale >= 0.0) {
-            return Err(Error::new(ErrorKind::NotFinite, "the features' scale is not a finite number"));
+            return Err(Error::NotFinite("the features' scale is not a finite number".into()));
         }
         if parts.tokens.iter().any(|v| !v.is_finite()) {
-            return Err(Error::new(
-                ErrorKind::NotFinite,
-                "the bank holds a value that is not a finite number",
-            ));
+            return Err(Error::NotFinite("the bank holds a value that is not a finite number".into()));
         }
         for pca in [&parts.pca, &parts.retrieval_pca] {
             check_finite("the bank's PCA", pca.mean.iter().chain(&pca.components))?;
@@ -169,7 +166,7 @@ impl Bank {
     /// The same bank, searching so many similar images.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for no image.
+    /// [`Error::InvalidArgument`] for no image.
     pub fn with_images(mut self, images: usize) -> Result<Self> {
         self.parts.parameters.images = images;
         self.parts.parameters.validate()?;
@@ -215,8 +212,8 @@ impl Bank {
     /// With [`Matching::Window`] a token that has no bank token within its window matches without the limit.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] when a feature is NaN, infinite or too large to measure; [`ErrorKind::Model`] when `features` has another
-    /// shape than the bank needs; [`ErrorKind::Usage`] for another number of neighbors, or when nothing is left after
+    /// [`Error::NotFinite`] when a feature is NaN, infinite or too large to measure; [`Error::ShapeMismatch`] when `features` has another
+    /// shape than the bank needs; [`Error::InvalidArgument`] for another number of neighbors, or when nothing is left after
     /// `exclude`.
     pub fn residuals(
         &self,
@@ -229,21 +226,15 @@ impl Bank {
     ) -> Result<()> {
         let (count, channels) = (grid.0 * grid.1, self.channels());
         if features.dim() != (count, channels) {
-            return Err(Error::new(
-                ErrorKind::Model,
-                format!(
-                    "features of shape {:?} do not fit a grid of {}×{} tokens of {channels} channels",
-                    features.dim(),
-                    grid.0,
-                    grid.1
-                ),
-            ));
+            return Err(Error::ShapeMismatch(format!(
+                "features of shape {:?} do not fit a grid of {}×{} tokens of {channels} channels",
+                features.dim(),
+                grid.0,
+                grid.1
+            )));
         }
         if !(1..=3).contains(&neighbors) {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("1 to 3 neighbors can be had, not {neighbors}"),
-            ));
+            return Err(Error::InvalidArgument(format!("1 to 3 neighbors can be had, not {neighbors}")));
         }
         check_finite("the image's features", features)?;
 
@@ -251,9 +242,8 @@ impl Bank {
         let eligible = |image: usize| Some(image) != exclude && !self.ranges[image].is_empty();
         self.retrieve(early, grid, eligible, &mut scratch.retrieval, &mut out.images);
         if out.images.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                "leave-one-out needs the tokens of at least two images",
+            return Err(Error::InvalidArgument(
+                "leave-one-out needs the tokens of at least two images".into(),
             ));
         }
         scratch.ranges.clear();
@@ -312,7 +302,7 @@ impl Bank {
         self.subtract(features, &scratch.position.embedding, neighbors, out);
         // Distances that overflow find no neighbor, and nothing left over would pass for nothing wrong.
         if out.neighbors.iter().step_by(neighbors).any(|n| !n.is_some()) {
-            return Err(Error::new(ErrorKind::NotFinite, "the image's features are too large to measure"));
+            return Err(Error::NotFinite("the image's features are too large to measure".into()));
         }
         check_finite("the image's residuals", &out.norms)
     }
@@ -439,7 +429,7 @@ fn reduce(tokens: &Array2<f16>, pca: &Pca) -> Array2<f32> {
 }
 
 /// Widens half-precision rows.
-pub(super) fn to_f32(rows: ArrayView2<f16>) -> Array2<f32> {
+pub(crate) fn to_f32(rows: ArrayView2<f16>) -> Array2<f32> {
     let mut wide = Array2::<f32>::zeros(rows.dim());
     for (mut to, from) in wide.rows_mut().into_iter().zip(rows.rows()) {
         match (to.as_slice_mut(), from.as_slice()) {
@@ -451,7 +441,7 @@ pub(super) fn to_f32(rows: ArrayView2<f16>) -> Array2<f32> {
 }
 
 /// The mean of the columns' variances, as a standard deviation.
-pub(super) fn scale_of(sum: &Array1<f64>, squares: &Array1<f64>, count: f64) -> f32 {
+pub(crate) fn scale_of(sum: &Array1<f64>, squares: &Array1<f64>, count: f64) -> f32 {
     let variance: f64 =
         sum.iter().zip(squares).map(|(s, q)| (q / count - (s / count) * (s / count)).max(0.0)).sum();
     (variance / sum.len().max(1) as f64).sqrt() as f32

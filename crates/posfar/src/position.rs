@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 
-use super::Grid;
+use crate::Grid;
 
 /// The embedding of every cell of a grid: `[rows × cols, channels]`, values in −1..1.
 ///

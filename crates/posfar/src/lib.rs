@@ -11,26 +11,30 @@
 
 mod bank;
 pub mod coreset;
+mod error;
 mod fit;
 pub mod pca;
 pub mod position;
 mod random;
 pub mod retrieval;
 pub mod search;
+mod store;
 
 pub use bank::{Bank, BankParts, Residuals, Scratch, TokenPlace};
-pub use fit::{Progress, TokenStore, fit};
+pub use error::{Error, Result};
+pub use fit::{Progress, fit};
+pub use store::{StorageError, TokenStorage, TokenStore};
 
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, ErrorKind, Result};
 
 /// Rows and columns of a grid of tokens.
 pub type Grid = (usize, usize);
 
 /// How a token's position limits which bank tokens it may match.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "rule", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase", tag = "rule", deny_unknown_fields))]
 pub enum Matching {
     /// PosFAR: a sin-cos embedding of the position is added to every token, so that distance in space costs distance
     /// in features (arXiv 2306.03492 v4, PosFAR).
@@ -46,8 +50,9 @@ pub enum Matching {
 }
 
 /// What a coreset is taken of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum CoresetScope {
     /// Of each image's tokens by themselves. Whatever images are retrieved, their own tokens stand for all of them, so
     /// that searching K images costs no accuracy; and it takes time and memory in proportion to the images.
@@ -59,8 +64,9 @@ pub enum CoresetScope {
 }
 
 /// What a bank is made with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Parameters {
     /// The role of position.
     pub matching: Matching,
@@ -88,9 +94,9 @@ impl Parameters {
     /// Checks that every number makes sense.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming the value that does not.
+    /// [`Error::InvalidArgument`] naming the value that does not.
     pub fn validate(&self) -> Result<()> {
-        let bad = |m: String| Err(Error::new(ErrorKind::Usage, m));
+        let bad = |m: String| Err(Error::InvalidArgument(m));
         match self.matching {
             Matching::Soft { weight } if !(weight.is_finite() && weight >= 0.0) => {
                 return bad(format!("the position weight must be 0 or more, not {weight}"));
@@ -124,18 +130,12 @@ impl Parameters {
 }
 
 /// Refuses arrays with a value that is not finite; `what` names the array in the message.
-pub(crate) fn check_finite<'a>(
-    what: &str,
-    values: impl IntoIterator<Item = &'a f32, IntoIter: Clone>,
-) -> Result<()> {
+fn check_finite<'a>(what: &str, values: impl IntoIterator<Item = &'a f32, IntoIter: Clone>) -> Result<()> {
     let values = values.into_iter();
     // Folding without an early end is many times as fast as looking for the first one.
     if values.clone().fold(true, |finite, v| finite & v.is_finite()) {
         return Ok(());
     }
     let at = values.take_while(|v| v.is_finite()).count();
-    Err(Error::new(
-        ErrorKind::NotFinite,
-        format!("{what} holds a value that is not a finite number (element {at})"),
-    ))
+    Err(Error::NotFinite(format!("{what} holds a value that is not a finite number (element {at})")))
 }

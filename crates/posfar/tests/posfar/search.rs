@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use ndarray::Array2;
+use posfar::search::{Index, Instructions, Neighbor, Scratch};
 use proptest::prelude::*;
-use weakrest::posfar::search::{Index, Instructions, Neighbor, Scratch};
 
-use crate::support::{Draw, squared_distance, wide, with_threads};
+use crate::support::{Draw, Kind, KindOf, squared_distance, wide, with_threads};
 
 /// Every allowed candidate of every query, sorted by distance and then row; the first `k` of them.
 fn brute_force(
@@ -249,7 +249,7 @@ fn rows_that_are_not_finite_are_refused() {
     // The last one has a norm that is infinite.
     for value in [f32::NAN, f32::INFINITY, 1e20] {
         let error = Index::new(Array2::from_elem((2, 2), value).view()).unwrap_err();
-        assert_eq!(error.kind(), weakrest::ErrorKind::NotFinite);
+        assert_eq!(error.kind(), Kind::NotFinite);
     }
 }
 

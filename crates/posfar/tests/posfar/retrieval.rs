@@ -1,7 +1,7 @@
 use ndarray::{Array2, Array3, Axis};
+use posfar::pca::{Keep, Pca};
+use posfar::retrieval::{Scratch, WINDOWS, descriptor, distance, most_similar};
 use proptest::prelude::*;
-use weakrest::posfar::pca::{Keep, Pca};
-use weakrest::posfar::retrieval::{Scratch, WINDOWS, descriptor, distance, most_similar};
 
 use crate::support::{Draw, project, trimmed_mean, wide, window_means};
 

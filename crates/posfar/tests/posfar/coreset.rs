@@ -1,9 +1,8 @@
 use ndarray::{Array2, ArrayView2, Axis, s};
+use posfar::coreset::{greedy_k_center, k_center_in_groups, random_projection};
 use proptest::prelude::*;
-use weakrest::ErrorKind;
-use weakrest::posfar::coreset::{greedy_k_center, k_center_in_groups, random_projection};
 
-use crate::support::{Draw, squared_distance, wide, with_threads};
+use crate::support::{Draw, Kind, KindOf, squared_distance, wide, with_threads};
 
 fn choose(rows: &Array2<f32>, keep: usize, seed: u64) -> Vec<usize> {
     greedy_k_center(rows.view(), keep, seed, |_| true).unwrap().unwrap()
@@ -179,7 +178,7 @@ fn groups_of_another_size_than_was_said_are_refused() {
         let load = |_: usize, _: &mut dyn FnMut() -> bool| Ok(Some(Array2::zeros((5, 2))));
         assert_eq!(
             k_center_in_groups(&[5, 6], keep, 0, load, |_| true).unwrap_err().kind(),
-            ErrorKind::Usage
+            Kind::InvalidArgument
         );
     }
 }
@@ -236,7 +235,7 @@ fn what_is_not_finite_is_refused() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut rows = Draw::new(5).reals(300, 3);
         rows[[299, 2]] = bad;
-        assert_eq!(greedy_k_center(rows.view(), 5, 0, |_| true).unwrap_err().kind(), ErrorKind::NotFinite);
+        assert_eq!(greedy_k_center(rows.view(), 5, 0, |_| true).unwrap_err().kind(), Kind::NotFinite);
     }
 }
 
@@ -244,11 +243,17 @@ fn what_is_not_finite_is_refused() {
 fn impossible_numbers_of_tokens_are_refused() {
     let rows = Draw::new(6).reals(10, 2);
     for keep in [0, 11, usize::MAX] {
-        assert_eq!(greedy_k_center(rows.view(), keep, 0, |_| true).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(
+            greedy_k_center(rows.view(), keep, 0, |_| true).unwrap_err().kind(),
+            Kind::InvalidArgument
+        );
     }
     let none = Array2::<f32>::zeros((0, 3));
     for keep in [0, 1] {
-        assert_eq!(greedy_k_center(none.view(), keep, 0, |_| true).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(
+            greedy_k_center(none.view(), keep, 0, |_| true).unwrap_err().kind(),
+            Kind::InvalidArgument
+        );
     }
 }
 

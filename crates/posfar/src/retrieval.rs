@@ -3,8 +3,8 @@
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use rayon::prelude::*;
 
-use super::Grid;
-use super::pca::Pca;
+use crate::Grid;
+use crate::pca::Pca;
 
 /// Windows along each side of an image.
 pub const SIDE: usize = 8;

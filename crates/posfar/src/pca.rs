@@ -4,8 +4,8 @@ use nalgebra::{DMatrix, SymmetricEigen};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use super::check_finite;
-use crate::error::{Error, ErrorKind, Result};
+use crate::check_finite;
+use crate::{Error, Result};
 
 /// Tokens summed up at a time. Fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 4096;
@@ -35,12 +35,12 @@ impl Pca {
     /// variances are equal. At least one component is kept.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] on NaN, infinity or values whose squares are infinite, [`ErrorKind::Usage`] without rows
+    /// [`Error::NotFinite`] on NaN, infinity or values whose squares are infinite, [`Error::InvalidArgument`] without rows
     /// or channels.
     pub fn fit(rows: ArrayView2<f32>, keep: Keep) -> Result<Self> {
         let (count, channels) = rows.dim();
         if count == 0 || channels == 0 {
-            return Err(Error::new(ErrorKind::Usage, "PCA needs at least one row and one channel"));
+            return Err(Error::InvalidArgument("PCA needs at least one row and one channel".into()));
         }
         let sums: Vec<Array1<f64>> = rows
             .axis_chunks_iter(Axis(0), CHUNK)
@@ -78,7 +78,7 @@ impl Pca {
         }
         covariance /= count as f64;
         if covariance.iter().any(|v| !v.is_finite()) {
-            return Err(Error::new(ErrorKind::NotFinite, "the data for PCA is too large to be squared"));
+            return Err(Error::NotFinite("the data for PCA is too large to be squared".into()));
         }
 
         let eigen = SymmetricEigen::new(DMatrix::from_fn(channels, channels, |i, j| covariance[[i, j]]));
@@ -129,7 +129,7 @@ impl Pca {
     ///
     /// # Panics
     /// If a shape is wrong.
-    pub(super) fn add_projection(&self, rows: ArrayView2<f32>, out: &mut Array2<f32>) {
+    pub(crate) fn add_projection(&self, rows: ArrayView2<f32>, out: &mut Array2<f32>) {
         assert_eq!(out.dim(), (rows.nrows(), self.dims()), "one row and one column per component");
         let chunks = out.axis_chunks_iter_mut(Axis(0), CHUNK / 16).into_par_iter();
         chunks.zip(rows.axis_chunks_iter(Axis(0), CHUNK / 16)).for_each(|(mut target, chunk)| {
