@@ -1,4 +1,4 @@
-//! The kept tokens of good images, and the residuals of a new image against them.
+//! The kept tokens of the good images, and a new image's residuals.
 
 use std::ops::Range;
 
@@ -12,66 +12,67 @@ use crate::search::{self, Index, Neighbor};
 use crate::{Error, Result};
 use crate::{Grid, Matching, Parameters, check_finite, position, retrieval};
 
-/// Tokens whose residuals one thread computes in a row.
+/// Tokens per piece of work.
 const ROWS: usize = 64;
 
-/// Where a bank token comes from.
+/// Origin of a bank's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokenPlace {
-    /// Number of the enrolled image.
+    /// Number of the good image, from 0.
     pub image: u32,
-    /// Row of the image's grid.
+    /// Row of its grid.
     pub row: u16,
-    /// Column of the image's grid.
+    /// Column of its grid.
     pub col: u16,
 }
 
-/// Everything a bank is made of, to be stored and brought back.
+/// Everything in a bank, to store it and to load it: [`Bank::parts`] and [`Bank::from_parts`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BankParts {
     /// How the bank was made.
     pub parameters: Parameters,
-    /// Root mean square of the channels' standard deviations over all good tokens: the unit of the position weight.
+    /// Root mean square of the channels' standard deviations over all good tokens. It is the unit of
+    /// [`Matching::Soft`]'s weight.
     pub feature_scale: f32,
-    /// Kept tokens, position embedding included, `[tokens, channels]`, ordered by [`TokenPlace`].
+    /// Kept tokens with their position embedding, `[tokens, channels]`, in the order of `places`.
     pub tokens: Array2<f16>,
-    /// Origin of each token.
+    /// Origin of each token, strictly ascending.
     pub places: Vec<TokenPlace>,
-    /// The space in which distances are measured, fitted on `tokens`.
+    /// The space of distances, fitted on `tokens`.
     pub pca: Pca,
-    /// Reduction of the early feature map.
+    /// PCA of the leading channels, for retrieval.
     pub retrieval_pca: Pca,
-    /// Windowed descriptors, `[images, windows, components]`.
+    /// One descriptor per image, `[images, WINDOWS, components]`.
     pub descriptors: Array3<f32>,
 }
 
-/// A bank ready to be searched.
+/// The kept tokens of the good images, ready for the search. [`fit`](crate::fit) makes it.
 #[derive(Debug)]
 pub struct Bank {
     parts: BankParts,
-    /// Tokens in PCA space.
+    /// The tokens in PCA space.
     index: Index,
-    /// Rows of the bank that come from each image.
+    /// Rows of each image.
     ranges: Vec<Range<usize>>,
 }
 
-/// What is left of an image when its nearest good tokens are subtracted.
+/// The differences between an image's tokens and their nearest good tokens: see [`Bank::residuals`].
 #[derive(Debug, Default, Clone)]
 pub struct Residuals {
     /// Rows and columns of the grid.
     pub grid: Grid,
-    /// Nearest good token minus token, in the full feature space, `[neighbors, rows × cols, channels]`: first the
-    /// nearest neighbor's residuals, then the second's, then the third's.
+    /// Good token minus the image's token, in the full feature space, `[neighbors, rows × cols, channels]`: for the
+    /// nearest neighbor, the second, the third.
     pub values: Array3<f32>,
-    /// Euclidean norm of the nearest neighbor's residual, one per token.
+    /// Euclidean norm of the nearest neighbor's residual, one per token: the anomaly score of the cell.
     pub norms: Vec<f32>,
-    /// The neighbors themselves, `neighbors` per token, nearest first. Distances are squared and in PCA space.
+    /// The neighbors, `neighbors` per token, nearest first. Distances are squared and in PCA space.
     pub neighbors: Vec<Neighbor>,
-    /// Images that were searched.
+    /// Numbers of the searched images, ascending.
     pub images: Vec<usize>,
 }
 
-/// Memory that is kept from image to image.
+/// Memory for [`Bank::residuals`], reused from image to image.
 #[derive(Debug, Default)]
 pub struct Scratch {
     position: Position,
@@ -81,7 +82,7 @@ pub struct Scratch {
     search: search::Scratch,
 }
 
-/// What position adds on a grid: the same for every image.
+/// The position embedding of a grid: the same for every image.
 #[derive(Debug, Default)]
 struct Position {
     grid: Grid,
@@ -92,10 +93,12 @@ struct Position {
 }
 
 impl Bank {
-    /// Checks parts that come from outside and prepares them for searching.
+    /// Checks parts from outside, such as a file, and prepares the search.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] on NaN or infinity; [`Error::InvalidBank`] when shapes do not fit each other.
+    /// - [`Error::InvalidBank`] if the parts do not fit each other.
+    /// - [`Error::NotFinite`] for NaN, infinity, and tokens whose squares overflow in PCA space.
+    /// - [`Error::InvalidArgument`] for parameters out of range.
     pub fn from_parts(parts: BankParts) -> Result<Self> {
         parts.parameters.validate()?;
         let bad = |m: String| Err(Error::InvalidBank(m));
@@ -158,15 +161,15 @@ impl Bank {
         Ok(Bank { parts, index, ranges })
     }
 
-    /// What the bank is made of.
+    /// Everything in the bank.
     pub fn parts(&self) -> &BankParts {
         &self.parts
     }
 
-    /// The same bank, searching so many similar images.
+    /// The same bank with another K: the number of similar images to search.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for no image.
+    /// [`Error::InvalidArgument`] for 0.
     pub fn with_images(mut self, images: usize) -> Result<Self> {
         self.parts.parameters.images = images;
         self.parts.parameters.validate()?;
@@ -178,43 +181,43 @@ impl Bank {
         self.parts.tokens.nrows()
     }
 
-    /// Never true: a bank has tokens.
+    /// Always false: a bank has tokens.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Channels of a token.
+    /// Number of channels of a token.
     pub fn channels(&self) -> usize {
         self.parts.tokens.ncols()
     }
 
-    /// Number of enrolled images.
+    /// Number of good images.
     pub fn images(&self) -> usize {
         self.ranges.len()
     }
 
-    /// Dimensions of the space in which distances are measured.
+    /// Number of dimensions of the space of distances.
     pub fn dims(&self) -> usize {
         self.parts.pca.dims()
     }
 
-    /// The bank in PCA space.
+    /// The tokens in PCA space.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// Residuals of an image's tokens.
+    /// Computes an image's residuals.
     ///
     /// - `features`: the image's tokens without position, `[rows × cols, channels]`.
-    /// - `exclude`: number of an enrolled image that must not be matched (leave-one-out: the image itself).
-    /// - `neighbors`: how many neighbors' residuals to give, 1 to 3. Where fewer are to be found the last is repeated.
+    /// - `exclude`: number of a good image to leave out. For leave-one-out, the image itself.
+    /// - `neighbors`: number of neighbors per token, 1 to 3. If there are fewer, the last one is repeated.
     ///
-    /// With [`Matching::Window`] a token that has no bank token within its window matches without the limit.
+    /// With [`Matching::Window`], a token without a bank token in its window is matched without the limit.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] when a feature is NaN, infinite or too large to measure; [`Error::ShapeMismatch`] when `features` has another
-    /// shape than the bank needs; [`Error::InvalidArgument`] for another number of neighbors, or when nothing is left after
-    /// `exclude`.
+    /// - [`Error::ShapeMismatch`] if `features` does not fit the grid or the bank's channels.
+    /// - [`Error::InvalidArgument`] for another number of neighbors, or if `exclude` leaves no tokens.
+    /// - [`Error::NotFinite`] if a feature is NaN, infinite or too large to measure.
     pub fn residuals(
         &self,
         features: ArrayView2<f32>,
@@ -234,7 +237,9 @@ impl Bank {
             )));
         }
         if !(1..=3).contains(&neighbors) {
-            return Err(Error::InvalidArgument(format!("1 to 3 neighbors can be had, not {neighbors}")));
+            return Err(Error::InvalidArgument(format!(
+                "the number of neighbors must be 1 to 3, not {neighbors}"
+            )));
         }
         check_finite("the image's features", features)?;
 
@@ -300,7 +305,7 @@ impl Bank {
         }
 
         self.subtract(features, &scratch.position.embedding, neighbors, out);
-        // Distances that overflow find no neighbor, and nothing left over would pass for nothing wrong.
+        // A distance that overflows finds no neighbor. No residual must not pass for no defect.
         if out.neighbors.iter().step_by(neighbors).any(|n| !n.is_some()) {
             return Err(Error::NotFinite("the image's features are too large to measure".into()));
         }
@@ -350,14 +355,14 @@ impl Scratch {
         self.reduced.view()
     }
 
-    /// Rows of the bank that were searched for them, ascending.
+    /// The bank's rows that were searched for them, ascending.
     pub fn searched(&self) -> &[Range<usize>] {
         &self.ranges
     }
 }
 
 impl Bank {
-    /// The images that are searched, ascending.
+    /// The images to search, ascending.
     fn retrieve(
         &self,
         early: ArrayView2<f32>,
@@ -371,7 +376,7 @@ impl Bank {
         retrieval::most_similar(descriptor.view(), descriptors, k, eligible, scratch, images);
     }
 
-    /// Computes what position adds, when it was another grid last.
+    /// Computes the embedding, if the last image had another grid.
     fn place(&self, grid: Grid, position: &mut Position) {
         let shape = (grid.0 * grid.1, self.channels());
         if position.grid == grid && position.embedding.dim() == shape {
@@ -388,7 +393,7 @@ impl Bank {
     }
 }
 
-/// A good token minus a placed one; returns the squared norm of the difference.
+/// Good token minus token with position. Returns the squared norm.
 fn subtract(
     value: &mut ArrayViewMut1<f32>,
     good: ArrayView1<f16>,
@@ -416,7 +421,7 @@ fn subtract(
     squares.iter().sum()
 }
 
-/// Half-precision rows as `f32`, in chunks, through PCA.
+/// Half-precision rows through PCA, in chunks.
 fn reduce(tokens: &Array2<f16>, pca: &Pca) -> Array2<f32> {
     const CHUNK: usize = 1024;
     let mut reduced = Array2::zeros((tokens.nrows(), pca.dims()));
@@ -440,7 +445,7 @@ pub(crate) fn to_f32(rows: ArrayView2<f16>) -> Array2<f32> {
     wide
 }
 
-/// The mean of the columns' variances, as a standard deviation.
+/// The root of the mean of the columns' variances.
 pub(crate) fn scale_of(sum: &Array1<f64>, squares: &Array1<f64>, count: f64) -> f32 {
     let variance: f64 =
         sum.iter().zip(squares).map(|(s, q)| (q / count - (s / count) * (s / count)).max(0.0)).sum();

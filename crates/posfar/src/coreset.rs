@@ -1,9 +1,9 @@
-//! Greedy k-center coreset: the fewest tokens that leave no token far from the kept ones (Gonzalez 1985, Sener and
-//! Savarese 2018; used for memory banks since PatchCore, arXiv 2106.08265).
+//! Greedy k-center coresets: a few rows that leave no other row far away (Gonzalez 1985; Sener and Savarese 2018; for
+//! memory banks since PatchCore, arXiv 2106.08265, section 3.2).
 //!
-//! Always taking the token that is farthest from those taken so far costs `tokens × kept` distances when done by the
-//! book. Here the tokens lie in a ball tree: a ball that is farther from a new center than its farthest token is from
-//! the centers before (triangle inequality) is passed over. The choice is the same.
+//! The greedy rule always takes the row that is farthest from the rows taken before. Its largest distance is at most
+//! twice the smallest possible one. A plain loop measures `rows × kept` distances. Here the rows lie in a ball tree,
+//! and the triangle inequality skips the balls that a new center cannot improve. The choice is the same.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -11,23 +11,48 @@ use crate::check_finite;
 use crate::random::SplitMix64;
 use crate::{Error, Result};
 
-/// Tokens in a ball that is not divided: fewer cost more balls, more cost more tokens looked at.
+/// Rows of an undivided ball. Fewer cost more balls, more cost more rows to look at.
 const LEAF: usize = 48;
 
-/// A Gaussian random projection `[channels, dims]` that keeps distances on average (Johnson and Lindenstrauss 1984).
+/// A Gaussian random projection `[channels, dims]`. It keeps distances on average (Johnson and Lindenstrauss 1984).
+///
+/// Use it to choose a coreset of wide rows in fewer dimensions:
+///
+/// ```
+/// use ndarray::Array2;
+/// use posfar::coreset::{greedy_k_center, random_projection};
+///
+/// let rows = Array2::from_shape_fn((500, 300), |(i, j)| ((i * 7 + j * 3) % 50) as f32);
+/// let narrow = rows.dot(&random_projection(300, 64, 0));
+/// let kept = greedy_k_center(narrow.view(), 20, 0, |_| true)?;
+/// assert_eq!(kept.map(|kept| kept.len()), Some(20));
+/// # Ok::<(), posfar::Error>(())
+/// ```
 pub fn random_projection(channels: usize, dims: usize, seed: u64) -> Array2<f32> {
     let mut random = SplitMix64::new(seed);
     let scale = 1.0 / (dims as f32).sqrt();
     Array2::from_shape_simple_fn((channels, dims), || random.normal() * scale)
 }
 
-/// Chooses `keep` of the rows `[tokens, dims]`; the indices are returned in the order of choice.
+/// Chooses `keep` of the rows `[rows, dims]` and returns their indices in the order of choice.
 ///
-/// The first one is drawn with `seed`. Among equally far tokens the lowest index is taken. `progress` is told how many
-/// have been kept so far and stops the work by answering `false` (the result is then `None`).
+/// `seed` draws the first one. Equal distances go to the lower index. `progress` receives the number of rows kept so
+/// far; it stops the work by returning `false`, and the result is `None`.
+///
+/// ```
+/// use ndarray::array;
+/// use posfar::coreset::greedy_k_center;
+///
+/// let rows = array![[0.0], [1.0], [9.0], [10.0]];
+/// let kept = greedy_k_center(rows.view(), 2, 0, |_| true)?.unwrap_or_default();
+/// // One of the left pair, one of the right pair.
+/// assert_ne!(kept[0] < 2, kept[1] < 2);
+/// # Ok::<(), posfar::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::NotFinite`] on NaN or infinity; [`Error::InvalidArgument`] when `keep` is 0 or larger than the number of rows.
+/// - [`Error::InvalidArgument`] if `keep` is 0 or larger than the number of rows.
+/// - [`Error::NotFinite`] for NaN and infinity.
 pub fn greedy_k_center(
     rows: ArrayView2<f32>,
     keep: usize,
@@ -59,17 +84,30 @@ pub fn greedy_k_center(
     }
 }
 
-/// As [`greedy_k_center`] for more tokens than fit in memory, which come in groups of `sizes`: a composable coreset.
+/// As [`greedy_k_center`], for more rows than the memory holds. It is a composable coreset.
 ///
-/// Each group is thinned by itself to twice its share, and what is left of all groups to `keep`. A token is at most as
-/// far from the kept ones as the radius of its group's coreset and that of the second one together. A single group
-/// is thinned as [`greedy_k_center`] does.
+/// The rows come in groups of `sizes`. Each group is thinned to twice its share, then the rest of all groups to `keep`.
+/// A row is at most `r₁ + r₂` from the kept ones: the radius of its group's coreset plus the radius of the second one.
+/// A single group is thinned as by [`greedy_k_center`].
 ///
-/// `load` gives a group's rows, or `None` when the function that it is handed, to be called now and then, answers `false`.
-/// Indices count through all groups; they are in the order of choice.
+/// `load` returns a group's rows `[size, dims]`. It calls its second argument now and then, and returns `None` if that
+/// returns `false`. The result's indices count through all groups.
+///
+/// ```
+/// use ndarray::Array2;
+/// use posfar::coreset::k_center_in_groups;
+///
+/// let group = |number: usize, _: &mut dyn FnMut() -> bool| {
+///     Ok(Some(Array2::from_shape_fn((100, 2), |(i, j)| (number * 100 + i * (j + 1)) as f32)))
+/// };
+/// let kept = k_center_in_groups(&[100, 100, 100], 12, 0, group, |_| true)?.unwrap_or_default();
+/// assert!(kept.len() == 12 && kept.iter().all(|&row| row < 300));
+/// # Ok::<(), posfar::Error>(())
+/// ```
 ///
 /// # Errors
-/// As [`greedy_k_center`] and `load`; [`Error::InvalidArgument`] when a group has another size than was said.
+/// - The errors of [`greedy_k_center`] and of `load`.
+/// - [`Error::InvalidArgument`] if a group has another size than `sizes` says.
 pub fn k_center_in_groups(
     sizes: &[usize],
     keep: usize,
@@ -83,7 +121,7 @@ pub fn k_center_in_groups(
     let quota = |&n: &usize| if alone { keep } else { ((n as f64 * share).ceil() as usize).min(n) };
     let quotas: Vec<usize> = sizes.iter().map(quota).collect();
     let work = quotas.iter().sum::<usize>() + if alone { 0 } else { keep };
-    // Choices of both rounds count, so that progress goes on at the pace of the work.
+    // Both rounds count, so progress keeps the pace of the work.
     let mut tell = |done: usize| progress((done as f64 / work as f64 * keep as f64) as usize);
 
     let (mut union, mut origins, mut first) = (Vec::new(), Vec::new(), 0);
@@ -127,14 +165,14 @@ impl Rows<'_> {
         &self.values[token * self.dims..][..self.dims]
     }
 
-    /// The token farthest from a point, and its squared distance.
+    /// The row farthest from a point, and its squared distance.
     fn farthest(&self, tokens: &[usize], from: &[f32]) -> Far {
         let far = |&token: &usize| Far { token, distance: squared_distance(self.get(token), from) };
         tokens.iter().map(far).reduce(Far::or).unwrap_or(Far { token: 0, distance: 0.0 })
     }
 }
 
-/// A token and a squared distance of it; of a kept token a negative one.
+/// A row and its squared distance to the kept ones; negative for a kept row.
 #[derive(Clone, Copy)]
 struct Far {
     token: usize,
@@ -142,7 +180,7 @@ struct Far {
 }
 
 impl Far {
-    /// The farther one; of equally far ones that with the lower index.
+    /// The farther one. Equal distances: the lower index.
     fn or(self, other: Far) -> Far {
         let other_is =
             other.distance > self.distance || other.distance == self.distance && other.token < self.token;
@@ -150,18 +188,18 @@ impl Far {
     }
 }
 
-/// Tokens that are near each other.
+/// Rows that are near each other.
 struct Ball {
     center: Vec<f32>,
     radius: f32,
-    /// That token within which is farthest from the kept ones.
+    /// The row in it that is farthest from the kept ones.
     farthest: Far,
     inside: Inside,
 }
 
 enum Inside {
     Halves(Box<[Ball; 2]>),
-    /// The tokens and, one after the other so that they are read quickly, their rows.
+    /// The rows' numbers and, side by side for fast reads, the rows.
     Tokens(Vec<Token>, Vec<f32>),
 }
 
@@ -189,7 +227,7 @@ impl Ball {
                 tokens.iter().flat_map(|&t| rows.get(t)).copied().collect(),
             )
         } else {
-            // Across the longest chord that is quickly found: the projection's own axes mean nothing.
+            // Across a long chord: the axes of a random projection mean nothing.
             let opposite = rows.farthest(tokens, rows.get(rim.token)).token;
             let chord: Vec<f32> =
                 rows.get(rim.token).iter().zip(rows.get(opposite)).map(|(a, b)| a - b).collect();
@@ -208,12 +246,12 @@ impl Ball {
         Ball { center, radius: rim.distance.sqrt(), farthest, inside }
     }
 
-    /// Brings the distances up to date with a newly kept token.
+    /// Updates the distances after `kept` was kept.
     fn keep(&mut self, kept: usize, row: &[f32]) {
-        // What rounding can do to a sum of so many squares, and a few units for what is made of it.
+        // The rounding error of a sum of so many squares, and a few units for the steps after it.
         let slack = (row.len() + 8) as f32 * f32::EPSILON;
         let away = squared_distance(row, &self.center).sqrt() * (1.0 - slack);
-        // Infinite when the square overflows, which tells nothing of what is near.
+        // An overflow to infinity says nothing about what is near.
         let cannot_matter = |off: f32, distance: f32| {
             let least = away - off * (1.0 + slack);
             least > 0.0 && least < f32::INFINITY && least * least > distance * (1.0 + slack)
@@ -229,7 +267,7 @@ impl Ball {
             Inside::Tokens(tokens, rows) => {
                 for (i, Token { nearest, off }) in tokens.iter_mut().enumerate() {
                     if nearest.token == kept {
-                        // Below what a token at the same place has, which may still be chosen.
+                        // Below the 0 of another row at the same place, which can still be chosen.
                         nearest.distance = -1.0;
                     } else if !cannot_matter(*off, nearest.distance) {
                         let other = &rows[i * row.len()..][..row.len()];
@@ -243,7 +281,7 @@ impl Ball {
 }
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    // Sums side by side, which the compiler turns into vector instructions.
+    // Sums side by side: the compiler makes vector instructions of them.
     const LANES: usize = 16;
     let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();

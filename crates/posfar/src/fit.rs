@@ -1,4 +1,4 @@
-//! From good images' features to a bank.
+//! Good images' features → bank.
 
 use std::ops::Range;
 
@@ -13,23 +13,45 @@ use crate::{
     coreset, position, retrieval,
 };
 
-/// Images handled between two reports of progress, which are also chances to stop.
+/// Images between two calls of `progress`.
 const IMAGES: usize = 16;
-/// Tokens that a coreset of the whole bank is taken of at a time: with more, it is an approximation
+/// Most tokens that a coreset of the whole bank chooses from at a time. With more, it is an approximation
 /// ([`coreset::k_center_in_groups`]).
 const GROUP: usize = 1 << 20;
-/// Tokens that the bank's PCA is fitted on at most, evenly spread: so many tell the directions as well as more do.
+/// Most tokens that the bank's PCA is fitted on, evenly spread. More do not change the directions.
 const PCA_TOKENS: usize = 1 << 18;
 
-/// What [`fit`] is doing. Stops it by answering `false`.
+/// Called by [`fit`] with (done, total), in tokens. Returns `false` to stop the work.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> bool;
 
-/// Makes a bank of the stored images.
+/// Makes a bank of the stored images. The result is `None` if `progress` returned `false`.
 ///
-/// `progress` is told how many of how many tokens the coreset has kept; when it answers `false` the result is `None`.
+/// ```
+/// use ndarray::Array2;
+/// use posfar::{Parameters, Residuals, Scratch, TokenStore, fit};
+///
+/// // Any network's features: one row of channels per grid cell.
+/// let image = |seed: usize| {
+///     Array2::from_shape_fn((8 * 8, 12), |(i, j)| ((i * 7 + j * 5 + seed) % 13) as f32)
+/// };
+/// let mut store = TokenStore::default();
+/// for seed in 0..4 {
+///     store.push(image(seed).view(), (8, 8))?;
+/// }
+/// let Some(bank) = fit(&store, &Parameters::default(), &mut |_, _| true)? else { return Ok(()) };
+///
+/// let mut damaged = image(2);
+/// damaged.row_mut(27).fill(100.0);
+/// let (mut scratch, mut residuals) = (Scratch::default(), Residuals::default());
+/// bank.residuals(damaged.view(), (8, 8), None, 1, &mut scratch, &mut residuals)?;
+/// let strangest = (0..64).max_by(|&a, &b| residuals.norms[a].total_cmp(&residuals.norms[b]));
+/// assert_eq!(strangest, Some(27));
+/// # Ok::<(), posfar::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for impossible parameters or an empty store; as [`TokenStore::features`].
+/// - [`Error::InvalidArgument`] for parameters out of range, or an empty store.
+/// - The errors of [`TokenStore::features`] and [`Bank::from_parts`].
 pub fn fit<S: TokenStorage>(
     store: &TokenStore<S>,
     parameters: &Parameters,
@@ -46,7 +68,7 @@ pub fn fit<S: TokenStorage>(
         Matching::Soft { weight } => weight * feature_scale,
         Matching::Window { .. } => 0.0,
     };
-    // Nearly always every image has the first one's grid, and an embedding takes longer than reading an image.
+    // Images usually share one grid, and an embedding takes longer than reading an image.
     let usual = store.grids()[0];
     let usual_embedding = position::embedding(usual, channels);
     let placed = |image: usize| -> Result<Array2<f32>> {
@@ -65,7 +87,7 @@ pub fn fit<S: TokenStorage>(
     let dims = parameters.projection.min(channels);
     let projection = coreset::random_projection(channels, dims, parameters.seed);
     let project = |image: usize| Ok(placed(image)?.dot(&projection));
-    // Of each image, in ascending order, the cells that are kept.
+    // The kept cells of each image, ascending.
     let kept: Vec<Vec<usize>> = match parameters.coreset {
         _ if keep == store.tokens() => sizes.iter().map(|&size| (0..size).collect()).collect(),
         CoresetScope::Image => {
@@ -143,7 +165,7 @@ pub fn fit<S: TokenStorage>(
     let pca = Pca::fit(to_f32(sample).view(), Keep::Variance(parameters.variance))?;
     let early_channels = parameters.retrieval_channels.min(channels);
     let early = |image: usize| store.wide(image, early_channels);
-    // A few hundred images describe an early feature map's main directions as well as all of them.
+    // A few hundred images show the main directions as well as all.
     let step = store.len().div_ceil(256);
     let sample: Vec<Array2<f32>> = (0..store.len()).step_by(step).map(early).collect::<Result<_>>()?;
     let views: Vec<ArrayView2<f32>> = sample.iter().map(|features| features.view()).collect();
@@ -174,8 +196,8 @@ pub fn fit<S: TokenStorage>(
     .map(Some)
 }
 
-/// Does something with each image, some of them side by side, and hands the results on in order, until `take` answers
-/// `false`. Whether it never did.
+/// Runs `work` on the images, several at a time, and passes the results to `take` in order. Returns `false` if `take`
+/// stopped it by returning `false`.
 fn for_images<T: Send>(
     images: Range<usize>,
     work: impl Fn(usize) -> Result<T> + Sync,
@@ -193,7 +215,7 @@ fn for_images<T: Send>(
     Ok(true)
 }
 
-/// Successive images of at most [`GROUP`] tokens together, or a single larger one.
+/// Consecutive images with at most [`GROUP`] tokens together, or a single larger one.
 fn groups(sizes: &[usize]) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     let mut tokens = 0;

@@ -1,13 +1,5 @@
-//! PosFAR: positional fast anomaly residuals (arXiv 2306.03492, "WeakREST"). Pure maths on arrays: no files, no
-//! networks.
-//!
-//! Good images are cut into *tokens* (one feature vector per grid cell). A fixed position embedding is added
-//! ([`position`]), the tokens are thinned to a *bank* ([`coreset`]), and PCA makes a smaller space in which distances
-//! are measured ([`pca`]). For a new image the most similar good images are retrieved ([`retrieval`]), each of its
-//! tokens finds its exact nearest neighbor among theirs ([`search`]), and what is left over is the *residual*
-//! ([`Bank::residuals`]).
-//!
-//! The same seed gives the same result for every number of threads. Equal distances are resolved by the lowest index.
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
 
 mod bank;
 pub mod coreset;
@@ -28,61 +20,66 @@ pub use store::{StorageError, TokenStorage, TokenStore};
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
-/// Rows and columns of a grid of tokens.
+/// Rows and columns of a grid of cells.
 pub type Grid = (usize, usize);
 
-/// How a token's position limits which bank tokens it may match.
+/// How a token's position limits its neighbors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase", tag = "rule", deny_unknown_fields))]
 pub enum Matching {
-    /// PosFAR: a sin-cos embedding of the position is added to every token, so that distance in space costs distance
-    /// in features (arXiv 2306.03492 v4, PosFAR).
+    /// Distance in space costs distance in features: every token has a position embedding added (PosFAR, arXiv
+    /// 2306.03492 version 4).
     Soft {
-        /// Amplitude of the embedding in units of the features' standard deviation ([`BankParts::feature_scale`]).
+        /// Amplitude of the embedding, in units of [`BankParts::feature_scale`]. 0 switches it off.
         weight: f32,
     },
-    /// SemiREST: no embedding; a neighbor may be at most this far away in row and in column (arXiv 2306.03492 v1).
+    /// A neighbor has a maximum distance in rows and in columns (SemiREST, arXiv 2306.03492 version 1).
     Window {
-        /// Share of the grid's longer side.
+        /// The maximum, as a share of the grid's longer side. Above 0.
         reach: f32,
     },
 }
 
-/// What a coreset is taken of.
+/// The tokens that one coreset is chosen from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum CoresetScope {
-    /// Of each image's tokens by themselves. Whatever images are retrieved, their own tokens stand for all of them, so
-    /// that searching K images costs no accuracy; and it takes time and memory in proportion to the images.
+    /// One image's. Each image's tokens stand for that image, so the search of a few images loses no accuracy. Time
+    /// and memory grow in proportion to the images.
     Image,
-    /// Of all images' tokens together, as in PatchCore. A token stands for similar ones of *other* images, which are
-    /// not searched when those are not retrieved: meant for searching all images. Of more than a million tokens an
+    /// All images' together, as in PatchCore. A token stands for similar tokens of *other* images, which are missing
+    /// if those images are not retrieved: use it with a search of all images. Above a million tokens it is an
     /// approximation ([`coreset::k_center_in_groups`]).
     Bank,
 }
 
-/// What a bank is made with.
+/// How [`fit`] makes a bank.
+///
+/// ```
+/// let parameters = posfar::Parameters { coreset_share: 0.25, images: 8, ..Default::default() };
+/// assert!(parameters.validate().is_ok());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Parameters {
     /// The role of position.
     pub matching: Matching,
-    /// What a coreset is taken of.
+    /// The tokens that one coreset is chosen from.
     pub coreset: CoresetScope,
-    /// Share of the tokens that the coreset keeps, in (0, 1].
+    /// Share of the tokens that the bank keeps, in (0, 1].
     pub coreset_share: f32,
-    /// The coreset keeps at least this many tokens of all images together (as far as there are so many).
+    /// Number of tokens that the bank keeps at least, if there are as many.
     pub coreset_floor: usize,
     /// Dimensions of the random projection in which the coreset measures distances.
     pub projection: usize,
-    /// Share of the bank's variance that PCA keeps for measuring distances, in (0, 1].
+    /// Share of the bank's variance that PCA keeps, in (0, 1].
     pub variance: f64,
-    /// Channels, from the first, that make up the early feature map which images are retrieved by.
+    /// Number of leading channels that images are retrieved by. All channels, if there are fewer.
     pub retrieval_channels: usize,
-    /// PCA components kept of the early feature map.
+    /// PCA components of these channels.
     pub retrieval_components: usize,
     /// K: how many similar images are searched.
     pub images: usize,
@@ -90,11 +87,28 @@ pub struct Parameters {
     pub seed: u64,
 }
 
+impl Default for Parameters {
+    fn default() -> Self {
+        Parameters {
+            matching: Matching::Soft { weight: 0.1 },
+            coreset: CoresetScope::Image,
+            coreset_share: 0.1,
+            coreset_floor: 5_000,
+            projection: 64,
+            variance: 0.95,
+            retrieval_channels: 64,
+            retrieval_components: 16,
+            images: 16,
+            seed: 0,
+        }
+    }
+}
+
 impl Parameters {
-    /// Checks that every number makes sense.
+    /// Checks the range of every number.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] naming the value that does not.
+    /// [`Error::InvalidArgument`] with the name of the first bad one.
     pub fn validate(&self) -> Result<()> {
         let bad = |m: String| Err(Error::InvalidArgument(m));
         match self.matching {
@@ -129,10 +143,10 @@ impl Parameters {
     }
 }
 
-/// Refuses arrays with a value that is not finite; `what` names the array in the message.
+/// Refuses NaN and infinity; `what` names the array in the message.
 fn check_finite<'a>(what: &str, values: impl IntoIterator<Item = &'a f32, IntoIter: Clone>) -> Result<()> {
     let values = values.into_iter();
-    // Folding without an early end is many times as fast as looking for the first one.
+    // A fold without an early end is vectorized, unlike a search for the first bad number.
     if values.clone().fold(true, |finite, v| finite & v.is_finite()) {
         return Ok(());
     }

@@ -7,36 +7,46 @@ use rayon::prelude::*;
 use crate::check_finite;
 use crate::{Error, Result};
 
-/// Tokens summed up at a time. Fixed, so that sums do not depend on the number of threads.
+/// Rows per partial sum. Fixed, so sums do not depend on the number of threads.
 const CHUNK: usize = 4096;
 
 /// An orthogonal projection onto the directions of largest variance.
+///
+/// ```
+/// use ndarray::array;
+/// use posfar::pca::{Keep, Pca};
+///
+/// let rows = array![[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]];
+/// let pca = Pca::fit(rows.view(), Keep::Variance(0.99))?;
+/// assert_eq!((pca.dims(), pca.transform(rows.view()).dim()), (1, (3, 1)));
+/// # Ok::<(), posfar::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pca {
-    /// Mean of the fitted rows, `[channels]`.
+    /// Mean of the rows, `[channels]`.
     pub mean: Array1<f32>,
-    /// One unit vector per column, largest variance first, `[channels, components]`.
+    /// One unit vector per column, largest variance first: `[channels, components]`.
     pub components: Array2<f32>,
 }
 
-/// How many components to keep.
+/// Number of components to keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Keep {
     /// The fewest that hold this share of the variance, in (0, 1].
     Variance(f64),
-    /// This many, or all there are.
+    /// This many, or all, if there are fewer.
     Components(usize),
 }
 
 impl Pca {
-    /// Fits on rows `[tokens, channels]`.
+    /// Fits rows `[rows, channels]`.
     ///
-    /// Each component's sign is chosen so that its largest entry is positive: the result is unique as long as no two
-    /// variances are equal. At least one component is kept.
+    /// The largest entry of each component is positive, so the result is unique if no two variances are equal. At
+    /// least one component is kept.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] on NaN, infinity or values whose squares are infinite, [`Error::InvalidArgument`] without rows
-    /// or channels.
+    /// - [`Error::InvalidArgument`] without rows or without channels.
+    /// - [`Error::NotFinite`] for NaN, infinity, and values whose squares overflow.
     pub fn fit(rows: ArrayView2<f32>, keep: Keep) -> Result<Self> {
         let (count, channels) = rows.dim();
         if count == 0 || channels == 0 {
@@ -62,7 +72,7 @@ impl Pca {
         let mean = mean.mapv(|v| v as f32);
 
         let mut covariance = Array2::<f64>::zeros((channels, channels));
-        // A handful of chunks at a time bounds the memory that their partial sums take.
+        // A few chunks at a time bound the memory of the partial sums.
         for group in rows.axis_chunks_iter(Axis(0), 16 * CHUNK) {
             let parts: Vec<Array2<f32>> = group
                 .axis_chunks_iter(Axis(0), CHUNK)
@@ -114,10 +124,10 @@ impl Pca {
         self.components.ncols()
     }
 
-    /// Projects rows `[tokens, channels]` to `[tokens, components]`.
+    /// Projects rows `[rows, channels]` to `[rows, components]`.
     ///
     /// # Panics
-    /// If `rows` has another number of channels than the rows it was fitted on.
+    /// If `rows` has another number of channels than the fitted rows.
     pub fn transform(&self, rows: ArrayView2<f32>) -> Array2<f32> {
         let mut out = Array2::zeros((rows.nrows(), self.dims()));
         out -= &self.mean.dot(&self.components);
@@ -125,7 +135,7 @@ impl Pca {
         out
     }
 
-    /// Adds rows times components, without the mean, to an array of the right shape.
+    /// Adds rows × components, without the mean, to `out`.
     ///
     /// # Panics
     /// If a shape is wrong.

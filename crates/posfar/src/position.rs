@@ -1,4 +1,4 @@
-//! Fixed 2-D sin-cos position embedding (PosFAR, arXiv 2306.03492 v4).
+//! The 2-D sin-cos position embedding of PosFAR (arXiv 2306.03492 version 4).
 
 use ndarray::Array2;
 
@@ -6,9 +6,16 @@ use crate::Grid;
 
 /// The embedding of every cell of a grid: `[rows × cols, channels]`, values in −1..1.
 ///
-/// The first half of the channels encodes the row, the second half the column, each as `sin` then `cos` of the
-/// position (in cells) times wavelengths from 2π to 2π·10,000. Channels beyond the last multiple of four are zero. The
-/// embedding of a cell does not depend on the size of the grid.
+/// The first half of the channels encodes the row, the second half the column. Each half holds the `sin`, then the
+/// `cos`, of the position in cells at wavelengths from 2π to 2π·10,000. The channels after the last multiple of four
+/// are zero. A cell's embedding does not depend on the size of the grid.
+///
+/// ```
+/// let embedding = posfar::position::embedding((2, 3), 8);
+/// assert_eq!(embedding.dim(), (6, 8));
+/// // The cell at row 0 and column 0: sin 0, sin 0, cos 0, cos 0, and the same for the column.
+/// assert_eq!(embedding.row(0).to_vec(), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+/// ```
 pub fn embedding(grid: Grid, channels: usize) -> Array2<f32> {
     let quarter = channels / 4;
     let frequency = |k: usize| -> f64 { 1.0 / 10_000f64.powf(k as f64 / quarter.max(1) as f64) };

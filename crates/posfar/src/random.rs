@@ -1,4 +1,4 @@
-//! A small seeded generator, so that a bank does not depend on the version of a random-number crate.
+//! A small seeded generator: a bank must not depend on the version of a random-number crate.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct SplitMix64(u64);

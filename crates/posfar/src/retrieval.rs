@@ -1,4 +1,4 @@
-//! Which good images are most like this one (the "fast" in PosFAR).
+//! The images that are most similar to one image: the "fast" in PosFAR (arXiv 2306.03492 version 4).
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use rayon::prelude::*;
@@ -10,21 +10,34 @@ use crate::pca::Pca;
 pub const SIDE: usize = 8;
 /// Windows per image.
 pub const WINDOWS: usize = SIDE * SIDE;
-/// Share of the windows, the nearest ones, whose mean is the distance: a defect spoils only some windows.
+/// Share of the windows that count, the nearest ones. A defect spoils only some windows.
 pub const TRIM: f32 = 0.8;
 
-/// Cells along an axis of `len` cells that belong to window `i`. Windows overlap by at most one cell, and grids with
-/// fewer cells than windows repeat cells.
+/// The cells of window `i` along an axis of `len` cells. Windows overlap by at most one cell. Grids with fewer cells
+/// than windows repeat cells.
 fn span(i: usize, len: usize) -> std::ops::Range<usize> {
     i * len / SIDE..((i + 1) * len).div_ceil(SIDE)
 }
 
-/// The windowed descriptor of an image: `[WINDOWS, components]`, the mean of the early feature map in each window.
+/// The descriptor of an image, `[WINDOWS, components]`: each window's mean features, through `pca`.
 ///
-/// `early` is `[rows × cols, channels]`. Windows are shares of the image, so that images of different sizes compare.
+/// `early` is `[rows × cols, channels]`. Windows are shares of the image, so images of different sizes compare.
+///
+/// ```
+/// use ndarray::Array2;
+/// use posfar::pca::{Keep, Pca};
+/// use posfar::retrieval::{WINDOWS, descriptor, distance};
+///
+/// let image = Array2::from_shape_fn((16 * 16, 8), |(i, j)| ((i * 5 + j * 3) % 17) as f32);
+/// let pca = Pca::fit(image.view(), Keep::Components(4))?;
+/// let found = descriptor(image.view(), (16, 16), &pca);
+/// assert_eq!(found.dim(), (WINDOWS, 4));
+/// assert_eq!(distance(found.view(), found.view()), 0.0);
+/// # Ok::<(), posfar::Error>(())
+/// ```
 ///
 /// # Panics
-/// If `early` does not have one row per cell of the grid or not the channels of `pca`.
+/// If `early` has not one row per cell of the grid, or not the channels of `pca`.
 pub fn descriptor(early: ArrayView2<f32>, grid: Grid, pca: &Pca) -> Array2<f32> {
     let mut means = Array2::<f32>::zeros((WINDOWS, early.ncols()));
     for (window, mut mean) in means.rows_mut().into_iter().enumerate() {
@@ -37,14 +50,15 @@ pub fn descriptor(early: ArrayView2<f32>, grid: Grid, pca: &Pca) -> Array2<f32> 
         }
         mean /= cells;
     }
-    // Projecting the means is the same as taking means of projections, and 16 times less work.
+    // The projection of a mean is the mean of the projections, for a 16th of the work.
     pca.transform(means.view())
 }
 
-/// Trimmed mean of the windows' Euclidean distances between two descriptors.
+/// The distance of two descriptors: the mean of the windows' Euclidean distances, without the largest
+/// 1 − [`TRIM`] of them.
 ///
 /// # Panics
-/// If they have more than [`WINDOWS`] rows.
+/// If the descriptors have more than [`WINDOWS`] rows.
 pub fn distance(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
     let (count, components) = a.dim();
     let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
@@ -54,19 +68,19 @@ pub fn distance(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
     trimmed_mean(windows).0
 }
 
-/// The windows' distances between two descriptors that lie in one piece.
+/// The windows' distances of two contiguous descriptors.
 fn measure(a: &[f32], b: &[f32], components: usize, windows: &mut [f32]) {
     let rows = a.chunks_exact(components.max(1)).zip(b.chunks_exact(components.max(1)));
     for (window, (a, b)) in windows.iter_mut().zip(rows) {
         *window = squared_distance(a, b);
     }
-    // In a loop of its own, because several roots are taken at once then.
+    // In its own loop, so the compiler takes several roots at once.
     for window in windows {
         *window = window.sqrt();
     }
 }
 
-/// How many windows count.
+/// Number of windows that count.
 fn kept(windows: usize) -> usize {
     ((windows as f32 * TRIM).ceil() as usize).max(1).min(windows)
 }
@@ -93,16 +107,15 @@ fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
         sums[i] += (a - b) * (a - b);
     }
     let [a, b, c, d, e, f, g, h] = sums;
-    // In this order the processor adds in pairs.
+    // The processor adds in pairs in this order.
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// A distance beyond which an image is not among the nearest, and what tells so without sorting its windows.
+/// A distance beyond which an image is not among the nearest, and a bound that shows it without a sort of the windows.
 ///
-/// The windows that count are `kept` of `n`. For every cutoff t, those of the smallest `kept` sum up to at least
-/// Σ min(window, t) over all windows minus (n - kept) · t, because each window that does not count takes at most t from
-/// the sum. The bound is sharp when t is the largest window that counts, and images that are about equally far have about
-/// the same.
+/// `kept` of `n` windows count. For every cutoff t, the smallest `kept` sum up to at least
+/// Σ min(window, t) − (n − kept) · t, because each window that does not count adds at most t to the first sum. The
+/// bound is sharp if t is the largest window that counts. Images at about the same distance have about the same.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     distance: f32,
@@ -110,10 +123,10 @@ struct Limit {
 }
 
 impl Limit {
-    /// Larger than what rounding moves a sum of [`WINDOWS`] terms, in parts of the sum: 64 · 2⁻²⁴.
+    /// Above the relative rounding error of a sum of [`WINDOWS`] terms, 64 · 2⁻²⁴.
     const SLACK: f32 = 1e-5;
 
-    /// Whether the windows' trimmed mean is certainly larger. Never when the limit is not a finite number.
+    /// Whether the windows' trimmed mean is certainly larger. Never, if the limit is not a finite number.
     fn excludes(&self, windows: &[f32]) -> bool {
         let mut sums = [0.0f32; 8];
         let (chunks, rest) = windows.as_chunks::<8>();
@@ -130,26 +143,36 @@ impl Limit {
     }
 }
 
-/// Memory that is kept from image to image.
+/// Memory for [`most_similar`], reused from image to image.
 #[derive(Debug, Default)]
 pub struct Scratch {
     distances: Vec<(f32, usize)>,
     sample: Vec<(f32, f32)>,
 }
 
-/// Images whose distances one thread computes in a row.
+/// Images per piece of work.
 const IMAGES: usize = 32;
 
-/// The `k` images nearest to `query`, in ascending order of their index.
+/// Fills `chosen` with the `k` images nearest to `query`, in ascending order of their index.
 ///
-/// `descriptors` is `[images, WINDOWS, components]`; only images for which `eligible` holds take part. Equal distances
-/// are resolved by the lowest index.
+/// `descriptors` is `[images, WINDOWS, components]`. Only images for which `eligible` holds take part. Equal distances
+/// go to the lower index.
 ///
-/// A sample of the images is measured first: what is certainly farther than the sample's `k`-th is not among the nearest
-/// of all.
+/// A sample of the images is measured first: an image that is certainly farther than the sample's `k`-th is skipped.
+///
+/// ```
+/// use ndarray::{Array3, Axis};
+/// use posfar::retrieval::{Scratch, WINDOWS, most_similar};
+///
+/// let descriptors = Array3::from_shape_fn((10, WINDOWS, 4), |(image, _, _)| (image * image) as f32);
+/// let query = descriptors.index_axis(Axis(0), 5);
+/// let mut chosen = Vec::new();
+/// most_similar(query, descriptors.view(), 3, |image| image != 5, &mut Scratch::default(), &mut chosen);
+/// assert_eq!(chosen, [3, 4, 6]);
+/// ```
 ///
 /// # Panics
-/// If the query's shape is not that of a descriptor.
+/// If the query's shape is not a descriptor's.
 pub fn most_similar(
     query: ArrayView2<f32>,
     descriptors: ArrayView3<f32>,
@@ -175,7 +198,7 @@ pub fn most_similar(
         measure(query, &descriptors[image * length..][..length], components, windows);
     };
 
-    // So many that measuring them costs as much as measuring what they let pass.
+    // The size at which the sample costs as much as the images that pass it.
     let step = (images.len() / k.max(1)).isqrt().max(1);
     let sampled = images.par_iter_mut().step_by(step).with_min_len(IMAGES).map(|(far, image)| {
         let mut windows = [0.0f32; WINDOWS];
@@ -210,11 +233,11 @@ pub fn most_similar(
     chosen.sort_unstable();
 }
 
-/// Stacks descriptors of equal shape into `[images, WINDOWS, components]`.
+/// Stacks descriptors to `[images, WINDOWS, components]`.
 pub(crate) fn stack(descriptors: &[Array2<f32>], components: usize) -> Array3<f32> {
     let mut all = Array3::zeros((descriptors.len(), WINDOWS, components));
     for (mut slot, descriptor) in all.axis_iter_mut(Axis(0)).zip(descriptors) {
-        // Packages store half precision; rounding here makes a fresh bank and a stored one search alike.
+        // A bank is stored in half precision. Rounded here, a fresh bank searches like a stored one.
         slot.assign(&descriptor.mapv(|v| half::f16::from_f32(v).to_f32()));
     }
     all

@@ -10,20 +10,20 @@ use crate::{Error, Grid, Result, check_finite};
 /// The cause of a failed read or write of a [`TokenStorage`].
 pub type StorageError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where a [`TokenStore`] keeps its arrays.
+/// Memory for a [`TokenStore`].
 ///
-/// `Vec<Array2<f16>>` keeps them in memory. Implement this trait to keep them elsewhere, such as in a file.
+/// `Vec<Array2<f16>>` is plain memory. Implement this trait to keep the features elsewhere, such as in a file.
 pub trait TokenStorage: Sync {
     /// Appends an image's features `[tokens, channels]`. The first image has the number 0.
     ///
     /// # Errors
-    /// The cause, when the array cannot be kept.
+    /// Any. [`TokenStore::push`] returns it as [`Error::Storage`].
     fn push(&mut self, features: Array2<f16>) -> Result<(), StorageError>;
 
-    /// An image's features, as they were pushed. Several threads read at a time.
+    /// Returns an image's features as they were pushed. Several threads read at a time.
     ///
     /// # Errors
-    /// The cause, when the array cannot be read.
+    /// Any. It is returned as [`Error::Storage`].
     fn get(&self, image: usize) -> Result<CowArray<'_, f16, Ix2>, StorageError>;
 }
 
@@ -41,7 +41,17 @@ impl TokenStorage for Vec<Array2<f16>> {
     }
 }
 
-/// Features of the good images in half precision: what [`fit`](crate::fit) makes a bank of.
+/// The features of the good images, in half precision. [`fit`](crate::fit) makes a bank of them.
+///
+/// ```
+/// use ndarray::Array2;
+/// use posfar::TokenStore;
+///
+/// let mut store = TokenStore::default();
+/// store.push(Array2::ones((6, 4)).view(), (2, 3))?;
+/// assert_eq!((store.len(), store.tokens()), (1, 6));
+/// # Ok::<(), posfar::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct TokenStore<S = Vec<Array2<f16>>> {
     storage: S,
@@ -59,7 +69,7 @@ impl Default for TokenStore {
 }
 
 impl<S: TokenStorage> TokenStore<S> {
-    /// An empty store. `storage` must be empty, too. [`TokenStore::default`] keeps everything in memory.
+    /// An empty store in an empty `storage`. [`TokenStore::default`] keeps everything in memory.
     pub fn new(storage: S) -> Self {
         TokenStore {
             storage,
@@ -71,12 +81,12 @@ impl<S: TokenStorage> TokenStore<S> {
         }
     }
 
-    /// Adds an image's features `[rows × cols, channels]` (no position added). The order of images decides their
-    /// numbers.
+    /// Adds an image's features `[rows × cols, channels]`, without position. Images are numbered from 0.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] when a value is NaN, infinite or too large for half precision; [`Error::ShapeMismatch`]
-    /// when the shape does not fit; [`Error::Storage`] when the storage fails.
+    /// - [`Error::ShapeMismatch`] if the shape does not fit the grid or the images before.
+    /// - [`Error::NotFinite`] if a value is NaN, infinite or too large for half precision (65,504).
+    /// - [`Error::Storage`] if the storage fails.
     pub fn push(&mut self, features: ArrayView2<f32>, grid: Grid) -> Result<()> {
         let (count, channels) = features.dim();
         if count == 0 || channels == 0 || count != grid.0 * grid.1 {
@@ -135,15 +145,16 @@ impl<S: TokenStorage> TokenStore<S> {
         self.grids.is_empty()
     }
 
-    /// Number of tokens of all images.
+    /// Number of all images' tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// An image's features `[rows × cols, channels]` and its grid.
+    /// Returns an image's features `[rows × cols, channels]` and its grid.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] beyond the last image; [`Error::Storage`] when the storage fails.
+    /// - [`Error::InvalidArgument`] for an image that is not there.
+    /// - [`Error::Storage`] if the storage fails, [`Error::ShapeMismatch`] if it returns another shape.
     pub fn features(&self, image: usize) -> Result<(Array2<f32>, Grid)> {
         match self.grids.get(image) {
             Some(grid) => Ok((self.wide(image, self.channels)?, *grid)),
@@ -151,7 +162,7 @@ impl<S: TokenStorage> TokenStore<S> {
         }
     }
 
-    /// The first channels of an image's features.
+    /// The leading channels of an image's features.
     pub(crate) fn wide(&self, image: usize, channels: usize) -> Result<Array2<f32>> {
         let features = self.storage.get(image).map_err(Error::Storage)?;
         let expected = (self.grids[image].0 * self.grids[image].1, self.channels);

@@ -14,20 +14,20 @@ use super::{GROUP, Index};
 pub struct Candidates {
     pub levels: u32,
     pub sorted: Sorted,
-    /// The searched rows, as they come, and in order; [`u32::MAX`] fills up the last group.
+    /// The searched rows, as they come, and in the tree's order. [`u32::MAX`] fills up the last group.
     searched: Vec<u32>,
     pub rows: Vec<u32>,
-    /// Lines of a block, and where each stage of its screening ends.
+    /// Lines of a block, and the ends of its screening's stages.
     pub depth: usize,
     pub stages: Stages,
     /// The rows themselves, in order.
     pub values: Vec<i16>,
     pub groups: Vec<Group>,
-    /// Four dimensions each: all of a block's, then the next block's.
+    /// Four dimensions each, block after block.
     pub lines: Vec<Line>,
 }
 
-/// What is known of the blocks of a group.
+/// Boxes and norms of a group's blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {
     pub boxes: Boxes,
@@ -60,13 +60,13 @@ impl Candidates {
         let lines = self.lines.par_chunks_exact_mut((BLOCKS * self.depth).max(1));
         rows.zip(values).zip(lines).zip(&mut self.groups).for_each(|(((rows, values), lines), group)| {
             let (stages, depth) = (&self.stages, self.depth);
-            // SAFETY: `Scratch` has only instructions that are available.
+            // SAFETY: `Scratch` has only available instructions.
             unsafe { instructions.run(PackGroup { index, stages, depth, rows, values, lines, group }) }
         });
     }
 }
 
-/// Rows come from all over the bank: they are asked for so many rows before they are packed.
+/// Rows lie all over the memory. They are prefetched this many rows before they are packed.
 const AHEAD: usize = 6;
 
 struct PackGroup<'a> {

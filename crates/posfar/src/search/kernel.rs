@@ -1,11 +1,11 @@
-//! The inner loops, one for each instruction set: sixteen candidates at a time in whole numbers of eight bits.
+//! The inner loops, one per instruction set: 16 candidates at a time, in whole numbers of eight bits.
 //!
-//! What they compute is exact integer arithmetic, so that all of them agree to the last bit.
+//! The arithmetic is exact, so all of them agree to the last bit.
 
-/// What the processor is told to compute with.
+/// The instruction set that a search uses. It changes the time, never the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instructions {
-    /// Whatever the compiler makes of plain Rust.
+    /// Plain Rust.
     Portable,
     /// AVX2 (x86-64 since about 2013).
     Avx2,
@@ -21,9 +21,9 @@ pub enum Instructions {
 pub const LANES: usize = 16;
 /// Queries side by side.
 pub const QUERIES: usize = 8;
-/// Blocks of [`LANES`] candidates whose boxes are looked at together.
+/// Blocks of [`LANES`] candidates whose boxes are compared together.
 pub const BLOCKS: usize = 16;
-/// Leading dimensions that boxes are made of.
+/// Leading dimensions of a box.
 pub const BOX: usize = 8;
 
 /// Four dimensions of sixteen candidates.
@@ -36,7 +36,7 @@ pub struct Line(pub [[u8; 4]; LANES]);
 #[repr(C, align(64))]
 pub struct Terms(pub [i32; LANES]);
 
-/// Borders of sixteen blocks in their leading dimensions; values are 128 too large, to be unsigned.
+/// Borders of 16 blocks in their leading dimensions, as unsigned values: 128 is added.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Boxes {
@@ -47,7 +47,7 @@ pub struct Boxes {
 impl Boxes {
     pub const EMPTY: Boxes = Boxes { low: [[255; BLOCKS]; BOX], high: [[0; BLOCKS]; BOX] };
 
-    /// Which of the sixteen blocks come within a squared distance of a box of queries.
+    /// The blocks within a squared distance of a box of queries: one bit each.
     #[inline(always)]
     pub fn within(&self, low: &[u8; BOX], high: &[u8; BOX], limit: u32) -> u16 {
         let mut squares = [0u32; BLOCKS];
@@ -74,7 +74,7 @@ impl Boxes {
 pub trait Screen {
     /// Sixteen sums.
     type Sums: Copy;
-    /// Added to a candidate's values, because some instructions want them unsigned.
+    /// Added to a candidate's values: some instructions need them unsigned.
     const OFFSET: u8;
     /// Largest amount of a query's value for which sums cannot overflow.
     const LIMIT: f32;
@@ -84,11 +84,11 @@ pub trait Screen {
     unsafe fn add(a: Self::Sums, b: Self::Sums) -> Self::Sums;
     /// Adds the products of four dimensions of a query, packed in `word`, with those of the candidates.
     unsafe fn dot(sums: Self::Sums, line: &Line, word: i32) -> Self::Sums;
-    /// Which sums are at least `bound`: one bit for each candidate.
+    /// The sums of at least `bound`: one bit per candidate.
     unsafe fn at_least(sums: Self::Sums, bound: i32) -> u16;
     unsafe fn store(sums: Self::Sums) -> Terms;
 
-    /// Hints that these values are wanted soon.
+    /// Hints that these values are needed soon.
     #[inline(always)]
     fn prefetch(_values: &[i16]) {}
 
@@ -435,9 +435,9 @@ pub mod arm {
     }
 }
 
-/// Work that is compiled for each instruction set.
+/// Work that is compiled once per instruction set.
 pub trait Work {
-    /// Does it, with `Q` queries side by side: as many as the registers have room for.
+    /// Does it, with `Q` queries side by side: as many as fit in the registers.
     ///
     /// # Safety
     /// The processor must have the instruction set.
@@ -445,7 +445,7 @@ pub trait Work {
 }
 
 impl Instructions {
-    /// Those that this processor has, the fastest last.
+    /// The instruction sets of this processor, the fastest last.
     pub fn available() -> Vec<Instructions> {
         #[allow(unused_mut, reason = "other architectures have only the portable ones")]
         let mut available = vec![Instructions::Portable];
@@ -469,7 +469,7 @@ impl Instructions {
         available
     }
 
-    /// The fastest that this processor has.
+    /// The fastest of this processor.
     pub fn best() -> Self {
         Self::available().pop().unwrap_or(Instructions::Portable)
     }
@@ -477,7 +477,7 @@ impl Instructions {
     /// Does work with these instructions.
     ///
     /// # Safety
-    /// They must be among the [`Instructions::available`] ones.
+    /// They must be among [`Instructions::available`].
     pub(super) unsafe fn run(self, work: impl Work) {
         // SAFETY: as the caller promised.
         unsafe {

@@ -1,13 +1,17 @@
 //! Exact nearest neighbors.
 //!
-//! Candidates are *screened* in whole numbers of eight bits: how far rounding can move a query and a candidate is known,
-//! so a candidate whose rounded distance is larger than the best distance so far plus both errors cannot be nearer, and
-//! the few others are measured in `f32`. Nothing is approximate: the neighbors are those of a search over all candidates.
+//! All candidates are *screened* in whole numbers of eight bits. The rounding errors of the query and the candidate are
+//! known. A candidate with a rounded distance above the best distance plus both errors cannot be nearer. The few others
+//! are measured in `f32`. Nothing is approximate: the result is a brute-force search's.
 //!
-//! Three bounds save most of the screening. Candidates and queries are put in the order of a k-d tree, so that blocks of
-//! sixteen candidates and tiles of eight queries are compact: a block whose box is too far from the tile's is left
-//! out. A distance over the leading dimensions is a lower bound of the whole one: most blocks end there. And the
-//! neighbor of a query close by is a first upper bound.
+//! Three bounds save most of the screening:
+//!
+//! - Candidates and queries lie in the order of a k-d tree, so blocks of 16 candidates and tiles of 8 queries are
+//!   compact. A block is skipped if its box is too far from the tile's.
+//! - A distance over the leading dimensions is a lower bound. Most blocks end there.
+//! - The neighbor of a close query is the first upper bound.
+//!
+//! Put the dimensions with the largest variance first, such as by [`Pca`](crate::pca::Pca): the bounds get tighter.
 
 mod candidates;
 mod kernel;
@@ -28,60 +32,84 @@ use self::queries::Tiles;
 use self::scan::{Search, SearchTiles};
 use self::tree::Tree;
 use super::check_finite;
-use crate::Result;
+use crate::{Error, Result};
 
-/// Candidates whose boxes are looked at together.
+/// Candidates whose boxes are compared together.
 const GROUP: usize = LANES * BLOCKS;
-/// Tiles that one thread works on in a row.
+/// Tiles per piece of work.
 const TILES: usize = 4;
 
-/// A bank row and how far it is.
+/// A row and its distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbor {
-    /// Row of the bank.
+    /// Number of the row.
     pub index: u32,
     /// Squared Euclidean distance.
     pub distance: f32,
 }
 
 impl Neighbor {
-    /// No neighbor: there were fewer candidates than were asked for.
+    /// No neighbor: there are fewer candidates than wanted.
     pub const NONE: Neighbor = Neighbor { index: u32::MAX, distance: f32::INFINITY };
 
-    /// Whether this is a neighbor at all.
+    /// Whether this is a neighbor, not [`Neighbor::NONE`].
     pub fn is_some(&self) -> bool {
         self.index != u32::MAX
     }
 }
 
-/// Bank rows, ready to be searched: two bytes for each value.
+/// Rows, ready for the search. Takes two bytes per value.
+///
+/// ```
+/// use ndarray::array;
+/// use posfar::search::{Index, Neighbor, Scratch};
+///
+/// let index = Index::new(array![[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]].view())?;
+/// let queries = array![[1.0, 0.0], [6.0, 7.0]];
+/// let found = index.search(queries.view(), 1);
+/// assert_eq!(found, [Neighbor { index: 0, distance: 1.0 }, Neighbor { index: 2, distance: 1.0 }]);
+///
+/// // Rows 1 and 2 only, and none that the filter rejects; memory is reused from search to search.
+/// let (mut scratch, mut out) = (Scratch::default(), [Neighbor::NONE; 2]);
+/// let (ranges, allowed) = ([1..3], |query: usize, row: usize| query == 0 || row == 1);
+/// index.nearest(queries.view(), &ranges, allowed, &mut scratch, &mut out);
+/// assert_eq!(out.map(|neighbor| neighbor.index), [1, 1]);
+/// # Ok::<(), posfar::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Index {
     /// `[tokens, dims]` in units of `unit`.
     rows: Vec<i16>,
     dims: usize,
-    /// A power of two, so that rows are exactly representable in `f32`.
+    /// A power of two, so rows are exact in `f32`.
     unit: f32,
     /// A row's value times this, shifted right by fifteen bits, is its screening value in -127..=127.
     multiplier: i32,
-    /// How far rounding to screening values moves a row at most, in screening units.
+    /// Largest rounding error of a row's screening values, in screening units.
     error: f64,
     tree: Tree,
 }
 
 impl Index {
-    /// Rounds rows `[tokens, dims]` to 16 bits of the largest of all values.
+    /// Rounds rows `[rows, dims]` to 16 bits. The largest value of all decides the unit.
     ///
     /// # Errors
-    /// [`crate::Error::NotFinite`] on NaN, infinity or rows whose squares are infinite.
+    /// - [`Error::InvalidArgument`] for more than 4,294,967,294 rows or 65,535 dimensions.
+    /// - [`Error::NotFinite`] for NaN, infinity, and rows whose squares overflow.
     pub fn new(rows: ArrayView2<f32>) -> Result<Self> {
+        let (count, dims) = rows.dim();
+        // Rows are numbered in 32 bits, columns in 16. Sums of more dimensions could overflow, too.
+        if count >= u32::MAX as usize || dims > usize::from(u16::MAX) {
+            return Err(Error::InvalidArgument(format!(
+                "{count} × {dims} values are more than an index can hold"
+            )));
+        }
         let norms: Vec<f32> = rows.rows().into_iter().map(|r| r.dot(&r)).collect();
-        check_finite("the bank's tokens in PCA space", &norms)?;
+        check_finite("the rows' squared norms", &norms)?;
         let largest = rows.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        // The smallest power of two that leaves no value outside of 16 bits.
+        // The smallest power of two with all values in 16 bits.
         let exponent = (f64::from(largest) / 32_767.0).log2().ceil().clamp(-126.0, 127.0);
         let unit = exponent.exp2() as f32;
-        let dims = rows.ncols();
         let rows: Vec<i16> = rows.iter().map(|v| (v / unit).round() as i16).collect();
         let largest = rows.iter().fold(1, |m, v| v.unsigned_abs().max(m));
         let multiplier = ((127.49 * 32_768.0 / f64::from(largest)) as i32).min(i32::from(i16::MAX));
@@ -106,15 +134,15 @@ impl Index {
         self.dims
     }
 
-    /// The rows as they are measured against, rounded to 16 bits: `[tokens, dims]`.
+    /// The rows with which distances are measured, rounded to 16 bits: `[rows, dims]`.
     pub fn rows(&self) -> Array2<f32> {
         self.rows_of(std::slice::from_ref(&(0..self.len())))
     }
 
-    /// Those of some ranges, one after the other.
+    /// As [`Index::rows`], for some ranges of rows, one after the other.
     ///
     /// # Panics
-    /// If a range reaches beyond the last row.
+    /// If a range ends after the last row.
     pub fn rows_of(&self, ranges: &[Range<usize>]) -> Array2<f32> {
         let rows: Vec<usize> = ranges.iter().flat_map(|r| r.clone()).collect();
         Array2::from_shape_fn((rows.len(), self.dims), |(row, dim)| {
@@ -137,7 +165,7 @@ impl Index {
         f64::from(self.multiplier) / (32_768.0 * f64::from(self.unit))
     }
 
-    /// How far rounding to screening values moves a row, in screening units.
+    /// Rounding error of a row's screening values, in screening units.
     fn rounding(&self, row: usize) -> f64 {
         let square = |&value: &i16| {
             let exact = f64::from(value) * f64::from(self.multiplier) / 32_768.0;
@@ -146,18 +174,34 @@ impl Index {
         self.row(row).iter().map(square).sum::<f64>().sqrt()
     }
 
-    /// Finds for every query the `k = out.len() / queries` nearest rows.
+    /// Returns the `k` nearest rows of each query: `k` per query, nearest first.
     ///
-    /// - `queries` `[queries, dims]`.
-    /// - `ranges`: the rows to search, ascending and disjoint.
-    /// - `allowed(query, row)`: whether this pair may match.
-    /// - `out`: `k` per query, nearest first; equal distances lowest row first; [`Neighbor::NONE`] where none is left.
-    ///
-    /// The result is that of measuring every pair in `f32`, whatever the number of threads and the instructions. A
-    /// distance that is not finite is no match.
+    /// `queries` is `[queries, dims]`. Equal distances go to the lower row. If there are fewer than `k` rows,
+    /// [`Neighbor::NONE`] fills up. See [`Index::nearest`] for the details.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or `ranges` reaches beyond the last row.
+    /// If the queries have other dimensions than the rows.
+    pub fn search(&self, queries: ArrayView2<f32>, k: usize) -> Vec<Neighbor> {
+        let mut out = vec![Neighbor::NONE; queries.nrows() * k];
+        let everything = 0..self.len();
+        let ranges = std::slice::from_ref(&everything);
+        self.nearest(queries, ranges, |_, _| true, &mut Scratch::default(), &mut out);
+        out
+    }
+
+    /// Finds the `k = out.len() / queries` nearest rows of each query, without allocations if `scratch` has been used
+    /// for a search of the same size.
+    ///
+    /// - `queries`: `[queries, dims]`.
+    /// - `ranges`: the rows to search, ascending and disjoint.
+    /// - `allowed(query, row)`: whether this pair may match.
+    /// - `out`: `k` per query, nearest first. Equal distances go to the lower row. [`Neighbor::NONE`] fills up.
+    ///
+    /// The result is a brute-force search's in `f32`, for every number of threads and all [`Instructions`]. A distance
+    /// that is not finite is no match.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other, or a range ends after the last row.
     pub fn nearest(
         &self,
         queries: ArrayView2<f32>,
@@ -183,7 +227,7 @@ impl Index {
         sorted.resize(count * k, Neighbor::NONE);
         let search = Search { index: self, candidates, tiles, k, allowed: &allowed };
         sorted.par_chunks_mut(TILES * QUERIES * k).enumerate().for_each(|(task, best)| {
-            // SAFETY: `Scratch` has only instructions that are available.
+            // SAFETY: `Scratch` has only available instructions.
             unsafe { instructions.run(SearchTiles { search: &search, first: task * TILES, best }) }
         });
         for (best, &query) in sorted.chunks_exact(k).zip(&tiles.order) {
@@ -195,7 +239,7 @@ impl Index {
     }
 }
 
-/// Memory that is kept from search to search, and what to compute with.
+/// Memory for [`Index::nearest`], reused from search to search, and the instruction set.
 #[derive(Debug)]
 pub struct Scratch {
     instructions: Instructions,
@@ -211,7 +255,7 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// With these instructions, or the best ones when the processor does not have them.
+    /// Uses these instructions, or the best ones, if the processor does not have them.
     pub fn new(instructions: Instructions) -> Self {
         let has = Instructions::available().contains(&instructions);
         Scratch {

@@ -9,7 +9,7 @@ use super::kernel::{BOX, Instructions, QUERIES, Screen, Work};
 use super::rounding::{CHUNK, STAGES, Stages, add_squares, filled_up};
 use super::tree::Sorted;
 
-/// Tiles with larger queries than 2 to this power times the bank's are not screened.
+/// Tiles with queries larger than 2 to this power times the rows are not screened.
 const LARGEST_SHIFT: f32 = 20.0;
 
 /// A query's share of a bound on sums.
@@ -17,13 +17,13 @@ const LARGEST_SHIFT: f32 = 20.0;
 pub struct Rounded {
     /// Squared norm of the screening values up to the end of each stage.
     pub squares: [i32; STAGES],
-    /// What the candidates' offset adds to the sums up to there.
+    /// The share of the candidates' offset in the sums up to there.
     pub offsets: [i32; STAGES],
-    /// How far rounding moved the query, in screening units.
+    /// Rounding error of the query, in screening units.
     pub error: f64,
 }
 
-/// What belongs to eight queries together.
+/// Eight queries.
 #[derive(Debug, Clone, Copy)]
 pub struct Tile {
     /// The screening values are the queries' divided by 2 to this power.
@@ -101,7 +101,7 @@ impl Tiles {
         let work =
             values.par_chunks(QUERIES * dims.max(1)).zip(words.par_chunks_exact_mut(candidates.depth.max(1)));
         work.zip(tiles).with_min_len(16).for_each(|((values, words), tile)| {
-            // SAFETY: `Scratch` has only instructions that are available.
+            // SAFETY: `Scratch` has only available instructions.
             unsafe { instructions.run(PackTile { index, stages: &candidates.stages, values, words, tile }) }
         });
     }
@@ -125,7 +125,7 @@ impl Work for PackTile<'_> {
         let ratio = values.iter().fold(0.0f32, |m, v| m.max(v.abs())) * scale / S::LIMIT;
         let shift = if ratio <= 1.0 { 0.0 } else { ratio.log2().ceil() };
         if shift > LARGEST_SHIFT {
-            // Nothing is known of them: all candidates are measured.
+            // Without a bound: all candidates are measured.
             tile.queries.iter_mut().for_each(|query| query.error = f64::INFINITY);
             return;
         }

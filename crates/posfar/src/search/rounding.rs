@@ -1,12 +1,12 @@
-//! What rows and queries have in common when they are rounded to screening values.
+//! Rounding to screening values, for rows and queries.
 
-/// Dimensions that are rounded in one go.
+/// Dimensions that are rounded together.
 pub const CHUNK: usize = 16;
 
 /// Most stages of screening.
 pub const STAGES: usize = 4;
 
-/// After how many lines it is looked at whether a block can be left.
+/// Numbers of lines after which a block is compared with the bounds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stages {
     pub count: usize,
@@ -14,7 +14,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// The leading dimensions usually decide; a look at the sums costs about as much as two lines.
+    /// The leading dimensions usually decide. A comparison costs about as much as two lines.
     pub fn of(depth: usize) -> Self {
         let mut stages = Stages::default();
         let length = if depth < 8 { 2 } else { depth.div_ceil(STAGES).next_multiple_of(2).max(4) };
@@ -39,7 +39,7 @@ impl Stages {
     }
 }
 
-/// Zeros where there are no values.
+/// The values, filled up with zeros.
 #[inline(always)]
 pub fn filled_up<T: Copy + Default>(values: &[T]) -> [T; CHUNK] {
     let mut chunk = [T::default(); CHUNK];

@@ -1,4 +1,4 @@
-//! Screening candidates and measuring those that are left.
+//! The screening of the candidates, and the measuring of the rest.
 
 use super::candidates::Candidates;
 use super::kernel::{BLOCKS, LANES, QUERIES, Screen, Terms, Work};
@@ -6,7 +6,7 @@ use super::queries::{Tile, Tiles};
 use super::rounding::STAGES;
 use super::{GROUP, Index, Neighbor};
 
-/// Sums below which a candidate cannot be a neighbor.
+/// Sums below these exclude a candidate.
 struct Bounds {
     /// Up to the end of each stage.
     least: [[i32; QUERIES]; STAGES],
@@ -47,7 +47,7 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
         if groups == 0 {
             return;
         }
-        // Whose neighbors a query's first bound is taken from.
+        // The query whose neighbors give the next one's first bound.
         let mut last: Option<usize> = None;
         for number in first..first + best.len().div_ceil(QUERIES * self.k) {
             let tile = &self.tiles.tiles[number];
@@ -69,7 +69,7 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
                 self.tighten(tile, q, reach, &mut bounds);
             }
             let best = &mut best[from * self.k..];
-            // The nearest candidates first: the bounds they give save most of the others.
+            // The nearest candidates first: their bounds save most of the others.
             let own = (tile.near as usize / GROUP).min(groups - 1);
             // SAFETY: as the caller promised.
             unsafe {
@@ -81,7 +81,7 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
         }
     }
 
-    /// The largest distance of a query to candidates; infinite when there is one that it may not match.
+    /// The largest distance of a query to candidates; infinite, if it must not match one of them.
     ///
     /// # Safety
     /// The processor must have the instructions.
@@ -95,15 +95,15 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
         farthest
     }
 
-    /// Squared distance of a query to a candidate, in the same order of additions everywhere; infinite when they may not
-    /// match.
+    /// Squared distance of a query to a candidate, with one order of additions for all instruction sets. Infinite, if they
+    /// must not match.
     ///
     /// # Safety
     /// The processor must have the instructions.
     #[inline(always)]
     unsafe fn distance<S: Screen>(&self, place: usize, candidate: u32) -> f32 {
         let Some(&row) = self.candidates.rows.get(candidate as usize) else { return f32::INFINITY };
-        // A group's last places may be without candidates.
+        // A group's last places can be empty.
         if row == u32::MAX || !(self.allowed)(self.tiles.order[place] as usize, row as usize) {
             return f32::INFINITY;
         }
@@ -127,7 +127,7 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
     #[inline(always)]
     fn tighten(&self, tile: &Tile, q: usize, distance: f32, bounds: &mut Bounds) {
         let query = &tile.queries[q];
-        // `f32` sums of n terms are off by less than n units in the last place.
+        // The error of an `f32` sum of n terms is below n units in the last place.
         let rounding = 1.0 + (self.index.dims + 8) as f64 * f64::from(f32::EPSILON);
         let reach =
             f64::from(distance).sqrt() * rounding * self.index.scale() + query.error + self.index.error;
@@ -136,8 +136,8 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
             return;
         }
         let factor = f64::from(1u32 << tile.shift);
-        // From |f q − b|² = f² |q|² + |b|² − 2 f q·b ≤ reach² for q·b − |b|² / 2f. Each stage's halved and shifted term
-        // was rounded down by less than two.
+        // From |f q − b|² = f² |q|² + |b|² − 2 f q·b ≤ reach² for q·b − |b|² / 2f. The halved and
+        // shifted term of each stage was rounded down by less than two.
         bounds.reach[q] = reach;
         for stage in 0..self.candidates.stages.count {
             let sum = (factor * factor * f64::from(query.squares[stage]) - reach) / (2.0 * factor);
@@ -217,7 +217,7 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
         }
     }
 
-    /// Measures a candidate that screening could not rule out.
+    /// Measures a candidate that passed the screening.
     ///
     /// # Safety
     /// The processor must have the instructions.
@@ -231,7 +231,7 @@ impl<A: Fn(usize, usize) -> bool + Sync> Search<'_, A> {
         best: &mut [Neighbor],
     ) {
         let place = number * QUERIES + q;
-        // A tile's last places may be without queries.
+        // A tile's last places can be empty.
         if place >= self.tiles.order.len() {
             return;
         }

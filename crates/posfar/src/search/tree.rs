@@ -1,12 +1,12 @@
-//! An order in which rows that are near each other stand together.
+//! An order of the rows that puts near ones side by side.
 
-/// Rows per leaf that are aimed at, and the most levels: more cost more time per row than they save.
+/// Rows per leaf, about, and the most levels: more cost more time than they save.
 const LEAF: usize = 8;
 const MOST_LEVELS: u32 = 10;
-/// Rows that the borders are chosen by.
+/// Most rows that decide the borders.
 const SAMPLE: usize = 1 << 16;
 
-/// A k-d tree (Bentley 1975) that is complete, so that a row's leaf is found without looking at other rows.
+/// A complete k-d tree (Bentley 1975): a row's leaf is found without other rows.
 #[derive(Debug)]
 pub struct Tree {
     levels: u32,
@@ -15,7 +15,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Halves the rows along the column in which they spread most, and so on.
+    /// Halves the rows along the column with the largest spread, and so on.
     pub fn new(rows: &[i16], dims: usize) -> Self {
         let count = rows.len() / dims.max(1);
         let step = count.div_ceil(SAMPLE).max(1);
@@ -49,12 +49,12 @@ impl Tree {
         self.split(2 * node + 2, rows, dims, high);
     }
 
-    /// Levels that are worth their time for so many rows.
+    /// Levels that pay for this number of rows.
     pub fn levels(&self, count: usize) -> u32 {
         levels(count).min(self.levels)
     }
 
-    /// The node of a level, counted from its first, that a row belongs to. Nodes of close numbers are close in space.
+    /// A row's node on a level, counted from the level's first. Close numbers are close in space.
     #[inline(always)]
     pub fn leaf(&self, levels: u32, row: &[i16]) -> usize {
         let mut node = 0;
