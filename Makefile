@@ -102,6 +102,7 @@ endif
 test: lint licenses python
 	@mkdir -p target && : > target/skipped.txt
 	$(CARGO) test --workspace --locked --quiet
+	$(PYTHON) tools/check_docs target/debug/weakrest $(VENV)/bin/python
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	@if [ -s target/skipped.txt ]; then echo; echo "Skipped:"; sort -u target/skipped.txt; fi
 	@echo "make test: all passed"
