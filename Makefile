@@ -141,11 +141,11 @@ table-bottle table-mtd: build $(VENV)/installed
 
 general-head: build $(VENV)/installed
 	@tools/fetch-photographs.sh target/photographs
-	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general_head.py
+	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general.py head
 
 general-adclick: build $(VENV)/installed
 	@tools/fetch-photographs.sh target/photographs
-	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general_adclick.py
+	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general.py adclick
 
 # Another program's masks are compared with: OpenCV's GrabCut.
 table-clicks: build $(VENV)/installed

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
-"""Refuses a dependency whose license is not in deny.toml's list: what `cargo deny check licenses` does, in a second and
-without building a tool. Understands SPDX expressions of OR, AND, parentheses and the old "/"."""
+"""Refuses dependencies with a license that deny.toml does not list.
+
+It does what `cargo deny check licenses` does, in a second and without building a tool. It understands SPDX
+expressions of OR, AND, parentheses and the old "/".
+"""
 
 import json
 import re
@@ -16,7 +19,7 @@ def allowed_licenses() -> set[str]:
 
 
 def permitted(expression: str, allowed: set[str]) -> bool:
-    """Whether an SPDX expression can be met with allowed licenses alone."""
+    """Whether allowed licenses satisfy an SPDX expression."""
     words = re.findall(r"\(|\)|[^\s()]+(?: WITH [^\s()]+)?", expression.replace("/", " OR "))
     position = 0
 

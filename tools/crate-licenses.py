@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Prints the license of every crate that is linked into the program, with its text: crate-licenses.py TARGET
+"""Prints the license of every crate in the program, with its text: `crate-licenses.py TARGET`.
 
-Most licenses allow binaries to be handed on together with their text only."""
+Most licenses allow distributing binaries only together with their text.
+"""
 
 import json
 import subprocess
@@ -12,7 +13,7 @@ NAMES = ("license", "licence", "copying", "copyright", "notice", "unlicense")
 
 
 def linked(metadata: dict) -> set[str]:
-    """The packages that the program's own normal dependencies lead to."""
+    """The packages among the program's normal dependencies, direct or not."""
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
     found: set[str] = set()
     waiting = [metadata["resolve"]["root"]]
@@ -35,8 +36,9 @@ def main() -> None:
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", sys.argv[1]]
     metadata = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     ids = linked(metadata)
-    packages = sorted((p for p in metadata["packages"] if p["id"] in ids), key=lambda p: (p["name"], p["version"]))
-    # Hundreds of crates share few texts.
+    packages = [package for package in metadata["packages"] if package["id"] in ids]
+    packages.sort(key=lambda package: (package["name"], package["version"]))
+    # Hundreds of crates share a few texts.
     numbers: dict[str, int] = {}
     for package in packages:
         authors = ", ".join(package["authors"])

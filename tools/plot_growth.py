@@ -1,14 +1,20 @@
-"""Draws target/growth.json, which `cargo bench --bench growth` wrote, as an SVG."""
+"""Draws target/growth.json of `cargo bench --bench growth` as an SVG: `make bench-growth`."""
 
 import json
 import sys
 from pathlib import Path
 
 import matplotlib
+from matplotlib import pyplot as plt
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "weakrest"
-from matplotlib import pyplot as plt
+
+PARTS = {
+    "whole": ("residuals, all of it", "black"),
+    "rest": ("without retrieval", "tab:blue"),
+    "retrieval": ("retrieval", "tab:orange"),
+}
 
 
 def main(target: str) -> None:
@@ -19,14 +25,16 @@ def main(target: str) -> None:
     for number, style in enumerate(("--", "-")):
         rows = [bank["milliseconds"][number] for bank in banks]
         threads = f"{rows[0]['threads']} thread{'s' * (rows[0]['threads'] > 1)}"
-        for part, color in (("whole", "black"), ("rest", "tab:blue"), ("retrieval", "tab:orange")):
-            label = {"whole": "residuals, all of it", "rest": "without retrieval", "retrieval": "retrieval"}[part]
-            time.plot(images, [row[part] for row in rows], style, marker="o", markersize=3, color=color, label=f"{label}, {threads}")
+        for part, (name, color) in PARTS.items():
+            times = [row[part] for row in rows]
+            time.plot(images, times, style, marker="o", markersize=3, color=color, label=f"{name}, {threads}")
     time.set(xscale="log", ylim=0, xlabel="enrolled pictures", ylabel="ms per frame")
     time.legend(fontsize=7)
-    memory.plot(images, [bank["memory"] / 1e6 for bank in banks], "-", marker="o", markersize=3, color="black", label="measured")
+    measured = [bank["memory"] / 1e6 for bank in banks]
+    memory.plot(images, measured, "-", marker="o", markersize=3, color="black", label="measured")
     computed = [
-        (bank["tokens"] * bank["bytes_per_token"] + bank["images"] * bank["bytes_per_descriptor"]) / 1e6 for bank in banks
+        (bank["tokens"] * bank["bytes_per_token"] + bank["images"] * bank["bytes_per_descriptor"]) / 1e6
+        for bank in banks
     ]
     memory.plot(images, computed, ":", color="tab:blue", label="tokens and descriptors")
     memory.set(xscale="log", yscale="log", xlabel="enrolled pictures", ylabel="memory, MB")

@@ -1,4 +1,7 @@
-"""Draws what a second of labeling is worth, from the results that table_heads.py and table_seg.py kept: `make plot-labels`."""
+"""Draws accuracy over seconds of labeling: `make plot-labels`.
+
+Reads the results that table_heads.py and table_seg.py kept.
+"""
 
 import json
 import statistics
@@ -6,15 +9,15 @@ import sys
 from pathlib import Path
 
 import matplotlib
+from matplotlib import pyplot as plt
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "weakrest"
-from matplotlib import pyplot as plt
 
 PRODUCT = "bottle-256"
 HEADS = Path("target/heads") / PRODUCT
 CLICKS = Path("target/clicks") / PRODUCT
-# Name, seconds a picture (of the papers, not measured here), folders of the results, where its name stands.
+# Name, seconds a picture (from the papers, not measured here), folders of the results, offset of the name.
 BLOCKS = (
     ("none", 0, (HEADS, "unsupervised"), (6, 4)),
     ("image tag", 0.5, (HEADS, "image-tags"), (8, -4)),
@@ -39,9 +42,10 @@ def results(folder: Path, name: str) -> dict[str, float]:
 def main(target: str) -> None:
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
     kept = {pattern: results(*pattern) for points in (BLOCKS, MASKS) for _, _, pattern, _ in points}
-    # A seed chooses the pictures, too: only seeds that all have can be compared.
+    # A seed also chooses the pictures: only seeds that all rows have can be compared.
     seeds = set.intersection(*[set(found) for found in kept.values() if found] or [set()])
-    for title, color, points in (("head on blocks", "tab:blue", BLOCKS), ("ADClick-Seg", "tab:orange", MASKS)):
+    lines = (("head on blocks", "tab:blue", BLOCKS), ("ADClick-Seg", "tab:orange", MASKS))
+    for title, color, points in lines:
         seconds, precisions = [], []
         for name, second, pattern, offset in points:
             if not kept[pattern] or not seeds:
@@ -49,7 +53,8 @@ def main(target: str) -> None:
             precision = statistics.mean(kept[pattern][seed] for seed in seeds)
             seconds.append(second)
             precisions.append(precision)
-            axes.annotate(name, (second, precision), textcoords="offset points", xytext=offset, fontsize=8, color=color)
+            place = {"textcoords": "offset points", "xytext": offset}
+            axes.annotate(name, (second, precision), fontsize=8, color=color, **place)
         if seconds:
             axes.plot(seconds, precisions, "-o", markersize=4, color=color, label=title)
     if not axes.lines:

@@ -1,55 +1,53 @@
-"""What clicks are worth: `make table-clicks` (needs WEAKREST_DATA and the Python environment; hours).
+"""Measures what clicks are worth: `make table-clicks`. Takes hours.
 
-A third of each kind of defect is never trained on. Of the rest, `all masks` takes every mask, `10-shot` ten, `1-shot` one of
-each kind, `0-shot` none: only good pictures of the product and synthetic defects on them; `general` is the network that ships,
-which has seen no picture of the product. Beside them: region growing on the residuals' lengths, and OpenCV's GrabCut, with the
-same simulated clicks. Networks and results are kept in target/clicks. Prints Markdown.
+Needs WEAKREST_DATA and the Python environment. Networks and results are kept in target/clicks. Prints
+Markdown.
+
+A third of each kind of defect is never trained on. Of the rest, `all masks` takes every mask, `10-shot` ten,
+`1-shot` one of each kind, and `0-shot` none: only good pictures of the product, and synthetic defects on
+them. `general` is the network that ships. It has seen no picture of the product. For comparison: region
+growing on the lengths of residuals, and OpenCV's GrabCut, with the same simulated clicks.
 """
 
-import argparse
 import json
-import os
 import random
-import statistics
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import table_heads
-from table_heads import BINARY, dataset, package
+import experiments
+from experiments import BINARY, CLICKS, SYNTHETIC, dataset, goods, package, spread
 
-KEPT = Path("target/clicks").resolve()
-SYNTHETIC = 400
 STEPS = 400
 TRAINED = ("all masks", "10-shot", "1-shot", "0-shot")
 BASELINES = ("region growing", "GrabCut")
 VARIANTS = ("general", *TRAINED, *BASELINES)
 
 
-def prepare(product: str, size: str) -> list:
-    """Everything of a product: good pictures, synthetic defects, and all defective test pictures with masks."""
-    from weakrest_export import prompts, splits, text, weak, workflow
+def prepare(product: str, size: str) -> list[Any]:
+    """Good pictures of a product, synthetic defects, and all defective test pictures with masks."""
+    from weakrest_export import labels, prompts, splits, text, weak, workflow
+    from weakrest_export.work import Product, Work
 
     category = splits.read_dataset(BINARY, dataset(product), "mvtec")
-    defective = [s for s in category.test if s.defect and s.mask and not splits.is_empty(s.mask)]
-    labels = weak.weak_labels(sorted(defective, key=lambda s: s.image), "masks")
+    defective = [s for s in category.test if s.defect and s.mask and not labels.is_empty(s.mask)]
+    masked = weak.weak_labels(sorted(defective, key=lambda s: s.image), "masks")
     words = Path(__file__).with_name("prompts") / f"{product}.json"
     phrases = prompts.read(words) if words.exists() else {}
-    items = workflow.Product(package(product, size, "soft"), dataset(product) / "train/good")
-    work = KEPT / f"{product}-{size}" / "work"
+    folder = CLICKS / f"{product}-{size}" / "work"
+    work = Work(folder, synthetics=SYNTHETIC, weakrest=BINARY, resume=True)
     encode = text.TextEncoder().encode
-    return workflow.prepare_clicks(
-        items, labels, phrases, encode, work, synthetics=SYNTHETIC, seed=0, weakrest=BINARY, resume=True
-    )
+    items = Product(package(product, size), goods(product))
+    return workflow.prepare_clicks(items, masked, work, phrases, encode)
 
 
-def parts(samples: list, seed: int) -> tuple[dict, list]:
+def parts(samples: list[Any], seed: int) -> tuple[dict[str, list[Any]], list[Any]]:
     """Pictures to train on, by variant, and cases that no variant trains on."""
     from weakrest_export import labels
     from weakrest_export.click_metrics import Case
 
-    kinds: dict[str, list] = {}
+    kinds: dict[str, list[Any]] = {}
     for sample in samples:
         if sample.kind == "defective":
             kinds.setdefault(Path(sample.image).parent.name, []).append(sample)
@@ -72,17 +70,19 @@ def parts(samples: list, seed: int) -> tuple[dict, list]:
     return chosen, cases
 
 
-def network_of(product: str, size: str, variant: str, seed: int, samples: list, chosen: dict):
+def network_of(
+    product: str, size: str, variant: str, seed: int, samples: list[Any], chosen: dict[str, list[Any]]
+) -> Any:
     import torch
     from weakrest_export import adclick_train, click_metrics
-    from weakrest_export.adclick import AdClick, Shape
+    from weakrest_export.settings import ClickSettings
 
     if variant == "general":
         return click_metrics.from_graph(Path("models/adclick.onnx").read_bytes())
-    settings = adclick_train.Settings(seed=seed, steps=STEPS)
-    kept = KEPT / f"{product}-{size}" / f"{variant.replace(' ', '-')}-{seed}.pt"
-    network = AdClick(Shape(samples[0].residuals.channels, width=settings.width, depth=settings.depth)).eval()
+    settings = ClickSettings(seed=seed, steps=STEPS)
+    kept = CLICKS / f"{product}-{size}" / f"{variant.replace(' ', '-')}-{seed}.pt"
     if kept.exists():
+        network = experiments.untrained(samples, settings)
         network.load_state_dict(torch.load(kept, weights_only=True))
         return network
     others = [sample for sample in samples if sample.kind != "defective"]
@@ -92,8 +92,11 @@ def network_of(product: str, size: str, variant: str, seed: int, samples: list, 
     return network
 
 
-def grow(sample, clicks, before):
-    """Regions of long residuals round the positive clicks: half as long as under the click, or longer near negative ones."""
+def grow(sample: Any, clicks: Any, before: Any) -> Any:
+    """Regions of long residuals round the positive clicks.
+
+    They are at least half as long as under the click, and more where a negative click is near.
+    """
     import numpy as np
     from scipy import ndimage
     from weakrest_export.adclick import STRIDE
@@ -101,7 +104,8 @@ def grow(sample, clicks, before):
     norms = sample.residuals.read(sample.index)[0].float().norm(dim=-1).numpy()
     fine = ndimage.zoom(norms, np.array(sample.share.shape) / norms.shape, order=1)
     mask = np.zeros(fine.shape, bool)
-    at = [(min(int(c.y / STRIDE), fine.shape[0] - 1), min(int(c.x / STRIDE), fine.shape[1] - 1)) for c in clicks]
+    last = np.array(fine.shape) - 1
+    at = [tuple(np.minimum((int(c.y / STRIDE), int(c.x / STRIDE)), last)) for c in clicks]
     outside = [place for place, click in zip(at, clicks, strict=True) if not click.positive]
     for place, click in zip(at, clicks, strict=True):
         if not click.positive:
@@ -115,7 +119,7 @@ def grow(sample, clicks, before):
     return mask.astype(np.float32)
 
 
-def grab_cut(sample, clicks, before):
+def grab_cut(sample: Any, clicks: Any, before: Any) -> Any:
     import cv2
     import numpy as np
     from weakrest_export.adclick import RADIUS, STRIDE
@@ -142,8 +146,8 @@ def grab_cut(sample, clicks, before):
     return inside.reshape(height // STRIDE, STRIDE, width // STRIDE, STRIDE).mean((1, 3))
 
 
-def measure(product: str, size: str, variant: str, seed: int, words: str) -> dict:
-    kept = KEPT / f"{product}-{size}" / f"{variant.replace(' ', '-')}-{seed}-{words}.json"
+def measure(product: str, size: str, variant: str, seed: int, words: str) -> dict[str, Any]:
+    kept = CLICKS / f"{product}-{size}" / f"{variant.replace(' ', '-')}-{seed}-{words}.json"
     if kept.exists():
         return json.loads(kept.read_text())
     import torch
@@ -160,31 +164,23 @@ def measure(product: str, size: str, variant: str, seed: int, words: str) -> dic
         first = {case.kind: case.sample.prompts[0] for case in cases if len(case.sample.prompts)}
         kind_of = {id(case.sample): case.kind for case in cases}
 
-        def prompt_of(sample):
+        def prompt_of(sample: Any) -> Any:
             step = 1 if words == "wrong" else 0
             return first[kinds[(kinds.index(kind_of[id(sample)]) + step) % len(kinds)]]
 
         segment = click_metrics.with_network(network, None if words == "none" else prompt_of)
-    result = vars(click_metrics.measure(cases, segment, 20 if words == "right" or variant in BASELINES else 5))
+    most = 20 if words == "right" or variant in BASELINES else 5
+    result = vars(click_metrics.measure(cases, segment, most))
     kept.write_text(json.dumps(result))
     return result
 
 
-def spread(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.3f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("product", choices=table_heads.PRODUCTS)
-    parser.add_argument("--size", default="256")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = experiments.parser(__doc__)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="VARIANT")
     options = parser.parse_args()
-    if not os.environ.get("WEAKREST_DATA"):
-        sys.exit("table: WEAKREST_DATA names no folder of data sets; see docs/contributing.md")
+    experiments.need_data()
     prepare(options.product, options.size)
     runs = [
         (options.product, options.size, variant, seed, words)
@@ -199,8 +195,13 @@ def main() -> None:
         rest = [run for run in runs if run not in results]
         if rest:
             results |= dict(zip(rest, pool.map(measure, *zip(*rest, strict=True)), strict=True))
-    print("| masks | AP at 0 / 1 / 2 / 3 / 5 clicks | mean IoU, likewise | clicks for 90 % IoU | IoU at 1 click: right / no / wrong prompt |")
-    print("|---|---|---|---|---|")
+    experiments.print_header(
+        "masks",
+        "AP at 0 / 1 / 2 / 3 / 5 clicks",
+        "mean IoU, likewise",
+        "clicks for 90 % IoU",
+        "IoU at 1 click: right / no / wrong prompt",
+    )
     for variant in options.variants:
         own = {run: result for run, result in results.items() if run[2] == variant}
         right = [result for run, result in own.items() if run[4] == "right"]
@@ -210,9 +211,12 @@ def main() -> None:
             shown = [spread([result[key][count] for result in right]) for count in counts]
             cells.append(" / ".join((["–"] if variant in BASELINES else []) + shown))
         cells.append(spread([result["clicks"] for result in right]))
-        words = [[r["overlap"][1] for run, r in own.items() if run[4] == w] for w in ("right", "none", "wrong")]
+        words = [
+            [result["overlap"][1] for run, result in own.items() if run[4] == told]
+            for told in ("right", "none", "wrong")
+        ]
         cells.append("–" if variant in BASELINES else " / ".join(spread(values) for values in words))
-        print("| " + " | ".join(cells) + " |")
+        experiments.print_row(*cells)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,24 @@
 #!/usr/bin/env python3
-"""Measures the tables of docs/lab-notebook.md: `make tables` (needs WEAKREST_DATA and the Python environment).
+"""Measures the tables of docs/lab-notebook.md: `make tables`.
 
-Prints Markdown. Every row is a run of `weakrest evaluate`; results are kept in target/tables, so an interrupted run
-goes on where it stopped. Arguments: names of tables (default: all).
+Needs WEAKREST_DATA and the Python environment. Prints Markdown. Every row is a run of `weakrest evaluate`.
+Results are kept in target/tables: an interrupted run continues. Arguments: names of tables (default: all).
 """
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-BINARY = Path(os.environ.get("WEAKREST", "target/release/weakrest"))
+import experiments
+from experiments import BINARY, print_row
+
 EXPORT = Path("target/venv/bin/weakrest-export")
 KEPT = Path("target/tables")
-PRODUCTS = {
-    "bottle": "mvtec_ad/bottle",
-    "hazelnut": "hazelnut_toy/hazelnut",
-    "wood": "wood_surface_defects/wood",
-    "MTD": "mtd/magnetic_tile",
-}
 SMALL = ("bottle", "hazelnut", "wood")
+PRODUCTS = (*SMALL, "MTD")
 
 
 def network(name: str, *arguments: str) -> str:
@@ -34,21 +31,21 @@ def network(name: str, *arguments: str) -> str:
     return str(path)
 
 
-def evaluate(product: str, arguments: list[str]) -> dict:
+def evaluate(product: str, arguments: list[str]) -> dict[str, Any]:
     """Result of one product."""
     binary = hashlib.sha256(BINARY.read_bytes()).hexdigest()[:12]
     key = hashlib.sha256(" ".join([binary, product, *arguments]).encode()).hexdigest()[:24]
     kept = KEPT / f"{key}.json"
     if not kept.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
-        dataset = Path(os.environ["WEAKREST_DATA"]) / PRODUCTS[product]
+        dataset = experiments.dataset(product.lower())
         command = [BINARY, "evaluate", "--dataset", dataset, "--any-size", "--json", *arguments]
         run = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
         kept.write_text(run.stdout)
     return json.loads(kept.read_text())["categories"][0]
 
 
-def cells(result: dict) -> list[str]:
+def cells(result: dict[str, Any]) -> list[str]:
     pixels, confusion = result["pixels"], result["confusion"]
     return [
         f"{result['image_auroc']:.4f}",
@@ -61,15 +58,10 @@ def cells(result: dict) -> list[str]:
     ]
 
 
-def print_row(*row: str) -> None:
-    print("| " + " | ".join(row) + " |", flush=True)
-
-
 def main_table() -> None:
     """Default settings at two sizes."""
     head = ["image AUROC", "pixel AUROC", "pixel AP", "PRO", "false rejects", "misses", "enroll s"]
-    print_row("product", "longest side", *head)
-    print_row(*["---"] * (len(head) + 2))
+    experiments.print_header("product", "longest side", *head)
     for size in ("256", "512"):
         for product in PRODUCTS:
             print_row(product, size, *cells(evaluate(product, ["--size", size])))
@@ -78,11 +70,12 @@ def main_table() -> None:
 def choices(title: str, rows: dict[str, list[str]], products: tuple[str, ...] = SMALL) -> None:
     """Pixel AP (image AUROC) of each choice."""
     print(f"\n### {title}")
-    print_row(title.lower(), *[f"{product} AP (image AUROC)" for product in products])
-    print_row(*["---"] * (len(products) + 1))
+    experiments.print_header(title.lower(), *[f"{product} AP (image AUROC)" for product in products])
     for name, arguments in rows.items():
         results = [evaluate(product, arguments) for product in products]
-        print_row(name, *[f"{r['pixels']['average_precision']:.3f} ({r['image_auroc']:.3f})" for r in results])
+        print_row(
+            name, *[f"{r['pixels']['average_precision']:.3f} ({r['image_auroc']:.3f})" for r in results]
+        )
 
 
 def lite(n: int, taps: str, scales: str = "", grid: int = 8) -> list[str]:
@@ -98,7 +91,11 @@ def contrast(mean: str, std: str, name: str) -> list[str]:
     path = Path(lite(1, "4 8 16", "1 1 0.5")[1])
     copy = path.with_name(f"{name}.toml")
     lines = [
-        f"mean = [{mean}]" if line.startswith("mean") else f"std = [{std}]" if line.startswith("std") else line
+        f"mean = [{mean}]"
+        if line.startswith("mean")
+        else f"std = [{std}]"
+        if line.startswith("std")
+        else line
         for line in path.read_text().splitlines()
     ]
     copy.write_text("\n".join(lines) + "\n")
@@ -119,7 +116,7 @@ TABLES = {
             "8": lite(1, "8"),
             "8, 16, 32": lite(1, "8 16 32"),
         },
-        tuple(PRODUCTS),
+        PRODUCTS,
     ),
     "contrast": lambda: choices(
         "Input contrast",
@@ -149,24 +146,25 @@ TABLES = {
                 for share in ("0.02", "0.05", "0.1", "0.25")
             },
             "10 % of all, K = 32": ["--coreset", "bank", "--coreset-floor", "1"],
-            "3 % of all, all images": ["--coreset", "bank", "--coreset-share", "0.03", "--coreset-floor", "1", "-k", "1000"],
+            "3 % of all, all images": [
+                *("--coreset", "bank", "--coreset-share", "0.03", "--coreset-floor", "1", "-k", "1000")
+            ],
         },
     ),
     "k": lambda: choices("K", {k: ["-k", k] for k in ("8", "16", "32", "64", "1000")}),
     "smoothing": lambda: choices("Sigma", {s: ["--sigma", s] for s in ("0", "4", "8")}, tuple(PRODUCTS)),
     "window": lambda: choices(
-        "Score's window", {s: ["--score-window", s] for s in ("8", "16", "32", "64")}, tuple(PRODUCTS)
+        "Score's window", {s: ["--score-window", s] for s in ("8", "16", "32", "64")}, PRODUCTS
     ),
 }
 
 
 def main() -> None:
-    if not os.environ.get("WEAKREST_DATA"):
-        sys.exit("tables: WEAKREST_DATA names no folder of data sets; see docs/contributing.md")
+    experiments.need_data()
     wanted = sys.argv[1:] or list(TABLES)
     for name in wanted:
         if name not in TABLES:
-            sys.exit(f"tables: there is no table {name}; there are {', '.join(TABLES)}")
+            sys.exit(f"there is no table {name}: the tables are {', '.join(TABLES)}")
         TABLES[name]()
 
 

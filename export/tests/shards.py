@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from weakrest_export.residuals import Residuals
-from weakrest_export.train import Sample
+from weakrest_export.samples import Sample
 
 CHANNELS = 12
 PACKAGE, BACKBONE = "a" * 64, "b" * 64

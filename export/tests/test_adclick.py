@@ -11,10 +11,11 @@ from shards import BACKBONE, CHANNELS, write_shards
 
 from weakrest_export import adclick_export, adclick_train, click_metrics, prompts, text
 from weakrest_export.adclick import GUIDES, PROMPT, AdClick, Shape
-from weakrest_export.adclick_train import Sample, Settings, normalized_focal, share_of
+from weakrest_export.adclick_train import Sample, normalized_focal, share_of
 from weakrest_export.clicks import Click, disks, next_click
 from weakrest_export.errors import ExportError
 from weakrest_export.residuals import Residuals
+from weakrest_export.settings import ClickSettings
 
 GRID = 6
 CELLS = 4 * GRID
@@ -115,7 +116,7 @@ def test_the_network_takes_any_grid_and_its_prompt_is_silent_at_first() -> None:
 def test_it_learns_to_follow_clicks_and_its_files_say_the_same(tmp_path: Path) -> None:
     pictures = samples(tmp_path / "residuals")
     log: list[float] = []
-    settings = Settings(width=32, depth=1, steps=30, batch=4, crop=GRID, seed=1)
+    settings = ClickSettings(width=32, depth=1, steps=30, batch=4, crop=GRID, seed=1)
     network = adclick_train.train(pictures, settings, report=lambda entry: log.append(entry["loss"]))
     assert log[-1] < 0.7 * log[0]
     cases = [click_metrics.Case(s, s.share.repeat(2, 0).repeat(2, 1) > 0.5, "square") for s in pictures[-2:]]
@@ -154,19 +155,19 @@ def test_it_learns_to_follow_clicks_and_its_files_say_the_same(tmp_path: Path) -
 def test_there_must_be_a_defect_to_learn(tmp_path: Path) -> None:
     goods = [s for s in samples(tmp_path / "residuals") if s.kind == "good"]
     with pytest.raises(ExportError, match="no pixel is labeled defective"):
-        adclick_train.train(goods, Settings(steps=1))
+        adclick_train.train(goods, ClickSettings(steps=1))
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="steps, batch and crop must be at least 1"):
-        Settings(steps=-5)
+    with pytest.raises(ExportError, match="steps -5: must be at least 1"):
+        ClickSettings(steps=-5)
     mine = samples(tmp_path / "residuals")
     others = write_shards(
         tmp_path / "others", [torch.zeros(3, GRID, GRID, CHANNELS).half()], backbone="c" * 64
     )
     foreign = Sample(Residuals(others), 0, mine[0].share, "good")
     with pytest.raises(ExportError, match="made with another backbone"):
-        adclick_train.train([*mine, foreign], Settings(steps=1))
+        adclick_train.train([*mine, foreign], ClickSettings(steps=1))
 
 
 def test_residuals_without_pictures_are_told(tmp_path: Path) -> None:

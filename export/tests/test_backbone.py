@@ -17,6 +17,7 @@ from conftest import MODELS
 from weakrest_export import backbone, onnx_file
 from weakrest_export.errors import ExportError
 from weakrest_export.manifest import Manifest
+from weakrest_export.settings import BackboneSettings
 from weakrest_export.taps import Tap
 
 if sys.version_info >= (3, 11):
@@ -154,4 +155,4 @@ def test_manifest_escapes_strings() -> None:
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
 def test_name_must_be_a_plain_file_name(name: str) -> None:
     with pytest.raises(ExportError, match="letters, digits"):
-        backbone.export("efficientnet-lite0", name=name)
+        backbone.export(BackboneSettings("efficientnet-lite0", name=name))

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from weakrest_export.errors import ExportError
-from weakrest_export.head import Head, Reads, Shape
+from weakrest_export.head import Head, Shape
+from weakrest_export.settings import Reads
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import torch
 from weakrest_export import head_export, onnx_file
 from weakrest_export.errors import ExportError
 from weakrest_export.head import Head, Shape
-from weakrest_export.head_export import Exported, Precision, export, write
+from weakrest_export.head_export import Exported, export, write
+from weakrest_export.settings import Precision
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from weakrest_export.blocks import IGNORED, POSITIVE, UNKNOWN
 from weakrest_export.resmixmatch import (
-    Augmentation,
     Mixed,
     augment,
     balanced,
@@ -22,6 +21,7 @@ from weakrest_export.resmixmatch import (
     squared,
     surely_defective,
 )
+from weakrest_export.settings import Augmentation
 
 PLAIN = Augmentation(shake=0, dropout=0)
 

@@ -15,6 +15,8 @@ from weakrest_export import labels, splits
 from weakrest_export.cli import main
 from weakrest_export.errors import ExportError
 from weakrest_export.labels import Box, Mask, Rotated
+from weakrest_export.program import call
+from weakrest_export.settings import ChoiceSettings
 from weakrest_export.splits import Category, Sample
 
 Program = Callable[..., Path]
@@ -94,16 +96,16 @@ def test_says_that_there_is_no_program(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(
         ExportError, match=r"there is no program /nowhere/weakrest: .* --weakrest or in \$WEAKR"
     ):
-        splits.call(Path("/nowhere/weakrest"), [])
+        call(Path("/nowhere/weakrest"), [])
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("WEAKREST", "")
     with pytest.raises(ExportError, match="there is no program weakrest"):
-        splits.call(None, [])
+        call(None, [])
 
 
 def test_the_program_named_in_the_environment(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEAKREST", str(program("hello")))
-    assert splits.call(None, []) == "hello\n"
+    assert call(None, []) == "hello\n"
 
 
 def test_several_categories_must_be_chosen_from(tmp_path: Path, program: Program) -> None:
@@ -140,23 +142,23 @@ def category(root: str = "/data", **kinds: int) -> Category:
 )
 def test_choice_is_even(kinds: dict[str, int], count: int, expected: list[int]) -> None:
     for seed in range(5):
-        chosen = splits.choose_training_defects(category(**kinds), count, seed=seed)
+        chosen = splits.choose_training_defects(category(**kinds), ChoiceSettings(count, seed=seed))
         assert sorted(Counter(sample.defect for sample in chosen).values()) == expected
         assert len({sample.image for sample in chosen}) == count
 
 
 def test_choice_of_each_kind() -> None:
-    chosen = splits.choose_training_defects(category(a=20, b=7), 7, per_type=True)
+    chosen = splits.choose_training_defects(category(a=20, b=7), ChoiceSettings(7, per_type=True))
     assert Counter(sample.defect for sample in chosen) == {"a": 7, "b": 7}
     with pytest.raises(ExportError, match="has not 8 of each kind of defect, but 7 of b: lower --count"):
-        splits.choose_training_defects(category(a=20, b=7), 8, per_type=True)
+        splits.choose_training_defects(category(a=20, b=7), ChoiceSettings(8, per_type=True))
 
 
 def test_choice_depends_on_the_seed_alone() -> None:
     def names(root: str, seed: int) -> list[str]:
         found = category(root, a=20, b=20)
         found = Category(found.name, found.train, found.test[::-1], ())
-        chosen = splits.choose_training_defects(found, 10, seed=seed)
+        chosen = splits.choose_training_defects(found, ChoiceSettings(10, seed=seed))
         return [sample.image.relative_to(root).as_posix() for sample in chosen]
 
     assert names("/data", 1) == names("/elsewhere", 1) != names("/data", 2)
@@ -171,7 +173,7 @@ def test_choice_depends_on_the_seed_alone() -> None:
 )
 def test_choice_needs_enough(count: int, message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        splits.choose_training_defects(category(a=3, b=4), count)
+        splits.choose_training_defects(category(a=3, b=4), ChoiceSettings(count))
 
 
 def test_choice_passes_over_empty_masks(tmp_path: Path) -> None:
@@ -183,9 +185,12 @@ def test_choice_passes_over_empty_masks(tmp_path: Path) -> None:
     found = Category(
         "tile", (tmp_path / "train.png",), (sample("a", 255), sample("b", 0), sample("c", 255)), ()
     )
-    assert [chosen.image.stem for chosen in splits.choose_training_defects(found, 2)] == ["a", "c"]
+    assert [chosen.image.stem for chosen in splits.choose_training_defects(found, ChoiceSettings(2))] == [
+        "a",
+        "c",
+    ]
     with pytest.raises(ExportError, match="has 2 defective pictures, not 3"):
-        splits.choose_training_defects(found, 3)
+        splits.choose_training_defects(found, ChoiceSettings(3))
 
 
 @pytest.mark.parametrize("kind", ["masks", "boxes", "rotated", "tags"])

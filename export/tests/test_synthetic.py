@@ -13,6 +13,7 @@ from weakrest_export.cli import main
 from weakrest_export.errors import ExportError
 from weakrest_export.raster import Float, Mask
 from weakrest_export.scene import Scene, Site
+from weakrest_export.settings import SynthesisSettings
 
 RNG = np.random.default_rng
 
@@ -53,7 +54,7 @@ Sample = tuple[Float, Float, Mask, str]
 
 def samples(goods: list[Path], out: Path, count: int, seed: int = 0) -> list[Sample]:
     """Good pixels, painted pixels, mask and type of each."""
-    index = synthetic.synthesize(goods, out, count, seed)
+    index = synthetic.synthesize(goods, out, SynthesisSettings(count, seed))
     read = []
     for line in map(json.loads, index.read_text("utf-8").splitlines()):
         with Image.open(out / line["defects"][0]["mask"]) as mask:
@@ -117,7 +118,7 @@ def test_every_kind_shows_on_every_good(
 
 
 def test_pictures_keep_their_size_and_stay_gray(boards: list[Path], tmp_path: Path) -> None:
-    index = synthetic.synthesize(boards, tmp_path / "out", 12, 1)
+    index = synthetic.synthesize(boards, tmp_path / "out", SynthesisSettings(12, 1))
     for line in map(json.loads, index.read_text("utf-8").splitlines()):
         with (
             Image.open(line["leave_out"]) as good,
@@ -163,7 +164,7 @@ def test_the_object_is_what_the_border_is_not(rings: list[Path], boards: list[Pa
 
 def test_a_picture_depends_on_seed_and_number_only(rings: list[Path], tmp_path: Path) -> None:
     def made(name: str, count: int, seed: int, workers: int = 1) -> list[bytes]:
-        synthetic.synthesize(rings, tmp_path / name, count, seed, workers=workers)
+        synthetic.synthesize(rings, tmp_path / name, SynthesisSettings(count, seed, workers))
         return [path.read_bytes() for path in sorted((tmp_path / name).glob("*.png"))]
 
     three, other = made("three", 3, 7), made("other", 3, 8)
@@ -213,7 +214,7 @@ def _used(folder: Path) -> None:
         (_tiny, [], "tiny.png: too small to paint on"),
         (_used, [], "out is not empty: choose another output directory or --overwrite"),
         (_fine, ["--count", "0"], "count 0: must be at least 1"),
-        (_fine, ["--seed", "-1"], "seed -1: must not be negative"),
+        (_fine, ["--seed", "-1"], "seed -1: must be at least 0"),
         (_fine, ["--workers", "0"], "workers 0: must be at least 1"),
         (_fine, ["--out", "good"], "good holds the good pictures"),
         (
@@ -242,13 +243,13 @@ def test_errors_say_what_to_do_and_leave_no_index(
 
 
 def test_an_interrupted_overwrite_leaves_no_index(boards: list[Path], tmp_path: Path) -> None:
-    index = synthetic.synthesize(boards, tmp_path / "out", 2, 0)
+    index = synthetic.synthesize(boards, tmp_path / "out", SynthesisSettings(2))
     with Image.open(boards[0]) as image:
         image.save(boards[0].with_name("cut.png"))
     cut = boards[0].with_name("cut.png")
     cut.write_bytes(cut.read_bytes()[:900])
     with pytest.raises(ExportError, match=r"cut\.png"):
-        synthetic.synthesize([cut], index.parent, 2, 0, overwrite=True)
+        synthetic.synthesize([cut], index.parent, SynthesisSettings(2), overwrite=True)
     assert not index.exists()
 
 

@@ -10,24 +10,17 @@ import pytest
 import torch
 from shards import BACKBONE, make_samples
 
+from weakrest_export.batches import crop
 from weakrest_export.blocks import IGNORED, POSITIVE, UNKNOWN
+from weakrest_export.checkpoint import FILE as CHECKPOINT
 from weakrest_export.errors import ExportError
 from weakrest_export.head import Head
-from weakrest_export.train import (
-    CHECKPOINT,
-    LOG,
-    Part,
-    Sample,
-    Settings,
-    Trained,
-    average_precision,
-    crop,
-    evaluate,
-    semirest,
-    train,
-)
+from weakrest_export.samples import Sample
+from weakrest_export.scores import average_precision, evaluate
+from weakrest_export.settings import HeadSettings, Part
+from weakrest_export.train import LOG, Trained, train
 
-QUICK = Settings(width=32, steps=60, batch=4, rate=3e-3, average=0.9, validation=0, precision="float32")
+QUICK = HeadSettings(width=32, steps=60, batch=4, rate=3e-3, average=0.9, validation=0, precision="float32")
 
 
 def weights(trained: Trained) -> torch.Tensor:
@@ -204,11 +197,11 @@ def test_one_head_learns_from_several_packages(samples: list[Sample], tmp_path: 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"width": 100}, {"depth": 0}])
 def test_refuses_settings_that_cannot_work(wrong: dict[str, int]) -> None:
     with pytest.raises(ExportError, match="must be"):
-        Settings(**wrong)
+        HeadSettings(**wrong)
 
 
 def test_semirest_reads_squares_in_windows(samples: list[Sample]) -> None:
-    settings = semirest(replace(QUICK, steps=1))
+    settings = replace(QUICK, steps=1).semirest()
     assert (settings.window, settings.stride, settings.crop) == (32, 8, 32)
     assert train(samples, settings).head.shape.reads == "squares"
 

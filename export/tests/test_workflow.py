@@ -165,8 +165,8 @@ def test_a_stopped_run_continues_with_what_is_there(
         (["--width", "100"], "width 100: must be a multiple of 32"),
         (["--weakrest", "absent"], "there is no program absent"),
         (["--name", "my head"], "name 'my head': use letters"),
-        (["--seed", "-1"], "--seed -1: must not be negative"),
-        (["--labels", "twice.jsonl"], "0.png is labeled defective, but lies among the good pictures"),
+        (["--seed", "-1"], "seed -1: must be at least 0"),
+        (["--labels", "twice.jsonl"], "0.png is labeled defective, but is one of the good pictures"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -255,7 +255,7 @@ def test_masks_of_several_products_make_one_network_that_is_told_which_it_sees(
     ]
 
     assert main([*train, "--steps", "-5"]) == 2
-    assert "steps, batch and crop must be at least 1" in capsys.readouterr().err
+    assert "steps -5: must be at least 1" in capsys.readouterr().err
     prompts = folder / "products.json"
     prompts.write_text('{"nut": ["a hexagonal nut"], "bolts": ["a bolt"]}')
     assert main([*train, "--prompts", "products.json"]) == 2

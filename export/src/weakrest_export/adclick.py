@@ -1,14 +1,16 @@
 """ADClick: from residuals, the picture, clicks and a prompt to a mask (arXiv 2407.03130)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weakrest_export import networks
-from weakrest_export.errors import ExportError
-from weakrest_export.head import HEAD_WIDTH, LIMIT, WindowLayer, initialize
+from weakrest_export import networks, options
+from weakrest_export.head import LIMIT, WindowLayer, initialize
+from weakrest_export.options import Range
+from weakrest_export.settings import HEAD_WIDTH
 
 STRIDE = 2
 """Side of a mask's cell, in pixels of the scaled picture."""
@@ -35,22 +37,22 @@ class Shape:
     Attributes:
         channels: of the residuals.
         backbone: whose first maps, of strides 2 and 4, see the picture; see `networks.load`.
-        width: features per block; a multiple of 32.
+        width: features per block.
         depth: attention layers.
         ratio: width of the hidden layer between two attention layers, in `width`s.
+
+    Raises:
+        ExportError: if a value is out of its range.
     """
 
-    channels: int
+    channels: Annotated[int, Range(least=1)]
     backbone: str = "efficientnet-lite1"
-    width: int = 128
-    depth: int = 3
-    ratio: float = 2.0
+    width: Annotated[int, Range(multiple=HEAD_WIDTH)] = 128
+    depth: Annotated[int, Range(least=1)] = 3
+    ratio: Annotated[float, Range(above=0)] = 2.0
 
     def __post_init__(self) -> None:
-        if self.width < HEAD_WIDTH or self.width % HEAD_WIDTH:
-            raise ExportError(f"width {self.width}: must be a multiple of {HEAD_WIDTH}")
-        if self.channels < 1 or self.depth < 1 or not self.ratio > 0:
-            raise ExportError("channels, depth and ratio must be positive")
+        options.check(self)
 
 
 class AdClick(nn.Module):
@@ -74,11 +76,11 @@ class AdClick(nn.Module):
         self.enter_eighth = _Convolution(_QUARTER, width, step=2)
         self.embed = nn.Linear(3 * shape.channels, width)
         self.alike = nn.Linear(2, width)
-        self.prompt = nn.Sequential(
+        said, adapt = (
             nn.Linear(PROMPT, width, bias=False),
-            nn.GELU(),
             nn.Linear(width, 2 * width * shape.depth, bias=False),
         )
+        self.prompt = nn.Sequential(said, nn.GELU(), adapt)
         self.layers = nn.ModuleList(WindowLayer(width, shape.ratio, at) for at in range(shape.depth))
         self.norm = nn.LayerNorm(width)
         self.to_quarter = nn.Linear(width, 4 * _QUARTER)
@@ -89,7 +91,7 @@ class AdClick(nn.Module):
         for part in (self.embed, self.alike, self.prompt, self.layers, self.to_quarter):
             part.apply(initialize)
         # As long as no word is learned, a prompt changes nothing.
-        nn.init.zeros_(self.prompt[2].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(adapt.weight)
 
     def train(self, mode: bool = True) -> "AdClick":
         """As any module's; the layers that see the picture stay what millions of others made them."""
@@ -155,7 +157,8 @@ class _Convolution(nn.Sequential):
     def __init__(self, before: int, after: int, step: int = 1) -> None:
         convolution = nn.Conv2d(before, after, 3, step, 1)
         nn.init.kaiming_normal_(convolution.weight)
-        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
         super().__init__(convolution, nn.GELU())
 
 

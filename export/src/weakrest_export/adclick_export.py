@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from weakrest_export import head_export, onnx_file
 from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.files import write_together
+from weakrest_export.files import check_name, write_together
 from weakrest_export.head_export import Manifest
+from weakrest_export.settings import LICENSE
 
 INPUTS = ("residuals", "picture", "guidance", "prompt")
 OUTPUT = "logits"
@@ -60,7 +61,7 @@ def export(
     name: str = "adclick",
     setting: str,
     source: str,
-    license: str = head_export.LICENSE,
+    license: str = LICENSE,
     prompts: Sequence[Prompt] = (),
 ) -> Exported:
     """Exports a network for the labeler and checks the graph against it.
@@ -77,7 +78,7 @@ def export(
     Raises:
         ExportError: if the name is no file's, or the graph does not compute what the network computes.
     """
-    onnx_file.check_name(name)
+    check_name(name)
     module = _Clicked(network).eval()
     model = _onnx_bytes(module, network.shape.channels, name, INPUTS)
     manifest = _manifest(network, backbone, model, name, setting, source, license, False)
@@ -91,7 +92,7 @@ def export_head(
     name: str = "adclick-seg",
     setting: str,
     source: str,
-    license: str = head_export.LICENSE,
+    license: str = LICENSE,
     prompt: npt.NDArray[np.float32] | None = None,
 ) -> head_export.Exported:
     """Exports the network without clicks as a head: ADClick-Seg.
@@ -108,7 +109,7 @@ def export_head(
     Raises:
         ExportError: see `export`.
     """
-    onnx_file.check_name(name)
+    check_name(name)
     words = torch.zeros(PROMPT) if prompt is None else torch.from_numpy(prompt)
     module = _Unclicked(network, words).eval()
     model = _onnx_bytes(module, network.shape.channels, name, INPUTS[:2])

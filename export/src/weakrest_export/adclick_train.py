@@ -16,12 +16,14 @@ from torch.nn import functional as F
 from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick, Shape
 from weakrest_export.blocks import UNKNOWN, Cells, block_share, from_boxes
 from weakrest_export.clicks import Click, disks, next_click
+from weakrest_export.devices import multiplies_in_bfloat16
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.optimizer import Optimizer, Schedule
+from weakrest_export.optimizer import Optimizer
 from weakrest_export.residuals import Residuals, check_alike
-from weakrest_export.resmixmatch import Augmentation, augment
+from weakrest_export.resmixmatch import augment
+from weakrest_export.samples import KINDS, Kind
+from weakrest_export.settings import ClickSettings
 from weakrest_export.shapes import Bits
-from weakrest_export.train import KINDS, Kind, multiplies_in_bfloat16
 
 _CELLS = BLOCK // STRIDE
 """Cells of a mask per block and side."""
@@ -51,51 +53,6 @@ class Sample:
     @property
     def image(self) -> str:
         return self.residuals.pictures[self.index].image
-
-
-@dataclass(frozen=True)
-class Settings(Schedule):
-    """How the network is built and trained; the defaults suit pictures of 256 pixels on two cores.
-
-    Attributes:
-        width: see `adclick.Shape`.
-        depth: see `adclick.Shape`.
-        batch: pictures per step.
-        crop: larger grids are cut to this many blocks a side.
-        gamma: of the normalized focal loss.
-        rounds: clicks that follow the first one, each where the mask is most wrong, are 0 to so many.
-        untouched: share of the pictures that get no click at all: what the network then gives is a first
-            suggestion, and what ADClick-Seg is.
-        silent: share of the pictures that get no prompt.
-        contrary: share of the defective pictures with a prompt, but no click, whose prompt is of another
-            type of defect: nothing is to be found then. It is from them that words get a meaning.
-        composition: how often good, synthetic and really defective pictures are drawn.
-        augmentation: of residuals.
-        seed: of everything random.
-    """
-
-    width: int = 128
-    depth: int = 3
-    steps: int = 600
-    batch: int = 8
-    crop: int = 24
-    gamma: float = 2.0
-    rounds: int = 3
-    untouched: float = 0.25
-    silent: float = 0.4
-    contrary: float = 0.5
-    composition: tuple[float, float, float] = (1, 3, 4)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.crop) < 1:
-            raise ExportError("steps, batch and crop must be at least 1")
-
-
-def unclicked(settings: Settings) -> Settings:
-    """Settings of ADClick-Seg, a head: nobody clicks, and a prompt, if there is one, is always there."""
-    return replace(settings, untouched=1.0, silent=0.0)
 
 
 def of_product(samples: Sequence[Sample], words: npt.NDArray[np.float32] | None) -> list[Sample]:
@@ -148,7 +105,7 @@ class _Batch:
 
 def train(
     samples: Sequence[Sample],
-    settings: Settings,
+    settings: ClickSettings,
     report: Callable[[Mapping[str, Any]], None] = lambda entry: None,
 ) -> AdClick:
     """Trains a network.
@@ -219,7 +176,7 @@ def normalized_focal(logits: Tensor, share: Tensor, gamma: float) -> Tensor:
     return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weights).sum((1, 2)).mean()
 
 
-def _guidance(network: AdClick, batch: _Batch, settings: Settings, rng: np.random.Generator) -> Tensor:
+def _guidance(network: AdClick, batch: _Batch, settings: ClickSettings, rng: np.random.Generator) -> Tensor:
     """Clicks as a person would have set them on what the network gave so far, and that mask."""
     truth, known = (batch.share > 0.5).numpy(), (~batch.share.isnan()).numpy()
     count = len(truth)
@@ -246,7 +203,7 @@ def _guidance(network: AdClick, batch: _Batch, settings: Settings, rng: np.rando
 def _batch(
     samples: Sequence[Sample],
     named: Sequence[Sample],
-    settings: Settings,
+    settings: ClickSettings,
     rng: np.random.Generator,
     network: AdClick,
 ) -> _Batch:

@@ -1,15 +1,14 @@
 """From a network's name to the files of a backbone."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weakrest_export.files import write_together
+from weakrest_export.files import check_name, write_together
 from weakrest_export.graph import INPUT, OUTPUT, FeatureGrid, check_parity, onnx_bytes
 from weakrest_export.manifest import Manifest
-from weakrest_export.networks import PRETRAINED, Network, load
-from weakrest_export.onnx_file import check_name
+from weakrest_export.networks import Network, load
+from weakrest_export.settings import BackboneSettings
 
 
 @dataclass(frozen=True)
@@ -29,38 +28,21 @@ class Backbone:
     difference: float
 
 
-def export(
-    network: str,
-    taps: Sequence[int] = (4, 8, 16),
-    grid: int = 8,
-    channels: int | None = None,
-    scales: Sequence[float] | None = None,
-    weights: str = PRETRAINED,
-    name: str | None = None,
-) -> Backbone:
+def export(settings: BackboneSettings) -> Backbone:
     """Builds a network, exports it and checks the graph against it.
-
-    Args:
-        network: see `networks.load`.
-        taps: strides of the feature maps, in pixels.
-        grid: stride of the output, in pixels; a power of two.
-        channels: to which the concatenation is averaged; None keeps all.
-        scales: factor of each tap, in the order of ascending strides; None leaves them as they are.
-        weights: see `networks.load`.
-        name: of the backbone; by default the network's, with `-` for `:`.
 
     Raises:
         ExportError: see `networks.load`, `graph.FeatureGrid` and `graph.check_parity`.
     """
-    title = name if name is not None else network.replace(":", "-")
-    if name is not None:
+    name = settings.name if settings.name is not None else settings.network.replace(":", "-")
+    if settings.name is not None:
         check_name(name)
-    loaded = load(network, taps, weights)
-    features = FeatureGrid(loaded, grid, channels, scales).eval()
-    model = onnx_bytes(features, title)
+    loaded = load(settings.network, settings.taps, settings.weights)
+    features = FeatureGrid(loaded, settings.grid, settings.channels, settings.scales).eval()
+    model = onnx_bytes(features, name)
     side = features.multiple
     difference = check_parity(features, model, [(1, 4 * side, 4 * side), (2, 2 * side, 5 * side)])
-    manifest = _manifest(title, loaded, features, grid, model)
+    manifest = _manifest(name, loaded, features, settings.grid, model)
     return Backbone(manifest, model, loaded.license.text, difference)
 
 

@@ -15,8 +15,8 @@ from weakrest_export.adclick import GUIDES, PROMPT, STRIDE, AdClick
 from weakrest_export.adclick_export import INPUTS
 from weakrest_export.adclick_train import Sample
 from weakrest_export.clicks import Click, disks, next_click
+from weakrest_export.scores import average_precision
 from weakrest_export.shapes import Bits
-from weakrest_export.train import average_precision
 
 Float = npt.NDArray[np.float32]
 
@@ -167,8 +167,10 @@ def calibrated(network: AdClick, samples: Sequence[Sample], seed: int, most: int
     segment = with_network(network)
     overlaps = [np.mean([_overlap(sample, segment, shift) for sample in chosen]) for shift in SHIFTS]
     best = SHIFTS[int(np.argmax(overlaps))]
-    with torch.no_grad():
-        network.classify.bias.sub_(best)  # type: ignore[union-attr]
+    bias = network.classify.bias
+    if bias is not None:
+        with torch.no_grad():
+            bias.sub_(best)
     return network
 
 

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and text that is text."""
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,3 +56,9 @@ def read_text(path: Path) -> str:
         raise ExportError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ExportError(f"cannot read {path}: it is not UTF-8 text") from error
+
+
+def check_name(name: str) -> None:
+    """Raises ExportError unless files can have the name on every system."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")

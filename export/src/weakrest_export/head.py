@@ -1,13 +1,15 @@
 """The head: a small windowed transformer from a grid of residuals to two logits per block."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weakrest_export.errors import ExportError
+from weakrest_export import options
+from weakrest_export.options import Range
+from weakrest_export.settings import HEAD_WIDTH, Reads
 
 WINDOW = 8
 """Sides of the attention's windows, in blocks. Every second layer's are shifted by half of that."""
@@ -18,41 +20,32 @@ LIMIT = 64.0
 _ABSENT = -1e4
 """Added to the scores of blocks outside the grid; fits half precision."""
 
-HEAD_WIDTH = 32
-"""Features of one of the attention's heads."""
-
-
-Reads = Literal["signed", "sizes", "squares"]
-"""What a head reads of residuals. With its sign, a residual also says what is there instead: that helps on
-the product that a head was trained for, and misleads it on others."""
-
 _PARTS: dict[Reads, int] = {"signed": 3, "sizes": 2, "squares": 1}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a head is built from.
+    """How a head is built.
 
     Attributes:
         channels: of the residuals.
-        width: features per block; a multiple of 32.
+        width: features per block.
         depth: attention layers.
         ratio: width of the hidden layer between two attention layers, in `width`s.
-        reads: what of a residual r; `signed`: r, |r| and r²; `sizes`: |r| and log(1 + r²); `squares`: r²
-            alone, as SemiREST does.
+        reads: see `settings.Reads`.
+
+    Raises:
+        ExportError: if a value is out of its range.
     """
 
-    channels: int
-    width: int = 128
-    depth: int = 2
-    ratio: float = 2.0
+    channels: Annotated[int, Range(least=1)]
+    width: Annotated[int, Range(multiple=HEAD_WIDTH)] = 128
+    depth: Annotated[int, Range(least=1)] = 2
+    ratio: Annotated[float, Range(above=0)] = 2.0
     reads: Reads = "signed"
 
     def __post_init__(self) -> None:
-        if self.width < HEAD_WIDTH or self.width % HEAD_WIDTH:
-            raise ExportError(f"width {self.width}: must be a multiple of {HEAD_WIDTH}")
-        if self.channels < 1 or self.depth < 1 or not self.ratio > 0:
-            raise ExportError("channels, depth and ratio must be positive")
+        options.check(self)
 
 
 class Head(nn.Module):

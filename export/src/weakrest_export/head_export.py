@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import onnx
 import torch
@@ -15,21 +14,16 @@ from torch import Tensor
 
 from weakrest_export import onnx_file
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.files import write_together
+from weakrest_export.files import check_name, write_together
 from weakrest_export.head import Head
 from weakrest_export.manifest import toml_string
+from weakrest_export.settings import LICENSE, Precision
 
 FORMAT = 1
 """Version of the manifest's keys; a reader refuses others."""
 
 INPUT = "residuals"
 OUTPUT = "logits"
-
-LICENSE = "LicenseRef-own"
-"""Of weights that a user trained on own pictures: whoever owns those decides."""
-
-Precision = Literal["float32", "float16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 GRIDS = ((1, 32, 32), (2, 13, 50), (1, 1, 1), (3, 8, 9), (1, 20, 7), (1, 40, 64))
 """Batch, rows and columns on which graph and network are compared."""
@@ -124,7 +118,7 @@ def export(
     Raises:
         ExportError: if the name is no file's, or the graph does not compute what the head computes.
     """
-    onnx_file.check_name(name)
+    check_name(name)
     model = _lowered(onnx_bytes(head, name), precision)
     manifest = Manifest(
         name=name,

@@ -1,6 +1,5 @@
 """ONNX files: from a PyTorch module to bytes, and through ONNX Runtime."""
 
-import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,12 +19,6 @@ OPSET = 17
 
 Axes = Mapping[int, str]
 """Names of the axes whose length is free."""
-
-
-def check_name(name: str) -> None:
-    """Raises ExportError unless files on all systems can be named so."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")
 
 
 def onnx_bytes(

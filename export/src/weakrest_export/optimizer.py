@@ -1,41 +1,12 @@
-"""How every network is trained: the rate over the steps, clipped gradients, the weights' average."""
+"""How every network is trained: rates, clipped gradients, the average of the weights."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Schedule:
-    """How weights change.
-
-    Attributes:
-        steps: in all.
-        rate: the largest learning rate.
-        decay: weight decay.
-        clip: largest norm of the gradient.
-        warmup: share of the steps in which the rate rises, before it falls like a cosine.
-        average: decay of the moving average of the weights, which is what is kept.
-    """
-
-    steps: int = 400
-    rate: float = 1e-3
-    decay: float = 0.05
-    clip: float = 1.0
-    warmup: float = 0.05
-    average: float = 0.99
-
-    def rate_at(self, step: int) -> float:
-        """The learning rate of a step, which count from 0."""
-        warmup = max(1, round(self.warmup * self.steps))
-        if step < warmup:
-            return self.rate * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.steps - warmup)
-        return self.rate * 0.5 * (1 + math.cos(math.pi * done))
+from weakrest_export.settings import Schedule
 
 
 class Optimizer:
@@ -55,7 +26,7 @@ class Optimizer:
         for group in self.inner.param_groups:
             group["lr"] = self.schedule.rate_at(step)
         self.inner.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         trained = [p for group in self.inner.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(trained, self.schedule.clip)
         self.inner.step()

@@ -128,10 +128,10 @@ class Residuals:
         if not path.is_file():
             raise ExportError(f"{path}: missing: compute the residuals again with `weakrest residuals`")
         try:
-            shard = safetensors.safe_open(str(path), framework="pt")
+            shard: Any = safetensors.safe_open(str(path), framework="pt")
         except (OSError, safetensors.SafetensorError) as error:
             raise ExportError(f"{path}: damaged ({error}): compute the residuals again") from error
-        metadata: Mapping[str, str] = shard.metadata() or {}  # type: ignore[no-untyped-call]
+        metadata: Mapping[str, str] = shard.metadata() or {}
         package = metadata.get("package")
         if package != self.package:
             raise ExportError(

@@ -10,26 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weakrest_export.blocks import POSITIVE, find_regions
+from weakrest_export.settings import Augmentation
 
 _SHAKE_LIMIT = 0.223
 """Bound of the shake's logarithm: factors between 0.8 and 1.25."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How one copy of the residuals differs from the next.
-
-    Attributes:
-        neighbors: how often the first, second, third … neighbor is taken, per token.
-        shake: standard deviation of the logarithm of the factors; 0 leaves values as they are.
-        shaken: the share of channels that are shaken is drawn between 0 and this, per picture.
-        dropout: the share of tokens that are set to zero is drawn between 0 and this, per picture.
-    """
-
-    neighbors: tuple[float, ...] = (5, 3, 2)
-    shake: float = 0.15
-    shaken: float = 0.5
-    dropout: float = 0.1
 
 
 def augment(residuals: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:

@@ -1,16 +1,15 @@
 """Labeled data sets, as the `weakrest` program lists them, and which of their defects to learn from."""
 
 import json
-import os
 import random
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.labels import Mask, is_empty
+from weakrest_export.program import call
+from weakrest_export.settings import ChoiceSettings
 
 
 @dataclass(frozen=True)
@@ -97,38 +96,29 @@ def read_dataset(
     return categories[0]
 
 
-def choose_training_defects(
-    category: Category, count: int = 10, per_type: bool = False, seed: int = 0
-) -> list[Sample]:
+def choose_training_defects(category: Category, choice: ChoiceSettings) -> list[Sample]:
     """Chooses defective pictures to learn from, as evenly from the kinds of defect as their numbers allow.
 
-    The choice depends on the order of the paths and the seed, not on where the data set lies. Pictures whose
-    mask is empty are passed over: they do not say where their defect is.
-
-    Args:
-        category: to choose from.
-        count: how many, in all or of each kind.
-        per_type: of each kind.
-        seed: another one chooses others.
+    The choice depends on the order of the paths and the seed, not on where the data set is. Pictures with an
+    empty mask are skipped: they do not say where their defect is.
 
     Returns:
-        By path.
+        Sorted by path.
 
     Raises:
-        ExportError: when there are not enough, or a mask cannot be read.
+        ExportError: if there are not enough, or a mask cannot be read.
     """
-    if count < 1:
-        raise ExportError(f"count {count}: must be at least 1")
+    count = choice.count
     kinds: dict[str, list[Sample]] = {}
     for sample in sorted(category.test, key=lambda sample: sample.image):
         if sample.defect is not None and not (sample.mask and is_empty(sample.mask)):
             kinds.setdefault(sample.defect, []).append(sample)
-    rng = random.Random(seed)
+    rng = random.Random(choice.seed)
     order = sorted(kinds)
     for kind in order:
         rng.shuffle(kinds[kind])
     rng.shuffle(order)
-    if per_type:
+    if choice.per_type:
         few = min(order, key=lambda kind: len(kinds[kind]), default=None)
         if few is None or len(kinds[few]) < count:
             have = f"{len(kinds[few])} of {few}" if few else "none"
@@ -145,30 +135,3 @@ def choose_training_defects(
             )
         chosen = [kinds[order[i]][turn] for turn, i in sorted(ranked)[:count]]
     return sorted(chosen, key=lambda sample: sample.image)
-
-
-def call(weakrest: Path | None, arguments: Sequence[str]) -> str:
-    """Runs the `weakrest` program and returns what it prints.
-
-    Args:
-        weakrest: the program; None for the environment variable WEAKREST, else `weakrest` on the PATH.
-        arguments: of the program.
-
-    Raises:
-        ExportError: when there is no such program, or with its own message when it fails.
-    """
-    named = str(weakrest) if weakrest else os.environ.get("WEAKREST") or "weakrest"
-    program = shutil.which(named)
-    if program is None:
-        raise ExportError(
-            f"there is no program {named}: build weakrest, and name it with --weakrest or in $WEAKREST"
-        )
-    try:
-        done = subprocess.run([program, *arguments], capture_output=True, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ExportError(f"cannot run {program}: {error.strerror}", Exit.FAULT) from error
-    if done.returncode != 0:
-        said = " ".join(done.stderr.split()) or "it did not say why"
-        exit = Exit.USAGE if done.returncode == Exit.USAGE else Exit.FAULT
-        raise ExportError(f"`weakrest {arguments[0]}` failed with exit code {done.returncode}: {said}", exit)
-    return done.stdout

@@ -21,6 +21,7 @@ from weakrest_export.defects import paint
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.raster import Float, Mask, Rng, f32
 from weakrest_export.scene import Scene
+from weakrest_export.settings import SynthesisSettings
 
 INDEX = "synthetic.jsonl"
 SMALLEST = 16
@@ -33,22 +34,16 @@ ATTEMPTS = 20
 
 
 def synthesize(
-    goods: Sequence[Path], out: Path, count: int, seed: int, *, workers: int = 1, overwrite: bool = False
+    goods: Sequence[Path], out: Path, settings: SynthesisSettings, overwrite: bool = False
 ) -> Path:
-    """Writes `count` pictures with masks and, last, their index; returns the index's path.
+    """Writes pictures with masks and, last, their index; returns the index's path.
 
     Files: `NNNN.png`, gray where the good picture is gray, `NNNN_mask.png` (0 or 255, same size) and
     `synthetic.jsonl`, a label file whose lines also name the good picture (`leave_out`, absolute).
 
     Raises:
-        ExportError: no good pictures, one that cannot be read, `out` not empty, `count` below 1.
+        ExportError: if there are no good pictures, one cannot be read, or `out` is not empty.
     """
-    if count < 1:
-        raise ExportError(f"count {count}: must be at least 1")
-    if seed < 0:
-        raise ExportError(f"seed {seed}: must not be negative")
-    if workers < 1:
-        raise ExportError(f"workers {workers}: must be at least 1")
     goods = [path.resolve() for path in goods]
     if not goods:
         raise ExportError("no good pictures to paint defects on: name a folder that has some")
@@ -64,9 +59,10 @@ def synthesize(
             raise ExportError(f"{out} is not empty: choose another output directory or --overwrite")
         index = out / INDEX
         index.unlink(missing_ok=True)
-        paint_one = partial(_write_one, tuple(goods), out, seed, max(4, len(str(count - 1))))
-        with _mapping(workers) as mapped:
-            lines = list(mapped(paint_one, range(count)))
+        digits = max(4, len(str(settings.count - 1)))
+        paint_one = partial(_write_one, tuple(goods), out, settings.seed, digits)
+        with _mapping(settings.workers) as mapped:
+            lines = list(mapped(paint_one, range(settings.count)))
         unfinished = index.with_suffix(".partial")
         unfinished.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
         unfinished.replace(index)

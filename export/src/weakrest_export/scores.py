@@ -1,0 +1,42 @@
+"""How well a network separates defective blocks from good ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from weakrest_export.blocks import NEGATIVE, POSITIVE
+from weakrest_export.head import Head
+from weakrest_export.samples import Sample
+
+
+def evaluate(head: Head, samples: Sequence[Sample]) -> float:
+    """Average precision of a head over all positive and negative blocks of the samples, 0..1."""
+    scores, truths = [], []
+    for sample in samples:
+        defective = probability(head, sample.residuals.read(sample.index)[:1]).numpy()
+        known = sample.labels >= NEGATIVE
+        scores.append(defective[known])
+        truths.append(sample.labels[known] == POSITIVE)
+    return average_precision(np.concatenate(scores), np.concatenate(truths))
+
+
+def probability(head: Head, residuals: Tensor) -> Tensor:
+    """Of being defective, `[rows, cols]` on the CPU, for residuals `[1, rows, cols, channels]`."""
+    with torch.inference_mode():
+        logits = head(residuals.float().to(next(head.parameters()).device))
+    defective: Tensor = logits[0].softmax(-1)[..., 1].cpu()
+    return defective
+
+
+def average_precision(scores: npt.NDArray[np.float32], truths: npt.NDArray[np.bool_]) -> float:
+    """Step-wise average precision, 0..1; 0 if nothing is true. Equal scores are one step."""
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(truths[order])
+    if not len(hits) or not hits[-1]:
+        return 0.0
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    recall = hits[ends] / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * hits[ends] / (ends + 1)))
