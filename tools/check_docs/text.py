@@ -45,14 +45,18 @@ def layout(document: Document) -> Iterator[Mistake]:
 def names(document: Document, programs: Programs) -> Iterator[Mistake]:
     """Paths, tests and flags in the text."""
     tops = {name.split("/")[0] for name in tree.files()}
+    shown = " ".join(line for block in document.blocks for line in block.text)
     for number, text in document.spans():
         path = re.fullmatch(r"([\w.-]+)/[\w./-]*\w", text)
         # The folder of networks has the name of what people call theirs.
         if path and path[1] in tops - {"models"} and not tree.exists(text):
             yield number, f"`{text}`: there is no such file in the tree"
-        test = re.search(r"\w+::([a-z]\w+)(…?)$", text)
-        if test and not tree.has_function(test[1], bool(test[2])):
-            yield number, f"`{text}`: there is no such test or function"
+        test = re.search(r"\w+::(\w+)…$", text)
+        if test and not tree.has_function_that_begins(test[1]):
+            yield number, f"`{text}`: there is no such test"
+        item = re.search(r"(?:\w+::)+(\w+)(?:\(.*\))?$", text) or re.fullmatch(r"([a-z]+(?:_[a-z]+)+)", text)
+        if item and item[1] not in tree.words() and item[1] not in shown:
+            yield number, f"`{text}`: {item[1]} is nowhere in the sources"
         if (found := re.match(r"--[a-z-]+", text)) and not programs.flag_somewhere(found[0]):
             yield number, f"`{found[0]}`: no command has this flag"
 

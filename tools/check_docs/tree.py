@@ -44,9 +44,16 @@ def _rust() -> str:
 
 
 @cache
-def has_function(name: str, is_beginning: bool) -> bool:
-    end = r"\w*" if is_beginning else ""
-    return bool(re.search(rf"\bfn {name}{end}\(", _rust()))
+def has_function_that_begins(name: str) -> bool:
+    return bool(re.search(rf"\bfn {name}", _rust()))
+
+
+@cache
+def words() -> frozenset[str]:
+    """All names in the sources of both languages, the example configuration and the examples."""
+    others = (n for n in files() if n.startswith(("export/src/", "systemd/", "examples/")) and ".md" not in n)
+    texts = [_rust(), *((ROOT / name).read_text(encoding="utf-8") for name in others)]
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text))
 
 
 @cache
