@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -99,7 +99,7 @@ demo: $(RUNTIME)
 	@tools/demo.sh $(PICTURES) target/demo $(ARGS)
 endif
 
-test: lint licenses python
+test: lint features licenses python
 	@mkdir -p target && : > target/skipped.txt
 	$(CARGO) test --workspace --locked --quiet
 	$(PYTHON) tools/check_docs target/debug/weakrest $(VENV)/bin/python
@@ -110,6 +110,11 @@ test: lint licenses python
 lint: $(RUNTIME)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets --quiet -- -D warnings
+
+# The device's program, and one without free words.
+features:
+	$(CARGO) check --locked --quiet --no-default-features --all-targets
+	$(CARGO) check --locked --quiet --no-default-features --features workshop --all-targets
 
 python: $(VENV)/installed
 	cd export && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check .

@@ -1,5 +1,8 @@
 //! weakrest: an industrial visual inspector that learns from good parts.
 
+// Rooms that both programs share have functions that only the workshop calls.
+#![cfg_attr(not(feature = "workshop"), allow(dead_code, unused_imports))]
+
 pub mod anomaly;
 pub mod camera;
 pub mod clock;
@@ -8,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod enroll;
 pub mod error;
+#[cfg(feature = "workshop")]
 pub mod evaluate;
 mod files;
 #[cfg(feature = "fuzzing")]
@@ -16,15 +20,19 @@ pub mod fuzzing;
 mod http;
 pub mod imaging;
 pub mod inspector;
+#[cfg(feature = "workshop")]
 pub mod label;
+#[cfg(feature = "workshop")]
 pub mod labels;
 pub mod onnx;
 pub mod output;
 pub mod package;
 pub mod pipeline;
 pub mod record;
+#[cfg(feature = "workshop")]
 pub mod report;
 pub mod state;
+#[cfg(feature = "workshop")]
 pub mod training;
 
 pub use error::{Error, ErrorKind, Result};

@@ -3,8 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use crate::evaluate::{Percentiles, SearchDump, StagePercentiles};
-use crate::inspector::{Features, FrameResiduals};
+use crate::inspector::{Percentiles, StagePercentiles};
 use crate::{Frame, Inspector, Package, Result};
 use clap::Args;
 
@@ -91,7 +90,16 @@ impl Bench {
     }
 }
 
+#[cfg(not(feature = "workshop"))]
+fn dump(_: Inspector, _: &[Frame], _: &Path) -> Result<Outcome> {
+    Err(super::workshop::hand_over("weakrest bench --dump"))
+}
+
+#[cfg(feature = "workshop")]
 fn dump(inspector: Inspector, frames: &[Frame], file: &Path) -> Result<Outcome> {
+    use crate::evaluate::SearchDump;
+    use crate::inspector::{Features, FrameResiduals};
+
     let (mut features, mut residuals, _) = inspector.into_stages();
     let (mut tokens, mut out, mut dump) =
         (Features::default(), FrameResiduals::default(), SearchDump::default());

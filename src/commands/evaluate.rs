@@ -7,12 +7,13 @@ use crate::enroll::enroll;
 use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read_with};
 use crate::evaluate::{CategoryResult, KindCount, evaluate};
 use crate::inspector::{Inspector, Options, OverlayOptions, overlay};
-use crate::report::{Entry, Order, Report, ReportWriter, Table, Truth, distinct_names};
+use crate::report::{Entry, Order, Report, ReportWriter, Table, Truth};
 use crate::{Error, ErrorKind, Package, Result};
 use clap::Args;
 use serde::Serialize;
 
 use super::enroll::SettingsArguments;
+use super::names::distinct_names;
 use super::package::facts;
 use super::terminal::{EnrollBar, picture_bar, print_table};
 use super::{Outcome, RuntimeArguments, check_report, inspector};

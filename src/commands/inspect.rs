@@ -5,14 +5,14 @@ use std::ops::Bound::{Included, Unbounded};
 use std::path::{Path, PathBuf};
 
 use crate::inspector::{Inspection, OverlayOptions, StageTimes, overlay};
-use crate::report::{Entry, Report, ReportWriter, distinct_names, save_picture};
 use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 use clap::Args;
 use serde::Serialize;
 
+use super::names::distinct_names;
 use super::package::facts;
 use super::terminal::{ms, reader_is_gone};
-use super::{Outcome, RuntimeArguments, check_report, inspector, number, parent, pictures_in};
+use super::{Outcome, PictureReport, RuntimeArguments, inspector, number, parent, pictures_in};
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ impl Inspect {
         let title = format!("Inspection of {}", package.manifest.product);
         let options = crate::inspector::Options { threshold: self.threshold, ..self.runtime.options() };
         let mut inspector = inspector(&self.package, package, &options)?;
-        let mut report = self.report.as_ref().map(ReportWriter::create).transpose()?;
+        let mut report = self.report.as_deref().map(PictureReport::create).transpose()?;
         if let Some(folder) = &self.overlays {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
         }
@@ -80,11 +80,7 @@ impl Inspect {
                         save_picture(&folder.join(format!("{name}.png")), picture)?;
                     }
                     if let Some(report) = &mut report {
-                        report.add(&Entry {
-                            original: Some(&frame.to_rgb()),
-                            overlay: picture.as_ref(),
-                            ..Entry::inspected(name, &inspection)
-                        })?;
+                        report.judged(name, &frame, &inspection, picture.as_ref())?;
                     }
                 }
                 Err(error) => {
@@ -92,13 +88,13 @@ impl Inspect {
                     let reason = error.reason();
                     lines.fault(path, &reason)?;
                     if let Some(report) = &mut report {
-                        report.add(&Entry::not_inspected(name, &Verdict::Fault(reason)))?;
+                        report.fault(name, reason)?;
                     }
                 }
             }
         }
         if let Some(report) = report {
-            report.finish(&Report { title, facts, ..Report::default() })?;
+            report.finish(title, facts)?;
         }
         Ok(outcome)
     }
@@ -118,7 +114,7 @@ impl Inspect {
     /// Says what is wrong with where results are to go, before anything is written.
     fn check_outputs(&self, images: &[PathBuf]) -> Result<()> {
         if let Some(report) = &self.report {
-            check_report(report)?;
+            PictureReport::check(report)?;
         }
         let Some(folder) = &self.overlays else { return Ok(()) };
         let usage = |what: &str| Error::new(ErrorKind::Usage, what).within(folder.display());
@@ -248,4 +244,13 @@ impl Lines {
             other => other,
         }
     }
+}
+
+/// Writes a picture as PNG, whole or not at all.
+fn save_picture(path: &Path, picture: &image::RgbImage) -> Result<()> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .map_err(|e| Error::new(ErrorKind::Image, "cannot encode a picture").with_source(e))?;
+    crate::files::write_file(path, bytes.get_ref())
 }

@@ -9,13 +9,21 @@ mod alarms;
 mod bench;
 mod check;
 mod enroll;
+#[cfg(feature = "workshop")]
 mod evaluate;
 mod inspect;
+#[cfg(feature = "workshop")]
 mod label;
+mod names;
 mod package;
 mod release;
+#[cfg(feature = "workshop")]
+mod report;
+#[cfg(feature = "workshop")]
 mod residuals;
 mod run;
+#[cfg(not(feature = "workshop"))]
+mod workshop;
 
 use std::num::NonZeroUsize;
 use std::ops::{Bound, RangeBounds};
@@ -29,12 +37,27 @@ use crate::state::StateFolder;
 use crate::{Error, ErrorKind, Package, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+#[cfg(feature = "workshop")]
+use {evaluate::Evaluate, label::Label, report::PictureReport, residuals::Residuals};
+#[cfg(not(feature = "workshop"))]
+use {
+    workshop::Elsewhere as Evaluate, workshop::Elsewhere as Label, workshop::Elsewhere as Residuals,
+    workshop::PictureReport,
+};
+
+#[cfg(feature = "workshop")]
+const AFTER_HELP: &str = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault.";
+#[cfg(not(feature = "workshop"))]
+const AFTER_HELP: &str = "\
+Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault.
+The commands evaluate, label and residuals, and reports, need the package weakrest-workshop.";
+
 /// Finds defects it has never been shown: learns what good parts look like from pictures of them.
 #[derive(Debug, Parser)]
 #[command(
     version,
     max_term_width = 110,
-    after_help = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault."
+    after_help = AFTER_HELP
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -48,13 +71,13 @@ enum Command {
     /// Judge pictures
     Inspect(inspect::Inspect),
     /// Measure how good inspections are on a labeled data set
-    Evaluate(evaluate::Evaluate),
+    Evaluate(Evaluate),
     /// Look into a package, or verify it
     Package(package::Arguments),
     /// Mark defects in the browser, for training
-    Label(label::Label),
+    Label(Label),
     /// Write what training a head reads: residuals of pictures
-    Residuals(residuals::Residuals),
+    Residuals(Residuals),
     /// Run beside a camera, as a service
     Run(run::Run),
     /// Make the lines of a service inactive that died

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use crate::enroll::Step;
 use crate::error::without_passwords;
+#[cfg(feature = "workshop")]
 use crate::report::Table;
 use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -149,6 +150,7 @@ pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
 }
 
 /// Prints a table without its title: the first `names` columns to the left, as words are, the others to the right.
+#[cfg(feature = "workshop")]
 pub fn print_table(table: &Table, names: usize) -> Result<()> {
     let rows = || std::iter::once(&table.columns).chain(&table.rows);
     let widths: Vec<usize> = (0..table.columns.len())

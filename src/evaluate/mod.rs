@@ -8,4 +8,4 @@ mod run;
 mod tests;
 
 pub use dump::SearchDump;
-pub use run::{CategoryResult, KindCount, Outcome, Percentiles, StagePercentiles, evaluate};
+pub use run::{CategoryResult, KindCount, Outcome, evaluate};

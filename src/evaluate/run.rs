@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -10,7 +9,7 @@ use super::datasets::{Category, Mask, Sample};
 use super::metrics::{self, BestF1, Confusion, PixelMetrics, PixelScores};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
-use crate::inspector::{Inspection, Inspector, StageTimes};
+use crate::inspector::{Inspection, Inspector, StagePercentiles};
 
 /// What became of one labeled picture.
 #[derive(Debug, Clone, Serialize)]
@@ -60,53 +59,6 @@ fn as_text<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> 
 
 fn as_texts<S: serde::Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
     to.collect_seq(paths.iter().map(|path| path.display().to_string()))
-}
-
-/// Milliseconds below which half and 95 % of the frames stayed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Percentiles {
-    /// Half of the frames were faster.
-    pub median: f64,
-    /// 95 % of the frames were faster.
-    pub p95: f64,
-}
-
-impl Percentiles {
-    /// Of durations, in milliseconds; zero without any.
-    pub fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        let at = |share: f64| {
-            let rank = ((times.len() as f64 * share).ceil() as usize).max(1) - 1;
-            times.get(rank).map_or(0.0, |t| t.as_secs_f64() * 1e3)
-        };
-        Percentiles { median: at(0.5), p95: at(0.95) }
-    }
-}
-
-/// Time per frame, by stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct StagePercentiles {
-    /// Scaling, normalizing and the backbone.
-    pub features: Percentiles,
-    /// Retrieval and search.
-    pub residuals: Percentiles,
-    /// Map, score, verdict.
-    pub classify: Percentiles,
-    /// All three.
-    pub total: Percentiles,
-}
-
-impl StagePercentiles {
-    /// Of the frames' stage times.
-    pub fn of(times: &[StageTimes]) -> Self {
-        let stage = |pick: fn(&StageTimes) -> Duration| Percentiles::of(times.iter().map(pick).collect());
-        StagePercentiles {
-            features: stage(|t| t.features),
-            residuals: stage(|t| t.residuals),
-            classify: stage(|t| t.classify),
-            total: stage(|t| t.features + t.residuals + t.classify),
-        }
-    }
 }
 
 /// How good the inspections of one category are. Metrics are shares, 0 to 1; those that need pictures of both kinds are

@@ -5,6 +5,7 @@ mod interrupt;
 mod network;
 mod providers;
 mod runtime;
+#[cfg(feature = "workshop")]
 mod text;
 
 pub use external::refuse_external_data;
@@ -13,4 +14,5 @@ pub use network::Network;
 pub(crate) use network::check_finite;
 pub use providers::{Execution, Provider};
 pub use runtime::{MINIMUM_VERSION, Runtime};
+#[cfg(feature = "workshop")]
 pub use text::{TextEncoder, check_text};

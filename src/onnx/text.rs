@@ -1,82 +1,17 @@
 //! From words to vectors.
 
-use std::path::Path;
+#[cfg(feature = "words")]
+mod encoder;
+#[cfg(not(feature = "words"))]
+#[path = "text/no_encoder.rs"]
+mod encoder;
 
-use ndarray::Array2;
-use ort::session::Session;
-use ort::value::TensorRef;
-use tokenizers::{Tokenizer, TruncationParams};
+pub use encoder::TextEncoder;
 
-use super::providers::{self, Execution};
-use super::{Runtime, check_finite, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The network's file in an encoder's folder.
-const NETWORK: &str = "text-encoder.onnx";
-/// The file that says how texts are cut into pieces of words.
-const TOKENIZER: &str = "tokenizer.json";
-/// Longer texts are cut to so many pieces.
-const LENGTH: usize = 128;
 /// More is no description of a defect, and would only take time.
 const MAX_TEXT: usize = 1000;
-
-/// A sentence encoder, loaded and ready.
-pub struct TextEncoder {
-    session: Session,
-    tokenizer: Tokenizer,
-}
-
-impl TextEncoder {
-    /// Loads `text-encoder.onnx` and `tokenizer.json` from a folder, as `weakrest-export text-encoder` writes them.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Model`] when it is not what its name says;
-    /// [`ErrorKind::Runtime`] as [`super::Network::backbone`].
-    pub fn open(runtime: &Runtime, folder: &Path, execution: &Execution) -> Result<Self> {
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read(&path).map_err(|e| Error::io("read", &path, e))
-        };
-        let (onnx, words) = (read(NETWORK)?, read(TOKENIZER)?);
-        refuse_external_data(&onnx)?;
-        let (session, _) = providers::session(runtime, &onnx, execution)?;
-        let wrong = |e| {
-            Error::new(ErrorKind::Model, "is not a tokenizer")
-                .with_source(e)
-                .within(folder.join(TOKENIZER).display())
-        };
-        let mut tokenizer = Tokenizer::from_bytes(words).map_err(wrong)?;
-        let cut = TruncationParams { max_length: LENGTH, ..TruncationParams::default() };
-        tokenizer.with_truncation(Some(cut)).map_err(wrong)?;
-        tokenizer.with_padding(None);
-        Ok(TextEncoder { session, tokenizer })
-    }
-
-    /// The vector of a text, of length 1.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] for a text without a letter or with more than 1,000 characters; [`ErrorKind::Model`] when the
-    /// network fails; [`ErrorKind::NotFinite`] when it gives NaN.
-    pub fn encode(&mut self, text: &str) -> Result<Vec<f32>> {
-        check_text(text)?;
-        let failed = |what: &str| Error::new(ErrorKind::Model, format!("the text encoder failed: {what}"));
-        let pieces = self.tokenizer.encode(text, true).map_err(|e| failed("its tokenizer").with_source(e))?;
-        let ids: Vec<i64> = pieces.get_ids().iter().map(|id| i64::from(*id)).collect();
-        let ids =
-            Array2::from_shape_vec((1, ids.len()), ids).map_err(|e| failed("its pieces").with_source(e))?;
-        let real = Array2::<i64>::ones(ids.dim());
-        let run = |e: ort::Error| failed("its network").with_source(e);
-        let inputs = ort::inputs![
-            "pieces" => TensorRef::from_array_view(&ids).map_err(run)?,
-            "real" => TensorRef::from_array_view(&real).map_err(run)?
-        ];
-        let outputs = self.session.run(inputs).map_err(run)?;
-        let vector = outputs["vectors"].try_extract_array::<f32>().map_err(run)?;
-        let vector: Vec<f32> = vector.iter().copied().collect();
-        check_finite("the text encoder's output", &vector)?;
-        Ok(vector)
-    }
-}
 
 /// Refuses what cannot be a description.
 ///

@@ -20,6 +20,7 @@ impl ClickFile {
     ///
     /// # Errors
     /// None in a program that was built from an intact source tree, which its tests check.
+    #[cfg(feature = "workshop")]
     pub fn built_in() -> Result<Self> {
         let onnx = include_bytes!("../../models/adclick.onnx");
         let network = HeadFile::assemble(include_str!("../../models/adclick.toml"), onnx.to_vec())?;

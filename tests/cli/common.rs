@@ -305,6 +305,7 @@ pub fn dented_part(seed: u64) -> DynamicImage {
 }
 
 /// Which pixels [`dented_part`] spoils, in white.
+#[cfg(feature = "workshop")]
 pub fn dent_mask() -> DynamicImage {
     let (at_x, at_y) = (SIZE.0 as f32 * 0.6, SIZE.1 as f32 * 0.45);
     DynamicImage::ImageLuma8(image::GrayImage::from_fn(SIZE.0, SIZE.1, |x, y| {

@@ -3,17 +3,23 @@
 #[macro_use]
 mod common;
 mod bench;
+#[cfg(feature = "workshop")]
 mod chromium;
+#[cfg(feature = "workshop")]
 mod clicks;
 mod enroll;
+#[cfg(feature = "workshop")]
 mod evaluate;
 mod fleet;
 mod halt;
 mod head;
 mod inspect;
 mod install;
+#[cfg(feature = "workshop")]
 mod label;
+#[cfg(feature = "workshop")]
 mod label_import;
+#[cfg(feature = "workshop")]
 mod label_page;
 mod package;
 mod processors;
@@ -21,3 +27,5 @@ mod release;
 mod run;
 mod runtime;
 mod usage;
+#[cfg(not(feature = "workshop"))]
+mod workshop;

@@ -1,0 +1,71 @@
+//! Commands that a device's program does not have. It hands them over to the workshop's, where that is installed.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+
+use super::Outcome;
+use crate::inspector::Inspection;
+use crate::{Error, ErrorKind, Frame, Result};
+
+/// The workshop's program, as its package installs it.
+const PROGRAM: &str = "../lib/weakrest/weakrest-workshop";
+
+/// Runs the workshop's program instead of this one, with the same arguments. Returns why it cannot.
+pub fn hand_over(what: &str) -> Error {
+    let Some(program) = installed() else {
+        let text =
+            format!("{what} is in the package weakrest-workshop; install it: apt install weakrest-workshop");
+        return Error::new(ErrorKind::Usage, text);
+    };
+    let error = Command::new(&program).arg0("weakrest").args(std::env::args_os().skip(1)).exec();
+    Error::io("run", &program, error)
+}
+
+fn installed() -> Option<PathBuf> {
+    std::env::current_exe().ok()?.parent()?.join(PROGRAM).canonicalize().ok()
+}
+
+/// Arguments of any command of the workshop.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct Elsewhere {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Elsewhere {
+    pub fn run(self) -> Result<Outcome> {
+        let name = std::env::args_os().nth(1).unwrap_or_default();
+        Err(hand_over(&format!("weakrest {}", name.display())))
+    }
+}
+
+/// In the place of the report that `inspect` writes.
+pub enum PictureReport {}
+
+impl PictureReport {
+    pub fn check(_: &Path) -> Result<()> {
+        Err(hand_over("weakrest inspect --report"))
+    }
+
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::check(path)?;
+        Err(Error::new(ErrorKind::Usage, "this program writes no reports"))
+    }
+
+    pub fn judged(&mut self, _: &str, _: &Frame, _: &Inspection, _: Option<&image::RgbImage>) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn fault(&mut self, _: &str, _: String) -> Result<()> {
+        match *self {}
+    }
+
+    pub fn finish(self, _: String, _: Vec<(String, String)>) -> Result<()> {
+        match self {}
+    }
+}
