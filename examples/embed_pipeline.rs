@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use weakrest::camera::{Framing, HealthSettings, Source};
+use weakrest::camera::{FolderSettings, Framing, HealthSettings, Source};
 use weakrest::clock::Clock;
 use weakrest::output::line;
 use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let inspector = Inspector::open(package)?;
 
     let clock = Clock::system();
-    let camera = Source::Folder { path: pictures.into(), rate: 10.0, repeat: false };
+    let camera = Source::Folder(FolderSettings { path: pictures.into(), rate: 10.0, repeat: false });
     let setup = Setup {
         stages: Stages::new(inspector),
         camera: camera.opener(&clock),

@@ -47,12 +47,46 @@ impl ErrorKind {
     }
 }
 
-/// A failure: a kind, where it happened if that is known, a message that says what to do, and the cause if there is
-/// one.
+/// A condition that the caller may have a remedy for: an option, or another command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Hint {
+    /// The output exists already.
+    Exists,
+    /// Some entries of the input are bad. The others could be used without them.
+    BadEntries,
+    /// Good pictures differ in size.
+    OtherSizes,
+    /// An import calls no picture good and marks no defect.
+    NothingMarked,
+    /// A folder has the name that good parts usually have, but not the one that was asked for.
+    OtherGoodFolder,
+    /// The package is for another product than the one in its place.
+    OtherProduct,
+    /// The package was signed before the one in its place.
+    Older,
+    /// The package must be signed, and is not.
+    Unsigned,
+    /// The package's description was changed after it was made.
+    Changed,
+    /// The head belongs into a package that is enrolled already.
+    LaterHead,
+    /// The transfer took too long.
+    Slow,
+    /// The system trusts no certificate authority.
+    NoAuthority,
+    /// ONNX Runtime is missing or cannot be used.
+    NoRuntime,
+}
+
+/// A failure: a kind, the place and the setting if they are known, a message that says what to do, and the cause if
+/// there is one.
 pub struct Error {
     kind: ErrorKind,
     place: Option<String>,
+    key: Option<String>,
     message: String,
+    hints: Vec<Hint>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -62,7 +96,28 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error without an underlying cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, place: None, message: message.into(), source: None }
+        Error { kind, place: None, key: None, message: message.into(), hints: Vec::new(), source: None }
+    }
+
+    /// A setting that is wrong. `key` is its full name, such as `pipeline.queue`.
+    pub(crate) fn setting(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Error { key: Some(key.into()), ..Error::new(ErrorKind::Usage, message) }
+    }
+
+    /// The same error, caused by the value of a setting.
+    pub(crate) fn with_key(mut self, key: impl Into<String>) -> Self {
+        // The place is within what the setting names.
+        if let Some(place) = self.place.take() {
+            self.message = format!("{place}: {}", self.message);
+        }
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The same error with a condition that the caller may have a remedy for.
+    pub(crate) fn with_hint(mut self, hint: Hint) -> Self {
+        self.hints.push(hint);
+        self
     }
 
     /// The same error with what caused it.
@@ -97,25 +152,59 @@ impl Error {
         self.kind
     }
 
-    /// The place, the message and every cause, joined by `: `; without the passwords of addresses.
-    pub fn chain(&self) -> String {
-        match &self.place {
-            Some(place) => format!("{}: {}", without_passwords(place), self.reason()),
-            None => self.reason(),
-        }
+    /// The setting that is wrong, such as `pipeline.queue`.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
-    /// As [`Error::chain`] without the place, for those who have named it.
+    /// What the caller may have a remedy for.
+    pub fn hints(&self) -> &[Hint] {
+        &self.hints
+    }
+
+    /// Place, key, message and every cause, joined by `: `. Passwords of addresses are left out.
+    pub fn chain(&self) -> String {
+        self.chain_with(|_| "")
+    }
+
+    /// [`Error::chain`] with a remedy behind the message, such as `; use another name`, for each hint.
+    pub fn chain_with(&self, remedy: impl Fn(Hint) -> &'static str) -> String {
+        let text = format!("{}{}", self.places(), self.message_with(&remedy));
+        without_passwords(&(text + &self.causes(&remedy))).into_owned()
+    }
+
+    /// [`Error::chain`] without place and key.
     pub fn reason(&self) -> String {
-        let mut text = self.message.clone();
+        without_passwords(&(self.message.clone() + &self.causes(&|_| ""))).into_owned()
+    }
+
+    fn places(&self) -> String {
+        self.place.iter().chain(&self.key).map(|place| format!("{place}: ")).collect()
+    }
+
+    fn message_with(&self, remedy: &dyn Fn(Hint) -> &'static str) -> String {
+        let mut message = self.message.clone();
+        // A list may follow on lines of its own.
+        let first = message.find('\n').unwrap_or(message.len());
+        let end = message[..first].trim_end_matches(':').len();
+        let remedies: String = self.hints.iter().map(|hint| remedy(*hint)).collect();
+        message.insert_str(end, &remedies);
+        message
+    }
+
+    fn causes(&self, remedy: &dyn Fn(Hint) -> &'static str) -> String {
+        let mut text = String::new();
         let mut cause = std::error::Error::source(self);
         while let Some(c) = cause {
             text.push_str(": ");
-            // Those of TOML end with a new line.
-            text.push_str(c.to_string().trim_end());
+            match c.downcast_ref::<Error>() {
+                Some(e) => text.push_str(&(e.places() + &e.message_with(remedy))),
+                // Those of TOML end with a new line.
+                None => text.push_str(c.to_string().trim_end()),
+            }
             cause = c.source();
         }
-        without_passwords(&text).into_owned()
+        text
     }
 }
 
@@ -162,7 +251,7 @@ pub fn without_passwords(text: &str) -> Cow<'_, str> {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
+        for place in self.place.iter().chain(&self.key) {
             write!(f, "{}: ", without_passwords(place))?;
         }
         f.write_str(&without_passwords(&self.message))

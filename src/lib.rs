@@ -31,6 +31,7 @@ pub mod pipeline;
 pub mod record;
 #[cfg(feature = "workshop")]
 pub mod report;
+mod settings;
 pub mod state;
 #[cfg(feature = "workshop")]
 pub mod training;

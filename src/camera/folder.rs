@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{Camera, Captured, OpenCamera, Timing};
+use super::{Camera, Captured, FolderSettings, OpenCamera, Timing};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Frame, find_pictures};
@@ -11,12 +11,8 @@ use crate::imaging::{Frame, find_pictures};
 /// Opens a folder as a camera.
 #[derive(Debug, Clone)]
 pub struct FolderOpener {
-    /// The folder.
-    pub path: PathBuf,
-    /// Frames per second.
-    pub rate: f64,
-    /// Whether to begin again after the last picture.
-    pub repeat: bool,
+    /// Which folder, and how fast.
+    pub settings: FolderSettings,
     /// Time.
     pub clock: Clock,
 }
@@ -26,17 +22,17 @@ impl OpenCamera for FolderOpener {
         let gone =
             |e: Error| Error::new(ErrorKind::Camera, "camera.path is no folder of pictures").with_source(e);
         Ok(Box::new(FolderCamera {
-            pictures: find_pictures(&self.path).map_err(gone)?,
+            pictures: find_pictures(&self.settings.path).map_err(gone)?,
             next: 0,
             due: self.clock.now(),
-            period: Duration::from_secs_f64(1.0 / self.rate),
-            repeat: self.repeat,
+            period: Duration::from_secs_f64(1.0 / self.settings.rate),
+            repeat: self.settings.repeat,
             clock: self.clock.clone(),
         }))
     }
 
     fn describe(&self) -> String {
-        format!("the pictures in {}", self.path.display())
+        format!("the pictures in {}", self.settings.path.display())
     }
 }
 

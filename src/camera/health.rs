@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::imaging::Frame;
+use crate::settings::range;
 
 /// What frames must be like: `[health]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,8 +18,8 @@ pub struct HealthSettings {
     /// So many frames in a row with the very same pixels are frozen: a sensor's noise never repeats. 0 switches the
     /// check off.
     pub frozen: u32,
-    /// A frame whose [`Health::sharpness`] is below this is out of focus. 0 switches the check off; `weakrest check`
-    /// tells the camera's present value.
+    /// A frame whose [`Health::sharpness`] is below this is out of focus. 0 switches the check off; the check
+    /// of a configuration prints the camera's present value.
     pub sharpness: f32,
 }
 
@@ -32,19 +33,14 @@ impl HealthSettings {
     /// Checks that the numbers make sense.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming the key.
+    /// [`crate::ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        let within = |key: &str, value: f32, most: f32| {
-            if (0.0..=most).contains(&value) {
-                return Ok(());
-            }
-            Err(Error::new(ErrorKind::Usage, format!("health.{key} must be 0 to {most}, not {value}")))
-        };
-        within("black", self.black, 255.0)?;
-        within("over_exposed", self.over_exposed, 1.0)?;
-        within("sharpness", self.sharpness, 255.0)?;
+        range("health.black", self.black, 0.0..=255.0)?;
+        range("health.over_exposed", self.over_exposed, 0.0..=1.0)?;
+        range("health.sharpness", self.sharpness, 0.0..=255.0)?;
         if self.frozen == 1 {
-            return Err(Error::new(ErrorKind::Usage, "health.frozen must be 0 (off) or at least 2"));
+            let what = "1 would stop at every frame; set 0 for no check, or at least 2";
+            return Err(Error::setting("health.frozen", what));
         }
         Ok(())
     }

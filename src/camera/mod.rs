@@ -22,6 +22,7 @@ pub use v4l2::{
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
+use crate::settings::range;
 
 /// When a frame was taken, and what the camera says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +101,13 @@ impl Framing {
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        let usage = |m: &str| Err(Error::new(ErrorKind::Usage, m));
         if !matches!(self.rotation, 0 | 90 | 180 | 270) {
-            return usage("framing.rotation must be 0, 90, 180 or 270");
+            let what = format!("{} is no quarter turn; set 0, 90, 180 or 270", self.rotation);
+            return Err(Error::setting("framing.rotation", what));
         }
         if self.region.is_some_and(|[_, _, width, height]| width == 0 || height == 0) {
-            return usage("framing.region needs a width and a height of at least 1 pixel");
+            let what = "has no area; set width and height to 1 pixel or more";
+            return Err(Error::setting("framing.region", what));
         }
         Ok(())
     }
@@ -164,21 +166,26 @@ impl Framing {
 }
 
 /// What kind of camera: `[camera]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// Pictures of a folder in the order of their names: for trials and tests.
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Frames per second.
-        rate: f64,
-        /// Whether to begin again after the last picture; otherwise the camera then gives nothing more.
-        #[serde(default = "yes")]
-        repeat: bool,
-    },
+    Folder(FolderSettings),
     /// A camera of Linux.
     V4l2(V4l2Settings),
+}
+
+/// A folder of pictures: `[camera]` of the configuration with `kind = "folder"`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSettings {
+    /// The folder.
+    pub path: PathBuf,
+    /// Frames per second.
+    pub rate: f64,
+    /// Whether to begin again after the last picture; otherwise the camera then gives nothing more.
+    #[serde(default = "yes")]
+    pub repeat: bool,
 }
 
 fn yes() -> bool {
@@ -192,10 +199,7 @@ impl Source {
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
         match self {
-            Source::Folder { rate, .. } if !(0.001..=1000.0).contains(rate) => {
-                Err(Error::new(ErrorKind::Usage, "camera.rate must be 0.001 to 1000 frames per second"))
-            }
-            Source::Folder { .. } => Ok(()),
+            Source::Folder(settings) => range("camera.rate", settings.rate, 0.001..=1000.0),
             Source::V4l2(settings) => settings.validate(),
         }
     }
@@ -212,12 +216,9 @@ impl Source {
     /// What opens this camera.
     pub fn opener(&self, clock: &Clock) -> Box<dyn OpenCamera> {
         match self {
-            Source::Folder { path, rate, repeat } => Box::new(FolderOpener {
-                path: path.clone(),
-                rate: *rate,
-                repeat: *repeat,
-                clock: clock.clone(),
-            }),
+            Source::Folder(settings) => {
+                Box::new(FolderOpener { settings: settings.clone(), clock: clock.clone() })
+            }
             Source::V4l2(settings) => Box::new(V4l2Opener { settings: settings.clone() }),
         }
     }

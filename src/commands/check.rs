@@ -56,7 +56,7 @@ impl Check {
             say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
         }
         if let Some(config) = &config {
-            check_service(config, &options)?;
+            check_service(config, &options).map_err(|e| config.locate(e))?;
         }
         say!("all is well")?;
         Ok(Outcome::Pass)

@@ -10,6 +10,7 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::advice::of_option;
 use super::{Outcome, RuntimeArguments};
 
 /// Arguments of `label`.
@@ -71,12 +72,12 @@ impl Label {
         if let Some(from) = &self.import {
             let Label { unmarked_good, overwrite, skip_bad, .. } = self;
             let how = Import { unmarked_good, overwrite, skip_bad };
-            let summary = import(from, &self.images, &self.labels, how)?;
+            let summary = import(from, &self.images, &self.labels, how).map_err(of_option)?;
             summary.notes.iter().for_each(|note| remark!("{note}"));
             say!("{} pictures read", summary.pictures)?;
         }
         if let Some(to) = &self.export {
-            let summary = export(to, &self.images, &self.labels, self.overwrite)?;
+            let summary = export(to, &self.images, &self.labels, self.overwrite).map_err(of_option)?;
             summary.notes.iter().for_each(|note| remark!("{note}"));
             say!("{} pictures written", summary.pictures)?;
         }
@@ -94,7 +95,7 @@ impl Label {
             listen: self.listen,
             token_file: self.token_file,
         };
-        let labeler = Labeler::start(&settings, &self.runtime.options())?;
+        let labeler = Labeler::start(&settings, &self.runtime.options()).map_err(of_option)?;
         // Not before: while pictures are read, which may hang, a signal ends the process at once.
         let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;

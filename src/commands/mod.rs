@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod terminal;
+mod advice;
 mod alarms;
 mod bench;
 mod check;
@@ -127,7 +128,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             if !terminal::reader_is_gone(&error) {
                 // Lists have a line for each entry, which no name of a file can begin but like an entry.
-                let text = error.chain();
+                let text = advice::chain(&error);
                 let mut lines = text.split("\n  ");
                 remark!("error: {}", lines.next().unwrap_or_default());
                 lines.for_each(|line| remark!("  {line}"));

@@ -137,10 +137,10 @@ impl PlaceArguments {
             let package = self.package.unwrap_or_default();
             return Ok(Target { package, keys: PublicKeys::default(), options: runtime.options() });
         };
-        let settings = Config::read(&file)?.inspection;
-        let keys = settings.keys().map_err(|e| e.within(file.display()))?;
-        let options = runtime.options_over(settings.options());
-        Ok(Target { package: settings.package, keys, options })
+        let config = Config::read(&file)?;
+        let keys = config.inspection.keys().map_err(|e| config.locate(e))?;
+        let options = runtime.options_over(config.inspection.options());
+        Ok(Target { package: config.inspection.package, keys, options })
     }
 }
 

@@ -26,7 +26,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::alarms::Alarms;
-use super::{Outcome, StateArguments, inspector};
+use super::{Outcome, StateArguments, advice, inspector};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -70,7 +70,7 @@ impl Run {
             let code = match &result {
                 Ok(_) => 0,
                 Err(e) => {
-                    remark!("error: {}", e.chain());
+                    remark!("error: {}", advice::chain(e));
                     e.kind().exit_code()
                 }
             };
@@ -250,7 +250,7 @@ impl Loader {
 /// Loads and verifies the package, its golden pictures included.
 fn load(config: &Config, interrupt: Interrupt) -> Result<Stages> {
     let settings = &config.inspection;
-    let package = settings.open_package()?;
+    let package = settings.open_package().map_err(|e| config.locate(e))?;
     let mut options = settings.options();
     options.execution.interrupt = interrupt;
     let inspector = inspector(&settings.package, package, &options)?;
@@ -428,19 +428,19 @@ impl Site {
             pipeline.attach(Box::new(Print(run.clone())))?;
         }
         if let Some(settings) = config.journal.clone() {
-            attach(&mut pipeline, "journal", &run, move |run| Journal::new(settings.clone(), run))?;
+            attach(&mut pipeline, config, "journal", &run, move |run| Journal::new(settings.clone(), run))?;
         }
         if let Some(settings) = config.pictures.clone() {
-            attach(&mut pipeline, "pictures", &run, move |run| Pictures::new(settings.clone(), run))?;
+            attach(&mut pipeline, config, "pictures", &run, move |run| Pictures::new(settings.clone(), run))?;
         }
         if let Some(settings) = config.mqtt.clone() {
-            attach(&mut pipeline, "mqtt", &run, move |run| Mqtt::new(settings.clone(), run))?;
+            attach(&mut pipeline, config, "mqtt", &run, move |run| Mqtt::new(settings.clone(), run))?;
         }
         if let Some(settings) = config.web.clone() {
             let control = pipeline.control();
             let originals = config.pictures.as_ref().and_then(|pictures| Originals::new(pictures, &run));
             let labeling = originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>);
-            attach(&mut pipeline, "web", &run, move |_| {
+            attach(&mut pipeline, config, "web", &run, move |_| {
                 WebPage::with_labeling(&settings, Arc::clone(&control), labeling.clone())
             })?;
         }
@@ -451,12 +451,16 @@ impl Site {
 /// Adds an output that is opened when that becomes possible.
 fn attach<O: Output + 'static>(
     pipeline: &mut Pipeline,
+    config: &Config,
     name: &'static str,
     run: &str,
     open: impl Fn(&str) -> Result<O> + Send + 'static,
 ) -> Result<()> {
-    let run = run.to_owned();
-    let open = move || open(&run).map(|output| Box::new(output) as Box<dyn Output>);
+    let (config, run) = (config.clone(), run.to_owned());
+    let open = move || {
+        let output = open(&run).map_err(|e| config.locate(e))?;
+        Ok(Box::new(output) as Box<dyn Output>)
+    };
     pipeline.attach(Box::new(Reopening::new(name, open)))
 }
 

@@ -22,7 +22,7 @@ use posfar::{Bank, Parameters, TokenStore};
 use spill::Spill;
 
 use crate::anomaly::MapParameters;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 use crate::imaging::{Frame, Geometry};
 use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, ResidualStage, check_frame};
@@ -192,8 +192,10 @@ pub fn enroll(
         head.check_backbone(&backbone.manifest.sha256, backbone.manifest.channels)?;
         if head.manifest.sees_picture {
             // Enrolling keeps features, and not the pictures that this head would need.
-            let text = "put this head into the enrolled package, with `weakrest package add-head`";
-            return Err(Error::new(ErrorKind::Usage, text).within(&head.manifest.name));
+            let text = "needs the enrolled pictures; add it to the enrolled package";
+            return Err(Error::new(ErrorKind::Usage, text)
+                .within(&head.manifest.name)
+                .with_hint(Hint::LaterHead));
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::{Settings, decoders};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::imaging::{Color, Frame, Geometry};
 use crate::package::FrameSize;
 
@@ -140,10 +140,14 @@ pub(super) fn read(
 fn refuse(bad: &[BadPicture]) -> Result<()> {
     let message = match bad.len() {
         0 => return Ok(()),
-        1 => "a picture cannot be enrolled; fix or remove it, or add --skip-bad:".to_owned(),
-        n => format!("{n} pictures cannot be enrolled; fix or remove them, or add --skip-bad:"),
+        1 => "a picture cannot be enrolled; fix or remove it:".to_owned(),
+        n => format!("{n} pictures cannot be enrolled; fix or remove them:"),
     };
-    Err(Error::new(ErrorKind::Image, with_list(message, bad)))
+    let error = Error::new(ErrorKind::Image, with_list(message, bad)).with_hint(Hint::BadEntries);
+    Err(match bad.iter().any(|b| b.reason.contains(OTHER_SIZE)) {
+        true => error.with_hint(Hint::OtherSizes),
+        false => error,
+    })
 }
 
 fn enough(count: usize, bad: &[BadPicture]) -> Result<()> {
@@ -171,9 +175,6 @@ fn with_list(mut message: String, bad: &[BadPicture]) -> String {
     }
     if bad.len() > SHOWN {
         message.push_str(&format!("\n  … and {} more", bad.len() - SHOWN));
-    }
-    if bad.iter().any(|b| b.reason.contains(OTHER_SIZE)) {
-        message.push_str("\n  Pictures of different sizes on purpose? Add --any-size.");
     }
     message
 }

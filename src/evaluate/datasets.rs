@@ -14,7 +14,7 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 use crate::imaging::{Frame, Listing, Seen, check_together, named};
 pub use crate::imaging::{Mask, MaskRule};
@@ -386,14 +386,13 @@ fn read_tree(dir: &Path, tree: &Tree, good: &[String], complain: Complain) -> Re
     let unsure = others.iter().find(|folder| is_good_name(&name(folder).to_string_lossy()));
     if let Some(folder) = unsure.filter(|_| category.train.is_empty()) {
         return Err(complain(format!(
-            "category {} in {} has no good training pictures; {} is named as good parts are: rename it to {}, or add --good \
-             {:?}",
+            "category {} in {} has no good training pictures; {} is named as good parts are: rename it to {}",
             category.name,
             dir.display(),
             folder.display(),
             tree.good,
-            name(folder).to_string_lossy(),
-        )));
+        ))
+        .with_hint(Hint::OtherGoodFolder));
     }
     note_loose(&dir.join("train"), others, &mut category.notes)?;
 
@@ -411,11 +410,12 @@ fn read_tree(dir: &Path, tree: &Tree, good: &[String], complain: Complain) -> Re
         let kind = kind.to_string_lossy();
         if !images.is_empty() && is_good_name(&kind) && !masks.mark_anything()? {
             return Err(complain(format!(
-                "{} is named as good parts are, and no mask marks a defect in it: rename it to {}, or add --good {kind:?}; if \
-                 its parts are defective, give it another name",
+                "{} is named as good parts are, and no mask marks a defect in it: give it another name if its parts are \
+                 defective, else rename it to {}",
                 folder.display(),
                 tree.good
-            )));
+            ))
+            .with_hint(Hint::OtherGoodFolder));
         }
         has_masks |= is_there;
         for image in images {

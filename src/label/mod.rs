@@ -70,14 +70,13 @@ impl Labeler {
     /// process, an address beyond this machine without a token; as [`Package::open`] and
     /// [`crate::Inspector::with_options`]; [`ErrorKind::Io`] when the address cannot be listened on.
     pub fn start(settings: &Settings, options: &Options) -> Result<Labeler> {
-        let address = http::address_from_text(&settings.listen).map_err(|e| e.within("--listen"))?;
+        let address = http::address_from_text(&settings.listen).map_err(|e| e.with_key("listen"))?;
         let token = settings.token_file.as_ref().map(|path| http::token_from_file(path)).transpose();
-        let token = token.map_err(|e| e.within("--token-file"))?;
+        let token = token.map_err(|e| e.with_key("token_file"))?;
         let access = Access::new(token, address);
         if access == Access::Refused {
-            let text = "everybody who reaches this machine could change labels: add --token-file with a file that holds \
-                        a token, or listen on 127.0.0.1";
-            return Err(Error::new(ErrorKind::Usage, text).within("--listen"));
+            let what = "everybody who reaches this machine could change labels; set a token file, or listen on 127.0.0.1";
+            return Err(Error::setting("listen", what));
         }
         let session =
             session::Session::open(&settings.images, &settings.labels, settings.prompts.as_deref())?;
@@ -88,11 +87,11 @@ impl Labeler {
             is_local: http::is_local(address),
             most_body: server::MOST_BODY as u64,
             too_large: "the request is too large, or does not tell its length; no label takes so much",
-            token_file: "--token-file",
-            listen: "--listen",
+            token_file: "a token file",
+            listen: "the address",
         });
         let router = server::router(gate, Arc::clone(&work));
-        let server = Server::start("label", address, router).map_err(|e| e.within("--listen"))?;
+        let server = Server::start("label", address, router).map_err(|e| e.with_key("listen"))?;
         let worker = std::thread::Builder::new()
             .name("label-ahead".into())
             .spawn({

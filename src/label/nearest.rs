@@ -55,7 +55,7 @@ impl Nearest {
         let _ = self.files.set(files);
         if known == 0 {
             let text = format!(
-                "none of the {count} enrolled pictures is in {}: name the folder that was enrolled with --good",
+                "none of the {count} enrolled pictures is in {}: name the folder that was enrolled",
                 self.folder.display()
             );
             return Err(Error::new(ErrorKind::Usage, text));

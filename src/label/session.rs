@@ -154,7 +154,7 @@ impl Session {
             true => fs::canonicalize(images).map_err(|e| Error::io("find", images, e))?,
             false => {
                 let text = format!("there is no folder {}", images.display());
-                return Err(Error::new(ErrorKind::Usage, text).within("--images"));
+                return Err(Error::new(ErrorKind::Usage, text).with_key("images"));
             }
         };
         // Once to know its real place, then again: what was written before the lock was taken must be seen.
@@ -167,7 +167,7 @@ impl Session {
         if session.pictures.is_empty() {
             let mut text = format!("there are no pictures (PNG, JPEG, BMP, TIFF) below {}", images.display());
             session.passed_over.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
-            return Err(Error::new(ErrorKind::Usage, text).within("--images"));
+            return Err(Error::new(ErrorKind::Usage, text).with_key("images"));
         }
         let (ours, all) = (session.ours(), session.file.iter().count());
         if ours == 0
@@ -175,7 +175,7 @@ impl Session {
         {
             let text = format!(
                 "is about pictures of another folder, such as {first}: none of its {all} is below {}; name their \
-                 folder with --images, or another label file",
+                 folder, or another label file",
                 images.display()
             );
             return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));

@@ -179,7 +179,7 @@ impl Work {
         let nearest = match &settings.good {
             Some(folder) if !folder.is_dir() => {
                 let text = format!("there is no folder {}", folder.display());
-                return Err(Error::new(ErrorKind::Usage, text).within("--good"));
+                return Err(Error::new(ErrorKind::Usage, text).with_key("good"));
             }
             Some(folder) => {
                 let folder = std::fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?;
@@ -317,11 +317,11 @@ impl Work {
         let Some(nearest) = &self.nearest else { return };
         match nearest.index() {
             Ok((found, count)) if found < count => {
-                log::warn!("{found} of {count} enrolled pictures are in the folder that --good names");
+                log::warn!("{found} of {count} enrolled pictures are in the folder of good parts");
             }
             Ok(_) => {}
             Err(e) => {
-                log::warn!("--good: {}", e.chain());
+                log::warn!("good parts cannot be shown: {}", e.chain());
                 self.has_nearest.store(false, Relaxed);
             }
         }
@@ -591,7 +591,9 @@ impl Work {
     pub fn nearest(&self, id: usize) -> Result<Bytes, Refusal> {
         let none = |text: &str| Refusal::new(StatusCode::NOT_FOUND, text);
         if !self.has_nearest() {
-            return Err(none("name the folder of the enrolled pictures with --good to see good parts"));
+            return Err(none(
+                "the labeler was started without the folder of the enrolled pictures, so it has no good parts to show",
+            ));
         }
         let ready = self.urgent(id)?;
         if let Err(why) = &ready.prepared {

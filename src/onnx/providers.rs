@@ -107,13 +107,14 @@ impl Execution {
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        let usage = |m: String| Err(Error::new(ErrorKind::Usage, m));
         if self.providers.is_empty() {
-            return usage("inspection.providers needs at least one of tensorrt, cuda and cpu".into());
+            let what = "is empty; set at least one of \"tensorrt\", \"cuda\" and \"cpu\"";
+            return Err(Error::setting("inspection.providers", what));
         }
         match self.require {
             Some(required) if !self.providers.contains(&required) => {
-                usage(format!("inspection.require is {required}, which inspection.providers does not name"))
+                let what = format!("{required} is not listed; add it to inspection.providers");
+                Err(Error::setting("inspection.require", what))
             }
             _ => Ok(()),
         }

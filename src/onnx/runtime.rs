@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock};
 
 use ort::environment::Environment;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// The oldest ONNX Runtime that works: the API level this crate is built for.
 pub const MINIMUM_VERSION: &str = "1.20";
@@ -91,14 +91,15 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
         ort::LoadDynamicError::BadVersion { version_str, path } => Error::new(
             ErrorKind::Runtime,
             format!(
-                "{} is ONNX Runtime {version_str}, but {MINIMUM_VERSION} or newer is needed; {ADVICE}",
+                "{} is ONNX Runtime {version_str}, but {MINIMUM_VERSION} or newer is needed",
                 path.display()
             ),
-        ),
-        ort::LoadDynamicError::MissingApi { path } => Error::new(
-            ErrorKind::Runtime,
-            format!("{} is a library, but not ONNX Runtime; {ADVICE}", path.display()),
-        ),
+        )
+        .with_hint(Hint::NoRuntime),
+        ort::LoadDynamicError::MissingApi { path } => {
+            Error::new(ErrorKind::Runtime, format!("{} is a library, but not ONNX Runtime", path.display()))
+                .with_hint(Hint::NoRuntime)
+        }
         ort::LoadDynamicError::Dlopen { error, path } => {
             // The system's loader has the file and what is wrong with it in its own words.
             let cause = std::error::Error::source(&error)
@@ -131,11 +132,9 @@ fn version(path: &Path) -> Option<String> {
     }
 }
 
-const ADVICE: &str = "install weakrest's package again, in its sources run `make runtime`, or give its path with --onnxruntime FILE \
-     or in ORT_DYLIB_PATH";
-
 fn unusable(what: &str) -> Error {
-    Error::new(ErrorKind::Runtime, format!("ONNX Runtime cannot be loaded: {what}; {ADVICE}"))
+    Error::new(ErrorKind::Runtime, format!("ONNX Runtime cannot be loaded: {what}"))
+        .with_hint(Hint::NoRuntime)
 }
 
 /// Whether a library ends before the table that its header puts last, as after an interrupted copy. The system's loader

@@ -28,6 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::parent;
 use crate::record::part::{Part, unix_ms};
 use crate::record::{Record, Severity, Status};
+use crate::settings::range;
 
 const NAME: &str = "journal";
 const VERSION: i64 = 1;
@@ -111,17 +112,11 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Usage`], naming the key.
     pub fn validate(&self) -> Result<()> {
-        let bad = |key: &str, text: &str| Err(Error::new(ErrorKind::Usage, text).within(key));
         if self.path.as_os_str().is_empty() {
-            return bad("path", "name the journal's file");
+            return Err(Error::setting("journal.path", "is missing; name the journal's file"));
         }
-        if self.keep_days == 0 {
-            return bad("keep_days", "must be at least 1");
-        }
-        if !(16..=1 << 24).contains(&self.max_megabytes) {
-            return bad("max_megabytes", "must be 16 to 16777216");
-        }
-        Ok(())
+        range("journal.keep_days", self.keep_days, 1..)?;
+        range("journal.max_megabytes", self.max_megabytes, 16..=1 << 24)
     }
 }
 

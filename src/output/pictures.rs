@@ -23,6 +23,7 @@ use crate::imaging::{Color, Frame};
 use crate::inspector::{OverlayOptions, Verdict, overlay};
 use crate::record::part::{Part, civil};
 use crate::record::{Record, Status};
+use crate::settings::range;
 
 const NAME: &str = "pictures";
 const SUFFIXES: [&str; 3] = [".png", ".overlay.jpg", ".json"];
@@ -47,7 +48,7 @@ pub struct Settings {
     /// Room on the disk that pictures leave to others, in MiB; 0 for none. The oldest give way, but neither the newest
     /// 100 parts nor the newer half of what there is room for: where others fill the disk no more is kept. Default 1024.
     pub min_free_megabytes: u64,
-    /// The folder that `weakrest label` works on: the web page has a button then that copies the original of a
+    /// The folder that the labeler works on: the web page has a button then that copies the original of a
     /// reject there. Made if there is none; nothing in it is ever overwritten or removed. None by default.
     pub label_folder: Option<PathBuf>,
 }
@@ -70,24 +71,21 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Usage`], naming the key.
     pub fn validate(&self) -> Result<()> {
-        let bad = |key: &str, text: &str| Err(Error::new(ErrorKind::Usage, text).within(key));
-        let most = 1 << 40;
+        const MOST: u64 = 1 << 40;
+        let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
         if self.folder.as_os_str().is_empty() {
-            return bad("folder", "name the folder for pictures");
+            return wrong("pictures.folder", "is missing; name the folder for pictures");
         }
-        if !(1..=most).contains(&self.max_megabytes) {
-            return bad("max_megabytes", "must be at least 1, and no more than any disk has");
-        }
-        if self.min_free_megabytes > most {
-            return bad("min_free_megabytes", "no disk has so much room");
-        }
+        range("pictures.max_megabytes", self.max_megabytes, 1..=MOST)?;
+        range("pictures.min_free_megabytes", self.min_free_megabytes, 0..=MOST)?;
         if let Some(folder) = &self.label_folder {
             if folder.as_os_str().is_empty() {
-                return bad("label_folder", "name the folder that pictures to be labeled are copied to");
+                return wrong("pictures.label_folder", "is empty; name a folder, or remove the key");
             }
             // What is kept is removed in time, and pictures that somebody labels must not be.
             if folder.starts_with(&self.folder) {
-                return bad("label_folder", "must not lie in the folder of kept pictures");
+                let what = "is within pictures.folder, where old pictures are removed; name another folder";
+                return wrong("pictures.label_folder", what);
             }
         }
         Ok(())
@@ -259,7 +257,7 @@ impl Originals {
 
 impl Labeling for Originals {
     fn label(&self, part: u64, triggered: SystemTime) -> Result<Labeled> {
-        let unset = || Error::new(ErrorKind::Usage, "name the folder").within("label_folder");
+        let unset = || Error::setting("pictures.label_folder", "is missing; name the folder");
         let folder = self.settings.label_folder.as_ref().ok_or_else(unset)?;
         let stem = stem(&self.settings.folder, &self.run, part, triggered, "reject");
         let from = with(&stem, SUFFIXES[0]);

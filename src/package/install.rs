@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::signature::{PublicKeys, Signed};
 use super::source::Source;
 use super::{MANIFEST, MANIFEST_HASH, Manifest, Package, SIGNATURE, check_target, hash_line, verified};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 
 /// What may be installed.
@@ -253,30 +253,25 @@ impl Replaced {
     }
 
     fn check(&self, new: &Manifest, signed: Option<&Signed>, rules: &Rules) -> Result<()> {
-        let usage = |text: String| Err(Error::new(ErrorKind::Usage, text));
         match &self.product {
             _ if rules.other_product => {}
             Some(product) if *product == new.product => {}
             Some(product) => {
-                return usage(format!(
-                    "it is for {:?}, but {product:?} is installed; add --other-product if that is meant",
-                    new.product
-                ));
+                let text = format!("it is for {:?}, but {product:?} is installed", new.product);
+                return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::OtherProduct));
             }
             None => {
-                return usage(format!(
-                    "it is for {:?}, and the installed one is too damaged to tell what it is for; add --other-product if \
-                     that is meant",
+                let text = format!(
+                    "it is for {:?}, and the installed one is too damaged to tell what it is for",
                     new.product
-                ));
+                );
+                return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::OtherProduct));
             }
         }
         // Whoever can offer files could else offer an old package, whose signature is as good as ever.
         if signed.and_then(|s| s.time) < self.signed && !rules.older {
-            return usage(
-                "it was signed before the installed one was; add --older if that is meant, or roll back"
-                    .into(),
-            );
+            let text = "it was signed before the installed one was";
+            return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::Older));
         }
         Ok(())
     }

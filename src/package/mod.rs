@@ -49,7 +49,7 @@ use std::path::Path;
 use image::ImageEncoder;
 use posfar::Bank;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 use crate::imaging::{Color, Frame};
 
@@ -129,10 +129,8 @@ impl Package {
         manifest::check_format(&text)?;
         let recorded = verified::read(root, MANIFEST_HASH, None)?;
         if recorded != hash_line(&hash).into_bytes() {
-            return Err(damaged(format!(
-                "{MANIFEST} was changed after the package was made; a threshold is overridden with --threshold, \
-                 everything else by enrolling again"
-            )));
+            return Err(damaged(format!("{MANIFEST} was changed after the package was made; enroll again"))
+                .with_hint(Hint::Changed));
         }
         let manifest = Manifest::parse(&text)?;
         let mut contents: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
@@ -262,7 +260,8 @@ pub fn check_target(path: &Path, overwrite: bool) -> Result<()> {
         return usage(format!("{} exists and is not a package; choose another name", path.display()));
     }
     if !overwrite {
-        return usage(format!("{} exists; add --overwrite to replace it", path.display()));
+        let text = format!("{} exists", path.display());
+        return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::Exists));
     }
     Ok(())
 }

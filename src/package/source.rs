@@ -14,7 +14,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use super::manifest::FileInfo;
 use super::verified::{self, MAX_MANIFEST};
 use super::{SIGNATURE, damaged};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files::hex;
 
 /// Where a package comes from, and how long it may take.
@@ -168,15 +168,15 @@ impl Source {
                 Ok(read) => read,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(e) => {
-                    let text = match Instant::now() < self.end {
-                        true => format!("the server broke off after {length} bytes; try again"),
+                    let error = match Instant::now() < self.end {
+                        true => network(format!("the server broke off after {length} bytes; try again")),
                         false => self.too_slow(),
                     };
-                    return Err(network(text).with_source(e));
+                    return Err(error.with_source(e));
                 }
             };
             if matches!(self.place, Place::Server { .. }) && Instant::now() >= self.end {
-                return Err(network(self.too_slow()));
+                return Err(self.too_slow());
             }
             length += read as u64;
             hash.update(&piece[..read]);
@@ -185,11 +185,10 @@ impl Source {
         Ok((length, hex(&hash.finalize())))
     }
 
-    fn too_slow(&self) -> String {
+    fn too_slow(&self) -> Error {
         let seconds = (self.end - self.start).as_secs();
-        format!(
-            "the package did not come within {seconds} s; allow more with --patience, or bring it in a folder"
-        )
+        Error::new(ErrorKind::Network, format!("the package did not come within {seconds} s"))
+            .with_hint(Hint::Slow)
     }
 }
 
@@ -226,10 +225,8 @@ fn tls(authorities: Option<&Path>) -> Result<TlsConfig> {
     if certificates.is_empty() {
         return Err(match authorities {
             Some(file) => Error::new(ErrorKind::Usage, "holds no certificate (PEM)").within(file.display()),
-            None => Error::new(
-                ErrorKind::Usage,
-                "this system trusts no authority; install ca-certificates, or name the plant's own with --ca",
-            ),
+            None => Error::new(ErrorKind::Usage, "this system trusts no authority; install ca-certificates")
+                .with_hint(Hint::NoAuthority),
         });
     }
     Ok(TlsConfig::builder()
@@ -261,7 +258,7 @@ fn get(agent: &ureq::Agent, url: &str, name: &str, end: Instant) -> Result<impl 
         }
         Ok(response) => network(format!("the server answers with status {}", response.status().as_u16())),
         Err(ureq::Error::StatusCode(404)) if name == SIGNATURE => {
-            damaged("there is no signature; the package was not signed".into())
+            damaged("there is no signature; the package was not signed".into()).with_hint(Hint::Unsigned)
         }
         Err(ureq::Error::StatusCode(404)) => network("the server has no such file".into()),
         Err(ureq::Error::StatusCode(code)) => network(format!("the server refuses, with status {code}")),

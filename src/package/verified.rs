@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use super::manifest::FileInfo;
 use super::{SIGNATURE, damaged};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::files::sha256;
 
 /// More bytes are not read: no package comes near it.
@@ -54,7 +54,8 @@ pub(super) fn open(root: &Path, name: &str, expected: Option<&FileInfo>) -> Resu
         path.push(component);
         let meta = match fs::symlink_metadata(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && name == SIGNATURE => {
-                return Err(damaged("there is no signature; the package was not signed".into()));
+                return Err(damaged("there is no signature; the package was not signed".into())
+                    .with_hint(Hint::Unsigned));
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(damaged(format!("{name} is missing; copy the package again, or enroll again")));

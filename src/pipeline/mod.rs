@@ -15,6 +15,7 @@ mod publish;
 mod stages;
 mod watch;
 
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -34,6 +35,7 @@ use crate::inspector::{Features, FrameResiduals};
 use crate::output::line::{self, EdgeTrigger, Lines};
 use crate::output::{Control, Output};
 use crate::record::{FaultKind, Halts, Record, Severity, Status};
+use crate::settings::range;
 use pairing::{Pairing, Unpaired, Window};
 use stages::Swap;
 
@@ -97,44 +99,49 @@ impl Trigger {
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        let usage = |message: &str| Err(Error::new(ErrorKind::Usage, message));
+        const GPIO: &str = "is for a GPIO trigger; set trigger.source to \"gpio\"";
         match (self.source, &self.chip, self.line) {
             (TriggerSource::Gpio, None, _) => {
-                return usage("trigger.source \"gpio\" needs trigger.chip, such as \"/dev/gpiochip0\"");
+                return Err(Error::setting(
+                    "trigger.chip",
+                    "is missing; set the chip of the trigger's line, such as \"/dev/gpiochip0\"",
+                ));
             }
             (TriggerSource::Gpio, _, None) => {
-                return usage(
-                    "trigger.source \"gpio\" needs trigger.line, the number of the line on the chip",
-                );
+                return Err(Error::setting(
+                    "trigger.line",
+                    "is missing; set the number of the trigger's line on its chip",
+                ));
             }
             (TriggerSource::Free | TriggerSource::Software, Some(_), _) => {
-                return usage("trigger.chip needs trigger.source = \"gpio\"");
+                return Err(Error::setting("trigger.chip", GPIO));
             }
             (TriggerSource::Free | TriggerSource::Software, _, Some(_)) => {
-                return usage("trigger.line needs trigger.source = \"gpio\"");
+                return Err(Error::setting("trigger.line", GPIO));
             }
             _ => {}
         }
         if self.falling && self.source != TriggerSource::Gpio {
-            return usage("trigger.falling needs trigger.source = \"gpio\"");
+            return Err(Error::setting("trigger.falling", GPIO));
         }
         const MOST: f64 = 60_000.0;
-        if !(-MOST..=MOST).contains(&self.frame_after_ms) {
-            return usage("trigger.frame_after_ms must be -60000 to 60000");
+        range("trigger.frame_after_ms", self.frame_after_ms, -MOST..=MOST)?;
+        if let Some(within) = self.frame_within_ms {
+            let above = (Bound::Excluded(self.frame_after_ms.max(0.0)), Bound::Included(MOST));
+            range("trigger.frame_within_ms", within, above)?;
         }
-        if self
-            .frame_within_ms
-            .is_some_and(|within| !(within > self.frame_after_ms.max(0.0) && within <= MOST))
-        {
-            return usage(
-                "trigger.frame_within_ms must be above trigger.frame_after_ms, above 0 and at most 60000",
-            );
+        let triggered = [
+            ("trigger.fires_camera", self.fires_camera),
+            ("trigger.frame_within_ms", self.frame_within_ms.is_some()),
+            ("trigger.frame_after_ms", self.frame_after_ms != 0.0),
+        ];
+        match triggered.into_iter().find(|(_, is_set)| *is_set && self.source == TriggerSource::Free) {
+            Some((key, _)) => {
+                let what = "is of no use without a trigger; set trigger.source to \"software\" or \"gpio\"";
+                Err(Error::setting(key, what))
+            }
+            None => Ok(()),
         }
-        let triggered = self.fires_camera || self.frame_within_ms.is_some() || self.frame_after_ms != 0.0;
-        if triggered && self.source == TriggerSource::Free {
-            return usage("trigger.source \"free\" makes every frame a part: it takes no other trigger keys");
-        }
-        Ok(())
     }
 
     /// When a part's frame is taken, with a camera of this timing.
@@ -199,23 +206,11 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        let within = |key: &str, value: u64, least: u64, most: u64| {
-            if (least..=most).contains(&value) {
-                return Ok(());
-            }
-            Err(Error::new(
-                ErrorKind::Usage,
-                format!("pipeline.{key} must be {least} to {most}, not {value}"),
-            ))
-        };
-        within("queue", self.queue as u64, 1, 256)?;
-        within("camera_timeout_ms", self.camera_timeout_ms, 10, 3_600_000)?;
-        within("stall_ms", self.stall_ms, 500, 600_000)?;
-        within("load_timeout_ms", self.load_timeout_ms, 1_000, 7_200_000)?;
-        if !(0.0..=100.0).contains(&self.unjudged_percent) {
-            return Err(Error::new(ErrorKind::Usage, "pipeline.unjudged_percent must be 0 to 100"));
-        }
-        Ok(())
+        range("pipeline.queue", self.queue, 1..=256)?;
+        range("pipeline.camera_timeout_ms", self.camera_timeout_ms, 10..=3_600_000)?;
+        range("pipeline.stall_ms", self.stall_ms, 500..=600_000)?;
+        range("pipeline.load_timeout_ms", self.load_timeout_ms, 1_000..=7_200_000)?;
+        range("pipeline.unjudged_percent", self.unjudged_percent, 0.0..=100.0)
     }
 }
 

@@ -164,7 +164,7 @@ fn what_keeps_the_service_from_starting_is_told() {
     let good = config(&folder, &package, "");
     weakrest!("run", "--config", folder.path("none.toml")).exits(3).says(&["none.toml"]);
     let bad = folder.file("bad.toml", b"[inspection]\npackage = 3\n");
-    weakrest!("run", "--config", bad).exits(2).says(&["bad.toml", "line 2", "package"]);
+    weakrest!("run", "--config", bad).exits(2).says(&["bad.toml:2: inspection.package: "]);
     let text = std::fs::read_to_string(&good).unwrap();
     let with = |more: &str| folder.file("with.toml", format!("{text}{more}").as_bytes());
     weakrest!("run", "--config", with("[line]\nchip = \"/dev/none\"\nreject = 5\n"))

@@ -69,15 +69,16 @@ fn secrets_are_not_told() {
         "[inspection]\npackage = {:?}\n[camera]\nkind = \"folder\"\npath = \"d\"\nrate = 5\n",
         folder.path("none")
     );
-    for (wrong, line) in [
-        ("[mqtt]\nprefix = \"p\"\npassword = \"HUNTER2\"\n", "line 9"),
-        ("[mqtt]\nprefix = \"p\"\npassword_file = \"HUNTER2\n", "line 9"),
-        ("[mqtt]\nprefix = \"p\"\nport = \"HUNTER2\"\n", "line 9"),
-        ("[web]\nlisten = \"HUNTER2\"\n", "line 8"),
+    for (wrong, place) in [
+        ("[mqtt]\nprefix = \"p\"\npassword = \"HUNTER2\"\n", "9: mqtt.password: "),
+        ("[mqtt]\nprefix = \"p\"\npassword_file = \"HUNTER2\n", "9: mqtt.password_file: "),
+        ("[mqtt]\nprefix = \"p\"\nport = \"HUNTER2\"\n", "9: mqtt.port: "),
+        ("[web]\nlisten = \"HUNTER2\"\n", "8: web.listen: "),
     ] {
         let config = folder.file("weakrest.toml", format!("{start}{wrong}").as_bytes());
         for command in ["check", "run"] {
-            let ran = weakrest!(command, "--config", config).exits(2).says(&["weakrest.toml", line]);
+            let ran =
+                weakrest!(command, "--config", config).exits(2).says(&[&format!("weakrest.toml:{place}")]);
             assert!(!ran.err.contains("HUNTER2") && !ran.out.contains("HUNTER2"), "{ran}");
         }
     }

@@ -634,6 +634,6 @@ fn settings_are_checked() {
     ] {
         let error = parse(wrong).unwrap().validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.chain().starts_with(key), "{error:?}");
+        assert!(error.chain().starts_with(&format!("journal.{key}: ")), "{error:?}");
     }
 }

@@ -413,7 +413,7 @@ fn users_and_passwords_are_told() {
         sleep(Duration::from_millis(10));
     }
     let error = Mqtt::new(with("none"), RUN).err().unwrap();
-    assert!(error.chain().starts_with("password_file: cannot read"), "{error:?}");
+    assert!(error.chain().starts_with("mqtt.password_file: cannot read"), "{error:?}");
     assert!(!error.chain().contains("none"), "people write the password itself there: {error:?}");
     let mut mqtt = Mqtt::new(broker.settings(), RUN).unwrap();
     told(&mut mqtt, &status, &["without a password", "username"]);
@@ -592,7 +592,7 @@ fn tls_proves_both_ends_and_what_is_wrong_is_told_in_words() {
     wrong(Settings { ca_file: file("other-ca.pem"), ..right.clone() }, &["no authority of ca_file"]);
     match Mqtt::new(Settings { ca_file: None, ..right.clone() }, RUN) {
         Ok(mut mqtt) => told(&mut mqtt, &status, &["set ca_file"]),
-        Err(e) => assert!(e.chain().contains("set ca_file"), "a system without authorities: {e:?}"),
+        Err(e) => assert!(e.chain().contains("set mqtt.ca_file"), "a system without authorities: {e:?}"),
     }
     wrong(Settings { host: "localhost".into(), ..right.clone() }, &["is not for \"localhost\"", "set host"]);
     let none = Settings { certificate_file: None, key_file: None, ..right.clone() };
@@ -605,7 +605,10 @@ fn tls_proves_both_ends_and_what_is_wrong_is_told_in_words() {
     wrong(Settings { port: Some(plain.port), ..right.clone() }, &["does not speak TLS", "8883"]);
 
     for (settings, words) in [
-        (Settings { key_file: other.1, ..right.clone() }, ["key_file", "not the key of certificate_file"]),
+        (
+            Settings { key_file: other.1, ..right.clone() },
+            ["key_file", "not the key of mqtt.certificate_file"],
+        ),
         (Settings { key_file: file("plant-ca.pem"), ..right.clone() }, ["key_file", "private key"]),
         (
             Settings { ca_file: file("plant-elsewhere.key"), ..right.clone() },
@@ -663,6 +666,6 @@ fn settings_are_checked() {
     ] {
         let error = parse(wrong).unwrap().validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.chain().starts_with(key), "{error:?}");
+        assert!(error.chain().starts_with(&format!("mqtt.{key}: ")), "{error:?}");
     }
 }

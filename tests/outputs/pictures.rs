@@ -324,7 +324,7 @@ fn settings_are_checked() {
     ] {
         let error = parse(wrong).unwrap().validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.chain().starts_with(key), "{error:?}");
+        assert!(error.chain().starts_with(&format!("pictures.{key}: ")), "{error:?}");
     }
 }
 

@@ -9,6 +9,7 @@ mod describe;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -33,6 +34,7 @@ use super::{Camera, Captured, OpenCamera, Timing};
 use crate::clock::at_monotonic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
+use crate::settings::{self, range};
 
 /// `poll`'s flag for a frame that waits.
 const POLLIN: i16 = 1;
@@ -114,7 +116,7 @@ impl std::fmt::Display for PixelFormat {
 
 /// What a control is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "is no control's value; set a whole number, true or false")]
 pub enum ControlValue {
     /// On or off; `true` presses a button.
     Switch(bool),
@@ -132,7 +134,7 @@ impl std::fmt::Display for ControlValue {
 }
 
 /// A camera of Linux: `[camera]` of the configuration with `kind = "v4l2"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct V4l2Settings {
     /// The device. A path in `/dev/v4l/by-path` names the socket, so that a camera that was unplugged is
@@ -141,26 +143,26 @@ pub struct V4l2Settings {
     pub device: PathBuf,
     /// How the camera sends its pixels. Without it the first of grey, rgb24, bgr24, yuyv, mjpeg that it has
     /// and that can give `color`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub format: Option<PixelFormat>,
     /// Width in pixels, together with `height`. The camera's present one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub width: Option<u32>,
     /// Height in pixels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub height: Option<u32>,
     /// Frames per second. The camera's present rate without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub rate: Option<f64>,
     /// What frames hold, gray or rgb. Without it gray for grey, and rgb for all other formats.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub color: Option<Color>,
     /// Buffers that the driver fills while a frame is looked at.
     #[serde(default = "four")]
     pub buffers: u32,
     /// The camera's own settings (exposure, gain, white balance…) by the names that `v4l2-ctl --list-ctrls`
     /// gives them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub controls: BTreeMap<String, ControlValue>,
 }
 
@@ -174,44 +176,39 @@ impl V4l2Settings {
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        let usage = |message: String| Err(Error::new(ErrorKind::Usage, message));
         if self.device.as_os_str().is_empty() || self.device.as_os_str().as_encoded_bytes().contains(&0) {
-            return usage(format!("camera.device must name a device, such as {BY_PATH}/…-video-index0"));
+            let what = format!("is no path; name a device, such as {BY_PATH}/…-video-index0");
+            return Err(Error::setting("camera.device", what));
         }
         match (self.width, self.height) {
             (None, None) => {}
             (Some(width), Some(height)) => {
-                let pixels = u64::from(width) * u64::from(height);
-                if !(1..=Frame::MAX_PIXELS).contains(&pixels) {
-                    return usage(format!(
-                        "camera.width × camera.height must be 1 to {} pixels, not {width}×{height}",
-                        Frame::MAX_PIXELS
-                    ));
-                }
+                let most = Frame::MAX_PIXELS;
+                range("camera.width", u64::from(width), 1..=most)?;
+                range("camera.height", u64::from(height), 1..=most / u64::from(width))?;
             }
-            _ => return usage("camera.width and camera.height need each other; set both or none".into()),
+            (Some(_), None) => {
+                return Err(Error::setting("camera.height", "is missing; set width and height, or neither"));
+            }
+            (None, Some(_)) => {
+                return Err(Error::setting("camera.width", "is missing; set width and height, or neither"));
+            }
         }
-        if let Some(rate) = self.rate
-            && !(rate > 0.0 && rate <= 1000.0)
-        {
-            return usage(format!(
-                "camera.rate must be above 0 and at most 1000 frames per second, not {rate}"
-            ));
+        if let Some(rate) = self.rate {
+            range("camera.rate", rate, (Bound::Excluded(0.0), Bound::Included(1000.0)))?;
         }
-        if !(2..=32).contains(&self.buffers) {
-            return usage(format!("camera.buffers must be 2 to 32, not {}", self.buffers));
-        }
+        range("camera.buffers", self.buffers, 2..=32)?;
         if let Some(format) = self.format
             && !format.can_give(self.color)
         {
-            return usage(format!("camera.format \"{format}\" cannot give camera.color \"rgb\""));
+            let what = format!("{format} has no color; set camera.color to \"gray\", or another format");
+            return Err(Error::setting("camera.format", what));
         }
         for name in self.controls.keys() {
             let spelled = control_name(name);
             if *name != spelled {
-                return usage(format!(
-                    "camera.controls.{name} is spelled \"{spelled}\": names have lower case and underscores"
-                ));
+                let what = format!("has no such name; write {spelled}");
+                return Err(Error::setting(settings::path(&["camera", "controls", name]), what));
             }
         }
         Ok(())

@@ -6,9 +6,11 @@ use v4l::timestamp::Timestamp;
 use super::describe::{describe_control, rates_of};
 use super::*;
 use crate::camera::Source;
+use crate::settings;
 
 fn parsed(text: &str) -> Result<V4l2Settings, String> {
-    let source: Source = toml::from_str(&format!("kind = \"v4l2\"\n{text}")).map_err(|e| e.to_string())?;
+    let (source, _): (Source, _) =
+        settings::read(&format!("kind = \"v4l2\"\n{text}"), "camera.toml").map_err(|e| e.chain())?;
     source.validate().map_err(|e| {
         assert_eq!(e.kind(), ErrorKind::Usage);
         e.chain()
@@ -44,12 +46,12 @@ fn a_device_is_enough() {
 }
 
 #[test]
-fn every_key_is_understood_and_written_back() {
+fn every_key_is_understood() {
     let text = "kind = \"v4l2\"
         device = \"/dev/v4l/by-path/pci-0000:00:14.0-usb-0:1:1.0-video-index0\"
         format = \"yuyv\"\nwidth = 1280\nheight = 720\nrate = 29.97\ncolor = \"gray\"\nbuffers = 6
         [controls]\nauto_exposure = 1\nexposure_absolute = 120\nbacklight = false\n";
-    let source: Source = toml::from_str(text).unwrap();
+    let (source, _): (Source, _) = settings::read(text, "camera.toml").unwrap();
     source.validate().unwrap();
     let Source::V4l2(settings) = &source else { panic!("{source:?}") };
     assert_eq!(settings.format, Some(PixelFormat::Yuyv));
@@ -57,8 +59,6 @@ fn every_key_is_understood_and_written_back() {
     assert_eq!((settings.rate, settings.color, settings.buffers), (Some(29.97), Some(Color::Gray), 6));
     assert_eq!(settings.controls["exposure_absolute"], ControlValue::Number(120));
     assert_eq!(settings.controls["backlight"], ControlValue::Switch(false));
-    let again: Source = toml::from_str(&toml::to_string(&source).unwrap()).unwrap();
-    assert_eq!(again, source);
 }
 
 #[test]
@@ -74,10 +74,10 @@ fn settings_that_cannot_be_are_named() {
     for (text, key) in [
         ("device = \"\"", "camera.device"),
         ("device = \"/dev/video0\\u0000\"", "camera.device"),
-        (&format!("{DEVICE}width = 640"), "camera.width and camera.height"),
-        (&format!("{DEVICE}height = 640"), "camera.width and camera.height"),
-        (&format!("{DEVICE}width = 0\nheight = 480"), "camera.width × camera.height"),
-        (&format!("{DEVICE}width = 4294967295\nheight = 4294967295"), "camera.width × camera.height"),
+        (&format!("{DEVICE}width = 640"), "camera.height"),
+        (&format!("{DEVICE}height = 640"), "camera.width"),
+        (&format!("{DEVICE}width = 0\nheight = 480"), "camera.width"),
+        (&format!("{DEVICE}width = 4294967295\nheight = 4294967295"), "camera.width"),
         (&format!("{DEVICE}rate = 0"), "camera.rate"),
         (&format!("{DEVICE}rate = -5.0"), "camera.rate"),
         (&format!("{DEVICE}rate = nan"), "camera.rate"),
@@ -85,10 +85,10 @@ fn settings_that_cannot_be_are_named() {
         (&format!("{DEVICE}buffers = 1"), "camera.buffers"),
         (&format!("{DEVICE}buffers = 33"), "camera.buffers"),
         (&format!("{DEVICE}format = \"grey\"\ncolor = \"rgb\""), "camera.format"),
-        (&format!("{DEVICE}controls = {{ Gain = 1 }}"), "\"gain\""),
+        (&format!("{DEVICE}controls = {{ Gain = 1 }}"), "write gain"),
         (
             &format!("{DEVICE}controls = {{ \"White Balance, Automatic\" = 1 }}"),
-            "\"white_balance_automatic\"",
+            "write white_balance_automatic",
         ),
     ] {
         let message = refused(text);

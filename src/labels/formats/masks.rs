@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Collected, Found, Labeled, Log, Shelf, wrong};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 use crate::imaging::{Mask, MaskRule, Seen, check_together, png_from_mask};
 use crate::labels::file::Tag;
@@ -104,7 +104,9 @@ fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Resul
             }
         }
     }
-    Err(wrong(format!("there is no picture {stem} for it: correct --images, or add the picture")))
+    Err(wrong(format!(
+        "there is no picture {stem} for it: name the folder of the pictures, or add the picture"
+    )))
 }
 
 /// The name of a picture's mask, without what all masks end in: that of the picture, unless it becomes too long for a file.
@@ -148,8 +150,8 @@ pub fn write(
             .find(|path| !taken.contains(path))
             .ok_or_else(|| wrong(format!("there is no free name for the mask of {}: rename it", one.name)))?;
         if path.exists() && !overwrite {
-            let text = "exists; choose another folder, or add --overwrite to replace masks";
-            return Err(Error::new(ErrorKind::Usage, text).within(path.display()));
+            let error = Error::new(ErrorKind::Usage, "exists");
+            return Err(error.within(path.display()).with_hint(Hint::Exists));
         }
         let bits = painted(&one.label.boxes, &one.label.rotated, one.mask.as_ref(), one.size);
         taken.insert(path.clone());

@@ -23,7 +23,7 @@ use super::pictures::{self, Found};
 use super::shapes::{
     Box, Point, Rotated, clipped_box, corners, filled, is_convex, is_number, placed_rotated, turned,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 use crate::imaging::{Frame, Mask};
 
@@ -131,19 +131,18 @@ pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result
         notes.push(format!("no shape of these can be imported, they get no label: {}", unclear.join(", ")));
     }
     if drawn.is_empty() {
-        let mut text =
-            "marks no picture: tag pictures, draw defects, or call the rest good with --unmarked-good"
-                .to_owned();
+        let mut text = "marks no picture; tag pictures or draw defects".to_owned();
         notes.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
-        return Err(Error::new(ErrorKind::Usage, text).within(from.path.display()));
+        let error = Error::new(ErrorKind::Usage, text).within(from.path.display());
+        return Err(error.with_hint(Hint::NothingMarked));
     }
     let _lock = Lock::take(LabelFile::open(labels)?.path())?;
     let mut file = LabelFile::open(labels)?;
     if !how.overwrite
         && let Some((found, _)) = drawn.iter().find(|(found, _)| file.label(&found.real).is_some())
     {
-        let text = format!("{} has a label already; add --overwrite to replace it", found.name);
-        return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
+        let error = Error::new(ErrorKind::Usage, format!("{} has a label already", found.name));
+        return Err(error.within(labels.display()).with_hint(Hint::Exists));
     }
     let pictures = drawn.len();
     let entries = drawn.iter().map(|(found, drawn)| Entry {
@@ -180,13 +179,14 @@ impl Log {
         let count = self.bad.len();
         if count > 0 && !skip_bad {
             let text = match count {
-                1 => "an entry cannot be imported; correct it, or add --skip-bad:".to_owned(),
-                n => format!("{n} entries cannot be imported; correct them, or add --skip-bad:"),
+                1 => "an entry cannot be imported; correct it:".to_owned(),
+                n => format!("{n} entries cannot be imported; correct them:"),
             };
             let lines = self.bad.iter().take(SHOWN).map(|e| format!("\n  {}", e.chain()));
             let more =
                 if count > SHOWN { format!("\n  … and {} more", count - SHOWN) } else { String::new() };
-            return Err(wrong(format!("{text}{}{more}", lines.collect::<String>())));
+            let error = wrong(format!("{text}{}{more}", lines.collect::<String>()));
+            return Err(error.with_hint(Hint::BadEntries));
         }
         self.notes.extend(self.bad.iter().map(|e| format!("left out: {}", e.chain())));
         if !self.ignored.is_empty() {
@@ -227,8 +227,8 @@ pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Resu
         return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
     }
     if to.format != Format::Masks && to.path.exists() && !overwrite {
-        let text = "exists; choose another name, or add --overwrite to replace it";
-        return Err(Error::new(ErrorKind::Usage, text).within(to.path.display()));
+        let error = Error::new(ErrorKind::Usage, "exists");
+        return Err(error.within(to.path.display()).with_hint(Hint::Exists));
     }
     match to.format {
         Format::Coco => write_json(&to.path, &coco::write(&whole, &mut notes))?,
@@ -334,7 +334,7 @@ fn parts(name: &str) -> Vec<String> {
 impl Shelf {
     fn new(images: &Path, file: &LabelFile) -> Result<Shelf> {
         let folder = std::fs::canonicalize(images).unwrap_or_else(|_| images.to_path_buf());
-        let (all, _) = pictures::find(&folder, &file.not_pictures()).map_err(|e| e.within("--images"))?;
+        let (all, _) = pictures::find(&folder, &file.not_pictures()).map_err(|e| e.with_key("images"))?;
         let names = all.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect();
         let reals = all.iter().enumerate().map(|(i, f)| (f.real.clone(), i)).collect();
         let mut files: HashMap<String, Vec<usize>> = HashMap::new();
@@ -359,7 +359,7 @@ impl Shelf {
         let name = names.first().map_or("", String::as_str);
         match found[..] {
             [] => Err(wrong(format!(
-                "there is no picture {name} below {}: correct --images, or add the picture",
+                "there is no picture {name} below {}: name the folder of the pictures, or add the picture",
                 self.folder.display()
             ))),
             [one] => Ok(&self.all[one]),

@@ -57,7 +57,10 @@ impl HeldLines {
         if let Err(e) = written {
             // What is not true is worse than nothing.
             let _ = HeldLines::forget(state);
-            log::warn!("line: {}; after a crash `weakrest release` has to read the configuration", e.chain());
+            log::warn!(
+                "line: {}; after a crash the lines to release are read from the configuration",
+                e.chain()
+            );
         }
     }
 

@@ -7,6 +7,7 @@ mod recorded;
 mod schedule;
 mod simulated;
 
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ pub use recorded::RecordedLines;
 pub use schedule::{Deviation, Energize, Pulse, Schedule};
 pub use simulated::{Edge, SimulatedLines};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::settings::range;
 
 /// One of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -35,7 +37,7 @@ pub trait Lines: Send {
     /// Drives a line: active is energized.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] when the line cannot be driven.
+    /// [`crate::ErrorKind::Device`] when the line cannot be driven.
     fn set(&mut self, line: Line, active: bool) -> Result<()>;
 
     /// Whether there is such a line at all. What is not there is not late.
@@ -117,45 +119,47 @@ impl Settings {
     /// Checks that the numbers make sense.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming the key.
+    /// [`crate::ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
         // An hour is a slip of the unit.
         const MOST: f64 = 3_600_000.0;
-        let usage = |m: String| Err(Error::new(ErrorKind::Usage, m));
         let times = [
-            ("travel_ms", Some(self.travel_ms)),
-            ("pulse_ms", Some(self.pulse_ms)),
-            ("tolerance_ms", self.tolerance_ms),
-            ("deadline_ms", self.deadline_ms),
+            ("line.travel_ms", Some(self.travel_ms)),
+            ("line.pulse_ms", Some(self.pulse_ms)),
+            ("line.tolerance_ms", self.tolerance_ms),
+            ("line.deadline_ms", self.deadline_ms),
         ];
         for (key, value) in times {
-            if value.is_some_and(|v| !(v > 0.0 && v <= MOST)) {
-                return usage(format!("line.{key} must be above 0 and at most {MOST}"));
+            if let Some(value) = value {
+                range(key, value, (Bound::Excluded(0.0), Bound::Included(MOST)))?;
             }
         }
+        let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
         if self.deadline() > self.travel() {
-            return usage(
-                "line.deadline_ms must be at most line.travel_ms: a later verdict would find the part gone"
-                    .into(),
+            return wrong(
+                "line.deadline_ms",
+                "a verdict so late finds the part gone; set at most line.travel_ms",
             );
         }
         if self.tolerance_ms.is_some_and(|tolerance| tolerance > self.pulse_ms / 2.0) {
-            return usage(
-                "line.tolerance_ms must be at most half of line.pulse_ms: a pulse that late would be none"
-                    .into(),
+            return wrong(
+                "line.tolerance_ms",
+                "a pulse so late misses the part; set at most half of line.pulse_ms",
             );
         }
-        if self.chip.is_none() && (self.reject.is_some() || self.healthy.is_some()) {
-            return usage("line.reject and line.healthy need line.chip, such as \"/dev/gpiochip0\"".into());
+        for (key, line) in [("line.reject", self.reject), ("line.healthy", self.healthy)] {
+            if self.chip.is_none() && line.is_some() {
+                return wrong(key, "has no chip; set line.chip, such as \"/dev/gpiochip0\"");
+            }
         }
         if self.chip.is_some() && self.reject.is_none() && self.healthy.is_none() {
-            return usage("line.chip needs line.reject, the number of the gate's line on it".into());
+            return wrong("line.reject", "is missing; set the number of the gate's line on line.chip");
         }
         if self.chip.is_some() && self.record.is_some() {
-            return usage("line.record takes the place of line.chip: set one of them".into());
+            return wrong("line.record", "takes the place of line.chip; set one of them");
         }
         if self.reject.is_some() && self.reject == self.healthy {
-            return usage("line.reject and line.healthy must be two lines".into());
+            return wrong("line.healthy", "is the line of line.reject; set another");
         }
         Ok(())
     }
@@ -185,7 +189,7 @@ impl Settings {
     /// Takes hold of the lines; both are inactive then.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] when the chip or a line is not there or taken.
+    /// [`crate::ErrorKind::Device`] when the chip or a line is not there or taken.
     pub fn open(&self) -> Result<Box<dyn Lines>> {
         match (&self.chip, &self.record) {
             (Some(chip), _) => {

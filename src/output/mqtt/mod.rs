@@ -36,6 +36,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::record::part::Part;
 use crate::record::{Problem, Record, Snapshot, State, Status};
+use crate::settings::range;
 
 const NAME: &str = "mqtt";
 /// Verdicts on their way at once: enough for a slow network, few enough to be doubled when it breaks.
@@ -123,59 +124,55 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Usage`], naming the key.
     pub fn validate(&self) -> Result<()> {
-        let bad = |key: &str, text: &str| Err(Error::new(ErrorKind::Usage, text).within(key));
+        let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
         let levels_are_empty = self.prefix.split('/').any(str::is_empty);
         if levels_are_empty || self.prefix.starts_with('$') || self.prefix.contains(['+', '#', '\0']) {
-            return bad(
-                "prefix",
-                "must be words joined by /, without + and #, such as plant/line-4/inspector",
+            return wrong(
+                "mqtt.prefix",
+                "is no topic; set words joined by /, without + and #, such as plant/line-4/inspector",
             );
         }
         if self.prefix.len() > 1000 {
-            return bad("prefix", "must have at most 1000 bytes");
+            return wrong("mqtt.prefix", "is too long; set at most 1000 bytes");
         }
         if self.host.is_empty() {
-            return bad("host", "name the broker");
+            return wrong("mqtt.host", "is empty; name the broker");
         }
-        if self.port == Some(0) {
-            return bad("port", "must be 1 to 65535");
+        if let Some(port) = self.port {
+            range("mqtt.port", port, 1..=u16::MAX)?;
         }
         for (key, file) in [
-            ("ca_file", &self.ca_file),
-            ("certificate_file", &self.certificate_file),
-            ("key_file", &self.key_file),
+            ("mqtt.ca_file", &self.ca_file),
+            ("mqtt.certificate_file", &self.certificate_file),
+            ("mqtt.key_file", &self.key_file),
         ] {
             if file.is_some() && !self.tls {
-                return bad(key, "is for encrypted connections alone: add tls = true");
+                return wrong(key, "is for encrypted connections; set mqtt.tls to true");
             }
         }
         match (&self.certificate_file, &self.key_file) {
-            (Some(_), None) => return bad("key_file", "is needed with certificate_file"),
-            (None, Some(_)) => return bad("certificate_file", "is needed with key_file"),
+            (Some(_), None) => {
+                return wrong("mqtt.key_file", "is missing; name the key of mqtt.certificate_file");
+            }
+            (None, Some(_)) => {
+                return wrong("mqtt.certificate_file", "is missing; name the certificate of mqtt.key_file");
+            }
             _ => {}
         }
-        if self.client_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 1000) {
-            return bad("client_id", "must have 1 to 1000 bytes; leave the key out for the prefix");
+        if let Some(id) = &self.client_id
+            && !(1..=1000).contains(&id.len())
+        {
+            let what = "is empty or too long; set 1 to 1000 bytes, or remove the key to use mqtt.prefix";
+            return wrong("mqtt.client_id", what);
         }
         if self.password_file.is_some() && self.username.is_none() {
-            return bad("username", "is needed with password_file");
+            return wrong("mqtt.username", "is missing; set the user of mqtt.password_file");
         }
-        if self.backlog == 0 {
-            return bad("backlog", "must be at least 1");
-        }
-        if self.counters_seconds == 0 {
-            return bad("counters_seconds", "must be at least 1");
-        }
-        if !(1..=3600).contains(&self.keep_alive_seconds) {
-            return bad("keep_alive_seconds", "must be 1 to 3600");
-        }
-        if !(1..=3600).contains(&self.acknowledge_seconds) {
-            return bad("acknowledge_seconds", "must be 1 to 3600");
-        }
-        if !(1..=86_400_000).contains(&self.reconnect_ms) {
-            return bad("reconnect_ms", "must be 1 to 86400000");
-        }
-        Ok(())
+        range("mqtt.backlog", self.backlog, 1..)?;
+        range("mqtt.counters_seconds", self.counters_seconds, 1..)?;
+        range("mqtt.keep_alive_seconds", self.keep_alive_seconds, 1..=3600)?;
+        range("mqtt.acknowledge_seconds", self.acknowledge_seconds, 1..=3600)?;
+        range("mqtt.reconnect_ms", self.reconnect_ms, 1..=86_400_000)
     }
 
     /// The broker's port.
@@ -197,7 +194,7 @@ impl Settings {
         options.set_last_will(LastWill::new(state, OFFLINE, QoS::AtLeastOnce, true));
         if let Some(username) = &self.username {
             let password = match &self.password_file {
-                Some(file) => files::read_secret(file).map_err(|e| e.within("password_file"))?,
+                Some(file) => files::read_secret(file).map_err(|e| e.with_key("mqtt.password_file"))?,
                 None => String::new(),
             };
             options.set_credentials(username, password.trim_end_matches(['\r', '\n']));

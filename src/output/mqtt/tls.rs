@@ -21,30 +21,30 @@ pub(super) fn configuration(settings: &Settings) -> Result<TlsConfiguration> {
     let usage = |text: &str| Error::new(ErrorKind::Usage, text);
     let mut roots = RootCertStore::empty();
     let (key, authorities) = match &settings.ca_file {
-        Some(file) => ("ca_file", certificates(file).map_err(|e| e.within("ca_file"))?),
-        None => ("tls", rustls_native_certs::load_native_certs().certs),
+        Some(file) => ("mqtt.ca_file", certificates(file).map_err(|e| e.with_key("mqtt.ca_file"))?),
+        None => ("mqtt.tls", rustls_native_certs::load_native_certs().certs),
     };
     let (_, unusable) = roots.add_parsable_certificates(authorities);
     if roots.is_empty() {
         let text = match unusable {
             0 => {
-                "this system trusts no authority: install ca-certificates, or set ca_file to the plant's own"
+                "this system trusts no authority: install ca-certificates, or set mqtt.ca_file to the plant's own"
             }
             _ => "its certificates cannot be read",
         };
-        return Err(usage(text).within(key));
+        return Err(usage(text).with_key(key));
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|e| usage("cannot be used here").with_source(e).within("tls"))?
+        .map_err(|e| usage("cannot be used here").with_source(e).with_key("mqtt.tls"))?
         .with_root_certificates(roots);
     let config = match own(settings) {
         Some((certificate, key)) => {
-            let chain = certificates(certificate).map_err(|e| e.within("certificate_file"))?;
-            let key = private_key(key).map_err(|e| e.within("key_file"))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|e| usage("is not the key of certificate_file").with_source(e).within("key_file"))?
+            let chain = certificates(certificate).map_err(|e| e.with_key("mqtt.certificate_file"))?;
+            let key = private_key(key).map_err(|e| e.with_key("mqtt.key_file"))?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| {
+                usage("is not the key of mqtt.certificate_file").with_source(e).with_key("mqtt.key_file")
+            })?
         }
         None => builder.with_no_client_auth(),
     };

@@ -40,6 +40,7 @@ use crate::http::{self, Access, Gate, Server};
 use crate::inspector::{Region, Verdict};
 use crate::record::part::unix_ms;
 use crate::record::{FaultKind, Record, Status};
+use crate::settings::range;
 use picture::Shot;
 
 /// A rejected part has this many regions at most in what is told of it: a part that is strange all over can
@@ -76,21 +77,16 @@ impl Settings {
     /// [`ErrorKind::Usage`] naming the key.
     pub fn validate(&self) -> Result<()> {
         self.listen_address()?;
-        let limit = |key, value: usize, least, most| match (least..=most).contains(&value) {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Usage, format!("must be {least} to {most}, not {value}"))
-                .within(format!("web.{key}"))),
-        };
-        limit("rejects", self.rejects, 0, 200)?;
-        limit("history", self.history, 10, 10_000)
+        range("web.rejects", self.rejects, 0..=200)?;
+        range("web.history", self.history, 10..=10_000)
     }
 
     fn listen_address(&self) -> Result<SocketAddr> {
-        http::address_from_text(&self.listen).map_err(|e| e.within("web.listen"))
+        http::address_from_text(&self.listen).map_err(|e| e.with_key("web.listen"))
     }
 
     fn token(&self) -> Result<Option<String>> {
-        let read = |path: &PathBuf| http::token_from_file(path).map_err(|e| e.within("web.token_file"));
+        let read = |path: &PathBuf| http::token_from_file(path).map_err(|e| e.with_key("web.token_file"));
         self.token_file.as_ref().map(read).transpose()
     }
 }
@@ -146,7 +142,7 @@ impl WebPage {
             memory: Mutex::default(),
         });
         let router = server::router(gate, Arc::clone(&shared));
-        let server = Server::start("web", wanted, router).map_err(|e| e.within("web.listen"))?;
+        let server = Server::start("web", wanted, router).map_err(|e| e.with_key("web.listen"))?;
         log::info!("web page on http://{}/", server.address());
         Ok(WebPage { shared, server, spare: None })
     }
