@@ -209,11 +209,7 @@ fn a_folder_named_as_good_parts_are_is_asked_about() {
             Tree::new().pictures(&["train/good/0.png", "test/dent/2.png", &format!("test/{name}/1.png")]);
         says(
             &tree.fails(Format::Mvtec),
-            &[
-                &format!("test/{name} is named as good parts are"),
-                "rename it to good",
-                &format!("--good {name:?}"),
-            ],
+            &[&format!("test/{name} is named as good parts are"), "rename it to good"],
         );
         let found = read_with(tree.dir(), Format::Mvtec, &[name.to_owned()]).unwrap();
         let kinds: Vec<_> = found[0].test.iter().map(|s| s.defect.as_deref()).collect();
@@ -234,7 +230,7 @@ fn a_folder_named_as_good_parts_are_is_asked_about() {
     let tree = Tree::new().pictures(&["train/OK/0.png", "test/good/1.png", "test/OK/1.png"]);
     says(
         &tree.fails(Format::Mvtec),
-        &["no good training pictures", "train/OK is named as good", "--good \"OK\""],
+        &["no good training pictures", "train/OK is named as good", "rename it to good"],
     );
     let found = read_with(tree.dir(), Format::Mvtec, &["OK".into()]).unwrap();
     assert_eq!((found[0].train.len(), found[0].test.len()), (1, 2));
