@@ -185,20 +185,22 @@ bench-search: build
 	ORT_DYLIB_PATH=$(RUNTIME) $(SEARCHES)/venv/bin/python tools/bench_search.py
 
 # Another program's loop on the same tokens. Its class needs none of the packages that it says it depends on but these.
-bench-coreset: $(RUNTIME) $(VENV)/installed
+bench-coreset: build $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target target/rivals-coreset \
 		anomalib==2.7.0 cloudpickle==3.1.2 joblib==1.6.0 narwhals scikit-learn==1.9.1 scipy==1.17.1 threadpoolctl tqdm
-	ORT_DYLIB_PATH=$(RUNTIME) $(CARGO) bench --locked --bench coreset -- $(WEAKREST_DATA)/mvtec_ad/bottle/train/good
+	tools/dump-features.sh $(BINARY) $(WEAKREST_DATA)/mvtec_ad/bottle target/features
+	@mkdir -p target/coreset
+	$(CARGO) bench --locked --package posfar --bench coreset -- \
+		$(CURDIR)/target/features/good.safetensors $(CURDIR)/target/coreset
 	PYTHONPATH=target/rivals-coreset $(VENV)/bin/python tools/bench_coreset.py
 
 bench-gate:
 	$(CARGO) bench --locked --bench gate
 
 bench-growth: build
-	ORT_DYLIB_PATH=$(RUNTIME) $(BINARY) enroll --images $(WEAKREST_DATA)/mvtec_ad/bottle/train/good \
-		--output target/growth.weakrest --overwrite
-	ORT_DYLIB_PATH=$(RUNTIME) $(CARGO) bench --locked --bench growth -- \
-		target/growth.weakrest $(WEAKREST_DATA)/mvtec_ad/bottle/test
+	tools/dump-features.sh $(BINARY) $(WEAKREST_DATA)/mvtec_ad/bottle target/features
+	$(CARGO) bench --locked --package posfar --bench growth -- $(CURDIR)/target/features/good.safetensors \
+		$(CURDIR)/target/features/test.safetensors $(CURDIR)/target/growth.json
 	$(PYTHON) -m venv target/plot
 	target/plot/bin/pip install --quiet --disable-pip-version-check matplotlib==3.11.2
 	target/plot/bin/python tools/plot_growth.py docs/growth.svg

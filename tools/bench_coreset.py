@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the coreset with anomalib's on the same tokens: `make bench-coreset` (needs WEAKREST_DATA).
 
-`cargo bench --bench coreset` leaves tokens, choices and times in target/coreset. Here anomalib's class runs
+`cargo bench --package posfar --bench coreset` leaves tokens, choices and times in target/coreset. Here anomalib's class runs
 in full on a tenth of the tokens, and for some selections on all of them: each selection costs the same, so
 that all of them are a multiple. The radius is the largest distance of a token to its nearest kept one.
 """

@@ -1,4 +1,4 @@
-"""Draws target/growth.json of `cargo bench --bench growth` as an SVG: `make bench-growth`."""
+"""Draws target/growth.json of posfar's benchmark as an SVG: `make bench-growth`."""
 
 import json
 import sys

@@ -31,6 +31,9 @@ pub struct Bench {
     /// Write what the nearest-neighbor search of each picture works on to a safetensors file, and time nothing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["frames", "warmup", "json"])]
     dump: Option<PathBuf>,
+    /// Write the network's features of every picture to a safetensors file, and time nothing
+    #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["frames", "warmup", "json", "dump"])]
+    dump_features: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -46,8 +49,9 @@ const IN_MEMORY: usize = 32;
 impl Bench {
     pub fn run(self) -> Result<Outcome> {
         let mut pictures = pictures_in(&self.images)?;
-        pictures.truncate(IN_MEMORY);
-        let frames: Vec<Frame> = pictures.iter().map(Frame::open).collect::<Result<_>>()?;
+        if self.dump_features.is_none() {
+            pictures.truncate(IN_MEMORY);
+        }
         let mut package = Package::open(&self.package)?;
         if let Some(similar) = self.similar {
             package.manifest.posfar.images = similar.get();
@@ -61,9 +65,10 @@ impl Bench {
             Some(_) => Inspector::unproven(package, &options)?,
             None => inspector(&self.package, package, &options)?,
         };
-        if let Some(file) = &self.dump {
-            return dump(inspector, &frames, file);
+        if let Some(file) = self.dump.as_ref().or(self.dump_features.as_ref()) {
+            return dump(inspector, &pictures, file, self.dump.is_some());
         }
+        let frames: Vec<Frame> = pictures.iter().map(Frame::open).collect::<Result<_>>()?;
         let mut times = Vec::with_capacity(self.frames as usize);
         for i in 0..self.warmup + self.frames {
             let picture = i as usize % frames.len();
@@ -91,24 +96,28 @@ impl Bench {
 }
 
 #[cfg(not(feature = "workshop"))]
-fn dump(_: Inspector, _: &[Frame], _: &Path) -> Result<Outcome> {
+fn dump(_: Inspector, _: &[PathBuf], _: &Path, _: bool) -> Result<Outcome> {
     Err(super::workshop::hand_over("weakrest bench --dump"))
 }
 
 #[cfg(feature = "workshop")]
-fn dump(inspector: Inspector, frames: &[Frame], file: &Path) -> Result<Outcome> {
-    use crate::evaluate::SearchDump;
+fn dump(inspector: Inspector, pictures: &[PathBuf], file: &Path, searches: bool) -> Result<Outcome> {
+    use crate::evaluate::Dump;
     use crate::inspector::{Features, FrameResiduals};
 
     let (mut features, mut residuals, _) = inspector.into_stages();
-    let (mut tokens, mut out, mut dump) =
-        (Features::default(), FrameResiduals::default(), SearchDump::default());
-    for frame in frames {
-        features.run(frame, &mut tokens)?;
-        residuals.run(&tokens, &mut out)?;
-        dump.add(&residuals);
+    let (mut tokens, mut out, mut dump) = (Features::default(), FrameResiduals::default(), Dump::default());
+    for (number, picture) in pictures.iter().enumerate() {
+        features.run(&Frame::open(picture)?, &mut tokens)?;
+        if searches {
+            residuals.run(&tokens, &mut out)?;
+            dump.add_search(number, &residuals);
+        } else {
+            dump.add_features(number, &tokens);
+        }
     }
     dump.write(file)?;
-    say!("{} searches written to {}", frames.len(), file.display())?;
+    let what = if searches { "searches" } else { "pictures' features" };
+    say!("{} {what} written to {}", pictures.len(), file.display())?;
     Ok(Outcome::Pass)
 }

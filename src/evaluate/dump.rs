@@ -1,49 +1,54 @@
-//! What the nearest-neighbor search works on, for measuring it against other programs.
+//! Arrays inside an inspection, for benchmarks and other programs.
 
 use std::path::Path;
 
-use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_file;
-use crate::inspector::ResidualStage;
+use crate::inspector::{Features, ResidualStage};
 
-/// Searches of some frames.
+/// Named `f32` arrays.
 #[derive(Debug, Default)]
-pub struct SearchDump {
-    arrays: Vec<(String, Array2<f32>)>,
+pub struct Dump {
+    arrays: Vec<(String, Vec<usize>, Vec<u8>)>,
 }
 
-impl SearchDump {
-    /// Adds the search that a stage did last.
-    pub fn add(&mut self, stage: &ResidualStage) {
-        let number = self.arrays.len() / 2;
-        let (queries, candidates) = stage.searched();
-        self.arrays.push((format!("queries.{number:03}"), queries.to_owned()));
-        self.arrays.push((format!("candidates.{number:03}"), candidates));
+impl Dump {
+    /// Adds frame `number`'s features, `features.N` `[rows, cols, channels]`.
+    pub fn add_features(&mut self, number: usize, features: &Features) {
+        let (rows, cols) = features.placement.grid;
+        let shape = vec![rows, cols, features.tokens.ncols()];
+        self.add(format!("features.{number:03}"), shape, features.tokens.iter());
     }
 
-    /// Writes a safetensors file of `f32` arrays: `queries.N` `[tokens, dims]` and `candidates.N` `[bank tokens, dims]`
-    /// for each frame N.
+    /// Adds frame `number`'s search, the stage's last one: `queries.N` `[tokens, dims]` and `candidates.N` `[bank tokens,
+    /// dims]`.
+    pub fn add_search(&mut self, number: usize, stage: &ResidualStage) {
+        let (queries, candidates) = stage.searched();
+        self.add(format!("queries.{number:03}"), queries.shape().to_vec(), queries.iter());
+        self.add(format!("candidates.{number:03}"), candidates.shape().to_vec(), candidates.iter());
+    }
+
+    fn add<'a>(&mut self, name: String, shape: Vec<usize>, values: impl Iterator<Item = &'a f32>) {
+        self.arrays.push((name, shape, values.flat_map(|v| v.to_le_bytes()).collect()));
+    }
+
+    /// Writes a safetensors file.
     ///
     /// # Errors
-    /// [`ErrorKind::Package`] when the file cannot be written.
+    /// [`ErrorKind::Package`] if the arrays cannot be stored, [`ErrorKind::Io`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes: Vec<Vec<u8>> =
-            self.arrays.iter().map(|(_, a)| a.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-        let failed = |e| Error::new(ErrorKind::Package, "cannot store the searches").with_source(e);
+        let failed = |e| Error::new(ErrorKind::Package, "cannot store the arrays").with_source(e);
         let views: Vec<(&str, TensorView)> = self
             .arrays
             .iter()
-            .zip(&bytes)
-            .map(|((name, array), bytes)| {
-                Ok((name.as_str(), TensorView::new(Dtype::F32, array.shape().to_vec(), bytes)?))
+            .map(|(name, shape, bytes)| {
+                Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
             })
             .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
             .map_err(failed)?;
-        let file = safetensors::serialize(views, None)
-            .map_err(|e| Error::new(ErrorKind::Package, "cannot store the searches").with_source(e))?;
+        let file = safetensors::serialize(views, None).map_err(failed)?;
         write_file(path, &file)
     }
 }

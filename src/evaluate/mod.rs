@@ -7,5 +7,5 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use dump::SearchDump;
+pub use dump::Dump;
 pub use run::{CategoryResult, KindCount, Outcome, evaluate};

@@ -1,8 +1,10 @@
-//! The nearest-neighbor search on dumped work: `cargo bench --bench search -- THREADS SEARCHES.safetensors …`
+//! The nearest-neighbor search: `cargo bench --bench search -- [THREADS [SEARCHES.safetensors …]]`
 //!
-//! Prints a line of JSON for each file that `weakrest bench --dump` wrote, and leaves the neighbors found in the first search
-//! beside it, for tools/bench_search.py, which runs other programs on the same. A last line tells the processor's peak and
-//! what is reached where nothing can be left out.
+//! Prints one line of JSON per file of `weakrest bench --dump`, and writes the neighbors of the first search beside the
+//! file, for tools/bench_search.py, which runs other programs on the same arrays. Without a file, the rows are made up.
+//! The last line has the processor's peak and the search's speed if nothing can be skipped, in GFLOP/s.
+
+#![allow(clippy::single_range_in_vec_init, reason = "one range of rows is a usual search")]
 
 use std::error::Error;
 use std::hint::black_box;
@@ -18,6 +20,7 @@ use serde_json::{Map, Value, json};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const ROUNDS: usize = 15;
+const MADE_UP: &str = "made-up rows";
 
 /// Median milliseconds, each round on another search.
 fn time(searches: usize, mut work: impl FnMut(usize)) -> f64 {
@@ -35,12 +38,11 @@ fn time(searches: usize, mut work: impl FnMut(usize)) -> f64 {
 
 fn nearest(index: &Index, queries: ArrayView2<f32>, scratch: &mut Scratch) -> Vec<Neighbor> {
     let mut found = vec![Neighbor::NONE; queries.nrows()];
-    let everything = 0..index.len();
-    index.nearest(queries, std::slice::from_ref(&everything), |_, _| true, scratch, &mut found);
+    index.nearest(queries, &[0..index.len()], |_, _| true, scratch, &mut found);
     found
 }
 
-/// What one writes first.
+/// The obvious loop.
 fn plain_loop(queries: ArrayView2<f32>, bank: ArrayView2<f32>) -> Vec<usize> {
     let nearest = |query: ndarray::ArrayView1<f32>| {
         let mut best = (f32::INFINITY, 0);
@@ -55,7 +57,7 @@ fn plain_loop(queries: ArrayView2<f32>, bank: ArrayView2<f32>) -> Vec<usize> {
     queries.axis_iter(Axis(0)).into_par_iter().map(nearest).collect()
 }
 
-/// What this project had before: products of blocks by the crate `matrixmultiply`, and the smallest of each line.
+/// The usual way: products of blocks by the crate `matrixmultiply`, and the smallest value of each row.
 fn products(queries: ArrayView2<f32>, bank: ArrayView2<f32>, norms: &[f32]) -> Vec<usize> {
     const QUERIES: usize = 64;
     const CANDIDATES: usize = 256;
@@ -81,7 +83,16 @@ fn products(queries: ArrayView2<f32>, bank: ArrayView2<f32>, norms: &[f32]) -> V
     out.into_iter().map(|(_, row)| row).collect()
 }
 
-fn measure(file: &str) -> Outcome<Value> {
+/// Queries, rows, their index, and the rows' squared norms.
+type Search = (Array2<f32>, Array2<f32>, Index, Vec<f32>);
+
+fn search(queries: Array2<f32>, bank: Array2<f32>) -> Outcome<Search> {
+    let index = Index::new(bank.view())?;
+    let norms = bank.rows().into_iter().map(|r| r.dot(&r)).collect();
+    Ok((queries, bank, index, norms))
+}
+
+fn read(file: &str) -> Outcome<Vec<Search>> {
     let bytes = std::fs::read(file)?;
     let tensors = SafeTensors::deserialize(&bytes)?;
     let array = |name: String| -> Outcome<Array2<f32>> {
@@ -89,14 +100,25 @@ fn measure(file: &str) -> Outcome<Value> {
         let values = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         Ok(Array2::from_shape_vec((tensor.shape()[0], tensor.shape()[1]), values)?)
     };
-    let mut searches = Vec::new();
-    for number in 0..tensors.len() / 2 {
-        let (queries, bank) =
-            (array(format!("queries.{number:03}"))?, array(format!("candidates.{number:03}"))?);
-        let index = Index::new(bank.view())?;
-        let norms: Vec<f32> = bank.rows().into_iter().map(|r| r.dot(&r)).collect();
-        searches.push((queries, bank, index, norms));
-    }
+    let pair =
+        |number| search(array(format!("queries.{number:03}"))?, array(format!("candidates.{number:03}"))?);
+    (0..tensors.len() / 2).map(pair).collect()
+}
+
+/// Rows of 200 clusters, with less variance in each further dimension, as after PCA.
+fn made_up() -> Outcome<Vec<Search>> {
+    let mut normal = normal();
+    let centers = Array2::from_shape_fn((200, 32), |(_, dim)| 4.0 * normal() / (1.0 + dim as f32));
+    let mut rows = |count: usize| {
+        Array2::from_shape_fn((count, 32), |(row, dim)| {
+            centers[[row * 37 % 200, dim]] + normal() / (2.0 + dim as f32)
+        })
+    };
+    let bank = rows(16_384);
+    Ok(vec![search(rows(2_048), bank)?])
+}
+
+fn measure(name: &str, searches: &[Search]) -> Outcome<Value> {
     let mut times = Map::new();
     for instructions in Instructions::available() {
         let mut scratch = Scratch::new(instructions);
@@ -121,17 +143,18 @@ fn measure(file: &str) -> Outcome<Value> {
         };
         let (ours, best) = (distance(found.index as usize), distance(slow));
         if ours > best * (1.0 + 1e-5) {
-            return Err(format!("{file}: a neighbor at {ours} was found where one is at {best}").into());
+            return Err(format!("{name}: found a neighbor at {ours}, but one is at {best}").into());
         }
     }
-    let found: Vec<u8> = found.iter().flat_map(|n| n.index.to_le_bytes()).collect();
-    std::fs::write(format!("{file}.found"), found)?;
-    Ok(
-        json!({ "file": file, "queries": queries.nrows(), "candidates": bank.nrows(), "dims": bank.ncols(), "ms": times }),
-    )
+    if name != MADE_UP {
+        let found: Vec<u8> = found.iter().flat_map(|n| n.index.to_le_bytes()).collect();
+        std::fs::write(format!("{name}.found"), found)?;
+    }
+    let (count, candidates, dims) = (queries.nrows(), bank.nrows(), bank.ncols());
+    Ok(json!({ "file": name, "queries": count, "candidates": candidates, "dims": dims, "ms": times }))
 }
 
-/// Billions of single-precision operations a second: independent fused multiply-adds, in registers only, on all threads.
+/// Billions of single-precision operations per second: independent fused multiply-adds in registers, on all threads.
 #[cfg(target_arch = "x86_64")]
 fn peak() -> f64 {
     use std::arch::x86_64::*;
@@ -184,13 +207,10 @@ fn peak() -> f64 {
     f64::NAN
 }
 
-/// Billions of operations a second that a search without bounds would need, on independent normal values: no box, no
-/// leading dimension and no neighbor tells anything there.
-fn dense() -> f64 {
-    let (queries, candidates, dims) = (2048, 16_384, 64);
+/// Nearly normal values: sums of twelve uniform ones.
+fn normal() -> impl FnMut() -> f32 {
     let mut state = 1u64;
-    let mut draw = || {
-        // A sum of twelve uniform values is nearly normal.
+    move || {
         (0..12)
             .map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -198,7 +218,14 @@ fn dense() -> f64 {
             })
             .sum::<f32>()
             - 6.0
-    };
+    }
+}
+
+/// Billions of operations per second that a search without bounds would need, on independent normal values: there, no
+/// bound excludes a row.
+fn dense() -> f64 {
+    let (queries, candidates, dims) = (2048, 16_384, 64);
+    let mut draw = normal();
     let bank = Array2::from_shape_simple_fn((candidates, dims), &mut draw);
     let queries = Array2::from_shape_simple_fn((queries, dims), &mut draw);
     let index = Index::new(bank.view()).unwrap_or_else(|e| panic!("{e}"));
@@ -211,10 +238,15 @@ fn dense() -> f64 {
 
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
-    let threads = arguments.next().ok_or("which number of threads?")?.parse()?;
+    // 0: one per core.
+    let threads = arguments.next().map_or(Ok(0), |threads| threads.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    for file in arguments {
-        println!("{}", measure(&file)?);
+    let files: Vec<String> = arguments.collect();
+    if files.is_empty() {
+        println!("{}", measure(MADE_UP, &made_up()?)?);
+    }
+    for file in files {
+        println!("{}", measure(&file, &read(&file)?)?);
     }
     println!("{}", json!({ "peak": peak(), "dense": dense() }));
     Ok(())

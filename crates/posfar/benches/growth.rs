@@ -1,38 +1,33 @@
-//! A frame's residuals and the memory against the number of enrolled images:
-//! `cargo bench --bench growth -- PACKAGE PICTURES`
+//! A picture's residuals and the memory against the number of good images:
+//! `cargo bench --bench growth -- GOOD.safetensors PICTURES.safetensors TABLE.json`
 //!
-//! Banks of 100 to 10,000 images are made from the package's: each image is a real one's tokens and descriptor with a
-//! little noise. PICTURES is a folder of folders of pictures, which are searched for in each bank. The table goes to
-//! target/growth.json too, for tools/plot_growth.py.
+//! Both files are what `weakrest bench --dump-features` writes. The banks of 100 to 10,000 images are made of the good
+//! ones: each image is a real one's tokens and descriptor with a little noise. Every bank is searched for PICTURES. The
+//! table goes to TABLE.json too, for tools/plot_growth.py.
 
-use std::error::Error;
+mod features;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use features::{Features, Outcome};
 use half::f16;
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
-use posfar::{Bank, BankParts, Residuals, Scratch, TokenPlace, retrieval};
+use posfar::{Bank, BankParts, Parameters, Residuals, Scratch, TokenPlace, TokenStore, fit, retrieval};
 use rayon::ThreadPoolBuilder;
 use serde_json::{Value, json};
-use weakrest::enroll::find_pictures;
-use weakrest::inspector::{Features, Options};
-use weakrest::package::Package;
-use weakrest::{Frame, Inspector};
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const IMAGES: [usize; 5] = [100, 300, 1_000, 3_000, 10_000];
 const THREADS: [usize; 2] = [1, 2];
-/// Of each folder, the first few.
-const PICTURES: usize = 4;
 /// Times each picture is measured.
 const ROUNDS: usize = 20;
 /// Standard deviation of the noise in units of a channel's own.
 const NOISE: f32 = 0.1;
 const SEED: u64 = 7;
-const FILE: &str = "target/growth.json";
+/// Channels of the built-in network's first layers.
+const EARLY: usize = 24;
 
 /// The same noise on every machine (SplitMix64 and Box-Muller).
 struct Noise {
@@ -127,7 +122,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// Median times in milliseconds: all of it, retrieving the images, and what is left.
+/// Median times in milliseconds: all, the retrieval of images, and the rest.
 fn times(bank: &Bank, queries: &[Features], threads: usize) -> Outcome<[f64; 3]> {
     let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
     let parts = bank.parts();
@@ -137,7 +132,7 @@ fn times(bank: &Bank, queries: &[Features], threads: usize) -> Outcome<[f64; 3]>
     let mut measured: [Vec<f64>; 3] = Default::default();
     for round in 0..=ROUNDS {
         for query in queries {
-            let (tokens, grid) = (query.tokens.view(), query.placement.grid);
+            let (tokens, grid) = (query.0.view(), query.1);
             let start = Instant::now();
             pool.install(|| bank.residuals(tokens, grid, None, 1, &mut scratch, &mut residuals))?;
             let whole = start.elapsed().as_secs_f64() * 1e3;
@@ -166,21 +161,17 @@ fn times(bank: &Bank, queries: &[Features], threads: usize) -> Outcome<[f64; 3]>
     Ok(measured.map(median))
 }
 
-fn measure(package: &Path, pictures: &Path, images: usize) -> Outcome<Value> {
-    let package = Package::open(package)?;
-    let (mut stage, residuals, _) = Inspector::with_options(package, &Options::default())?.into_stages();
-    let mut folders: Vec<_> = fs::read_dir(pictures)?.map(|e| Ok(e?.path())).collect::<Outcome<_>>()?;
-    folders.sort();
-    let mut queries = Vec::new();
-    for folder in folders {
-        for picture in find_pictures(&folder)?.iter().take(PICTURES) {
-            let mut features = Features::default();
-            stage.run(&Frame::open(picture)?, &mut features)?;
-            queries.push(features);
-        }
+fn measure(good: &Path, pictures: &Path, images: usize) -> Outcome<Value> {
+    let mut store = TokenStore::default();
+    for (features, grid) in features::read(good)? {
+        store.push(features.view(), grid)?;
     }
+    let parameters = Parameters { retrieval_channels: EARLY, ..Parameters::default() };
+    let real = fit(&store, &parameters, &mut |_, _| true)?.ok_or("stopped")?;
+    drop(store);
+    let queries = features::read(pictures)?;
     let before = resident()?;
-    let bank = enlarge(residuals.bank().parts(), images)?;
+    let bank = enlarge(real.parts(), images)?;
     let memory = resident()? - before;
     let threads = THREADS.iter().map(|&n| times(&bank, &queries, n)).collect::<Outcome<Vec<[f64; 3]>>>()?;
     let parts = bank.parts();
@@ -203,12 +194,12 @@ fn main() -> Outcome<()> {
     // Cargo adds `--bench`.
     let arguments: Vec<_> = std::env::args_os().skip(1).filter(|a| a != "--bench").collect();
     match arguments.as_slice() {
-        [package, pictures, images] => {
+        [good, pictures, images] if images.to_str().is_some_and(|n| n.parse::<usize>().is_ok()) => {
             let images = images.to_string_lossy().parse()?;
-            println!("{}", measure(Path::new(package), Path::new(pictures), images)?);
+            println!("{}", measure(Path::new(good), Path::new(pictures), images)?);
             Ok(())
         }
-        [package, pictures] => {
+        [good, pictures, table] => {
             let cores = std::thread::available_parallelism()?;
             println!(
                 "images   tokens  threads  residuals  retrieval     rest   memory  per image  per token"
@@ -218,10 +209,12 @@ fn main() -> Outcome<()> {
             );
             let mut banks = Vec::new();
             for images in IMAGES {
-                // A process for each: what an earlier bank left behind would count as this one's.
+                // One process each: memory left by an earlier bank would count as this one's.
                 let child = Command::new(std::env::current_exe()?)
-                    .args([package, pictures])
+                    .args([good, pictures])
                     .arg(images.to_string())
+                    // Freed memory goes back to the system at once, so that it does not hide the bank's.
+                    .env("MALLOC_MMAP_THRESHOLD_", "65536")
                     .stderr(Stdio::inherit())
                     .output()?;
                 if !child.status.success() {
@@ -245,9 +238,9 @@ fn main() -> Outcome<()> {
                 banks.push(bank);
             }
             let machine = format!("{}, {cores} cores", std::env::consts::ARCH);
-            fs::write(FILE, format!("{:#}\n", json!({ "machine": machine, "banks": banks })))?;
+            fs::write(table, format!("{:#}\n", json!({ "machine": machine, "banks": banks })))?;
             Ok(())
         }
-        _ => Err("which package, and which folder of folders of pictures?".into()),
+        _ => Err("usage: growth GOOD.safetensors PICTURES.safetensors TABLE.json".into()),
     }
 }
