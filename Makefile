@@ -110,6 +110,7 @@ test: lint features licenses python
 lint: $(RUNTIME)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets --quiet -- -D warnings
+	$(PYTHON) tools/check-rooms.py
 
 # The device's program, and one without free words.
 features:

@@ -208,25 +208,6 @@ impl Error {
     }
 }
 
-/// Maps each kind; the error of a token storage comes back as it was.
-impl From<posfar::Error> for Error {
-    fn from(error: posfar::Error) -> Self {
-        let kind = match error {
-            posfar::Error::Storage(cause) => {
-                return match cause.downcast::<Error>() {
-                    Ok(own) => *own,
-                    Err(cause) => Error::new(ErrorKind::Io, "the token storage failed").with_source(cause),
-                };
-            }
-            posfar::Error::ShapeMismatch(_) => ErrorKind::Model,
-            posfar::Error::InvalidBank(_) => ErrorKind::Package,
-            posfar::Error::NotFinite(_) => ErrorKind::NotFinite,
-            _ => ErrorKind::Usage,
-        };
-        Error::new(kind, error.to_string())
-    }
-}
-
 /// A text in which `https://USER:PASSWORD@HOST` is `https://…@HOST`.
 pub fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed("");

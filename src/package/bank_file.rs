@@ -9,7 +9,7 @@ use posfar::{Bank, BankParts, Parameters, TokenPlace};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::damaged;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Reads a bank.
 ///
@@ -163,4 +163,23 @@ impl<'a> Reader<'a> {
 
 fn misshapen(name: &str, e: ndarray::ShapeError) -> Error {
     damaged(format!("the shape of {name} does not fit its length")).with_source(e)
+}
+
+/// Maps each kind; the error of a token storage comes back as it was.
+impl From<posfar::Error> for Error {
+    fn from(error: posfar::Error) -> Self {
+        let kind = match error {
+            posfar::Error::Storage(cause) => {
+                return match cause.downcast::<Error>() {
+                    Ok(own) => *own,
+                    Err(cause) => Error::new(ErrorKind::Io, "the token storage failed").with_source(cause),
+                };
+            }
+            posfar::Error::ShapeMismatch(_) => ErrorKind::Model,
+            posfar::Error::InvalidBank(_) => ErrorKind::Package,
+            posfar::Error::NotFinite(_) => ErrorKind::NotFinite,
+            _ => ErrorKind::Usage,
+        };
+        Error::new(kind, error.to_string())
+    }
 }
