@@ -1,7 +1,8 @@
 //! The labeler: a person marks defects in the browser, training reads what they marked.
 //!
-//! One thread serves the page, one works ahead: it scores the pictures, so that the ones that the detector is least sure of come
-//! first, and has the next one ready before it is asked for. Everything that a person does is on disk before it is answered.
+//! One thread serves the page. Another one owns the label file and the networks, and answers the page's commands; while
+//! nobody waits it scores pictures, so that the least certain ones come first, and makes the next ones ready. Every
+//! change is on disk before it is answered.
 //!
 //! | request | answer |
 //! |---|---|
@@ -19,9 +20,12 @@
 mod nearest;
 mod order;
 mod prompts;
+mod ready;
+mod refusal;
 mod server;
 mod session;
 mod work;
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +36,7 @@ use crate::http::{self, Access, Gate, Server};
 use crate::inspector::Options;
 use crate::package::Package;
 use work::Work;
+use worker::Worker;
 
 /// What is labeled with what, and where it is served.
 #[derive(Debug, Clone)]
@@ -58,8 +63,9 @@ pub struct Settings {
 pub struct Labeler {
     // Before the work: no request must wait for a worker that has ended.
     server: Server,
-    work: Arc<Work>,
+    work: Work,
     worker: Option<std::thread::JoinHandle<()>>,
+    counts: (usize, usize),
 }
 
 impl Labeler {
@@ -81,7 +87,9 @@ impl Labeler {
         let session =
             session::Session::open(&settings.images, &settings.labels, settings.prompts.as_deref())?;
         let package = Package::open(&settings.package)?;
-        let work = Arc::new(Work::new(session, package, settings, options)?);
+        let counts = session.counts();
+        let worker = Worker::new(session, package, settings, options)?;
+        let (work, commands) = Work::new();
         let gate = Arc::new(Gate {
             access,
             is_local: http::is_local(address),
@@ -90,16 +98,10 @@ impl Labeler {
             token_file: "a token file",
             listen: "the address",
         });
-        let router = server::router(gate, Arc::clone(&work));
+        let router = server::router(gate, work.clone());
         let server = Server::start("label", address, router).map_err(|e| e.with_key("listen"))?;
-        let worker = std::thread::Builder::new()
-            .name("label-ahead".into())
-            .spawn({
-                let work = Arc::clone(&work);
-                move || work.run()
-            })
-            .map_err(|e| Error::new(ErrorKind::Io, "cannot start a thread").with_source(e))?;
-        Ok(Labeler { server, work, worker: Some(worker) })
+        let worker = Some(work::start(worker, commands)?);
+        Ok(Labeler { server, work, worker, counts })
     }
 
     /// The address that is listened on.
@@ -107,9 +109,9 @@ impl Labeler {
         self.server.address()
     }
 
-    /// How many pictures there are, and how many of them have a label.
+    /// Number of pictures at the start, and of those with a label.
     pub fn counts(&self) -> (usize, usize) {
-        self.work.session().counts()
+        self.counts
     }
 
     /// Whether it still serves.
@@ -123,7 +125,7 @@ impl Drop for Labeler {
         self.server.halt();
         self.work.stop();
         if self.worker.take().is_some_and(|worker| worker.join().is_err()) {
-            log::error!("the thread that works ahead panicked");
+            log::error!("the labeler's thread panicked");
         }
     }
 }

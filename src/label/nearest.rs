@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
 use image::RgbaImage;
 use posfar::{Bank, TokenPlace};
@@ -23,56 +23,57 @@ pub struct Nearest {
     folder: PathBuf,
     geometry: Geometry,
     digests: Vec<[u8; 32]>,
-    /// Files by number; empty until [`Nearest::index`] has looked.
-    files: OnceLock<Vec<Option<PathBuf>>>,
-    decoded: Mutex<VecDeque<(u32, Arc<Frame>)>>,
+    files: Files,
+    decoded: VecDeque<(u32, Arc<Frame>)>,
 }
+
+/// The files of the enrolled pictures, by their number in the bank; `None` for those that are not there.
+pub type Files = Vec<Option<PathBuf>>;
 
 impl Nearest {
     /// The pictures in `folder` that have one of these digests.
     pub fn new(folder: &Path, geometry: Geometry, digests: Vec<[u8; 32]>) -> Self {
         let folder = folder.to_path_buf();
-        Nearest { folder, geometry, digests, files: OnceLock::new(), decoded: Mutex::default() }
+        Nearest { folder, geometry, digests, files: Vec::new(), decoded: VecDeque::new() }
     }
 
-    /// Whether [`Nearest::index`] has looked.
-    pub fn is_indexed(&self) -> bool {
-        self.files.get().is_some()
-    }
-
-    /// Looks for the enrolled pictures, which takes as long as decoding them. Gives how many of how many are there.
+    /// A job that finds the enrolled pictures. It decodes every picture of the folder.
     ///
-    /// # Errors
-    /// [`ErrorKind::Usage`] when none is; as [`labels::find`].
-    pub fn index(&self) -> Result<(usize, usize)> {
-        let (all, _) = labels::find(&self.folder, &Default::default())?;
-        let found: HashMap<[u8; 32], PathBuf> = all
-            .par_iter()
-            .filter_map(|found| Some((Frame::open(&found.path).ok()?.digest(), found.path.clone())))
-            .collect();
-        let files: Vec<Option<PathBuf>> = self.digests.iter().map(|d| found.get(d).cloned()).collect();
-        let (known, count) = (files.iter().flatten().count(), files.len());
-        let _ = self.files.set(files);
-        if known == 0 {
-            let text = format!(
-                "none of the {count} enrolled pictures is in {}: name the folder that was enrolled",
-                self.folder.display()
-            );
-            return Err(Error::new(ErrorKind::Usage, text));
+    /// The job fails with [`ErrorKind::Usage`] when it finds none, or as [`labels::find`].
+    pub fn search(&self) -> impl FnOnce() -> Result<Files> + Send + use<> {
+        let (folder, digests) = (self.folder.clone(), self.digests.clone());
+        move || {
+            let (all, _) = labels::find(&folder, &Default::default())?;
+            let found: HashMap<[u8; 32], PathBuf> = all
+                .par_iter()
+                .filter_map(|found| Some((Frame::open(&found.path).ok()?.digest(), found.path.clone())))
+                .collect();
+            let files: Files = digests.iter().map(|d| found.get(d).cloned()).collect();
+            if files.iter().all(Option::is_none) {
+                let text = format!(
+                    "{} has none of the {} enrolled pictures: name the folder that was enrolled",
+                    folder.display(),
+                    files.len()
+                );
+                return Err(Error::new(ErrorKind::Usage, text));
+            }
+            Ok(files)
         }
-        Ok((known, count))
     }
 
-    fn good(&self, number: u32) -> Option<Arc<Frame>> {
-        let mut decoded = self.decoded.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(at) = decoded.iter().position(|(n, _)| *n == number) {
-            let hit = decoded.remove(at)?;
+    /// Takes what the search found.
+    pub fn set(&mut self, files: Files) {
+        self.files = files;
+    }
+
+    fn good(&mut self, number: u32) -> Option<Arc<Frame>> {
+        if let Some(at) = self.decoded.iter().position(|(n, _)| *n == number) {
+            let hit = self.decoded.remove(at)?;
             let frame = Arc::clone(&hit.1);
-            decoded.push_back(hit);
+            self.decoded.push_back(hit);
             return Some(frame);
         }
-        drop(decoded);
-        let path = self.files.get()?.get(number as usize)?.as_ref()?;
+        let path = self.files.get(number as usize)?.as_ref()?;
         let frame = Frame::open(path).map_err(|e| log::warn!("{}", e.chain())).ok()?;
         let small = Geometry { native: false, longest_side: SIDE, ..self.geometry.clone() };
         let frame = match frame.width().max(frame.height()) > SIDE {
@@ -80,10 +81,9 @@ impl Nearest {
             false => frame,
         };
         let frame = Arc::new(frame);
-        let mut decoded = self.decoded.lock().unwrap_or_else(|e| e.into_inner());
-        decoded.push_back((number, Arc::clone(&frame)));
-        if decoded.len() > KEPT {
-            decoded.pop_front();
+        self.decoded.push_back((number, Arc::clone(&frame)));
+        if self.decoded.len() > KEPT {
+            self.decoded.pop_front();
         }
         Some(frame)
     }
@@ -92,12 +92,8 @@ impl Nearest {
     /// Blocks whose enrolled picture is not there are transparent.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] while the enrolled pictures are still looked for.
-    pub fn compose(&self, prepared: &Prepared, bank: &Bank) -> Result<RgbaImage> {
-        if self.files.get().is_none() {
-            let text = "the enrolled pictures are still being looked through; try again in a moment";
-            return Err(Error::new(ErrorKind::Usage, text));
-        }
+    /// [`ErrorKind::Image`] when the pixels do not fill a picture.
+    pub fn compose(&mut self, prepared: &Prepared, bank: &Bank) -> Result<RgbaImage> {
         let placement = &prepared.residuals.placement;
         let (rows, cols) = placement.grid;
         let residuals = &prepared.residuals.residuals;
@@ -163,7 +159,7 @@ impl Nearest {
             }
         });
         RgbaImage::from_raw(width, height, pixels)
-            .ok_or_else(|| Error::new(ErrorKind::Image, "cannot compose what the part should look like"))
+            .ok_or_else(|| Error::new(ErrorKind::Image, "cannot compose the good part"))
     }
 }
 

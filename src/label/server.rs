@@ -1,7 +1,7 @@
 //! The routes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -10,23 +10,23 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::prompts::Prompts;
+use super::ready::for_browser;
+use super::refusal::Refusal;
 use super::session::{Change, Told};
-use super::work::{Clicks, Refusal, Work};
+use super::work::{Clicks, Png, Reply, Urgent, Work};
+use crate::error::{Error, ErrorKind};
 use crate::http::{self, Gate, asset};
 
 /// The most that a request may bring along: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
-/// A page asks for news every few seconds, in each tab.
-const RESCAN: Duration = Duration::from_secs(1);
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The routes.
-pub fn router(gate: Arc<Gate>, work: Arc<Work>) -> Router {
+pub fn router(gate: Arc<Gate>, work: Work) -> Router {
     let looks = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
         .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
@@ -57,7 +57,54 @@ pub fn router(gate: Arc<Gate>, work: Arc<Work>) -> Router {
     http::router(gate, looks, private, changes, work)
 }
 
-impl IntoResponse for Refusal {
+/// What is answered instead of what was asked for.
+struct Problem {
+    code: StatusCode,
+    text: String,
+    label: Option<Box<Told>>,
+}
+
+impl Problem {
+    fn new(code: StatusCode, text: impl Into<String>) -> Problem {
+        Problem { code, text: text.into(), label: None }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let mut text = refusal.to_string();
+        let code = match &refusal {
+            Refusal::NoPicture(_) | Refusal::NoView(_) => StatusCode::NOT_FOUND,
+            Refusal::Gone(_) => StatusCode::GONE,
+            Refusal::Changed(_) | Refusal::Conflict(_) => StatusCode::CONFLICT,
+            Refusal::NotYet | Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NoClicks => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Wrong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Bug => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::Failed(error) => match error.kind() {
+                ErrorKind::StorageFull => {
+                    text.push_str("; everything saved before is still there");
+                    StatusCode::INSUFFICIENT_STORAGE
+                }
+                ErrorKind::Usage | ErrorKind::Image => StatusCode::UNPROCESSABLE_ENTITY,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+        };
+        let label = match refusal {
+            Refusal::Conflict(label) => Some(label),
+            _ => None,
+        };
+        Problem { code, text, label }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Problem {
+        Refusal::from(error).into()
+    }
+}
+
+impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         #[derive(Serialize)]
         struct Body {
@@ -69,124 +116,49 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Does what takes time on a thread that may wait.
+/// Does on a thread that may wait what takes time.
 async fn apart<T: Send + 'static>(
-    work: Arc<Work>,
-    job: impl FnOnce(&Work) -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
-    match tokio::task::spawn_blocking(move || job(&work)).await {
-        Ok(result) => result,
-        Err(_) => {
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "that failed by a bug; see the terminal"))
-        }
-    }
+    job: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(job).await.unwrap_or_else(|_| Err(Refusal::Bug.into()))
 }
 
-fn id_of(text: &str) -> Result<usize, Refusal> {
-    text.parse().map_err(|_| Refusal::new(StatusCode::NOT_FOUND, format!("there is no picture {text}")))
+/// Sends a command to the thread that computes, and waits for its answer.
+async fn ask<T: Send + 'static>(
+    work: Work,
+    command: impl FnOnce(Reply<T>) -> Urgent + Send + 'static,
+) -> Result<T, Problem> {
+    apart(move || Ok(work.ask(command)?)).await
 }
 
-fn body_of<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
-    let body = body.map_err(|e| Refusal::new(e.status(), format!("the request cannot be read: {e}")))?;
-    serde_json::from_slice(&body).map_err(|e| {
-        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the request is not what it should be: {e}"))
-    })
+fn id_of(text: &str) -> Result<usize, Problem> {
+    text.parse().map_err(|_| Refusal::NoPicture(text.to_owned()).into())
 }
 
-#[derive(Serialize)]
-struct Adclick<'a> {
-    name: &'a str,
+fn body_of<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    let body = body.map_err(|e| Problem::new(e.status(), format!("the request cannot be read: {e}")))?;
+    serde_json::from_slice(&body)
+        .map_err(|e| Refusal::Wrong(format!("the request is not as it should be: {e}")).into())
 }
 
-#[derive(Serialize)]
-struct Listed {
-    id: usize,
-    name: String,
-    width: Option<u32>,
-    height: Option<u32>,
-    score: Option<f32>,
-    done: bool,
-    kind: Option<crate::labels::Tag>,
-    r#type: Option<String>,
-    /// That of its label, once the picture was read.
-    revision: Option<String>,
-    missing: bool,
-    /// Why it cannot be labeled.
-    error: Option<String>,
+async fn state(State(work): State<Work>) -> Result<Response, Problem> {
+    Ok(Json(ask(work, Urgent::State).await?).into_response())
 }
 
-async fn state(State(work): State<Arc<Work>>) -> Response {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        /// Numbers of pictures mean something in this run of the program alone.
-        session: &'a str,
-        product: &'a str,
-        folder: String,
-        labels: String,
-        adclick: Option<Adclick<'a>>,
-        text: bool,
-        nearest: bool,
-        types: Vec<String>,
-        prompts: Prompts,
-        threshold: f32,
-        preparing: usize,
-        pictures: Vec<Listed>,
-    }
-    let answer = apart(work, |work| {
-        work.rescan(RESCAN);
-        let (folder, labels) = work.places();
-        let session = work.session();
-        let listed = |id: usize| {
-            let picture = session.picture(id)?;
-            let label = session.label(picture);
-            Some(Listed {
-                id,
-                name: picture.found.name.clone(),
-                width: picture.size.map(|s| s.0),
-                height: picture.size.map(|s| s.1),
-                score: picture.score,
-                done: label.is_some(),
-                kind: label.map(|l| l.tag),
-                r#type: label.and_then(|l| l.kind.clone()),
-                revision: picture.hash.is_some().then(|| session.revision(picture)),
-                missing: picture.missing,
-                error: picture.error.clone(),
-            })
-        };
-        let body = Body {
-            session: work.id(),
-            product: work.product(),
-            folder,
-            labels,
-            adclick: work.segmenter().map(|name| Adclick { name }),
-            text: work.takes_any_words(),
-            nearest: work.has_nearest(),
-            types: session.types().into_iter().map(str::to_owned).collect(),
-            prompts: work.prompts().clone(),
-            threshold: work.threshold(),
-            preparing: session.unscored().len(),
-            pictures: session.order(work.threshold()).into_iter().filter_map(listed).collect(),
-        };
-        Ok(Json(body).into_response())
-    });
-    answer.await.unwrap_or_else(IntoResponse::into_response)
-}
-
-async fn detail(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn detail(State(work): State<Work>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = id_of(&id)?;
-    let detail = apart(work, move |work| work.detail(id)).await?;
-    Ok(Json(detail).into_response())
+    Ok(Json(ask(work, move |reply| Urgent::Detail(id, reply)).await?).into_response())
 }
 
 async fn image(
-    State(work): State<Arc<Work>>,
+    State(work): State<Work>,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Problem> {
     let id = id_of(&id)?;
-    let (kind, bytes, hash) = apart(work, move |work| work.image(id)).await?;
-    let tag = format!("\"{hash}\"");
-    // Asked again each time, so that a changed picture is seen, and sent only when it changed.
+    let file = ask(work, move |reply| Urgent::File(id, reply)).await?;
+    let tag = format!("\"{}\"", file.hash);
+    // A changed picture must be seen at once, and an unchanged one not sent again.
     let caching = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))),
@@ -194,43 +166,46 @@ async fn image(
     if headers.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == tag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, caching).into_response());
     }
+    let (kind, bytes) = apart(move || Ok(for_browser(file.bytes)?)).await?;
     Ok((caching, [(header::CONTENT_TYPE, kind)], bytes).into_response())
 }
 
-async fn map(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let id = id_of(&id)?;
-    let png = apart(work, move |work| work.map(id)).await?;
-    Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
+fn png(png: Png) -> Response {
+    ([(header::CONTENT_TYPE, "image/png")], Bytes::from_owner(png)).into_response()
 }
 
-async fn nearest(State(work): State<Arc<Work>>, Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn map(State(work): State<Work>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = id_of(&id)?;
-    let png = apart(work, move |work| work.nearest(id)).await?;
-    Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
+    ask(work, move |reply| Urgent::Map(id, reply)).await.map(png)
+}
+
+async fn nearest(State(work): State<Work>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id = id_of(&id)?;
+    ask(work, move |reply| Urgent::Nearest(id, reply)).await.map(png)
 }
 
 async fn click(
-    State(work): State<Arc<Work>>,
+    State(work): State<Work>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Problem> {
     let id = id_of(&id)?;
     let clicks: Clicks = body_of(body)?;
-    let mask = apart(work, move |work| work.click(id, clicks)).await?;
-    Ok(Json(mask).into_response())
+    let asked = Instant::now();
+    Ok(Json(ask(work, move |reply| Urgent::Click(id, clicks, asked, reply)).await?).into_response())
 }
 
 async fn save(
-    State(work): State<Arc<Work>>,
+    State(work): State<Work>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Refusal> {
-    #[derive(Serialize, Deserialize)]
+) -> Result<Response, Problem> {
+    #[derive(Serialize)]
     struct Body {
         revision: String,
     }
     let id = id_of(&id)?;
     let change: Change = body_of(body)?;
-    let revision = apart(work, move |work| work.save(id, change)).await?;
+    let revision = ask(work, move |reply| Urgent::Save(id, change, reply)).await?;
     Ok(Json(Body { revision }).into_response())
 }

@@ -400,7 +400,7 @@ fn without_the_good_pictures_or_a_network_that_is_said() {
     let labeler = Labeler::start(&folder);
     let id = labeler.id("dent/000.png");
     let text = labeler.get(&format!("/api/pictures/{id}/nearest.png")).refused(404);
-    assert!(text.contains("--good"), "{text}");
+    assert!(text.contains("enrolled pictures"), "{text}");
     let text = labeler.click(id, &json!({"clicks": [{"x": 5, "y": 5, "positive": true}]})).refused(501);
     assert!(text.contains("boxes"), "{text}");
     drop(labeler);
