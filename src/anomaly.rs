@@ -1,25 +1,25 @@
-//! The anomaly map: from a score per token to a score per pixel, a score per image, and regions.
+//! The anomaly map: from one score per cell to one per pixel, one per picture, and regions.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Components, Placement};
 
-/// How the anomaly map is smoothed and read. Lengths are in pixels of the scaled frame.
+/// How the anomaly map is smoothed, and how it makes the score. Lengths are in pixels of the scaled frame.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MapParameters {
-    /// Standard deviation of the Gaussian that smooths the map. 0 leaves it as it is.
+    /// Standard deviation of the Gaussian smoothing. 0: none.
     pub sigma: f32,
-    /// Side of the square whose mean is taken; the highest mean is the image's score. At least 1.
+    /// Side of the score's window, at least 1. The score is the highest mean over a window.
     pub window: u32,
 }
 
 impl MapParameters {
-    /// Checks that the numbers make sense.
+    /// Checks the range of the numbers.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming the value that does not.
+    /// [`ErrorKind::Usage`] with the name of the bad one.
     pub fn validate(&self) -> Result<()> {
         if !(self.sigma.is_finite() && (0.0..=256.0).contains(&self.sigma)) {
             return Err(Error::new(
@@ -45,14 +45,13 @@ pub struct Region {
     pub width: u32,
     /// Height of the bounding box in frame pixels, at least 1.
     pub height: u32,
-    /// Highest value of the anomaly map inside.
+    /// Highest value of the anomaly map in it.
     pub peak: f32,
-    /// Frame pixels above the threshold, rounded from the map's own pixels.
+    /// Area above the threshold, in frame pixels.
     pub area: u32,
 }
 
-/// Per-pixel anomaly score over the frame, at the resolution of the scaled frame (padding cut off). Values are
-/// residual norms: ≥ 0, larger is stranger.
+/// One anomaly score per pixel of the scaled frame, without padding. Scores are 0 and above; larger is stranger.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AnomalyMap {
     /// Width in map pixels.
@@ -64,7 +63,7 @@ pub struct AnomalyMap {
 }
 
 impl AnomalyMap {
-    /// The map bilinearly resampled to another size (pixel centers, edges repeated).
+    /// The map at another size, bilinear between pixel centers, with repeated edges.
     pub fn resized(&self, width: usize, height: usize) -> AnomalyMap {
         let mut values = Vec::with_capacity(width * height);
         if self.values.is_empty() {
@@ -83,7 +82,7 @@ impl AnomalyMap {
     }
 }
 
-/// The two input pixels that an output pixel lies between, and the second one's weight.
+/// The two input pixels around an output pixel, and the weight of the second.
 type Tap = (usize, usize, f32);
 
 /// The taps of each of `to` output pixels along one axis.
@@ -96,7 +95,7 @@ fn taps(from: usize, to: usize) -> impl Iterator<Item = Tap> {
     })
 }
 
-/// Memory that is kept from frame to frame.
+/// Memory that is reused from frame to frame.
 #[derive(Debug, Default)]
 pub struct MapScratch {
     rows: Vec<Tap>,
@@ -110,8 +109,7 @@ pub struct MapScratch {
     peaks: Vec<f32>,
 }
 
-/// Spreads one value per token (`rows × cols`) over the scaled frame's pixels, bilinearly between the cells' centers,
-/// and smooths it.
+/// Makes the smoothed map of one value per cell (`rows × cols`), bilinear between the cells' centers.
 pub fn map_from_tokens(
     tokens: &[f32],
     placement: &Placement,
@@ -126,7 +124,7 @@ pub fn map_from_tokens(
     map.height = height;
     map.values.clear();
     map.values.reserve(width * height);
-    // The last cell may reach into the padding, so the taps are those of whole cells, cut to the frame.
+    // The last cell can reach into the padding: the taps of whole cells, cut to the frame.
     scratch.cols.clear();
     scratch.cols.extend(taps(cols, cols * stride));
     scratch.rows.clear();
@@ -142,7 +140,7 @@ pub fn map_from_tokens(
     smooth(map, parameters.sigma, scratch);
 }
 
-/// Separable Gaussian, cut at 4 σ; beyond the border the border's pixels are repeated.
+/// Separable Gaussian, cut at 4 σ, with repeated border pixels.
 fn smooth(map: &mut AnomalyMap, sigma: f32, scratch: &mut MapScratch) {
     if sigma <= 0.0 {
         return;
@@ -187,8 +185,8 @@ fn smooth(map: &mut AnomalyMap, sigma: f32, scratch: &mut MapScratch) {
     }
 }
 
-/// The highest mean of the map over a `window` × `window` square (or the whole side where the map is smaller). Not a
-/// finite number when the map holds a value that is none.
+/// The highest mean of the map over a `window` × `window` square, or the whole side of a smaller map. NaN or infinite, if
+/// the map holds such a value.
 pub fn score_from_map(map: &AnomalyMap, window: u32, scratch: &mut MapScratch) -> f32 {
     let (wide, high) = ((window as usize).min(map.width), (window as usize).min(map.height));
     if wide == 0 || high == 0 {
@@ -216,14 +214,14 @@ pub fn score_from_map(map: &AnomalyMap, window: u32, scratch: &mut MapScratch) -
             }
         }
     }
-    // `max` passes over NaN; what is in a column's sum once never leaves it, as infinity minus infinity is NaN.
+    // `max` ignores NaN. A column's sum keeps it, because infinity minus infinity is NaN.
     if columns.iter().any(|c| !c.is_finite()) {
         return f32::NAN;
     }
     (best / (wide * high) as f64) as f32
 }
 
-/// Replaces `regions` by the areas of the map above `threshold`, highest peak first, as boxes in the frame.
+/// Fills `regions` with the areas of the map above `threshold` as boxes in the frame, highest peak first.
 pub fn regions_from_map(
     map: &AnomalyMap,
     frame: (u32, u32),

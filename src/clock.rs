@@ -1,8 +1,18 @@
-//! Time, handed in: the machine's own, or a simulated one in which tests run a whole line faster than real.
+//! The machine's time, or a simulated one for tests.
 //!
-//! Whatever waits, waits through a [`Clock`]. Simulated time stands still until [`Simulation::advance`] moves it, and
-//! moves only while every thread that takes part waits for something that has not happened: the order of events does not
-//! depend on how fast the machine is.
+//! All waiting goes through a [`Clock`]. Simulated time stands still until [`Simulation::advance`] moves it. It moves only
+//! while every participating thread waits, so the order of events does not depend on the machine's speed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use weakrest::clock::Simulation;
+//!
+//! let (clock, simulation) = Simulation::start();
+//! let start = clock.now();
+//! simulation.advance(Duration::from_secs(3600))?;
+//! assert_eq!(clock.now() - start, Duration::from_secs(3600));
+//! # Ok::<(), String>(())
+//! ```
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -14,7 +24,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySen
 use rustix::thread::futex;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Where time comes from. Cheap to clone.
+/// A source of time: [`Clock::system`] or [`Simulation::start`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Clock(Option<Arc<Simulated>>);
 
@@ -25,12 +35,12 @@ impl fmt::Debug for Clock {
 }
 
 impl Clock {
-    /// The machine's own time.
+    /// The machine's time.
     pub fn system() -> Self {
         Clock(None)
     }
 
-    /// Monotonic time: never steps, whatever happens to the wall clock.
+    /// Monotonic time. It never steps.
     pub fn now(&self) -> Instant {
         match &self.0 {
             None => Instant::now(),
@@ -38,7 +48,7 @@ impl Clock {
         }
     }
 
-    /// Time of day, for records. It may step, so nothing is scheduled by it.
+    /// Time of day, for records. It can step: do not schedule by it.
     pub fn wall(&self) -> SystemTime {
         match &self.0 {
             None => SystemTime::now(),
@@ -58,19 +68,19 @@ impl Clock {
         }
     }
 
-    /// Waits until `when`, or until the bell rings. Real time is counted by a timer of the kernel that is set to the
-    /// moment itself: whatever delays the caller beforehand does not delay the end.
-    pub fn wait(&self, bell: &Bell, when: Instant) {
+    /// Waits until `when`, or until the bell rings. In real time, a kernel timer is set to the moment itself: a delay of
+    /// the caller before does not delay the end.
+    pub(crate) fn wait(&self, bell: &Bell, when: Instant) {
         let Some(simulated) = &self.0 else { return bell.wait(when) };
         simulated.wait(Some(when), || bell.answer());
     }
 
-    /// Whether this is the machine's own time.
-    pub fn is_system(&self) -> bool {
+    /// Whether this is the machine's time.
+    pub(crate) fn is_system(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The next message, if one comes before `deadline`.
+    /// Waits for a message until `deadline`.
     ///
     /// # Errors
     /// As [`Receiver::recv_deadline`].
@@ -88,10 +98,10 @@ impl Clock {
         result
     }
 
-    /// Sends a message as soon as there is room for it. Gives it back when nobody is left to receive it.
+    /// Sends a message, and waits until there is room for it.
     ///
     /// # Errors
-    /// The message.
+    /// The message, if the receiver is gone.
     pub fn send<T: 'static>(&self, to: &Sender<T>, message: T) -> Result<(), T> {
         let Some(simulated) = &self.0 else { return to.send(message).map_err(|e| e.0) };
         let mut waiting = Some(message);
@@ -111,8 +121,8 @@ impl Clock {
         result
     }
 
-    /// Registers a thread: until the guard is dropped, simulated time moves only while that thread waits. Called
-    /// before the thread is started, so that time cannot run ahead of it.
+    /// Registers a thread: until the guard is dropped, simulated time moves only while that thread waits. Call it before
+    /// the thread starts, or time can run ahead of it.
     pub fn participant(&self) -> Participant {
         if let Some(simulated) = &self.0 {
             simulated.lock().threads += 1;
@@ -121,12 +131,12 @@ impl Clock {
     }
 }
 
-/// The moment that the kernel's monotonic clock tells as `stamp`: cameras and edges of lines are stamped so. `None` for a
-/// stamp from the future, which is of another clock; the estimates of USB cameras may be a little ahead, and mean now.
+/// The moment of a stamp of the kernel's monotonic clock, such as a camera's or a line's. `None` for a stamp from the
+/// future, which is another clock's. USB cameras estimate: a stamp that is a little ahead means now.
 pub(crate) fn at_monotonic(stamp: Duration) -> Option<Instant> {
     const AHEAD: Duration = Duration::from_millis(20);
-    // `Instant` counts on the same clock, but does not tell it. The two readings that lie closest together pair them, so
-    // that a thread that is held up in between does no harm.
+    // `Instant` is the same clock, but hides its number. The closest two readings of 32 pair them: a thread that is
+    // interrupted in between does no harm.
     static PAIR: OnceLock<(Instant, Duration)> = OnceLock::new();
     let now = || {
         let clock = clock_gettime(ClockId::Monotonic);
@@ -152,26 +162,26 @@ pub(crate) fn at_monotonic(stamp: Duration) -> Option<Instant> {
     }
 }
 
-/// Wakes the thread that waits for it by [`Clock::wait`], now or the next time. Who rings never waits.
+/// Wakes the thread in [`Clock::wait`], now or the next time. Ringing never blocks.
 #[derive(Debug, Default)]
-pub struct Bell(AtomicU32);
+pub(crate) struct Bell(AtomicU32);
 
 impl Bell {
     /// Rings it.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.0.store(1, Release);
         // Fails only for an invalid address.
         let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
     }
 
-    /// Whether it has rung since this was asked last.
+    /// Whether it has rung since the last call.
     fn answer(&self) -> bool {
         self.0.swap(0, AcqRel) == 1
     }
 
     fn wait(&self, when: Instant) {
         while !self.answer() {
-            // An `Instant` does not tell its number. Read in this order, the timer is early at most, and set again.
+            // An `Instant` hides its number. In this order the timer can only be early, and is then set again.
             let clock = clock_gettime(ClockId::Monotonic);
             let left = when.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -183,13 +193,13 @@ impl Bell {
                 tv_sec: clock.tv_sec.saturating_add(seconds).saturating_add(nanos / 1_000_000_000),
                 tv_nsec: nanos % 1_000_000_000,
             };
-            // Woken, out of time, interrupted or rung already: all is seen above.
+            // Woken, timed out, interrupted or already rung: the loop sees which.
             let _ = futex::wait_bitset(&self.0, futex::Flags::PRIVATE, 0, Some(&until), NonZeroU32::MAX);
         }
     }
 }
 
-/// A thread that simulated time waits for. See [`Clock::participant`].
+/// A registered thread: see [`Clock::participant`].
 #[derive(Debug)]
 pub struct Participant(Clock);
 
@@ -202,18 +212,18 @@ impl Drop for Participant {
     }
 }
 
-/// Moves simulated time. When it is dropped, whatever is waited for happens at once, so that threads can end.
+/// Moves simulated time. After its drop all waits end at once, so threads can end.
 #[derive(Debug)]
 pub struct Simulation(Arc<Simulated>);
 
-/// How long the threads of a simulation may compute before it is taken to hang.
+/// Longest time in which a simulation's threads compute without a wait. Beyond it, they hang.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
-/// How often conditions are looked at that nobody announces, such as a message in a channel.
+/// Interval at which conditions without notification are checked, such as a message in a channel.
 const POLL: Duration = Duration::from_micros(100);
 
 impl Simulation {
-    /// A simulated clock, at the start of 2026, and what moves it.
+    /// A simulated clock, which begins in 2026, and its control.
     pub fn start() -> (Clock, Simulation) {
         let simulated = Arc::new(Simulated {
             origin: Instant::now(),
@@ -231,15 +241,14 @@ impl Simulation {
         (Clock(Some(Arc::clone(&simulated))), Simulation(simulated))
     }
 
-    /// Moves time on by `by`, stopping at every moment that a thread waits for, and waits until all have done what
-    /// there was to do.
+    /// Moves time forward by `by`. It stops at every moment that a thread waits for, until all threads wait again.
     ///
     /// # Errors
-    /// A message when a thread neither waits nor ends for a minute of real time.
+    /// A message, if a thread neither waits nor ends for a minute of real time.
     pub fn advance(&self, by: Duration) -> Result<(), String> {
         let target = {
             let mut state = self.0.lock();
-            // The caller may have done something, too.
+            // The caller can have changed something.
             state.moves += 1;
             state.now + by
         };
@@ -250,7 +259,7 @@ impl Simulation {
                 if state.settled() {
                     let next = state.waiting.iter().filter_map(|w| w.until).min();
                     match next.filter(|next| *next <= target) {
-                        // What was due has been seen by its thread, or it would not have settled.
+                        // The thread has seen what was due, or the state would not be settled.
                         Some(next) if next > state.now => {
                             state.now = next;
                             since = Instant::now();
@@ -275,8 +284,7 @@ impl Simulation {
         }
     }
 
-    /// Lets time pass while no thread runs, as when the process is stopped. What was due meanwhile is seen when time is
-    /// moved the next time.
+    /// Lets time pass while no thread runs, as in a stopped process. The threads see it when time moves next.
     ///
     /// # Errors
     /// As [`Simulation::advance`].
@@ -287,7 +295,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Steps the wall clock, as an operator or a time server does. Monotonic time does not notice.
+    /// Steps the time of day, like an operator or a time server. Monotonic time does not change.
     pub fn step_wall(&self, forward: bool, by: Duration) {
         let mut state = self.0.lock();
         state.wall = if forward { state.wall + by } else { state.wall.saturating_sub(by) };
@@ -319,17 +327,16 @@ struct SimulatedState {
     wall: Duration,
     threads: usize,
     waiting: Vec<Waiting>,
-    /// Nobody moves time any more: whoever waits for it has it.
+    /// The [`Simulation`] is dropped: all waits end.
     ended: bool,
-    /// Counts threads' beginning and ending to wait. What one of them did may be news to another, which therefore has
-    /// to look again.
+    /// Counts the begins and ends of waits. After each, every thread has to check its condition again.
     moves: u64,
 }
 
 struct Waiting {
     id: u64,
     until: Option<Duration>,
-    /// [`SimulatedState::moves`] when this thread last looked and found nothing to do.
+    /// [`SimulatedState::moves`] when this thread last found nothing to do.
     looked: Option<u64>,
 }
 

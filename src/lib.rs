@@ -3,7 +3,7 @@
 // Rooms that both programs share have functions that only the workshop calls.
 #![cfg_attr(not(feature = "workshop"), allow(dead_code, unused_imports))]
 
-pub mod anomaly;
+mod anomaly;
 pub mod camera;
 pub mod clock;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! Scores of good pictures, each judged without itself, and what follows from them: threshold and golden images.
+//! Leave-one-out scores of good pictures, and from them the threshold and the golden images.
 
 use std::path::{Path, PathBuf};
 
@@ -13,40 +13,40 @@ use crate::package::{
     painted,
 };
 
-/// Pictures whose residuals tell the unit of residuals: each has hundreds of blocks.
+/// Most pictures that set the unit of residuals: each has hundreds of cells.
 const MEASURED: usize = 50;
 
-/// Pictures that are scored without themselves at most, as far as the false-reject rate needs no more: each is compared
-/// with every picture, so that scoring all of many would take longer than everything else.
+/// Most pictures that are scored without themselves, unless the false-reject rate needs more. Each is compared with
+/// every picture: more would take longer than all the rest.
 const SCORED: usize = 2_000;
 
-/// The stages of the package that is being made.
+/// The stages of the new package.
 pub(super) struct Stages {
     pub features: FeatureStage,
     pub residuals: ResidualStage,
     pub classify: ClassifyStage,
 }
 
-/// What a package knows from its scores.
+/// What follows from the scores.
 pub(super) struct Calibration {
     pub scores: Vec<(PathBuf, f32)>,
     pub threshold: ThresholdInfo,
     pub golden: Vec<Golden>,
 }
 
-/// Numbers of pictures, at most `count`, evenly spread over `all`.
+/// At most `count` numbers, evenly spread over `all`.
 fn spread(all: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = all.min(count);
     (0..count).map(move |i| i * all / count)
 }
 
-/// Numbers of the pictures that are scored: all, or as many as the rate of false rejects needs, and [`SCORED`] at least.
+/// Numbers of the pictures to score: all, or as many as the false-reject rate needs, and at least [`SCORED`].
 pub(super) fn scored(all: usize, false_reject_rate: f64) -> impl Iterator<Item = usize> {
     spread(all, SCORED.max((1.0 / false_reject_rate).ceil() as usize))
 }
 
-/// The root mean square of the residuals' values on good pictures; one when all are zero. `load` fills in a picture's
-/// features and tells its number in the bank.
+/// The root mean square of the residuals' values on good pictures, or 1 if all are zero. `load` fills in a picture's
+/// features and returns its number in the bank.
 pub(super) fn residual_scale(
     stage: &mut ResidualStage,
     pictures: usize,
@@ -64,8 +64,8 @@ pub(super) fn residual_scale(
     Ok(if scale > 0.0 { scale } else { 1.0 })
 }
 
-/// Scores pictures, each without itself, and chooses the threshold and the golden images. `load` fills in a picture's
-/// features and tells its number in the bank, if it is enrolled. `None` when `progress` stopped it.
+/// Scores each picture without itself, and chooses the threshold and the golden images. `load` fills in a picture's
+/// features and returns its number in the bank, if it is enrolled. The result is `None` if `progress` returned `false`.
 pub(super) fn calibrate(
     stages: &mut Stages,
     pictures: &[PathBuf],
@@ -115,7 +115,7 @@ pub(super) fn calibrate(
     Ok(Some(Calibration { scores, threshold, golden }))
 }
 
-/// What to do when good pictures set a threshold that cannot judge.
+/// For good pictures with a threshold that passes a painted defect.
 const ADVICE: &str = "the good pictures vary too much, or there are too few: take more, and check that all show good parts \
                       from the same place in the same light";
 
@@ -124,7 +124,7 @@ fn golden_frames(scores: &[(PathBuf, f32)], threshold: f32, geometry: &Geometry)
     let mut order: Vec<&(PathBuf, f32)> = scores.iter().collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
     let load = |path: &Path| geometry.scale(&Frame::open(path)?);
-    // A high rate of false rejects rejects the middle one, too.
+    // A high false-reject rate can reject the middle one.
     let passing = order.iter().filter(|(_, score)| *score <= threshold).count();
     let ordinary = (order.len() / 2).min(passing.saturating_sub(1));
     Ok([load(&order[ordinary].0)?, load(&order[order.len() - 1].0)?])

@@ -7,7 +7,7 @@ mod threshold;
 
 pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};
-pub use threshold::{Unit, promise, threshold_from_scores};
+pub(crate) use threshold::promise;
 
 pub use crate::imaging::{find_pictures, list_pictures};
 
@@ -31,40 +31,47 @@ use crate::package::{
     Backbone, BackboneInfo, FORMAT, FrameSize, HeadFile, InputInfo, Manifest, Package, ThresholdInfo,
 };
 
-/// What makes packages.
+/// The program's name in a package.
 const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
 
-/// How to enroll. The defaults are those that the tables in the documentation led to.
+/// How to enroll. The documentation's tables led to the defaults.
+///
+/// ```
+/// use weakrest::enroll::Settings;
+///
+/// let settings = Settings { product: "bottle".into(), longest_side: Some(512), ..Settings::default() };
+/// # assert_eq!(settings.images, 16);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Name of the part.
     pub product: String,
-    /// Length of the longest side after scaling, in pixels; `None` leaves pictures as they are.
+    /// Longest side of a picture after scaling, in pixels. `None` does not scale.
     pub longest_side: Option<u32>,
-    /// Role of position in matching.
+    /// How a token's position limits its neighbors.
     pub matching: Matching,
-    /// What the tokens are thinned within.
+    /// The tokens that one coreset is chosen from.
     pub coreset: CoresetScope,
-    /// Share of the tokens that is kept.
+    /// Share of the tokens that the package keeps, in (0, 1].
     pub coreset_share: f32,
-    /// Tokens that are kept in any case.
+    /// Number of tokens that the package keeps at least.
     pub coreset_floor: usize,
-    /// K: how many similar images each image is searched in.
+    /// K: the number of similar good pictures that a picture is compared with.
     pub images: usize,
-    /// Standard deviation of the map's smoothing in pixels at a longest side of 512; it scales with the side, or with
-    /// the good pictures' mean one where they are left as they are.
+    /// Standard deviation of the map's smoothing, in pixels at a longest side of 512. It scales with the side; without
+    /// scaling, with the good pictures' mean side.
     pub sigma: f32,
-    /// Side of the score's window in pixels at a longest side of 512; it scales as `sigma` does.
+    /// Side of the score's window, in pixels at a longest side of 512. It scales like `sigma`.
     pub window: f32,
-    /// Share of good parts that may be rejected, in (0, 1).
+    /// Highest share of good parts to reject, in (0, 1).
     pub false_reject_rate: f64,
-    /// Leave out pictures that cannot be used instead of failing.
+    /// Skip unusable pictures. Otherwise they are an error.
     pub skip_bad: bool,
-    /// Take pictures of different sizes.
+    /// Accept pictures of different sizes.
     pub any_size: bool,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// A trained head to judge with. Without it a block is as strange as its residual is long.
+    /// A trained head that computes the scores. Without it, a cell's score is the length of its residual.
     pub head: Option<HeadFile>,
 }
 
@@ -98,7 +105,7 @@ impl Settings {
             ));
         }
         if !(self.window.is_finite() && self.window > 0.0) {
-            return Err(Error::new(ErrorKind::Usage, "the score's window must be larger than 0"));
+            return Err(Error::new(ErrorKind::Usage, "the score's window must be above 0"));
         }
         Ok(())
     }
@@ -124,42 +131,55 @@ impl Settings {
     }
 }
 
-/// What enrolling is doing.
+/// The steps of [`enroll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Reading pictures and computing their features; counts pictures.
+    /// Reads the pictures and computes their features. Counts pictures.
     Features,
-    /// Thinning the tokens; counts kept tokens.
+    /// Thins the tokens. Counts kept tokens.
     Coreset,
-    /// Scoring each picture without itself; counts pictures.
+    /// Scores each picture without itself. Counts pictures.
     Scores,
 }
 
 /// Called with (step, done, total). Returns `false` to stop the work.
 pub type Progress<'a> = &'a mut dyn FnMut(Step, usize, usize) -> bool;
 
-/// A new package and what happened on the way.
+/// A new package, and how it was made.
 pub struct Enrollment {
-    /// The package, not yet written.
+    /// The package. [`Package::write`] stores it.
     pub package: Package,
-    /// Leave-one-out scores of the enrolled pictures in their order: of all, or of a sample spread evenly
-    /// when there are more than 2,000.
+    /// Leave-one-out scores of the enrolled pictures, in their order. Above 2,000 pictures, of an evenly spread sample.
     pub scores: Vec<(PathBuf, f32)>,
-    /// Pictures that were left out.
+    /// Skipped pictures.
     pub skipped: Vec<BadPicture>,
-    /// Tokens of all pictures; the bank keeps some of them.
+    /// Number of all pictures' tokens. The package keeps some of them.
     pub tokens: usize,
 }
 
-/// Enrolls good pictures.
+/// Makes a package of good pictures.
 ///
-/// The same pictures in the same order with the same seed give the same package. `None` when `progress` stopped it.
+/// The same pictures in the same order with the same seed make the same package. The result is `None` if `progress`
+/// returned `false`.
+///
+/// ```no_run
+/// use weakrest::enroll::{Settings, enroll, find_pictures};
+/// use weakrest::inspector::Options;
+/// use weakrest::package::Backbone;
+///
+/// let pictures = find_pictures("bottle/train/good".as_ref())?;
+/// let (backbone, settings, options) = (Backbone::built_in()?, Settings::default(), Options::default());
+/// if let Some(mut done) = enroll(&pictures, &backbone, &settings, &options, &mut |_, _, _| true)? {
+///     done.package.write("bottle.weakrest", false)?;
+/// }
+/// # Ok::<(), weakrest::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for impossible settings or fewer than two pictures; [`ErrorKind::Image`] naming the pictures
-/// that cannot be used, unless they are to be skipped and two are left, or saying that the threshold that they set would
-/// pass a painted defect; [`ErrorKind::Runtime`] and [`ErrorKind::Model`]
-/// when the backbone does not run.
+/// - [`ErrorKind::Usage`] for settings out of range, or fewer than two pictures.
+/// - [`ErrorKind::Image`] with the unusable pictures, unless they are skipped and two are left; or if the threshold
+///   would pass a painted defect.
+/// - [`ErrorKind::Runtime`] and [`ErrorKind::Model`] if the backbone does not run.
 pub fn enroll(
     pictures: &[PathBuf],
     backbone: &Backbone,
@@ -191,7 +211,7 @@ pub fn enroll(
     if let Some(head) = &settings.head {
         head.check_backbone(&backbone.manifest.sha256, backbone.manifest.channels)?;
         if head.manifest.sees_picture {
-            // Enrolling keeps features, and not the pictures that this head would need.
+            // Enrolling keeps the features only.
             let text = "needs the enrolled pictures; add it to the enrolled package";
             return Err(Error::new(ErrorKind::Usage, text)
                 .within(&head.manifest.name)
@@ -288,13 +308,13 @@ pub fn enroll(
     Ok(Some(Enrollment { package, scores, skipped, tokens: store.tokens() }))
 }
 
-/// Puts a trained head into a package and calibrates it anew: scores of good pictures, each judged without itself, set the
-/// threshold. A head that is there already is replaced. `None` when `progress` stopped it.
+/// Puts a trained head into a package and sets a new threshold from the good `pictures`. It replaces the head that the
+/// package has. The result is `None` if `progress` returned `false`.
 ///
-/// `pictures` are good ones; those that were enrolled are recognized by their pixels and not matched with themselves.
+/// Enrolled pictures are recognized by their pixels and scored without themselves.
 ///
 /// # Errors
-/// [`ErrorKind::Model`] when the head was trained with another backbone or does not run; otherwise as [`enroll`].
+/// [`ErrorKind::Model`] if the head was trained with another backbone or does not run; otherwise as [`enroll`].
 pub fn add_head(
     package: Package,
     head: &HeadFile,
@@ -348,7 +368,7 @@ pub fn add_head(
     Ok(Some(Enrollment { package, scores, skipped: Vec::new(), tokens }))
 }
 
-/// The head, loaded for the package that is being made.
+/// The head, loaded for the new package.
 fn load_head(
     head: Option<&HeadFile>,
     manifest: &Manifest,
@@ -362,7 +382,7 @@ fn load_head(
     head.map(load).transpose()
 }
 
-/// The bank, which the stages hold until here.
+/// Takes the bank back from the stages.
 fn take_bank(stages: Stages) -> Result<Bank> {
     let bank = Arc::clone(stages.residuals.bank());
     drop(stages);

@@ -1,4 +1,4 @@
-//! Which pictures of a folder can be enrolled together.
+//! The pictures that can be enrolled together.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,12 +11,12 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::imaging::{Color, Frame, Geometry};
 use crate::package::FrameSize;
 
-/// A picture that was left out, and why.
+/// A skipped picture, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadPicture {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// What is wrong.
     pub reason: String,
 }
 
@@ -28,17 +28,17 @@ impl fmt::Display for BadPicture {
 
 const OTHER_SIZE: &str = "pixels instead of";
 
-/// What the files' headers tell.
+/// Color and size of the product, from the files' headers.
 pub(super) struct Survey {
     pub color: Color,
     pub size: FrameSize,
-    /// Mean of the usable pictures' longest sides, in pixels.
+    /// Mean longest side of the usable pictures, in pixels.
     pub longest_side: u32,
     pub usable: Vec<PathBuf>,
     pub bad: Vec<BadPicture>,
 }
 
-/// Looks at every picture's header: most of them decide what color and size the product has.
+/// Reads every picture's header. The majority decides color and size.
 pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey> {
     let headers: Vec<Result<(u32, u32, Color)>> = pictures.par_iter().map(Frame::header).collect();
     let mut kinds: BTreeMap<(u32, u32, bool), usize> = BTreeMap::new();
@@ -77,17 +77,17 @@ pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey
     Ok(Survey { color, size, longest_side, usable, bad })
 }
 
-/// What became of the pictures.
+/// Used and unusable pictures.
 pub(super) struct Reading {
     pub used: Vec<PathBuf>,
-    /// Of the used ones: [`Frame::digest`].
+    /// [`Frame::digest`] of the used ones.
     pub digests: Vec<[u8; 32]>,
     pub bad: Vec<BadPicture>,
 }
 
-/// Decodes and scales the usable pictures, several at a time, and hands them on in order.
+/// Decodes and scales the usable pictures, several at a time, and passes them to `take` in order.
 ///
-/// `None` when `take` answered `false`.
+/// The result is `None` if `take` returned `false`.
 pub(super) fn read(
     survey: &Survey,
     geometry: &Geometry,
@@ -109,7 +109,7 @@ pub(super) fn read(
             match frame {
                 Err(e) => bad.push(BadPicture { path: path.clone(), reason: e.reason() }),
                 Ok((frame, digest)) => {
-                    // Leave-one-out on a picture that is there twice would find the other one: a score of zero.
+                    // Leave-one-out would find the copy: a score of zero.
                     if let Some(first) = seen.get(&digest) {
                         bad.push(BadPicture {
                             path: path.clone(),
@@ -118,7 +118,7 @@ pub(super) fn read(
                         continue;
                     }
                     seen.insert(digest, path.clone());
-                    // Going on only names the remaining bad pictures; there is nothing left to compute.
+                    // After a bad picture, only the search for more of them goes on.
                     if settings.skip_bad || bad.is_empty() {
                         if !take(&frame)? {
                             return Ok(None);
@@ -157,7 +157,7 @@ fn enough(count: usize, bad: &[BadPicture]) -> Result<()> {
         (0, 0) => Err(Error::new(ErrorKind::Usage, format!("there are no pictures; {NEED}"))),
         (_, 0) => Err(Error::new(
             ErrorKind::Usage,
-            format!("one picture cannot tell what varies between good parts; {NEED}"),
+            format!("one picture does not show how good parts vary; {NEED}"),
         )),
         (_, n) => {
             let usable = if count == 0 { "none" } else { "only one" };
@@ -167,7 +167,7 @@ fn enough(count: usize, bad: &[BadPicture]) -> Result<()> {
     }
 }
 
-/// A message with the first bad pictures below it, each on its own line.
+/// The message and the first bad pictures, one per line.
 fn with_list(mut message: String, bad: &[BadPicture]) -> String {
     const SHOWN: usize = 10;
     for picture in bad.iter().take(SHOWN) {

@@ -1,4 +1,4 @@
-//! The threshold without defects: from the scores that good images get when they are left out of the bank.
+//! The threshold, from leave-one-out scores of good pictures. It needs no defects.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
@@ -6,19 +6,19 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::check_finite;
 use crate::package::{ThresholdInfo, ThresholdRule};
 
-/// What scores are.
+/// Meaning of the scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Lengths of residuals, from 0 up.
+pub(super) enum Unit {
+    /// Lengths of residuals: 0 and above.
     Length,
-    /// A head's probabilities, 0 to 1.
+    /// A head's probabilities: 0 to 1.
     Probability,
 }
 
 impl Unit {
-    /// A score on a scale without ends: its logarithm, or that of its odds.
+    /// The score on an unbounded scale: the logarithm of a length, or of a probability's odds.
     fn open(self, score: f32) -> f64 {
-        // Identical pictures can score exactly zero, and a head be entirely sure: neither has a logarithm.
+        // Identical pictures score exactly 0, and a head can be certain: neither has a logarithm.
         let least = f64::from(f32::MIN_POSITIVE);
         let score = f64::from(score);
         match self {
@@ -37,15 +37,16 @@ impl Unit {
 
 /// Chooses the threshold for a false-reject rate in (0, 1) from leave-one-out scores.
 ///
-/// With n scores and a rate of at least 1 / (n + 1), the ⌈(n + 1)(1 − rate)⌉-th smallest score is such that a new good
-/// image scores above it with a probability of at most `rate`, whatever the distribution (split conformal prediction, Vovk et
-/// al. 2005): [`ThresholdRule::Rank`]. Fewer scores have no such rank. Then the upper prediction limit of log-normal
-/// scores (of logit-normal ones, when they are probabilities) is taken, `exp(m + t · s · √(1 + 1/n))` with Student's t of n − 1 degrees of freedom, and never less than the highest score:
-/// [`ThresholdRule::Tail`]. It grows with the uncertainty of few images.
+/// - [`ThresholdRule::Rank`] with a rate of at least 1 / (n + 1) for n scores: the ⌈(n + 1)(1 − rate)⌉-th smallest score.
+///   A new good picture scores above it with a probability of at most `rate`, for every distribution (split conformal
+///   prediction, Vovk et al. 2005).
+/// - [`ThresholdRule::Tail`] with fewer scores: the upper prediction limit of log-normal scores (logit-normal, for
+///   probabilities), `exp(m + t · s · √(1 + 1/n))` with Student's t of n − 1 degrees of freedom, and at least the highest
+///   score. It grows with the uncertainty of few pictures.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] with fewer than two scores or an impossible rate, [`ErrorKind::NotFinite`] on NaN or infinity.
-pub fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Result<ThresholdInfo> {
+/// [`ErrorKind::Usage`] for fewer than two scores or a rate out of range, [`ErrorKind::NotFinite`] for NaN and infinity.
+pub(super) fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Result<ThresholdInfo> {
     check_finite("the leave-one-out scores", scores)?;
     let n = scores.len();
     if n < 2 {
@@ -60,7 +61,7 @@ pub fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Result<Th
     let mut sorted = scores.to_vec();
     sorted.sort_unstable_by(f32::total_cmp);
     let highest = sorted[n - 1];
-    // The small amount keeps rounding from asking for one rank more than an exact product does.
+    // The small amount: rounding must not ask for one rank more than the exact product.
     let rank = ((n + 1) as f64 * (1.0 - rate) - 1e-9).ceil() as usize;
     let (value, rule) = if rank <= n {
         (sorted[rank.max(1) - 1], ThresholdRule::Rank)
@@ -77,8 +78,9 @@ pub fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Result<Th
     })
 }
 
-/// Lowers a limit that so few images set that a painted defect with this score would pass: half-way, on the scale without
-/// ends, from the highest good score to it. A defect that scores no higher than good images leaves the limit as it is.
+/// Lowers a [`ThresholdRule::Tail`] limit that would pass a painted defect with this score. The new one is half-way from
+/// the highest good score to it, on the unbounded scale. A defect that scores no higher than good pictures changes
+/// nothing.
 pub(super) fn lower_below(info: &mut ThresholdInfo, painted: f32, unit: Unit) {
     let highest = info.scores[2];
     if info.rule == ThresholdRule::Tail && painted <= info.value && painted > highest {
@@ -95,31 +97,31 @@ fn tail_limit(scores: &[f32], rate: f64, unit: Unit) -> Result<f32> {
     let student = StudentsT::new(0.0, 1.0, n - 1.0)
         .map_err(|e| Error::new(ErrorKind::Usage, "the threshold cannot be computed").with_source(e))?;
     let limit = unit.close(mean + student.inverse_cdf(1.0 - rate) * (variance * (1.0 + 1.0 / n)).sqrt());
-    // Two images give a limit beyond all measure; any finite number rejects as little.
+    // The limit of two pictures can be infinite; the largest number rejects as little.
     Ok(limit.min(f64::from(f32::MAX)) as f32)
 }
 
-/// What so many images can promise, in a sentence or two for the user.
-pub fn promise(info: &ThresholdInfo) -> String {
+/// The promise that this number of pictures allows, in a sentence or two for the user.
+pub(crate) fn promise(info: &ThresholdInfo) -> String {
     let percent = |rate: f64| format!("{:.2} %", 100.0 * rate);
     let needed = (1.0 / info.false_reject_rate).ceil() as usize - 1;
     match info.rule {
         ThresholdRule::Rank => format!(
-            "{} good images promise that on average at most {} of good parts are rejected, as long as parts, light and \
-             camera stay as they were enrolled.",
+            "{} good images promise that on average at most {} of good parts are rejected, if parts, light and camera \
+             stay as enrolled.",
             info.images,
             percent(info.promised_rate)
         ),
         ThresholdRule::Tail => format!(
-            "{} good images alone can promise no less than {} of good parts rejected. The threshold aims at {} by \
-             extending their scores' log-normal tail; {needed} images would promise it without that assumption.",
+            "{} good images alone can promise no less than {} of good parts rejected. The threshold aims at {} with \
+             the log-normal tail of their scores. {needed} images would promise it without that assumption.",
             info.images,
             percent(1.0 / (info.images + 1) as f64),
             percent(info.false_reject_rate)
         ),
         ThresholdRule::Painted => format!(
-            "{} good images are too few to aim at {} of good parts rejected: the threshold is half-way from the highest of \
-             their scores to that of a painted defect. {needed} images would promise it.",
+            "{} good images are too few to aim at {} of good parts rejected. The threshold is half-way from their highest \
+             score to a painted defect's. {needed} images would promise it.",
             info.images,
             percent(info.false_reject_rate)
         ),

@@ -214,7 +214,7 @@ fn a_folder_without_enough_pictures_is_a_usage_error() {
         ("other", "there are no pictures in"),
         ("missing", "there is no folder"),
         ("one/00.png", "there is no folder"),
-        ("one", "one picture cannot tell what varies between good parts; take at least 2, better 20 or more"),
+        ("one", "one picture does not show how good parts vary; take at least 2, better 20 or more"),
         ("bottle", "bottle/train/good?"),
     ] {
         let ran =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use weakrest::anomaly::AnomalyMap;
+use weakrest::inspector::AnomalyMap;
 use weakrest::inspector::StageTimes;
 use weakrest::record::{Engine, FaultKind, Record, Status};
 use weakrest::{Color, Frame, Inspection, Region, Verdict};

@@ -245,6 +245,34 @@ fn no_queries_no_ranges_and_no_neighbors_are_no_trouble() {
 }
 
 #[test]
+fn more_dimensions_or_rows_than_can_be_numbered_are_refused() {
+    let wide = Array2::zeros((2, 65_535));
+    assert!(Index::new(wide.view()).is_ok());
+    for shape in [(2, 65_536), (u32::MAX as usize, 0)] {
+        let rows = Array2::zeros(shape);
+        assert_eq!(Index::new(rows.view()).unwrap_err().kind(), Kind::InvalidArgument);
+    }
+}
+
+/// The longest rows with the largest values: no sum overflows.
+#[test]
+fn the_most_dimensions_find_their_neighbors() {
+    let mut draw = Draw::new(17);
+    let signs = Array2::from_shape_simple_fn((40, 65_535), || if draw.below(2) == 0 { -1.0 } else { 1.0 });
+    let index = index(&signs);
+    let everything = 0..40;
+    for k in [1, 3] {
+        let found = fast(&signs, &index, std::slice::from_ref(&everything), |_, _| true, k);
+        for (row, found) in found.chunks(k).enumerate() {
+            assert_eq!((found[0].index as usize, found[0].distance), (row, 0.0));
+        }
+    }
+    let all = Array2::ones((17, 65_535));
+    let found = fast(&all, &Index::new((&all * -1.0).view()).unwrap(), &[0..17], |_, _| true, 2);
+    assert!(found.iter().all(|n| n.distance == 4.0 * 65_535.0), "{found:?}");
+}
+
+#[test]
 fn rows_that_are_not_finite_are_refused() {
     // The last one has a norm that is infinite.
     for value in [f32::NAN, f32::INFINITY, 1e20] {
