@@ -26,7 +26,7 @@ help:
 	@echo "make build             the release binary: $(BINARY)"
 	@echo "make cross             the binary for boards (aarch64): target/$(BOARD)/release/weakrest"
 	@echo "make cross-test        the tests as built for aarch64, on an emulated processor (Debian)"
-	@echo "make deb ARCH=arm64    the Debian package (amd64 without ARCH; ARCH=\"amd64 arm64\" for both): target/deb/"
+	@echo "make deb ARCH=arm64    the Debian packages (amd64 without ARCH; ARCH=\"amd64 arm64\" for both): target/deb/"
 	@echo "make deb-test          install, upgrade, remove and purge it in a root of its own (Debian, root)"
 	@echo "make board-test        a board's life in an emulated one: install, enroll, inspect, faults (Debian; installs nothing)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"

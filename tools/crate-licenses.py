@@ -34,6 +34,7 @@ def texts(folder: Path) -> list[Path]:
 
 def main() -> None:
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", sys.argv[1]]
+    command += sys.argv[2:]
     metadata = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     ids = linked(metadata)
     packages = [package for package in metadata["packages"] if package["id"] in ids]

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs, upgrades, removes and purges the Debian package in a root of its own, as `make deb-test` does: run.sh [PACKAGE]
+# Installs, upgrades, removes and purges the Debian packages in a root of its own, as `make deb-test` does:
+# run.sh [PACKAGE]. The workshop's package lies beside it.
 # Needs root, and Debian with mmdebstrap; says SKIP without.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -13,7 +14,8 @@ done
 arch=$(dpkg --print-architecture)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 package=${1:-target/deb/weakrest_${version}_$arch.deb}
-[ -e "$package" ] || { echo "deb-test: there is no $package; run: make deb" >&2; exit 1; }
+workshop=$(dirname "$package")/weakrest-workshop_${version}_$arch.deb
+[ -e "$package" ] && [ -e "$workshop" ] || { echo "deb-test: there is no $package, or no $workshop; run: make deb" >&2; exit 1; }
 
 # A small Debian with systemd, kept between runs.
 base=target/deb-test/bookworm-$arch.tar
@@ -83,8 +85,9 @@ check "the state folder is the user's" owner_is "weakrest:weakrest 750" /var/lib
 check "the cache folder is the user's" owner_is "weakrest:weakrest 750" /var/cache/weakrest
 check "the service is not enabled" sh -c "[ \"\$(chroot '$root' systemctl is-enabled weakrest)\" = disabled ]"
 check "the unit can be read" inside systemd-analyze verify weakrest.service
+has_page() { check "has a manual page $1" sh -c "chroot '$root' man --warnings -E UTF-8 $1 2>&1 | grep -qi '^NAME'"; }
 for page in weakrest weakrest-enroll weakrest-run weakrest-check; do
-    check "has a manual page $page" sh -c "chroot '$root' man --warnings -E UTF-8 $page 2>&1 | grep -qi '^NAME'"
+    has_page $page
 done
 check "bash reads the completions" inside bash -n /usr/share/bash-completion/completions/weakrest
 
@@ -107,6 +110,30 @@ product=/var/lib/weakrest/product.weakrest
 check "enrolls" inside weakrest enroll --images /tmp/good --size 64 --output $product
 check "the service reads what root enrolled" as_service weakrest check $product
 check "the service inspects" as_service weakrest inspect $product /tmp/good/00.bmp
+
+# The workshop adds its commands, and leaves the service's program alone.
+before=$(sha256sum < "$root/usr/bin/weakrest")
+for command in label evaluate residuals; do
+    check "names the package of $command" sh -c "chroot '$root' weakrest $command --help 2>&1 | grep -q weakrest-workshop"
+    check "$command fails without it" not inside weakrest $command --help
+done
+report() { as_service weakrest inspect $product /tmp/good/00.bmp --report /var/lib/weakrest/report.html; }
+check "names the package of reports" sh -c "chroot '$root' weakrest inspect $product /tmp/good/00.bmp --report /tmp/r.html 2>&1 | grep -q weakrest-workshop"
+check "the workshop installs" install_package "$workshop"
+check "dpkg finds every file of the workshop as packaged" inside dpkg --verify weakrest-workshop
+for command in label evaluate residuals; do
+    check "$command works with it" inside weakrest $command --help
+    has_page weakrest-$command
+done
+check "the workshop finds ONNX Runtime and reports" report
+check "the report is written" test -s "$root/var/lib/weakrest/report.html"
+check "the service's program is the same" [ "$before" = "$(sha256sum < "$root/usr/bin/weakrest")" ]
+check "weakrest is upgraded with the workshop there" install_package "$work/next.deb"
+check "the workshop is removed" inside dpkg --purge weakrest-workshop
+check "removing the workshop takes its program" test ! -e "$root/usr/lib/weakrest/weakrest-workshop"
+check "the service still inspects" as_service weakrest inspect $product /tmp/good/00.bmp
+rm -f "$root/var/lib/weakrest/report.html"
+check "goes back to the version before" install_package "$package"
 
 # An administrator's configuration and choice outlive an upgrade.
 check "can be enabled" inside systemctl enable weakrest
