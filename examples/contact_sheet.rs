@@ -3,7 +3,6 @@
 //! `cargo run --release --example contact_sheet -- OUTPUT PACKAGE PICTURE...`
 
 use image::{Rgb, RgbImage, imageops};
-use weakrest::imaging::side_by_side;
 use weakrest::inspector::{OverlayOptions, overlay};
 use weakrest::{Frame, Inspector};
 
@@ -34,4 +33,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     sheet.save(output)?;
     Ok(())
+}
+
+/// Two pictures next to each other with a narrow white gap, aligned at the top.
+fn side_by_side(left: &RgbImage, right: &RgbImage) -> RgbImage {
+    let height = left.height().max(right.height());
+    let gap = (height / 64).max(2);
+    let mut both = RgbImage::from_pixel(left.width() + gap + right.width(), height, Rgb([255; 3]));
+    imageops::replace(&mut both, left, 0, 0);
+    imageops::replace(&mut both, right, i64::from(left.width() + gap), 0);
+    both
 }

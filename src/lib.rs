@@ -18,12 +18,12 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
-pub mod imaging;
+mod imaging;
 pub mod inspector;
 #[cfg(feature = "workshop")]
-pub mod label;
+mod label;
 #[cfg(feature = "workshop")]
-pub mod labels;
+mod labels;
 pub mod onnx;
 pub mod output;
 pub mod package;
@@ -34,7 +34,7 @@ pub mod report;
 mod settings;
 pub mod state;
 #[cfg(feature = "workshop")]
-pub mod training;
+mod training;
 
 pub use error::{Error, ErrorKind, Result};
 pub use imaging::{Color, Frame};

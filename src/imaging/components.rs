@@ -19,18 +19,6 @@ pub struct Component {
 ///
 /// The buffers are kept from one picture to the next, so that labeling a stream of pictures of one size does not
 /// allocate.
-///
-/// ```
-/// use weakrest::imaging::Components;
-///
-/// let score = [9, 0, 0, 8,
-///              0, 7, 0, 8];
-/// let mut areas = Components::default();
-/// areas.label(4, 2, |i| score[i] > 5);
-/// assert_eq!(areas.list().len(), 2);
-/// assert_eq!(areas.labels(), [1, 0, 0, 2,
-///                             0, 1, 0, 2]);
-/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Components {
     labels: Vec<u32>,

@@ -33,16 +33,6 @@ const INFERNO: [[u8; 3]; 13] = [
     [252, 255, 164],
 ];
 
-/// Two pictures next to each other with a narrow white gap, aligned at the top.
-pub fn side_by_side(left: &RgbImage, right: &RgbImage) -> RgbImage {
-    let height = left.height().max(right.height());
-    let gap = (height / 64).max(2);
-    let mut both = RgbImage::from_pixel(left.width() + gap + right.width(), height, Rgb([255; 3]));
-    image::imageops::replace(&mut both, left, 0, 0);
-    image::imageops::replace(&mut both, right, i64::from(left.width() + gap), 0);
-    both
-}
-
 /// The color and opacity of an anomaly value that is `ratio` times the threshold.
 pub(crate) fn heat(ratio: f32) -> (Rgb<u8>, f32) {
     // NaN compares false with everything and must not be painted as if it were a value.
@@ -204,16 +194,5 @@ mod tests {
         assert_eq!(ratio(3.0, 0.0), f32::INFINITY);
         assert_eq!(ratio(0.0, 0.0), 0.0);
         assert!(ratio(1.0, f32::NAN).is_nan() && ratio(f32::NAN, 0.0).is_nan());
-    }
-
-    #[test]
-    fn two_pictures_stand_side_by_side() {
-        let picture = |w, h| RgbImage::from_fn(w, h, |x, y| Rgb([(60 + (x + y * w) % 90) as u8; 3]));
-        let (a, b) = (picture(10, 20), picture(30, 12));
-        let both = side_by_side(&a, &b);
-        assert_eq!(both.dimensions(), (42, 20));
-        assert_eq!(both.get_pixel(3, 7), a.get_pixel(3, 7));
-        assert_eq!(both.get_pixel(12 + 5, 7), b.get_pixel(5, 7));
-        assert_eq!(*both.get_pixel(11, 0), Rgb([255; 3]));
     }
 }

@@ -31,7 +31,7 @@ impl Default for OverlayOptions<'_> {
 /// the frame with whatever boxes it has.
 ///
 /// ```
-/// use weakrest::imaging::{Color, Frame};
+/// use weakrest::{Color, Frame};
 /// use weakrest::inspector::{AnomalyMap, Inspection, OverlayOptions, StageTimes, Verdict, overlay};
 ///
 /// let frame = Frame::new(4, 4, Color::Gray, vec![90; 16])?;

@@ -72,9 +72,9 @@ impl Labeler {
     /// Checks everything, loads the package, and serves.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a folder without pictures, a label file of another folder or in use by another
+    /// [`crate::ErrorKind::Usage`] for a folder without pictures, a label file of another folder or in use by another
     /// process, an address beyond this machine without a token; as [`Package::open`] and
-    /// [`crate::Inspector::with_options`]; [`ErrorKind::Io`] when the address cannot be listened on.
+    /// [`crate::Inspector::with_options`]; [`crate::ErrorKind::Io`] when the address cannot be listened on.
     pub fn start(settings: &Settings, options: &Options) -> Result<Labeler> {
         let address = http::address_from_text(&settings.listen).map_err(|e| e.with_key("listen"))?;
         let token = settings.token_file.as_ref().map(|path| http::token_from_file(path)).transpose();

@@ -9,7 +9,7 @@ mod shapes;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Drawn, Label, LabelFile, MaskFile, Tag};
+pub use file::{Drawn, Label, LabelFile, Tag};
 pub(crate) use file::{Stamp, real};
 pub(crate) use lock::Lock;
 pub(crate) use pictures::{Found, find};

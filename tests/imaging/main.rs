@@ -2,7 +2,6 @@
 
 mod by_hand;
 mod frame;
-mod geometry;
 mod jpeg;
 mod jpeg_by_hand;
 mod refused;

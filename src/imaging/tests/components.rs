@@ -1,7 +1,7 @@
 //! Connected areas against a flood fill that is too simple to be wrong.
 
+use crate::imaging::components::{Component, Components};
 use proptest::prelude::*;
-use weakrest::imaging::{Component, Components};
 
 /// Grows each area pixel by pixel until nothing is added any more.
 fn flood(width: usize, height: usize, bits: &[bool]) -> (Vec<u32>, Vec<Component>) {
@@ -77,4 +77,13 @@ fn nothing_has_no_areas() {
         assert!(areas.list().is_empty());
         assert_eq!(areas.labels().len(), width * height);
     }
+}
+
+#[test]
+fn pixels_that_touch_at_a_corner_belong_together() {
+    let score = [9, 0, 0, 8, 0, 7, 0, 8];
+    let mut areas = Components::default();
+    areas.label(4, 2, |i| score[i] > 5);
+    assert_eq!(areas.list().len(), 2);
+    assert_eq!(areas.labels(), [1, 0, 0, 2, 0, 1, 0, 2]);
 }

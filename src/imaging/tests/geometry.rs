@@ -1,11 +1,11 @@
 //! Pixels to model input, and back.
 
+use crate::imaging::{Geometry, Placement};
+use crate::{Color, ErrorKind, Frame};
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use ndarray::Array4;
 use proptest::prelude::*;
-use weakrest::imaging::{Geometry, Placement};
-use weakrest::{Color, ErrorKind, Frame};
 
 fn geometry(longest_side: u32, multiple: u32, stride: u32) -> Geometry {
     Geometry { longest_side, native: false, multiple, stride, mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.2] }

@@ -1,0 +1,4 @@
+//! Pixels, areas and geometry.
+
+mod components;
+mod geometry;
