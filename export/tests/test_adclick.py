@@ -183,7 +183,7 @@ def test_residuals_without_pictures_are_told(tmp_path: Path) -> None:
         ("[]", "must be an object"),
         ('{"scratch": "a scratch"}', "must be a list"),
         ('{"scratch": []}', "must be a list"),
-        ('{"scratch": ["12"]}', "is no phrase"),
+        ('{"scratch": ["12"]}', "is not a phrase"),
         (f'{{"scratch": ["{"a" * 1001}"]}}', "1001 characters"),
     ],
 )

@@ -107,22 +107,22 @@ A = '"image": "a.png"'
     [
         (
             f'{{{A}, "defects": [{{"box": [0, 0, 65, 48]}}]}}',
-            "reaches outside of the picture, which is 64×48",
+            "reaches outside the picture of 64×48 pixels",
         ),
         (f'{{{A}, "defects": [{{"box": [-1, 0, 9, 9]}}]}}', "defects[0]: box: [-1, 0, 9, 9] reaches outside"),
-        (f'{{{A}, "defects": [{{"box": [5, 5, 5, 9]}}]}}', "has no area: remove it"),
+        (f'{{{A}, "defects": [{{"box": [5, 5, 5, 9]}}]}}', "has no area: remove the box"),
         (f'{{{A}, "defects": [{{"box": [64.2, 5, 64.8, 9]}}]}}', "has no area"),
         (f'{{{A}, "defects": [{{"box": [9, 5, 5, 9]}}]}}', "must be [left, top, right, bottom]"),
-        (f'{{{A}, "defects": [{{"box": [1, 2, 3]}}]}}', "must be 4 numbers in a list"),
-        (f'{{{A}, "defects": [{{"box": [1, 2, 3, true]}}]}}', "box: must be a number, but is true"),
-        (f'{{{A}, "defects": [{{"box": [1, 2, 3, NaN]}}]}}', "NaN is not a number that JSON knows"),
-        (f'{{{A}, "defects": [{{"box": [1, 2, 3, 1e999]}}]}}', "must be a number, but is Infinity"),
-        (f'{{{A}, "defects": [{{"rotated": [[0,0],[9,9],[9,0],[0,9]]}}]}}', "is twisted, dented or has no"),
-        (f'{{{A}, "defects": [{{"rotated": [[0,0],[9,0],[2,2],[0,9]]}}]}}', "is twisted, dented"),
+        (f'{{{A}, "defects": [{{"box": [1, 2, 3]}}]}}', "must be a list of 4 numbers"),
+        (f'{{{A}, "defects": [{{"box": [1, 2, 3, true]}}]}}', "box: must be a number, not true"),
+        (f'{{{A}, "defects": [{{"box": [1, 2, 3, NaN]}}]}}', "NaN is not a JSON number"),
+        (f'{{{A}, "defects": [{{"box": [1, 2, 3, 1e999]}}]}}', "must be a number, not Infinity"),
+        (f'{{{A}, "defects": [{{"rotated": [[0,0],[9,9],[9,0],[0,9]]}}]}}', "is not convex or has no"),
+        (f'{{{A}, "defects": [{{"rotated": [[0,0],[9,0],[2,2],[0,9]]}}]}}', "is not convex"),
         (f'{{{A}, "defects": [{{"rotated": [[1,1],[1,1],[1,1],[1,1]]}}]}}', "has no area"),
-        (f'{{{A}, "defects": [{{"rotated": [[99,0],[109,0],[109,9],[99,9]]}}]}}', "lies outside of"),
-        (f'{{{A}, "defects": [{{"rotated": [[0,0],[9,0],[9,9]]}}]}}', "must be four corners"),
-        (f'{{{A}, "defects": [{{"mask": "lying.png"}}]}}', "has 48×64 pixels, but its picture 64×48"),
+        (f'{{{A}, "defects": [{{"rotated": [[99,0],[109,0],[109,9],[99,9]]}}]}}', "is outside the picture"),
+        (f'{{{A}, "defects": [{{"rotated": [[0,0],[9,0],[9,9]]}}]}}', "must be a list of four corners"),
+        (f'{{{A}, "defects": [{{"mask": "lying.png"}}]}}', "has 48×64 pixels, but its picture has 64×48"),
         (f'{{{A}, "defects": [{{"mask": "nowhere.png"}}]}}', "there is no picture"),
         (f'{{{A}, "defects": [{{"mask": "mask.png", "rule": "white"}}]}}', 'unknown rule "white"'),
         (f'{{{A}, "defects": [{{"box": [1,2,3,4], "rule": "non-zero"}}]}}', "unknown key 'rule'"),
@@ -132,13 +132,13 @@ A = '"image": "a.png"'
         (f"{{{A}}}", "unknown tag missing"),
         (f'{{{A}, "tag": "good", "defects": [{{"box": [1, 2, 3, 4]}}]}}', "a good picture has no defects"),
         (f'{{{A}, "tag": "good", "color": 1}}', "unknown key 'color': the keys are image, tag"),
-        (f'{{{A}, "tag": "good", "tag": "defective"}}', "key 'tag' is there twice"),
+        (f'{{{A}, "tag": "good", "tag": "defective"}}', "duplicate key 'tag'"),
         (f'{{{A}, "tag": "good", "seconds": -1}}', "must not be negative"),
         (f'{{{A}, "tag": "good", "leave_out": "no.png"}}', "leave_out: there is no picture"),
-        ('{"tag": "good"}', "image must be a text that is not empty, but is missing"),
-        ('{"image": "nowhere.png", "tag": "good"}', "nowhere.png: correct or remove it"),
+        ('{"tag": "good"}', "image must be a text, not empty, but is missing"),
+        ('{"image": "nowhere.png", "tag": "good"}', "nowhere.png: correct the path or"),
         ('{"image": "labels.jsonl", "tag": "good"}', "cannot open"),
-        ('{"image": "./b.png", "tag": "good"}', "b.png is in line 1 already"),
+        ('{"image": "./b.png", "tag": "good"}', "b.png is already in line 1"),
         ("a.png good", "not JSON: "),
         ("[1]", "must be a JSON object"),
         ("[" * 100_000, "nested too deeply"),
@@ -271,7 +271,7 @@ def test_a_mask_without_defect_is_refused(folder: Path) -> None:
     classes.save(folder / "classes.png")
     with pytest.raises(ExportError, match=r'class numbers.*"rule": "non-zero"'):
         labels.read_mask(Mask(folder / "classes.png"), (64, 48))
-    with pytest.raises(ExportError, match="it is black"):
+    with pytest.raises(ExportError, match="marks no pixel"):
         labels.read_mask(Mask(folder / "black.png", "non-zero"), (64, 48))
 
 

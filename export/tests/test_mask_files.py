@@ -34,7 +34,7 @@ def test_reads_what_marks_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("unclear"), ids=lambda path: path.name)
 def test_refuses_what_is_not_clear(path: Path) -> None:
-    with pytest.raises(ExportError, match=rf"{path.name}.*defects white.*non-zero"):
+    with pytest.raises(ExportError, match=rf"{path.name}.*white defects.*non-zero"):
         mask_files.read(path)
 
 

@@ -118,7 +118,7 @@ def test_timm_loads_the_tag_s_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         ("timm:resnet10t", (8,), "V9", "name the tag as timm:NAME.TAG"),
         ("efficientnet-lite0", (), "none", "at least one stride"),
         ("efficientnet-lite0", (8, 8), "none", "each only once"),
-        ("timm:swin_tiny_patch4_window7_224", (4,), "none", "does not take images of any size"),
+        ("timm:swin_tiny_patch4_window7_224", (4,), "none", "does not accept images of any size"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::FutureWarning")

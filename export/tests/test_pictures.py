@@ -38,7 +38,7 @@ def test_pictures_count_by_any_name_and_the_rest_is_named(tmp_path: Path) -> Non
     found, notes = pictures.find(tmp_path)
     assert [path.name for path in found] == ["a.png", "b.PNG", "c.bmp", "d.TIF", "e.jfif", "without"]
     assert len(notes) == 3
-    assert "1 picture of kinds that are not read" in notes[0] and "i.webp" in notes[0]
+    assert "1 picture in formats that are not read" in notes[0] and "i.webp" in notes[0]
     assert "g.png.bak" in notes[1]
     assert notes[2].endswith("monday with 2 pictures")
 

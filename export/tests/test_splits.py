@@ -79,10 +79,10 @@ def test_reads_a_category(tmp_path: Path, program: Program) -> None:
             2,
         ),
         ({"err": "disk on fire", "code": 3}, "failed with exit code 3: disk on fire", 3),
-        ({"code": 101}, "exit code 101: it did not say why", 3),
-        ({"out": "hello"}, "cannot understand what", 3),
+        ({"code": 101}, "exit code 101: no message", 3),
+        ({"out": "hello"}, "cannot read the output of", 3),
         ({"out": '{"categories": [{"name": 1}]}'}, "KeyError('train')", 3),
-        ({"out": '{"categories": []}'}, "choose one category of data with --category: none", 2),
+        ({"out": '{"categories": []}'}, "choose a category of data with --category: none", 2),
     ],
 )
 def test_says_what_the_program_said(program: Program, says: dict[str, Any], message: str, exit: int) -> None:
@@ -93,9 +93,7 @@ def test_says_what_the_program_said(program: Program, says: dict[str, Any], mess
 
 
 def test_says_that_there_is_no_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(
-        ExportError, match=r"there is no program /nowhere/weakrest: .* --weakrest or in \$WEAKR"
-    ):
+    with pytest.raises(ExportError, match=r"there is no program /nowhere/weakrest: .* --weakrest or \$WEAKR"):
         call(Path("/nowhere/weakrest"), [])
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("WEAKREST", "")
@@ -150,7 +148,7 @@ def test_choice_is_even(kinds: dict[str, int], count: int, expected: list[int]) 
 def test_choice_of_each_kind() -> None:
     chosen = splits.choose_training_defects(category(a=20, b=7), ChoiceSettings(7, per_type=True))
     assert Counter(sample.defect for sample in chosen) == {"a": 7, "b": 7}
-    with pytest.raises(ExportError, match="has not 8 of each kind of defect, but 7 of b: lower --count"):
+    with pytest.raises(ExportError, match="has 7 of b, not 8 of each kind of defect: lower --count"):
         splits.choose_training_defects(category(a=20, b=7), ChoiceSettings(8, per_type=True))
 
 
@@ -226,5 +224,5 @@ def test_weak_labels_need_masks(tmp_path: Path, program: Program, capsys: pytest
     arguments += ["--count", "1", "--weakrest", str(program(listing(tmp_path, test=test)))]
     out = tmp_path / "labels.jsonl"
     assert main([*arguments, "--out", str(out)]) == 2
-    assert "a.png has no mask to make boxes from: use --kind tags" in capsys.readouterr().err
+    assert "a.png has no mask, which boxes need: use --kind tags" in capsys.readouterr().err
     assert not out.exists()

@@ -212,11 +212,11 @@ def _used(folder: Path) -> None:
         (_broken, [], "broken.png: cannot read this picture"),
         (_cut, [], "cut.png: cannot read this picture"),
         (_tiny, [], "tiny.png: too small to paint on"),
-        (_used, [], "out is not empty: choose another output directory or --overwrite"),
+        (_used, [], "out is not empty: choose another output directory, or use --overwrite"),
         (_fine, ["--count", "0"], "count 0: must be at least 1"),
         (_fine, ["--seed", "-1"], "seed -1: must be at least 0"),
         (_fine, ["--workers", "0"], "workers 0: must be at least 1"),
-        (_fine, ["--out", "good"], "good holds the good pictures"),
+        (_fine, ["--out", "good"], "good has the good pictures"),
         (
             _fine,
             ["--contact-sheet", "sheet.xyz"],

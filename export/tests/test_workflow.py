@@ -164,7 +164,7 @@ def test_a_stopped_run_continues_with_what_is_there(
         (["--out", "nut.weakrest"], "nut.weakrest exists: choose another --out"),
         (["--width", "100"], "width 100: must be a multiple of 32"),
         (["--weakrest", "absent"], "there is no program absent"),
-        (["--name", "my head"], "name 'my head': use letters"),
+        (["--name", "my head"], "name 'my head': use only letters"),
         (["--seed", "-1"], "seed -1: must be at least 0"),
         (["--labels", "twice.jsonl"], "0.png is labeled defective, but is one of the good pictures"),
     ],

@@ -1,4 +1,4 @@
-"""ADClick: from residuals, the picture, clicks and a prompt to a mask (arXiv 2407.03130)."""
+"""ADClick: a network from residuals, picture, clicks and prompt to a mask (arXiv 2407.03130)."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -32,11 +32,11 @@ _HALF, _QUARTER = 24, 48
 
 @dataclass(frozen=True)
 class Shape:
-    """What the network is built from.
+    """How the network is built.
 
     Attributes:
-        channels: of the residuals.
-        backbone: whose first maps, of strides 2 and 4, see the picture; see `networks.load`.
+        channels: values per block of the residuals.
+        backbone: name of a network, see `networks.load`. Its maps of strides 2 and 4 see the picture.
         width: features per block.
         depth: attention layers.
         ratio: width of the hidden layer between two attention layers, in `width`s.
@@ -56,10 +56,10 @@ class Shape:
 
 
 class AdClick(nn.Module):
-    """One logit per cell of a grid of any size; above 0 is defective.
+    """One logit per cell of a grid of any size. Above 0 is defective.
 
-    What the clicks mark is compared with everything else, in the picture's finer maps and among the blocks,
-    so that a click also tells of places that no window of attention reaches. The prompt scales and shifts the
+    The features under the clicks are compared with all others, in the picture's finer maps and among the
+    blocks. A click thus also affects places beyond the attention windows. The prompt scales and shifts the
     features before each attention layer.
     """
 
@@ -90,11 +90,11 @@ class AdClick(nn.Module):
         self.classify = nn.Conv2d(_HALF, 1, 1)
         for part in (self.embed, self.alike, self.prompt, self.layers, self.to_quarter):
             part.apply(initialize)
-        # As long as no word is learned, a prompt changes nothing.
+        # Before training, a prompt changes nothing.
         nn.init.zeros_(adapt.weight)
 
     def train(self, mode: bool = True) -> "AdClick":
-        """As any module's; the layers that see the picture stay what millions of others made them."""
+        """Sets the mode of all layers but the pretrained ones that see the picture."""
         super().train(mode)
         self.eye.eval()
         return self
@@ -114,8 +114,8 @@ class AdClick(nn.Module):
             picture: `[N, 3, 8 rows, 8 cols]`, normalized as the backbone's input.
             guidance: `[N, 3, 4 rows, 4 cols]`, see `GUIDES`.
             prompt: `[N, 384]`, see `PROMPT`.
-            present: `[N, rows, cols]`, 1 where there is a block and 0 where a smaller grid was padded to
-                fit the batch; None: blocks everywhere.
+            present: `[N, rows, cols]`, 1 for a block and 0 for the padding of a smaller grid; None: blocks
+                everywhere.
         """
         return self.segment(residuals, self.eye(picture), guidance, prompt, present)
 
@@ -127,7 +127,7 @@ class AdClick(nn.Module):
         prompt: Tensor,
         present: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, of what `eye` sees in the picture: that needs no second look for another click."""
+        """Like `forward`, but with the output of `eye` instead of the picture. More clicks can reuse it."""
         if present is None:
             present = torch.ones_like(residuals[:1, :, :, 0])
         fine, coarse = self.even_fine(seen[0]), self.even_coarse(seen[1])
@@ -163,11 +163,11 @@ class _Convolution(nn.Sequential):
 
 
 def _alike(features: Tensor, clicks: Tensor) -> Tensor:
-    """Cosine of the angle to the mean of what is clicked, `[N, 2, h, w]`; 0 where nothing is.
+    """Cosine of the angle to the mean feature under the clicks, `[N, 2, h, w]`; 0 without clicks.
 
     Args:
         features: `[N, channels, h, w]`.
-        clicks: `[N, 2, h, w]`, how much of each place the clicks of a kind cover.
+        clicks: `[N, 2, h, w]`, share of each place under the clicks of a kind.
     """
     flat = features.flatten(2)
     sums = torch.einsum("nkp,ncp->nkc", clicks.flatten(2), flat)

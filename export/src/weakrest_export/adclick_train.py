@@ -1,4 +1,4 @@
-"""Trains ADClick on masks, with clicks as a person would set them."""
+"""Trains ADClick on masks, with simulated clicks."""
 
 import copy
 import math
@@ -34,13 +34,13 @@ class Sample:
     """One picture with its mask.
 
     Attributes:
-        residuals: folder that it is in, with pictures.
+        residuals: folder with the picture's residuals and pixels.
         index: within `residuals.pictures`.
-        share: f32 `[4 rows, 4 cols]`, how much of each cell is defective, 0 to 1; NaN beyond the picture, and
-            where nobody knows.
+        share: f32 `[4 rows, 4 cols]`, defective share of each cell, 0 to 1; NaN where unknown, and beyond the
+            picture.
         kind: of the picture.
-        prompts: `[n, 384]`, vectors of what may be said of the defect; none at all is allowed.
-        type: of the defect, where known; several are joined by `+`.
+        prompts: `[n, 384]`, vectors of phrases for the defect; n may be 0.
+        type: of the defect, if known. Several types are joined by `+`.
     """
 
     residuals: Residuals
@@ -56,11 +56,11 @@ class Sample:
 
 
 def of_product(samples: Sequence[Sample], words: npt.NDArray[np.float32] | None) -> list[Sample]:
-    """Samples for ADClick-Seg, which say of what product they are instead of what defect they show.
+    """Samples for ADClick-Seg, with prompts for the product instead of the defect.
 
     Args:
         samples: of one product.
-        words: `[n, 384]`, vectors of what may be said of it; None: nothing is said.
+        words: `[n, 384]`, vectors of phrases for the product; None: no prompts.
     """
     prompts = np.zeros((0, PROMPT), np.float32) if words is None else words
     return [replace(sample, prompts=prompts, type=None) for sample in samples]
@@ -72,16 +72,16 @@ def share_of(
     stride: int,
     boxes: Sequence[npt.ArrayLike] = (),
 ) -> npt.NDArray[np.float32]:
-    """See `Sample.share`; None: a good picture.
+    """Makes `Sample.share`.
 
     Args:
-        mask: `[height, width]` of the picture.
-        picture: its entry in the index of residuals.
-        stride: of these.
-        boxes: polygons `[n, 2]` round other defects, whose edges nobody drew: nothing is known inside.
+        mask: `[height, width]` of the picture; None: a good picture.
+        picture: entry in the index of residuals.
+        stride: of the residuals.
+        boxes: polygons `[n, 2]` around other defects. Inside, the share is unknown.
 
     Raises:
-        ExportError: when the mask has another size than the picture.
+        ExportError: if the mask has another size than the picture.
     """
     cells = Cells.of(picture, stride)
     width, height = cells.content
@@ -113,9 +113,9 @@ def train(
     The same samples, settings, seed and number of threads give the same network.
 
     Args:
-        samples: of any number of residuals folders, which must have the same backbone.
+        samples: of any number of residuals folders with the same backbone.
         settings: see there.
-        report: is given an entry of the log every ten steps.
+        report: called with an entry of the log every ten steps.
 
     Returns:
         In evaluation mode.
@@ -161,12 +161,12 @@ def train(
 
 
 def normalized_focal(logits: Tensor, share: Tensor, gamma: float) -> Tensor:
-    """Focal loss whose weights sum to one in each picture, so that learning does not fade with the errors.
+    """Focal loss with weights that sum to one in each picture: learning does not fade with the errors.
 
     Args:
         logits: `[N, h, w]`.
-        share: `[N, h, w]`, the truth, 0 to 1; NaN where there is none.
-        gamma: how much errors count before what is nearly right.
+        share: `[N, h, w]`, the truth, 0 to 1; NaN where unknown.
+        gamma: how much more large errors count than small ones.
     """
     known = ~share.isnan()
     target = share.nan_to_num()
@@ -177,7 +177,7 @@ def normalized_focal(logits: Tensor, share: Tensor, gamma: float) -> Tensor:
 
 
 def _guidance(network: AdClick, batch: _Batch, settings: ClickSettings, rng: np.random.Generator) -> Tensor:
-    """Clicks as a person would have set them on what the network gave so far, and that mask."""
+    """Simulated clicks on the network's masks, and the last mask."""
     truth, known = (batch.share > 0.5).numpy(), (~batch.share.isnan()).numpy()
     count = len(truth)
     touched = batch.touched
@@ -187,7 +187,7 @@ def _guidance(network: AdClick, batch: _Batch, settings: ClickSettings, rng: np.
     for at in range(1 + rounds):
         mask = guidance[:, 2].numpy() > 0.5
         for i in np.flatnonzero(touched):
-            # The first click is set on the picture, not on a suggestion.
+            # The first click is on the picture, not on a suggested mask.
             click = next_click(truth[i], mask[i], known[i], rng)
             if click is not None:
                 clicks[i].append(click)
@@ -226,7 +226,7 @@ def _batch(
         picture = F.pad(picture, (0, BLOCK * right, 0, BLOCK * down))
         share = F.pad(share, (0, _CELLS * right, 0, _CELLS * down), value=math.nan)
         present = F.pad(present, (0, right, 0, down))
-        # Any of the eight ways to lay a part on the table.
+        # One of the eight orientations of a part.
         if rng.random() < 0.5:
             residuals, picture = residuals.transpose(1, 2), picture.transpose(1, 2)
             share, present = share.T, present.T
@@ -259,7 +259,7 @@ def _batch(
 def _corner(
     share: npt.NDArray[np.float32], grid: tuple[int, int], side: int, rng: np.random.Generator
 ) -> tuple[int, int]:
-    """Row and column of blocks where a crop begins; it shows a defective cell, if there is one."""
+    """First row and column of blocks of a crop. The crop has a defective cell, if there is one."""
     places = np.argwhere(share > 0.5) // _CELLS
     center = places[int(rng.integers(len(places)))] if len(places) else None
     corner = []

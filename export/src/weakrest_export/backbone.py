@@ -1,4 +1,4 @@
-"""From a network's name to the files of a backbone."""
+"""Exports a network to the files of a backbone."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Backbone:
     """An exported backbone, not yet written.
 
     Attributes:
-        manifest: what is beside the graph.
-        model: the ONNX file's bytes.
-        license_text: contents of `manifest.license_file`.
+        manifest: facts about the graph.
+        model: bytes of the ONNX file.
+        license_text: content of `manifest.license_file`.
         difference: between graph and network, see `graph.check_parity`.
     """
 
@@ -69,8 +69,8 @@ def _manifest(name: str, network: Network, features: FeatureGrid, grid: int, mod
 def write(backbone: Backbone, directory: Path) -> Path:
     """Writes `NAME.onnx`, `NAME.toml` and the license's text into an existing directory.
 
-    Each file appears whole or not at all. The manifest comes last: until then an older one does not
-    match the new graph's hash, so a reader refuses the pair instead of mixing them.
+    Each file is written atomically, the manifest last. Until then, an older manifest does not match the new
+    graph's hash, and a reader refuses the pair instead of mixing them.
 
     Returns:
         The manifest's path.

@@ -22,7 +22,7 @@ class Batch:
         labels: int8, block labels.
         surely: bool, see `resmixmatch.surely_defective`.
         weights: f32, see `resmixmatch.balanced`.
-        present: f32, 1 where there is a block.
+        present: f32, 1 for a block, 0 for padding.
     """
 
     residuals: Tensor
@@ -37,9 +37,9 @@ class Drawer:
 
     Attributes:
         by_kind: see `samples.by_kind`.
-        surely: which blocks of a sample are surely defective, see `resmixmatch.surely_defective`, by `id`.
-        weights: of a sample's blocks in the loss, see `resmixmatch.balanced`, by `id`.
-        settings: see there.
+        surely: surely defective blocks by `id` of the sample, see `resmixmatch.surely_defective`.
+        weights: of blocks in the loss by `id` of the sample, see `resmixmatch.balanced`.
+        settings: see `HeadSettings`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Drawer:
             ]
         )
         kind = KINDS[int(torch.multinomial(shares, 1, generator=generator))]
-        # Every package counts the same, however many pictures it has.
+        # Every package counts the same, for any number of pictures.
         packages = self.by_kind[kind]
         group = packages[below(len(packages))]
         sample = group[below(len(group))]
@@ -95,10 +95,10 @@ class Drawer:
         residuals = sample.residuals.read(sample.index)
         known, surely, weights = sample.labels, self.surely[id(sample)], self.weights[id(sample)]
         if sample.is_only_tagged:
-            # Guesses for a whole picture are mostly wrong about a defect's fainter parts: worse than none.
+            # Guesses for a whole picture are mostly wrong about faint parts of a defect: worse than none.
             known = np.where(surely, POSITIVE, IGNORED).astype(np.int8)
         blocks = [torch.from_numpy(of) for of in (known, surely, weights)]
-        # Residuals know no up and down, nor left and right.
+        # Residuals do not depend on orientation.
         if below(2):
             residuals, blocks = residuals.transpose(1, 2), [of.T for of in blocks]
         for axis in (0, 1):
@@ -110,12 +110,12 @@ class Drawer:
 
 
 def crop(labels: Tensor, side: int, generator: torch.Generator) -> tuple[slice, slice]:
-    """Rows and columns of at most `side` blocks each; three in four hold one that is or may be defective.
+    """Draws a crop of at most `side` rows and columns. Three of four crops have a positive or unknown block.
 
     Args:
         labels: `[rows, cols]`, block labels.
-        side: see above.
-        generator: of the random numbers.
+        side: in blocks.
+        generator: of random numbers.
     """
     if max(labels.shape) <= side:
         return slice(None), slice(None)

@@ -1,7 +1,7 @@
-"""What the head learns from: one label per grid cell ("block") of a picture.
+"""Block labels: one label per grid cell ("block") of a picture.
 
 Labels are int8 `[rows, cols]`: `POSITIVE`, `NEGATIVE`, `IGNORED` (too mixed to say) or `UNKNOWN` (weakly
-labeled: to be guessed).
+labeled, to be guessed).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ Labels = NDArray[np.int8]
 POSITIVE, NEGATIVE, IGNORED, UNKNOWN = 1, 0, -1, -2
 
 SLIVER = 0.01
-"""Share of a block's area that a box must cover before the block may hold a defect."""
+"""A block may have a defect if a box covers more than this share of it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Cells:
     """The grid over a picture.
 
     Attributes:
-        rows: number of rows, which cover the scaled picture's height.
-        cols: number of columns, likewise.
+        rows: number of rows over the scaled picture's height.
+        cols: number of columns over its width.
         stride: side of a cell in pixels of the scaled picture.
-        content: width and height of the scaled picture; the last row and column may reach beyond it.
-        frame: width and height of the picture, in whose pixels masks and boxes are.
+        content: width and height of the scaled picture. The last row and column may extend beyond it.
+        frame: width and height of the original picture. Masks and boxes are in its pixels.
     """
 
     rows: int
@@ -46,10 +46,10 @@ class Cells:
 
     @classmethod
     def of(cls, picture: Mapping[str, Any], stride: int) -> "Cells":
-        """From a picture's entry in the `index.json` beside residuals, and that file's stride.
+        """From a picture's entry in the index of residuals, and their stride.
 
         Raises:
-            ExportError: when the grid does not fit the content.
+            ExportError: if the grid does not fit the content.
         """
         (rows, cols), (width, height), frame = picture["grid"], picture["content"], tuple(picture["frame"])
         if (rows, cols) != (-(-height // stride), -(-width // stride)):
@@ -60,7 +60,7 @@ class Cells:
         return cls(rows, cols, stride, (width, height), frame)
 
     def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Where cells begin and end, in pixels of the picture: `[cols + 1]` x and `[rows + 1]` y."""
+        """The edges of cells in pixels of the picture: `[cols + 1]` x and `[rows + 1]` y."""
         x, y = (
             np.minimum(np.arange(n + 1) * self.stride, content) * (frame / content)
             for n, content, frame in zip((self.cols, self.rows), self.content, self.frame, strict=True)
@@ -69,16 +69,16 @@ class Cells:
 
 
 def block_share(mask: Bits, cells: Cells) -> NDArray[np.float32]:
-    """Share of each block's area inside the picture that is defective, 0 to 1, `[rows, cols]`.
+    """Defective share of each block's area inside the picture, 0 to 1, `[rows, cols]`.
 
-    Blocks begin and end between pixels; a pixel counts for each block with the part that lies in it.
+    A block's edge may be within a pixel. The pixel counts for each block with the part in it.
 
     Args:
         mask: `[height, width]` of the picture.
         cells: its grid.
 
     Raises:
-        ExportError: when the mask has another size than the picture.
+        ExportError: if the mask has another size than the picture.
     """
     if mask.shape != cells.frame[::-1]:
         raise ExportError(
@@ -91,11 +91,11 @@ def block_share(mask: Bits, cells: Cells) -> NDArray[np.float32]:
 
 
 def from_mask(mask: Bits, cells: Cells, positive: float = 0.5, negative: float = 0.1) -> Labels:
-    """Labels where every pixel is known: POSITIVE from a share of `positive`, NEGATIVE up to `negative`.
+    """Labels from a mask: POSITIVE from a share of `positive`, NEGATIVE up to a share of `negative`.
 
-    Shares are relative to that of the same defect's fullest block. That one is full, unless the defect is
-    narrower than a block: a thin crack would have no positive block otherwise. Specks that fill less than
-    `negative` of a block have none.
+    Shares are relative to the fullest block of the same defect. Without that, a defect narrower than a block,
+    such as a thin crack, would have no positive block. A speck that fills less than `negative` of every block
+    has none.
     """
     share = block_share(mask, cells)
     regions = find_regions(share > 0)
@@ -110,7 +110,7 @@ def from_mask(mask: Bits, cells: Cells, positive: float = 0.5, negative: float =
 def from_boxes(polygons: Sequence[ArrayLike], cells: Cells) -> Labels:
     """Labels from boxes: UNKNOWN where a box covers more than a sliver of the block, NEGATIVE elsewhere.
 
-    A box too small for that makes unknown what it covers most: something defective is there.
+    If a box is too small for that, the blocks that it covers most are unknown.
 
     Args:
         polygons: convex, `[n, 2]` in pixels of the picture.
@@ -126,7 +126,7 @@ def from_boxes(polygons: Sequence[ArrayLike], cells: Cells) -> Labels:
 
 
 def from_tag(cells: Cells) -> Labels:
-    """Labels of a picture that is defective somewhere: all UNKNOWN."""
+    """Labels of a picture with only a defective tag: all UNKNOWN."""
     return np.full((cells.rows, cells.cols), UNKNOWN, dtype=np.int8)
 
 
@@ -136,10 +136,10 @@ def good(cells: Cells) -> Labels:
 
 
 def from_label(label: Label, cells: Cells, positive: float = 0.5, negative: float = 0.1) -> Labels:
-    """Labels from a line of the label file. Where a mask and a box meet, a positive block stays positive.
+    """Labels from a line of the label file. A block that a mask makes positive stays positive in a box.
 
     Raises:
-        ExportError: when the residuals are of another picture, or a mask cannot be read.
+        ExportError: if the residuals are of another picture, or a mask cannot be read.
     """
     if label.size != cells.frame:
         raise ExportError(
@@ -161,7 +161,7 @@ def from_label(label: Label, cells: Cells, positive: float = 0.5, negative: floa
 
 
 def find_regions(blocks: NDArray[np.bool_]) -> NDArray[np.int16]:
-    """Numbers the connected areas of true blocks from 1, `[rows, cols]`; corners connect, 0 elsewhere."""
+    """Numbers the connected areas of true blocks from 1, `[rows, cols]`; 0 elsewhere. Corners connect."""
     regions: NDArray[np.int16] = np.zeros(blocks.shape, np.int16)
     ndimage.label(blocks, np.ones((3, 3)), output=regions)
     return regions
@@ -192,7 +192,7 @@ def _covered(
 
 
 def _clip(polygon: NDArray[np.float64], axis: int, bound: float, side: int) -> NDArray[np.float64]:
-    """The part of a convex polygon whose coordinate `axis` is above `bound` (`side` 1) or below it (-1)."""
+    """The part of a convex polygon above `bound` on `axis` (`side` 1) or below it (`side` -1)."""
     inside = side * (polygon[:, axis] - bound)
     kept = []
     for i, (point, depth) in enumerate(zip(polygon, inside, strict=True)):

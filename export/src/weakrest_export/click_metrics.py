@@ -1,4 +1,4 @@
-"""How good masks are after so many clicks, which are simulated on pictures that were never trained on."""
+"""Measures masks over the number of clicks, which are simulated on pictures outside the training."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ from weakrest_export.shapes import Bits
 Float = npt.NDArray[np.float32]
 
 Segmenter = Callable[[Sample, Sequence[Click], Bits], Float]
-"""Gives each cell's probability, `[h, w]`, for clicks and the mask before them."""
+"""From a sample, clicks and the previous mask to each cell's probability, `[h, w]`."""
 
 IOU = 0.9
-"""A mask is good enough when it agrees so far with the truth."""
+"""Intersection over union with the truth from which a mask is good enough."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A picture to be clicked on, and the true mask `[height, width]` of the picture."""
+    """A picture to click on, its true mask `[height, width]`, and its kind of defect."""
 
     sample: Sample
     truth: Bits
@@ -38,13 +38,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What clicks reached.
+    """Accuracy of masks over clicks.
 
     Attributes:
         precision: average precision over all pixels of all pictures, after 0, 1, 2 … clicks.
-        overlap: mean over pictures of the masks' intersection over union with the truth, likewise.
-        clicks: mean number of clicks until that is `IOU`; pictures that never get there count the most.
-        by_kind: the overlap of each kind of defect.
+        overlap: mean intersection over union with the truth, after 0, 1, 2 … clicks.
+        clicks: mean number of clicks until the overlap is `IOU`. A picture without such an overlap counts the
+            largest number of clicks.
+        by_kind: `overlap` of each kind of defect.
     """
 
     precision: list[float]
@@ -58,7 +59,7 @@ Network = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def from_graph(model: bytes) -> Network:
-    """ADClick as it was exported, see `adclick_export`."""
+    """Runs an exported ADClick, see `adclick_export`."""
     session = onnx_file.session(model)
 
     def run(residuals: Tensor, picture: Tensor, guidance: Tensor, prompt: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def from_graph(model: bytes) -> Network:
 
 
 def with_network(network: Network, prompt_of: Callable[[Sample], Float] | None = None) -> Segmenter:
-    """Masks by ADClick; None: without prompts."""
+    """Masks of ADClick; `prompt_of` None: without prompts."""
 
     def segment(sample: Sample, clicks: Sequence[Click], before: Bits) -> Float:
         guidance = torch.zeros(1, GUIDES, *sample.share.shape)
@@ -88,13 +89,13 @@ def with_network(network: Network, prompt_of: Callable[[Sample], Float] | None =
 
 
 def measure(cases: Sequence[Case], segment: Segmenter, most: int = 20, report: int = 5) -> Result:
-    """Clicks on each picture, always where the mask is most wrong.
+    """Simulates clicks on each picture, each in the largest wrong area of the mask.
 
     Args:
         cases: pictures with at least one defective cell.
         segment: makes the masks.
-        most: clicks on a picture.
-        report: clicks up to which masks are judged; only their number is counted beyond.
+        most: largest number of clicks on a picture.
+        report: largest number of clicks with accuracy in the result.
     """
     maps: list[list[Float]] = [[] for _ in range(report + 1)]
     overlaps: list[list[float]] = [[] for _ in range(report + 1)]
@@ -110,7 +111,7 @@ def measure(cases: Sequence[Case], segment: Segmenter, most: int = 20, report: i
                 if click is not None:
                     clicks.append(click)
             cells = segment(sample, clicks, mask)
-            # Before the first click there is only a suggestion, on which nobody builds.
+            # Before the first click there is only a suggestion, which no click refines.
             mask = cells > 0.5 if count else mask
             whole = to_frame(cells, sample)
             found = whole > 0.5
@@ -140,23 +141,23 @@ def measure(cases: Sequence[Case], segment: Segmenter, most: int = 20, report: i
 
 
 SHIFTS = (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5)
-"""Logits that may be where a mask begins, see `calibrated`."""
+"""Candidates for the logit at a mask's edge, see `calibrated`."""
 
 
 FEW = 5
-"""Real defects that say more than synthetic ones about where a mask begins."""
+"""From this number on, real defects calibrate without synthetic ones."""
 
 
 def calibrated(network: AdClick, samples: Sequence[Sample], seed: int, most: int = 32) -> AdClick:
-    """The network, its logits shifted so that masks above 0 overlap best with the truth at 0 to 3 clicks.
+    """Shifts the network's logits: masks above 0 then overlap best with the truth at 0 to 3 clicks.
 
-    Its loss does not care where that is: errors that are nearly right hardly count.
+    The training does not set the logit at a mask's edge: small errors hardly count in its loss.
 
     Args:
-        network: in evaluation mode, on the CPU; it is changed.
-        samples: that it was trained on, of which defective ones are clicked on: real ones, if there are some.
+        network: in evaluation mode, on the CPU. It is changed and returned.
+        samples: training samples. Defective ones are clicked on: real defects, if there are enough.
         seed: of the choice among them.
-        most: how many are.
+        most: number of samples to click on.
     """
     shown = [sample for sample in samples if (sample.share > 0.5).any()]
     np.random.default_rng(seed).shuffle(shown)
@@ -175,7 +176,7 @@ def calibrated(network: AdClick, samples: Sequence[Sample], seed: int, most: int
 
 
 def _overlap(sample: Sample, segment: Segmenter, shift: float, most: int = 3) -> float:
-    """Mean intersection over union of the masks of 0 to `most` clicks, among the cells."""
+    """Mean intersection over union of the masks of 0 to `most` clicks, in cells."""
     truth, known = sample.share > 0.5, ~np.isnan(sample.share)
     least = 1 / (1 + math.exp(-shift))
     mask, clicks, overlaps = np.zeros_like(truth), list[Click](), []
@@ -190,7 +191,7 @@ def _overlap(sample: Sample, segment: Segmenter, shift: float, most: int = 3) ->
 
 
 def to_frame(cells: Float, sample: Sample) -> Float:
-    """Values of cells as values of the picture's pixels, bilinearly, `[height, width]`."""
+    """Interpolates values of cells to the picture's pixels, `[height, width]`."""
     picture = sample.residuals.pictures[sample.index]
     (wide, high), (width, height) = picture.content, picture.frame
     fine = F.interpolate(torch.from_numpy(cells)[None, None], scale_factor=STRIDE, mode="bilinear")

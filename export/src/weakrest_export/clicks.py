@@ -1,4 +1,4 @@
-"""Clicks on a mask's cells: how a network sees them, and how a person would set the next one."""
+"""Clicks on a mask: the network's input for them, and the simulated next click."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from weakrest_export.shapes import Bits
 
 @dataclass(frozen=True)
 class Click:
-    """A place on the scaled picture, in its pixels, and whether it is to be in the mask."""
+    """A place in pixels of the scaled picture, and whether it belongs in the mask."""
 
     x: float
     y: float
@@ -21,7 +21,7 @@ class Click:
 
 
 def disks(clicks: Sequence[Click], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Cells that positive and negative clicks cover, `[2, *shape]`, 0 or 1; the first maps of guidance."""
+    """Cells under positive and negative clicks, `[2, *shape]`, 0 or 1: the first maps of guidance."""
     maps = np.zeros((2, *shape), np.float32)
     y, x = np.ogrid[: shape[0], : shape[1]]
     for click in clicks:
@@ -31,13 +31,13 @@ def disks(clicks: Sequence[Click], shape: tuple[int, int]) -> npt.NDArray[np.flo
 
 
 def next_click(truth: Bits, mask: Bits, known: Bits, rng: np.random.Generator | None = None) -> Click | None:
-    """Where a person would click next: in the largest area that is wrong, or nowhere if there is none.
+    """The next click of a person: in the largest wrong area; None if nothing is wrong.
 
     Args:
         truth: `[h, w]`, which cells are defective.
         mask: `[h, w]`, which cells are in the mask so far.
-        known: `[h, w]`, where there is a picture.
-        rng: chooses among the half of the area that lies deepest inside; None: the deepest cell.
+        known: `[h, w]`, cells whose truth is known.
+        rng: chooses among the cells at least half as deep as the deepest; None: the deepest cell.
     """
     largest, positive = None, False
     for wrong, inside in ((truth & ~mask & known, True), (mask & ~truth & known, False)):
@@ -51,6 +51,6 @@ def next_click(truth: Bits, mask: Bits, known: Bits, rng: np.random.Generator | 
         return None
     depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
     deep = np.argwhere(depth >= (depth.max() if rng is None else depth.max() / 2))
-    # Of equally deep cells the first: the same mask gets the same click.
+    # The first of equally deep cells: the same mask gets the same click.
     row, col = deep[0 if rng is None else int(rng.integers(len(deep)))]
     return Click(STRIDE * (float(col) + 0.5), STRIDE * (float(row) + 0.5), positive)

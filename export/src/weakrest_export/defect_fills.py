@@ -11,7 +11,7 @@ from weakrest_export.scene import Site
 
 
 def _color(rng: Rng, site: Site, spread: float = 110) -> Float:
-    """A color that differs from the site's own: any, or its own made brighter, darker or tinted."""
+    """A color that differs from the site: any color, or the site's color made brighter, darker or tinted."""
     channels = site.patch.shape[2]
     if rng.random() < 0.25:
         return f32(rng.uniform(0, 255, channels))
@@ -21,7 +21,7 @@ def _color(rng: Rng, site: Site, spread: float = 110) -> Float:
 
 
 def _turned(rng: Rng, site: Site, source: Float, zoom: tuple[float, float]) -> Float:
-    """A piece of a picture, from anywhere, turned, mirrored and scaled, as large as the site."""
+    """A random piece of a picture, rotated, mirrored and scaled, in the size of the site."""
     height, width = site.alpha.shape
     y, x = raster.rotated(height, width, rng.uniform(0.4, 2 * np.pi - 0.4))
     scale = raster.log_uniform(rng, *zoom)
@@ -64,20 +64,20 @@ def procedural(rng: Rng, site: Site) -> Float:
 
 
 def grainy(rng: Rng, patch: Float, deviation: float) -> Float:
-    """With the grain of a camera or of a rough surface."""
+    """Adds the grain of a camera or of a rough surface."""
     return f32(patch + rng.standard_normal((*patch.shape[:2], 1), np.float32) * deviation)
 
 
 def flat(rng: Rng, site: Site) -> Float:
-    """One color, almost."""
+    """Almost one color."""
     color = np.broadcast_to(_color(rng, site, 140), site.patch.shape)
     return grainy(rng, color + 0.15 * (site.patch - site.patch.mean(axis=(0, 1))), rng.uniform(0, 5))
 
 
 def own(rng: Rng, site: Site) -> Float:
-    """The picture's own texture from elsewhere, turned, brighter or darker."""
+    """The picture's texture from elsewhere, rotated, brighter or darker."""
     patch = _turned(rng, site, site.scene.pixels, (0.6, 1.6))
-    # A uniform texture that is only turned looks as good as before, so most get another brightness.
+    # A uniform texture looks the same when rotated. So most get another brightness.
     gain = rng.choice(
         [1, raster.log_uniform(rng, 0.5, 0.8), raster.log_uniform(rng, 1.25, 2)], p=[0.2, 0.4, 0.4]
     )
@@ -85,7 +85,7 @@ def own(rng: Rng, site: Site) -> Float:
 
 
 def shards(rng: Rng, site: Site) -> Float:
-    """Broken pieces: cells with the picture's own texture, each from elsewhere and lit otherwise."""
+    """Broken pieces: cells with the picture's texture, each from elsewhere and in other light."""
     height, width = site.alpha.shape
     count = int(rng.integers(3, 12))
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -113,7 +113,7 @@ def recolor(rng: Rng, site: Site) -> Float:
 
 
 def shade(rng: Rng, site: Site, low: float = 0.15, high: float = 0.75) -> Float:
-    """Darker or brighter by a share: darkness multiplies, brightness adds, so that black can shine."""
+    """Darker or brighter: darkness multiplies, brightness adds, because black must be able to shine."""
     strength = rng.uniform(low, high)
     tint = 1 + rng.uniform(-0.15, 0.15, site.patch.shape[2])
     if rng.random() < 0.5:
@@ -122,7 +122,7 @@ def shade(rng: Rng, site: Site, low: float = 0.15, high: float = 0.75) -> Float:
 
 
 def dark(rng: Rng, site: Site) -> Float:
-    """Much darker, as a gap is; bright where the picture is dark already."""
+    """Much darker, like a gap. Bright where the picture is already dark."""
     mean = float(np.average(site.patch.mean(axis=2), weights=site.alpha + 1e-6))
     if mean < 40 or rng.random() < 0.1:
         return f32(site.patch + rng.uniform(40, 140))
@@ -135,7 +135,7 @@ def blurred(rng: Rng, site: Site) -> Float:
 
 
 def sharpened(rng: Rng, site: Site) -> Float:
-    """Rougher than it was."""
+    """Rougher than before."""
     soft = raster.blur(site.patch, rng.uniform(1, 4) * site.scene.unit)
     return f32(soft + (site.patch - soft) * rng.uniform(2.5, 6))
 
@@ -150,7 +150,7 @@ def frayed(rng: Rng, site: Site) -> Float:
 
 
 def stretched(rng: Rng, site: Site) -> Float:
-    """Squeezed or drawn out along one direction, around the site's center."""
+    """Squeezed or stretched along one direction, around the site's center."""
     height, width = site.alpha.shape
     angle = rng.uniform(0, np.pi)
     y, x = raster.rotated(height, width, angle)
@@ -161,7 +161,7 @@ def stretched(rng: Rng, site: Site) -> Float:
 
 
 def dented(rng: Rng, site: Site) -> Float:
-    """Pushed in or out: pixels move along the slope of the alpha, which is lit from one side."""
+    """Pushed in or out: pixels move along the slope of the alpha, with light from one side."""
     smooth = raster.smooth(site.alpha, max(1, max(site.alpha.shape) // 10))
     slope_y, slope_x = (f32(slope) for slope in np.gradient(smooth))
     steepest = max(float(np.hypot(slope_y, slope_x).max()), 1e-6)
@@ -175,7 +175,7 @@ def dented(rng: Rng, site: Site) -> Float:
 
 
 def gone(rng: Rng, site: Site) -> Float:
-    """The background where there is one, else something dark: a piece is missing."""
+    """A missing piece: the background, or something dark if there is no background."""
     if site.scene.background is None:
         return dark(rng, site) if rng.random() < 0.5 else flat(rng, site)
     color = site.scene.background * np.float32(rng.uniform(0.85, 1.05))

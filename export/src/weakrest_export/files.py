@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and text that is text."""
+"""Writes files atomically, reads text, checks names of files."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from weakrest_export.errors import Exit, ExportError
 
 
 def write_together(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files into an existing directory, in their order, each whole or not at all.
+    """Writes files into an existing directory, in order, each atomically.
 
     Raises:
         ExportError: if the directory is missing or cannot be written.
@@ -25,10 +25,10 @@ def write_together(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that readers see the old one or the new one, also after a power cut.
+    """Writes a file atomically: readers see the old file or the new one, even after a power cut.
 
     Raises:
-        OSError: nothing was written.
+        OSError: if nothing was written.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
@@ -36,7 +36,7 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            # Temporary files are readable by their owner only; these are meant to be shared.
+            # Temporary files are private to their owner. These files are shared.
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:
@@ -45,10 +45,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Text in UTF-8, with or without a byte order mark.
+    """Reads UTF-8 text, with or without a byte order mark.
 
     Raises:
-        ExportError: if it cannot be read or is something else.
+        ExportError: if the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text("utf-8-sig")
@@ -61,4 +61,4 @@ def read_text(path: Path) -> str:
 def check_name(name: str) -> None:
     """Raises ExportError unless files can have the name on every system."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ExportError(f"name {name!r}: use letters, digits, '.', '_' and '-' only")
+        raise ExportError(f"name {name!r}: use only letters, digits, '.', '_' and '-'")

@@ -1,4 +1,4 @@
-"""Feature maps of several strides on one grid, as a graph of constant shape arithmetic."""
+"""Feature maps of several strides on one grid, as a graph without shape arithmetic."""
 
 import math
 from collections.abc import Sequence
@@ -20,19 +20,18 @@ TOLERANCE = 1e-4
 
 
 class FeatureGrid(nn.Module):
-    """Local means of a network's maps, brought to one grid and concatenated.
+    """Local means of a network's maps, resized to one grid and concatenated.
 
-    Each map is averaged over 3×3 cells (at the border over the cells that exist), then resized to the
-    grid: finer maps by the mean of the cells that fall into one grid cell, coarser ones bilinearly
-    between cell centers, and multiplied with the tap's scale, which says how much it counts in distances.
-    Optionally the concatenated channels are averaged in groups to fewer.
+    Each map is averaged over 3×3 cells (fewer at the border), resized to the grid and multiplied by the tap's
+    scale, its weight in distances. A finer map is resized by the mean of the cells in a grid cell, a coarser
+    map bilinearly between cell centers. Optionally, groups of the concatenated channels are averaged.
 
     Input `[N, 3, H, W]`, normalized RGB, H and W multiples of `multiple`.
     Output `[N, channels, H / grid, W / grid]`.
 
     Raises:
-        ExportError: if the grid is not a power of two, `channels` is more than the taps have, or there is
-            not one positive scale per tap.
+        ExportError: if the grid is not a power of two, the taps have fewer channels than `channels`, or there
+            is not one positive scale per tap.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class FeatureGrid(nn.Module):
 def _factor(stride: int, grid: int) -> float:
     factor = stride / grid
     if factor < 1 and grid % stride:
-        raise ExportError(f"tap of stride {stride}: does not divide the grid's stride {grid}")
+        raise ExportError(f"tap of stride {stride}: must divide the grid's stride {grid}")
     return factor
 
 
@@ -85,15 +84,15 @@ def _resize(cells: Tensor, factor: float) -> Tensor:
 
 
 def _scale(cells: Tensor, scale: float) -> Tensor:
-    # A multiplication by one would be a node that does nothing.
+    # Multiplying by one would add a useless node.
     return cells if scale == 1 else cells * scale
 
 
 def group_means(available: int, channels: int) -> Tensor:
     """Weights `[channels, available]` that average neighboring channels.
 
-    Group `i` spans `floor(i · available / channels)` to `ceil((i + 1) · available / channels)`: equal
-    groups where the numbers divide, groups that overlap by one channel where they do not.
+    Group `i` spans `floor(i · available / channels)` to `ceil((i + 1) · available / channels)`. Groups are
+    equal if the numbers divide, and else overlap by one channel.
     """
     weights = torch.zeros(channels, available)
     for group in range(channels):
@@ -104,11 +103,11 @@ def group_means(available: int, channels: int) -> Tensor:
 
 
 def onnx_bytes(grid: FeatureGrid, name: str) -> bytes:
-    """Exports to ONNX, see `onnx_file.onnx_bytes`: batch, height and width are free.
+    """Exports to ONNX, see `onnx_file.onnx_bytes`. Batch, height and width are free.
 
     Args:
         grid: in evaluation mode.
-        name: for the graph inside the file.
+        name: of the graph in the file.
 
     Raises:
         ExportError: if the network uses an operator that ONNX lacks.
@@ -126,8 +125,8 @@ def check_parity(grid: FeatureGrid, model: bytes, shapes: Sequence[tuple[int, in
     """Compares the exported graph with the network on noise.
 
     Args:
-        grid: what was exported.
-        model: what came of it.
+        grid: the network.
+        model: the exported graph.
         shapes: batch, height and width of the images to compare on.
 
     Returns:

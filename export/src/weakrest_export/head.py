@@ -12,13 +12,13 @@ from weakrest_export.options import Range
 from weakrest_export.settings import HEAD_WIDTH, Reads
 
 WINDOW = 8
-"""Sides of the attention's windows, in blocks. Every second layer's are shifted by half of that."""
+"""Side of an attention window, in blocks. The windows of every second layer are shifted by half of it."""
 
 LIMIT = 64.0
-"""Residuals count up to here: far beyond any defect's, and their squares still fit half precision."""
+"""Residuals are clamped to this: far more than any defect has, and squares still fit half precision."""
 
 _ABSENT = -1e4
-"""Added to the scores of blocks outside the grid; fits half precision."""
+"""Added to the scores of blocks outside the grid. It fits half precision."""
 
 _PARTS: dict[Reads, int] = {"signed": 3, "sizes": 2, "squares": 1}
 
@@ -28,7 +28,7 @@ class Shape:
     """How a head is built.
 
     Attributes:
-        channels: of the residuals.
+        channels: values per block of the residuals.
         width: features per block.
         depth: attention layers.
         ratio: width of the hidden layer between two attention layers, in `width`s.
@@ -51,9 +51,8 @@ class Shape:
 class Head(nn.Module):
     """Two logits per block of a grid of any size; index 1 stands for defective.
 
-    Windows are shifted by padding the grid at its top and left, and every grid is padded to whole windows;
-    padded blocks are masked. So the graph is the same for all sizes, and blocks at opposite borders never
-    see each other.
+    Padding at the top and left shifts windows, and every grid is padded to whole windows. Padded blocks are
+    masked. The graph is the same for all sizes, and blocks at opposite borders never see each other.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -70,8 +69,8 @@ class Head(nn.Module):
 
         Args:
             residuals: `[N, rows, cols, channels]`, neighbor minus token, scaled.
-            present: `[N, rows, cols]`, 1 where there is a block and 0 where a smaller grid was padded to
-                fit the batch; None: blocks everywhere.
+            present: `[N, rows, cols]`, 1 for a block and 0 for the padding of a smaller grid; None: blocks
+                everywhere.
         """
         if present is None:
             present = torch.ones_like(residuals[:1, :, :, 0])
@@ -91,7 +90,7 @@ class Head(nn.Module):
 
 
 class WindowLayer(nn.Module):
-    """Attention in windows, then a mix of each block's features; every second layer's windows are shifted.
+    """Attention in windows, then a mix of each block's features. Every second layer shifts its windows.
 
     Args:
         width: features per block.
@@ -131,7 +130,7 @@ class _WindowAttention(nn.Module):
         right, bottom = across * WINDOW - cols - self.shift, down * WINDOW - rows - self.shift
         pads = (0, 0, self.shift, right, self.shift, bottom)
 
-        # Projected before padding: padded blocks cost no multiplications.
+        # Projection before padding saves the multiplications of padded blocks.
         projected = F.pad(self.project(tokens), pads)
         projected = projected.reshape(count, down, WINDOW, across, WINDOW, 3, self.heads, HEAD_WIDTH)
         query, key, value = projected.permute(5, 0, 1, 3, 6, 2, 4, 7).unbind()
@@ -156,14 +155,14 @@ def _windows(side: int) -> int:
 
 
 def _relative_positions() -> Tensor:
-    """Where in the table of biases the offset between two blocks of a window is: `[window⁴]`."""
+    """Index into the table of biases for each pair of blocks of a window: `[window⁴]`."""
     cells = torch.stack(torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")).flatten(1)
     offsets = cells[:, :, None] - cells[:, None, :] + WINDOW - 1
     return (offsets[0] * (2 * WINDOW - 1) + offsets[1]).flatten()
 
 
 def initialize(module: nn.Module) -> None:
-    """Small random weights for linear layers and position biases, to be applied to a whole network."""
+    """Sets small random weights of linear layers and position biases; for `nn.Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

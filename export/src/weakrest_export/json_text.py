@@ -1,4 +1,4 @@
-"""JSON that people write: strict, with errors that say where."""
+"""Reads JSON that people write: strictly, with errors that name the place."""
 
 import json
 from typing import Any
@@ -7,20 +7,20 @@ from weakrest_export.errors import ExportError
 
 
 def parse_json(text: str, where: str) -> Any:
-    """JSON as the standard has it: no NaN, no key twice.
+    """Parses JSON by the standard: no NaN, no duplicate keys.
 
     Raises:
         ExportError: starting with `where`.
     """
 
     def constant(name: str) -> None:
-        raise ExportError(f"{where}: {name} is not a number that JSON knows: correct or remove it")
+        raise ExportError(f"{where}: {name} is not a JSON number: correct or remove it")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(items)
         if len(made) < len(items):
             twice = next(key for i, (key, _) in enumerate(items) if key in dict(items[:i]))
-            raise ExportError(f"{where}: key {twice!r} is there twice: remove one")
+            raise ExportError(f"{where}: duplicate key {twice!r}: remove one")
         return made
 
     try:
@@ -31,30 +31,30 @@ def parse_json(text: str, where: str) -> Any:
     except ValueError:
         raise ExportError(f"{where}: not JSON: a number has too many digits") from None
     except RecursionError:
-        raise ExportError(f"{where}: not a label: nested too deeply") from None
+        raise ExportError(f"{where}: not JSON: nested too deeply") from None
 
 
 def numbers(value: object, n: int, where: str) -> list[float]:
-    """A JSON list of `n` finite numbers.
+    """Reads a JSON list of `n` finite numbers.
 
     Raises:
         ExportError: starting with `where`.
     """
     if not isinstance(value, list) or len(value) != n:
-        raise ExportError(f"{where}: must be {n} numbers in a list, but is {shown(value)}")
+        raise ExportError(f"{where}: must be a list of {n} numbers, not {shown(value)}")
     return [number(item, where) for item in value]
 
 
 def number(value: object, where: str) -> float:
-    """A JSON number that is finite.
+    """Reads a finite JSON number.
 
     Raises:
         ExportError: starting with `where`.
     """
-    # Booleans are integers to Python, and integers may be too long for a float.
+    # Python counts booleans as integers, and an integer may be too long for a float.
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9:
         return float(value)
-    raise ExportError(f"{where}: must be a number, but is {shown(value)}")
+    raise ExportError(f"{where}: must be a number, not {shown(value)}")
 
 
 def shown(value: object) -> str:

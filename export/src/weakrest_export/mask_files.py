@@ -1,7 +1,7 @@
-"""Mask files as every tool writes them.
+"""Reads mask files of any tool.
 
-The rule is that of the `weakrest` program (`src/imaging/mask.rs`), and the tests of both read the same
-files: what is clear is read, what is not is refused by name. A mask that is read wrongly calls every part
+The rules are the same as in the `weakrest` program (`src/imaging/mask.rs`), and the tests of both read the
+same files. A clear mask is read. An ambiguous mask is refused by name: a wrong reading would call every part
 good, or none.
 """
 
@@ -22,18 +22,18 @@ Rule = Literal["above-half", "non-zero"]
 Integers = npt.NDArray[np.uint32]
 
 FAINT = 31
-"""Fainter than that is the noise of smoothing, or the number of a class."""
+"""Values up to this are noise of smoothing, or class numbers."""
 SIDE = 5
-"""Pixels of an area's side: what smoothing leaves at edges is thinner."""
+"""Smallest side of an area, in pixels. What smoothing leaves at edges is thinner."""
 
 
 @dataclass(frozen=True)
 class _Values:
     shown: Integers
-    """`[height, width, 3]`, transparency counted in."""
+    """`[height, width, 3]`, transparency applied."""
     white: int
     exact: bool
-    """Whether the file keeps values to the letter."""
+    """Whether the format keeps values exactly."""
 
     @property
     def gray(self) -> Integers:
@@ -42,15 +42,14 @@ class _Values:
 
 
 def read(path: Path, rule: Rule = "above-half") -> Bits:
-    """Which pixels are defective, `[height, width]`.
+    """Reads which pixels are defective, `[height, width]`.
 
-    `above-half` takes what is white: above the middle of the file's values, or whatever is not black where
-    there is only one other value. `non-zero` takes every value above 0. In a color file the brightest channel
-    counts; where only the transparency varies, it is the mask.
+    `above-half` takes white: values above the middle, or the only value beside black. `non-zero` takes every
+    value above 0. In a color file the brightest channel counts. If only the transparency varies, it is the
+    mask.
 
     Raises:
-        ExportError: the file cannot be read, or leaves open what is defective: class numbers, class colors,
-            nothing but dark grays.
+        ExportError: if the file cannot be read, or is ambiguous: class numbers or colors, only dark grays.
     """
     values = _values(path)
     if rule == "non-zero":
@@ -58,21 +57,21 @@ def read(path: Path, rule: Rule = "above-half") -> Bits:
     why = _unclear(values)
     if why:
         raise ExportError(
-            f'mask {path}: {why}: save it black, with the defects white; in a label file, "rule": "non-zero" '
+            f'mask {path}: {why}: save it black with white defects; in a label file, "rule": "non-zero" '
             "takes every value above 0"
         )
     return values.gray > (0 if _is_uniform(values) else values.white // 2)
 
 
 def looks_inverted(bits: Bits) -> bool:
-    """Whether more than half of the picture and of its rim is marked, as in a mask with black defects."""
+    """Whether more than half of the picture and of its rim is marked, as if defects were black."""
     inner = np.zeros(bits.shape, np.bool_)
     inner[1:-1, 1:-1] = True
     return bool(2 * bits.sum() > bits.size and 2 * bits[~inner].sum() > (~inner).sum())
 
 
 def refuse_inverted(masks: Iterable[tuple[Path, Bits]]) -> None:
-    """Raises ExportError where all of some masks that mark anything look inverted."""
+    """Raises ExportError if every mask that marks anything looks inverted."""
     first = None
     for path, bits in masks:
         if bits.any():
@@ -82,7 +81,7 @@ def refuse_inverted(masks: Iterable[tuple[Path, Bits]]) -> None:
     if first:
         raise ExportError(
             f"mask {first}: every mask marks more than half of its picture and of its rim: they look "
-            "inverted; save them black, with the defects white"
+            "inverted; save them black with white defects"
         )
 
 
@@ -90,12 +89,12 @@ def _values(path: Path) -> _Values:
     try:
         with Image.open(path) as file:
             exact = file.format != "JPEG"
-            # Pillow keeps eight of them, and what is 1 of 65535 would be black.
+            # Pillow keeps eight bits: 1 of 65535 would be black.
             if not file.mode.startswith("I") and any(";16" in str(tile[3]) for tile in file.tile):
                 raise ExportError(f"mask {path}: 16 bits per color: save it with 8 bits per value")
             picture = ImageOps.exif_transpose(file)
             if picture.mode == "F":
-                raise ExportError(f"mask {path}: its values are fractions: save it with 8 bits per value")
+                raise ExportError(f"mask {path}: its values are floats: save it with 8 bits per value")
             if picture.mode.startswith("I"):
                 gray = np.asarray(picture)
                 return _Values(np.stack([gray.astype(np.uint32)] * 3, axis=2), 65535, exact)
@@ -105,7 +104,7 @@ def _values(path: Path) -> _Values:
         raise ExportError(f"cannot read mask {path}: {error}") from error
     shown, alpha = colors[..., :3], colors[..., 3:]
     if alpha.size and (alpha < 255).any():
-        # One color everywhere says nothing: what is drawn is the transparency. Nor does one transparency.
+        # If the color is the same everywhere, the transparency is the mask, unless it is the same, too.
         if (shown == shown[0, 0]).all():
             shown = np.repeat(alpha, 3, axis=2)
         elif (alpha != alpha[0, 0]).any():
@@ -114,7 +113,7 @@ def _values(path: Path) -> _Values:
 
 
 def _is_uniform(values: _Values) -> bool:
-    """Whether there is nothing but black and one other value."""
+    """Whether all pixels are black or of one other value."""
     marked = values.shown[values.gray > 0]
     return values.exact and (not len(marked) or bool((marked == marked[0]).all()))
 
@@ -129,7 +128,7 @@ def _unclear(values: _Values) -> str | None:
     if gray.max() <= half:
         if not gray.any():
             return None
-        return f"its values are {some}, and none is above {half} of {white}: class numbers, or drawn too dark"
+        return f"its values are {some}, none above {half} of {white}: class numbers, or drawn too dark"
     numbers = (found > 0) & (found <= FAINT)
     if values.exact and numbers.any() and (numbers | (found == 0) | (found == white)).all():
         return f"its values are {some}: class numbers beside white"
@@ -138,17 +137,17 @@ def _unclear(values: _Values) -> str | None:
     areas = _areas(gray * np.uint32(8) + hue, gray >= (FAINT + 1) * unit)
     levels, hues = areas >> 3, set((areas & 7).tolist())
     if not values.exact:
-        # No area of such a file has one value only.
+        # In such a file, no area has a single value.
         bright = np.bincount(hue[gray > half], minlength=8)
         hues |= set(np.flatnonzero(bright > bright.sum() // 8).tolist())
     spread = bool(len(levels)) and (levels.min() <= half or levels.max() - levels.min() > FAINT * unit)
     if spread or len(hues) > 1:
-        return "it has areas of several grays or colors, and which of them are defective is not said"
+        return "it has areas of several grays or colors: it does not say which are defective"
     return None
 
 
 def _areas(values: Integers, wanted: Bits) -> Integers:
-    """The values of areas that are not smaller than `SIDE` × `SIDE` pixels."""
+    """The values of areas of at least `SIDE` × `SIDE` pixels."""
     low, high = (extreme(values, SIDE) for extreme in (ndimage.minimum_filter, ndimage.maximum_filter))
     rim = SIDE // 2
     inside = np.s_[rim : len(values) - rim, rim : values.shape[1] - rim]

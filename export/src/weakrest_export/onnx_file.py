@@ -1,4 +1,4 @@
-"""ONNX files: from a PyTorch module to bytes, and through ONNX Runtime."""
+"""Exports PyTorch modules to ONNX, and runs them in ONNX Runtime."""
 
 import tempfile
 import warnings
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from weakrest_export.errors import ExportError
 
 OPSET = 17
-"""The newest operator set that TensorRT 8.6 takes."""
+"""The newest operator set for TensorRT 8.6."""
 
 Axes = Mapping[int, str]
-"""Names of the axes whose length is free."""
+"""Names of the axes of free length."""
 
 
 def onnx_bytes(
@@ -28,17 +28,17 @@ def onnx_bytes(
     inputs: Sequence[tuple[str, Axes]],
     output: tuple[str, Axes],
 ) -> bytes:
-    """Exports to ONNX; what is no free axis is constant.
+    """Exports to ONNX. All axes are constant, except the free ones.
 
-    The bytes depend on the module and the versions of the libraries only. They carry no paths, no stack
-    traces and no time.
+    The bytes depend only on the module and the versions of the libraries. They contain no paths, stack traces
+    or times.
 
     Args:
-        module: of one output, in evaluation mode, on the CPU.
-        example: its inputs.
-        name: for the graph inside the file.
-        inputs: names and free axes.
-        output: name and free axes.
+        module: with one output, in evaluation mode, on the CPU.
+        example: inputs.
+        name: of the graph in the file.
+        inputs: names and free axes of the inputs.
+        output: name and free axes of the output.
 
     Raises:
         ExportError: if the module uses an operator that ONNX lacks.
@@ -47,14 +47,14 @@ def onnx_bytes(
         path = Path(directory) / "exported.onnx"
         try:
             with warnings.catch_warnings(), torch.no_grad():
-                # Its age and what it does not fold concern us, not the user.
+                # The exporter's warnings concern us, not the user.
                 warnings.simplefilter("ignore")
                 torch.onnx.export(
                     module,
                     tuple(example),
                     path,
-                    # PyTorch calls this exporter the older one. It is used on purpose: it takes uneven
-                    # pads, folds batch normalization, and its graphs need no further cleaning.
+                    # The old exporter, on purpose: it takes uneven pads, folds batch normalization, and its
+                    # graphs need no cleaning.
                     dynamo=False,
                     opset_version=OPSET,
                     input_names=[name for name, _ in inputs],
@@ -63,7 +63,7 @@ def onnx_bytes(
                 )
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
-            raise ExportError(f"cannot be expressed in ONNX: choose another network ({reason})") from error
+            raise ExportError(f"ONNX cannot express this network: choose another one ({reason})") from error
         model = onnx.load(path)
     model.graph.name = name
     onnx.checker.check_model(model, full_check=True)
@@ -71,7 +71,7 @@ def onnx_bytes(
 
 
 def stripped(model: onnx.ModelProto) -> bytes:
-    """A file's bytes, without what only tells where and how the exporter ran."""
+    """A file's bytes, without traces of where and how the exporter ran."""
     model.doc_string = ""
     del model.metadata_props[:]
     model.graph.doc_string = ""
@@ -83,12 +83,12 @@ def stripped(model: onnx.ModelProto) -> bytes:
 
 
 def run(model: bytes, input: npt.NDArray[np.float32], threads: int = 1) -> npt.NDArray[np.float32]:
-    """The one output for the one input of a graph, through ONNX Runtime on the CPU.
+    """Runs a graph of one input and one output in ONNX Runtime, on the CPU.
 
     Args:
         model: bytes of an ONNX file.
-        input: see the graph's exporter.
-        threads: for the operators.
+        input: value of the input.
+        threads: of the operators.
     """
     loaded = session(model, threads)
     (made,) = loaded.run(None, {loaded.get_inputs()[0].name: input})
@@ -96,11 +96,11 @@ def run(model: bytes, input: npt.NDArray[np.float32], threads: int = 1) -> npt.N
 
 
 def session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A graph, loaded by ONNX Runtime for the CPU.
+    """Loads a graph in ONNX Runtime, for the CPU.
 
     Args:
         model: bytes of an ONNX file.
-        threads: for the operators.
+        threads: of the operators.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

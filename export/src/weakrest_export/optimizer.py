@@ -10,10 +10,10 @@ from weakrest_export.settings import Schedule
 
 
 class Optimizer:
-    """AdamW of one network, and of a copy that gets the moving average of its weights.
+    """AdamW for a network, and the moving average of its weights in a copy.
 
     Attributes:
-        inner: whose state a checkpoint holds.
+        inner: PyTorch's optimizer; its state belongs to a checkpoint.
     """
 
     def __init__(self, network: nn.Module, average: nn.Module, schedule: Schedule) -> None:
@@ -22,7 +22,7 @@ class Optimizer:
         self._network, self._average = network, average
 
     def step(self, loss: Tensor, step: int) -> None:
-        """Goes down the gradient of the loss."""
+        """Makes one step along the gradient of the loss."""
         for group in self.inner.param_groups:
             group["lr"] = self.schedule.rate_at(step)
         self.inner.zero_grad()
@@ -30,7 +30,7 @@ class Optimizer:
         trained = [p for group in self.inner.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(trained, self.schedule.clip)
         self.inner.step()
-        # Early weights are far from good: the average forgets them sooner.
+        # Early weights are bad: the average forgets them sooner.
         decay = min(self.schedule.average, (1 + step) / (10 + step))
         pairs = zip(self._average.state_dict().values(), self._network.state_dict().values(), strict=True)
         with torch.no_grad():
@@ -40,9 +40,9 @@ class Optimizer:
 
 
 def _groups(network: nn.Module, decay: float) -> Iterator[dict[str, Any]]:
-    """Parameters that are trained.
+    """The trained parameters, in two groups.
 
-    Decay is for matrices: it would only pull scales, shifts and position biases to zero.
+    Decay is for matrices only: it would pull scales, shifts and position biases to zero.
     """
     matrices = [m.weight for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     matrices = [matrix for matrix in matrices if matrix.requires_grad]

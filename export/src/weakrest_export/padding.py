@@ -1,10 +1,9 @@
 """TensorFlow's 'SAME' padding as a constant of the layer.
 
-TensorFlow pads a strided convolution so that the output has `ceil(side / stride)` cells, and puts the
-odd row or column at the bottom and right. How much that is depends on the input's side; but for a side
-that is a multiple of the layer's stride it is always `kernel - stride` in all. Inputs whose sides are
-multiples of the network's deepest tapped stride meet this at every layer, so the pads need no shape
-arithmetic in the graph.
+TensorFlow pads a strided convolution to an output of `ceil(side / stride)` cells, with the odd row or column
+at the bottom and right. In general, the padding depends on the input's side. For multiples of the layer's
+stride it is always `kernel - stride`. If the input's sides are multiples of the deepest tapped stride, that
+holds at every layer, and the graph needs no shape arithmetic.
 """
 
 from typing import Any
@@ -18,7 +17,7 @@ from weakrest_export.errors import ExportError
 
 
 class _PaddedConv(torch.autograd.Function):
-    """Zero-pads unevenly and convolves; ONNX's `Conv` does both in one node, PyTorch's does not."""
+    """Zero-pads unevenly and convolves. ONNX has one node for both, PyTorch has not."""
 
     @staticmethod
     def forward(
@@ -57,14 +56,14 @@ class _PaddedConv(torch.autograd.Function):
             dilations_i=list(dilation),
             group_i=groups,
         )
-        # Without a rank the exporter does not fold the batch normalization that follows.
+        # Without a rank, the exporter does not fold the next batch normalization.
         channels = weight.type().sizes()[0]
         result.setType(image.type().with_sizes([None, channels, None, None]))
         return result
 
 
 class SameConv2d(nn.Module):
-    """A convolution with 'SAME' padding for inputs whose sides are multiples of its stride.
+    """A convolution with 'SAME' padding. The input's sides must be multiples of its stride.
 
     Input `[N, C, H, W]`, output `[N, C', H / stride, W / stride]`.
     """
@@ -96,10 +95,10 @@ def _same_pads(kernel: int, stride: int, dilation: int) -> tuple[int, int]:
 
 
 def make_static(network: nn.Module) -> nn.Module:
-    """Replaces timm's shape-dependent 'SAME' convolutions by static ones, in place.
+    """Replaces timm's 'SAME' convolutions by convolutions with constant padding, in place.
 
     Raises:
-        ExportError: if the network pads by shape in a layer that is not a plain convolution.
+        ExportError: if a layer that is no plain convolution pads by shape.
     """
     for path, layer in list(network.named_modules()):
         kind = type(layer)
@@ -108,7 +107,7 @@ def make_static(network: nn.Module) -> nn.Module:
             setattr(network.get_submodule(parent), child, SameConv2d(layer))
         elif kind.__name__.endswith("Same"):
             raise ExportError(
-                f"layer {path} ({kind.__name__}) pads by the shape of its input; only plain "
-                "convolutions can be given constant pads: choose another network"
+                f"layer {path} ({kind.__name__}) pads by the shape of its input, and is "
+                "no plain convolution: choose another network"
             )
     return network

@@ -10,27 +10,25 @@ from weakrest_export.errors import Exit, ExportError
 
 
 def call(weakrest: Path | None, arguments: Sequence[str]) -> str:
-    """Runs the `weakrest` program and returns what it prints.
+    """Runs the `weakrest` program and returns its output.
 
     Args:
-        weakrest: the program; None for the environment variable WEAKREST, else `weakrest` on the PATH.
-        arguments: of the program.
+        weakrest: the program; None: the environment variable WEAKREST, or `weakrest` on the PATH.
+        arguments: for the program.
 
     Raises:
-        ExportError: when there is no such program, or with its own message when it fails.
+        ExportError: if there is no such program, or with the program's message if it fails.
     """
     named = str(weakrest) if weakrest else os.environ.get("WEAKREST") or "weakrest"
     program = shutil.which(named)
     if program is None:
-        raise ExportError(
-            f"there is no program {named}: build weakrest, and name it with --weakrest or in $WEAKREST"
-        )
+        raise ExportError(f"there is no program {named}: build weakrest, and set --weakrest or $WEAKREST")
     try:
         done = subprocess.run([program, *arguments], capture_output=True, encoding="utf-8", errors="replace")
     except OSError as error:
         raise ExportError(f"cannot run {program}: {error.strerror}", Exit.FAULT) from error
     if done.returncode != 0:
-        said = " ".join(done.stderr.split()) or "it did not say why"
+        said = " ".join(done.stderr.split()) or "no message"
         exit = Exit.USAGE if done.returncode == Exit.USAGE else Exit.FAULT
         raise ExportError(f"`weakrest {arguments[0]}` failed with exit code {done.returncode}: {said}", exit)
     return done.stdout

@@ -1,7 +1,7 @@
-"""Words for defects: those of the synthetic ones, and files with a product's own.
+"""Phrases for defects: of synthetic defects, and files with those of a product.
 
-A prompts file is JSON, a list of phrases for each type of defect as the label file names it; `weakrest label`
-takes the same file:
+A prompts file is JSON with a list of phrases for each type of defect of the label file. `weakrest label`
+reads the same file:
 
     {"scratch": ["a thin scratch", "a fine line on the surface"], "dark stain": ["a stain"]}
 """
@@ -30,17 +30,17 @@ SYNTHETIC: Phrases = {
     "band": ("a band across the part", "a wide stripe", "a strip of different texture"),
     "shading": ("an uneven area", "a large shade", "a broad dark area", "an unevenly ground surface"),
 }
-"""Of the kinds of synthetic defects, see `defects.KINDS`."""
+"""Phrases for the kinds of synthetic defects, see `defects.KINDS`."""
 
 MOST = 1000
-"""Characters of a phrase."""
+"""Largest number of characters of a phrase."""
 
 
 def read(path: Path) -> Phrases:
-    """The phrases in a file.
+    """Reads the phrases of a file.
 
     Raises:
-        ExportError: when it is not such a file, or a phrase is empty, too long or has no letter.
+        ExportError: if it is no prompts file, or a phrase is empty, too long or has no letter.
     """
     found = parse_json(read_text(path), str(path))
     if not isinstance(found, dict):
@@ -51,41 +51,39 @@ def read(path: Path) -> Phrases:
             raise ExportError(f'{where}: must be a list of phrases, such as ["a thin scratch"]')
         for phrase in phrases:
             if not isinstance(phrase, str) or not any(sign.isalpha() for sign in phrase):
-                raise ExportError(f"{where}: {phrase!r} is no phrase: write words, such as a thin scratch")
+                raise ExportError(f"{where}: {phrase!r} is not a phrase: write words, such as a thin scratch")
             if len(phrase) > MOST:
-                raise ExportError(f"{where}: a phrase has {len(phrase)} characters, but {MOST} at most")
+                raise ExportError(f"{where}: a phrase has {len(phrase)} characters: write at most {MOST}")
     return dict(found)
 
 
 def merged(own: Phrases, others: Phrases) -> Phrases:
-    """All phrases of both, a product's own first."""
+    """All phrases of both, the product's first."""
     kinds = dict.fromkeys([*own, *others])
     return {kind: list(dict.fromkeys([*own.get(kind, ()), *others.get(kind, ())])) for kind in kinds}
 
 
 def of_products(path: Path, products: Sequence[str]) -> list[list[str]]:
-    """The phrases that a file has for each of these products, the types of which are their names.
+    """Reads the phrases for each of these products from a file with products instead of types.
 
     Raises:
-        ExportError: see `read`, or when it has none for a product, or two products have one name.
+        ExportError: see `read`; if a product has no phrases, or two products have one name.
     """
     known = read(path)
     for at, product in enumerate(products):
         if product not in known:
-            raise ExportError(
-                f"{path}: has no phrases for {product}: add them, or name its package otherwise"
-            )
+            raise ExportError(f"{path}: has no phrases for {product}: add them, or rename its package")
         if product in products[:at]:
             raise ExportError(f"{path}: two packages are named {product}: rename one of them")
     return [list(known[product]) for product in products]
 
 
 def phrases_of(kind: str | None, known: Phrases) -> list[str]:
-    """What may be said of a picture whose defects are of one type, or of several joined by `+`."""
+    """Phrases for a picture with defects of one type, or of several types joined by `+`."""
     if kind is None:
         return []
     if kind in known:
         return list(known[kind])
     parts = [known[part] for part in kind.split("+") if part in known]
-    # As many as every part has, so that each phrase of each part comes up.
+    # The part with the fewest phrases sets the number.
     return [" and ".join(words) for words in zip(*parts, strict=False)] if parts else []

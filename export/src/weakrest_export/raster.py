@@ -11,7 +11,7 @@ Rng = np.random.Generator
 
 
 def f32(values: npt.ArrayLike) -> Float:
-    """As an array of 32-bit floats."""
+    """Converts to 32-bit floats."""
     return np.asarray(values, np.float32)
 
 
@@ -23,7 +23,7 @@ def flood(allowed: Mask, seeds: Mask) -> Mask:
 
 def grow(mask: Mask, radius: int) -> Mask:
     """Dilation with a square of 2 × radius + 1."""
-    # The filter's cost does not depend on the radius, as that of a binary dilation does.
+    # Unlike a binary dilation, the filter does not cost more for a larger radius.
     grown: Mask = ndimage.maximum_filter(mask, 2 * radius + 1, mode="constant", cval=0)
     return grown
 
@@ -37,7 +37,7 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
 
 
 def rotated(height: int, width: int, angle: float) -> tuple[Float, Float]:
-    """Coordinates y, x of a window's pixels around its center, turned."""
+    """Coordinates y, x of a window's pixels relative to its center, rotated."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     y, x = y - (height - 1) / 2, x - (width - 1) / 2
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -45,7 +45,7 @@ def rotated(height: int, width: int, angle: float) -> tuple[Float, Float]:
 
 
 def sample(pixels: Float, y: Float, x: Float) -> Float:
-    """Bilinear values at any coordinates; beyond its edges the picture is mirrored."""
+    """Bilinear samples at any coordinates. The picture is mirrored at its edges."""
     height, width, channels = pixels.shape
 
     def split(at: Float, size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Float]:
@@ -63,7 +63,7 @@ def sample(pixels: Float, y: Float, x: Float) -> Float:
 
 
 def noise(rng: Rng, height: int, width: int, cell: float, octaves: int = 4, stretch: float = 1) -> Float:
-    """Noise of several octaves, turned at random, mean about 0 and deviation 1; `cell` px in the first."""
+    """Noise of several octaves, mean about 0, deviation 1. Cells of the first octave have `cell` pixels."""
     total = np.zeros((height, width), np.float32)
     angle, reach = rng.uniform(0, 2 * np.pi), float(np.hypot(height, width))
     cos, sin = np.cos(angle), np.sin(angle)
@@ -72,7 +72,7 @@ def noise(rng: Rng, height: int, width: int, cell: float, octaves: int = 4, stre
         sx = sy * stretch
         shape = int(reach / sy) + 6, int(reach / sx) + 6
         grid = Image.fromarray(rng.standard_normal(shape, np.float32))
-        # Maps a pixel to the grid: turned around the window's center, then scaled.
+        # Maps a pixel to the grid: rotated around the window's center, then scaled.
         ax, bx, ay, by = cos / sx, sin / sx, -sin / sy, cos / sy
         cx = shape[1] / 2 - (ax * width + bx * height) / 2
         cy = shape[0] / 2 - (ay * width + by * height) / 2

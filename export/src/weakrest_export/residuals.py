@@ -1,4 +1,4 @@
-"""Residuals as `weakrest residuals` writes them: an index and shards of half-precision tensors."""
+"""Reads the output of `weakrest residuals`: an index, and shards of half-precision tensors."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 from weakrest_export.errors import ExportError
 
 FORMAT = 1
-"""Version of the index; others are refused."""
+"""Version of the index. Others are refused."""
 
 INDEX = "index.json"
 
@@ -25,11 +25,11 @@ class Picture:
     """One picture of a residuals folder.
 
     Attributes:
-        image: its path, as in the list that `weakrest residuals` was given.
-        leave_out: the enrolled picture that was not matched, as in that list.
-        shard: file name.
-        tensor: name within the shard.
-        picture: name within the shard of what the backbone saw, where that was written.
+        image: path, as in the list for `weakrest residuals`.
+        leave_out: enrolled picture that was not matched, as in that list.
+        shard: name of the file.
+        tensor: name of the residuals in the shard.
+        picture: name of the backbone's input in the shard, if it was written.
         grid: rows and columns of blocks.
         content: width and height of the scaled picture, in pixels.
         frame: width and height of the original picture, in pixels.
@@ -46,23 +46,22 @@ class Picture:
 
 
 class Residuals:
-    """An opened residuals folder.
+    """An open folder of residuals.
 
-    Tensors are read when asked for, through memory maps: what fits stays in the system's page cache, so
-    that nothing here has to choose between memory and disk.
+    Tensors are read on demand, through memory maps. The system's page cache keeps what fits in memory.
 
     Attributes:
-        folder: that was opened.
+        folder: path of the folder.
         package: SHA-256 of the package's manifest.
         backbone: SHA-256 of the backbone's ONNX file.
         channels: values per block.
-        neighbors: of each token in the bank, nearest first.
+        neighbors: number of neighbors of each token, nearest first.
         stride: pixels of the scaled picture per block and side.
-        scale: what the residuals were divided by.
-        pictures: in the order of the list.
+        scale: divisor of the residuals.
+        pictures: entries in the order of the list.
 
     Raises:
-        ExportError: if the folder is unfinished, damaged, or belongs to a package other than `package`.
+        ExportError: if the folder is unfinished or damaged, or of a package other than `package`.
     """
 
     def __init__(self, folder: Path, package: str | None = None) -> None:
@@ -82,7 +81,7 @@ class Residuals:
             )
         entries = _get(index, "pictures", list, path)
         if not entries:
-            raise ExportError(f"{path}: no pictures: give `weakrest residuals` a list that is not empty")
+            raise ExportError(f"{path}: no pictures: run `weakrest residuals` with pictures in the list")
         self.pictures = [_picture(entry, f"{path}: pictures[{at}]") for at, entry in enumerate(entries)]
         self._shards = {name: self._open(name) for name in sorted({p.shard for p in self.pictures})}
 
@@ -90,7 +89,7 @@ class Residuals:
         return len(self.pictures)
 
     def read(self, index: int) -> Tensor:
-        """Residuals of one picture: f16 `[neighbors, rows, cols, channels]`, neighbor minus token, scaled.
+        """Reads a picture's residuals: f16 `[neighbors, rows, cols, channels]`, neighbor minus token, scaled.
 
         Raises:
             ExportError: if the shard lacks the tensor, or it has another shape than the index says.
@@ -99,14 +98,14 @@ class Residuals:
         return self._read(picture, picture.tensor, (self.neighbors, *picture.grid, self.channels))
 
     def read_picture(self, index: int) -> Tensor:
-        """What the backbone saw of one picture: f16 `[3, stride * rows, stride * cols]`, normalized.
+        """Reads the backbone's input: f16 `[3, stride * rows, stride * cols]`, normalized.
 
         Raises:
-            ExportError: as `read`, and if it was not written.
+            ExportError: see `read`; if it was not written.
         """
         picture = self.pictures[index]
         if picture.picture is None:
-            raise ExportError(f"{self.folder / INDEX}: without pictures: use `weakrest residuals --pictures`")
+            raise ExportError(f"{self.folder / INDEX}: has no pictures: use `weakrest residuals --pictures`")
         rows, cols = picture.grid
         return self._read(picture, picture.picture, (3, self.stride * rows, self.stride * cols))
 
@@ -144,14 +143,14 @@ class Residuals:
 def _read_index(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ExportError(
-            f"{path}: missing: the folder is not of `weakrest residuals`, or that has not finished"
+            f"{path}: missing: `weakrest residuals` did not make this folder, or has not finished"
         )
     try:
         index = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ExportError(f"{path}: cannot be read: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise ExportError(f"{path}: not an index of format {FORMAT}: use the weakrest of this release")
+        raise ExportError(f"{path}: not an index of format {FORMAT}: use weakrest of this release")
     return index
 
 
@@ -194,5 +193,5 @@ def check_alike(folders: Iterable[Residuals]) -> None:
         if (residuals.backbone, residuals.channels) != (first.backbone, first.channels):
             raise ExportError(
                 f"{residuals.folder}: made with another backbone than {first.folder}: "
-                "enroll all packages with the same one"
+                "enroll all packages with the same backbone"
             )

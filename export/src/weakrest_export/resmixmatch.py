@@ -1,4 +1,4 @@
-"""ResMixMatch: how residuals are augmented, and how a head learns from blocks that nobody labeled."""
+"""ResMixMatch: augmentation of residuals, and learning from unlabeled blocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from weakrest_export.blocks import POSITIVE, find_regions
 from weakrest_export.settings import Augmentation
 
 _SHAKE_LIMIT = 0.223
-"""Bound of the shake's logarithm: factors between 0.8 and 1.25."""
+"""Limit of the shake's logarithm: factors are between 0.8 and 1.25."""
 
 
 def augment(residuals: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """One random copy f32 `[N, rows, cols, channels]` of `[N, neighbors, rows, cols, channels]`."""
+    """A random copy f32 `[N, rows, cols, channels]` of residuals `[N, neighbors, rows, cols, channels]`."""
     count, neighbors, rows, cols, channels = residuals.shape
     device = residuals.device
 
@@ -50,7 +50,7 @@ def guess(
 
 
 def sharpen(probability: Tensor, temperature: float) -> Tensor:
-    """Pushes probabilities away from one half, the more the closer `temperature` is to zero."""
+    """Pushes probabilities away from one half: more for a `temperature` closer to zero."""
     defective = probability ** (1 / temperature)
     return defective / (defective + (1 - probability) ** (1 / temperature))
 
@@ -58,21 +58,21 @@ def sharpen(probability: Tensor, temperature: float) -> Tensor:
 def surely_defective(
     suspicion: npt.NDArray[np.float32], regions: npt.NDArray[np.int16], share: float
 ) -> npt.NDArray[np.bool_]:
-    """Which unknown blocks must be defective, because whoever drew a box or set a tag saw something in it.
+    """Unknown blocks that must be defective: each box and each tag stands for a defect.
 
-    The papers' step "fix", taken further: they are learned from as if they had been labeled. Without that,
-    guesses of a head that knows nothing yet would soon agree that all is good.
+    This extends the papers' step "fix": the blocks count as labeled. Without it, the guesses of an untrained
+    head would soon agree that everything is good.
 
     Args:
         suspicion: `[rows, cols]`, larger for blocks that are more likely defective.
         regions: `[rows, cols]`, see `blocks.find_regions`.
-        share: of each box that its defect fills at least; at least one block is covered.
+        share: smallest share of a box that its defect fills; at least one block.
     """
     surely = np.zeros(regions.shape, bool)
     for number in range(1, int(regions.max()) + 1):
         inside = np.flatnonzero(regions == number)
         rows, cols = np.unravel_index(inside, regions.shape)
-        # A box reaches into blocks that it covers by half on average, all around.
+        # At its border, a box covers half of a block on average.
         covered = len(inside) - np.ptp(rows) - np.ptp(cols) - 1
         order = np.argsort(-suspicion.flat[inside], kind="stable")
         surely.flat[inside[order[: max(1, int(share * covered))]]] = True
@@ -80,12 +80,12 @@ def surely_defective(
 
 
 def balanced(labels: npt.NDArray[np.int8], power: float) -> npt.NDArray[np.float32]:
-    """Weights of blocks in the loss, `[rows, cols]`, so that small defects are not lost beside large ones.
+    """Weights of blocks in the loss, `[rows, cols]`: small defects count beside large ones.
 
     Args:
         labels: `[rows, cols]`, block labels.
-        power: a defect of `n` positive blocks, fewer than 64, has the weight (64 / n)^power in each; all
-            other blocks have 1.
+        power: each block of a defect of `n` < 64 positive blocks has the weight (64 / n)^power. All other
+            blocks have the weight 1.
     """
     regions = find_regions(labels == POSITIVE)
     sizes = np.bincount(regions.ravel()).astype(np.float32)
@@ -97,13 +97,13 @@ def balanced(labels: npt.NDArray[np.int8], power: float) -> npt.NDArray[np.float
 
 @dataclass(frozen=True)
 class Mixed:
-    """Tokens with soft labels; every tensor but the first is `[N, rows, cols]`.
+    """Tokens with soft labels. All tensors but the first are `[N, rows, cols]`.
 
     Attributes:
         residuals: `[N, rows, cols, channels]`.
         targets: probability of being defective.
-        labeled: tokens whose loss is that of labels.
-        guessed: tokens whose loss is that of guesses.
+        labeled: tokens with the loss of labels.
+        guessed: tokens with the loss of guesses.
     """
 
     residuals: Tensor
@@ -113,18 +113,17 @@ class Mixed:
 
 
 def mix_up(batch: Mixed, alpha: float, unmixed: float, generator: torch.Generator) -> Mixed:
-    """Mixes every token and its label with another one's, drawn from the whole batch.
+    """Mixes every token and its label with another token of the batch.
 
-    Each token keeps the larger part λ = max(β, 1 - β), β ~ Beta(alpha, alpha), so it stays in the loss that
-    it came from. Of the pictures without guesses, a share stays as it is: there the head sees whole grids
-    like those that it will judge, which tokens left alone among mixed ones would not be. Tokens without
-    label or guess are neither mixed nor mixed in.
+    Each token keeps the larger part λ = max(β, 1 - β), β ~ Beta(alpha, alpha), and its loss. A share of the
+    pictures without guesses stays unmixed: the head must also see whole grids as it will judge them. Tokens
+    without label or guess are not mixed.
 
     Args:
-        batch: what to mix.
+        batch: tokens to mix.
         alpha: of the beta distribution.
-        unmixed: share of the labeled pictures that are kept.
-        generator: of the random numbers, on the batch's device.
+        unmixed: share of the pictures without guesses that stay unmixed.
+        generator: of random numbers, on the batch's device.
     """
     device = batch.residuals.device
     count = len(batch.residuals)
@@ -146,10 +145,10 @@ def mix_up(batch: Mixed, alpha: float, unmixed: float, generator: torch.Generato
 
 
 def larger_share(count: int, alpha: float, generator: torch.Generator) -> Tensor:
-    """`count` draws of max(β, 1 - β), β ~ Beta(alpha, alpha)."""
+    """Draws `count` values of max(β, 1 - β), β ~ Beta(alpha, alpha)."""
     device = generator.device
     concentration = torch.full((count, 2), alpha, device=device)
-    # PyTorch's own distributions take no generator. A Dirichlet of two is a beta.
+    # PyTorch's distributions accept no generator. A Dirichlet distribution of two is a beta distribution.
     draws = torch._standard_gamma(concentration, generator=generator)
     beta = draws[:, 0] / draws.sum(1).clamp_min(1e-30)
     return torch.maximum(beta, 1 - beta)
@@ -162,7 +161,7 @@ def focal(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor
         logits: `[..., 2]`.
         targets: `[...]`, probability of being defective.
         alpha: weight of the defective class; the good one's is `1 - alpha`.
-        gamma: how much less blocks count that are already right; 0 is cross entropy.
+        gamma: how much less correct blocks count; 0 is cross entropy.
     """
     log = F.log_softmax(logits.float(), -1)
     weight = (1 - log.exp()) ** gamma
@@ -171,6 +170,6 @@ def focal(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor
 
 
 def squared(logits: Tensor, targets: Tensor) -> Tensor:
-    """Squared difference between probability and guess per block: bounded, so wrong guesses do little."""
+    """Squared difference between probability and guess per block. It is bounded, against wrong guesses."""
     difference: Tensor = (logits.float().softmax(-1)[..., 1] - targets) ** 2
     return difference

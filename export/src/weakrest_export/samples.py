@@ -38,7 +38,7 @@ class Sample:
 
     @property
     def is_only_tagged(self) -> bool:
-        """Whether nothing is known but that something is defective."""
+        """Whether nothing is known except that something is defective."""
         return bool((self.labels == UNKNOWN).all())
 
 

@@ -1,4 +1,4 @@
-"""A picture that defects are painted on, and the part of it that one defect covers."""
+"""A picture to paint defects on, and the part under one defect."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from weakrest_export.raster import Float, Mask, Rng
 
 @dataclass
 class Scene:
-    """A picture while it is painted on.
+    """A picture to paint on.
 
     Attributes:
         pixels: `[height, width, 1 or 3]`, 0..255.
-        foreground: `[height, width]`, where defects may be.
-        background: color `[1 or 3]` around the object; None where the whole picture is foreground.
-        other: draws another good picture's pixels, to take foreign texture from.
+        foreground: `[height, width]`, where defects are allowed.
+        background: color `[1 or 3]` around the object; None if the whole picture is foreground.
+        other: pixels of a random good picture, for foreign texture.
     """
 
     pixels: Float
@@ -24,19 +24,19 @@ class Scene:
 
     @property
     def unit(self) -> float:
-        """Pixels per "pixel" of lines and spots: they grow with pictures that are larger than 512."""
+        """Scale of lines and spots: they grow with pictures larger than 512."""
         return float(max(512, *self.foreground.shape) / 512)
 
 
 @dataclass
 class Site:
-    """The part of a scene that a defect covers, for fills.
+    """The part of a scene under a defect, for fills.
 
     Attributes:
-        patch: the scene's pixels there, `[height, width, 1 or 3]`.
-        alpha: how much of the fill shows, `[height, width]`, 0..1.
-        top: of the patch in the scene.
-        left: of the patch in the scene.
+        patch: pixels of the scene there, `[height, width, 1 or 3]`.
+        alpha: opacity of the fill, `[height, width]`, 0..1.
+        top: row of the patch in the scene.
+        left: column of the patch in the scene.
     """
 
     scene: Scene

@@ -24,7 +24,7 @@ def evaluate(head: Head, samples: Sequence[Sample]) -> float:
 
 
 def probability(head: Head, residuals: Tensor) -> Tensor:
-    """Of being defective, `[rows, cols]` on the CPU, for residuals `[1, rows, cols, channels]`."""
+    """Probability of a defect, `[rows, cols]` on the CPU, for residuals `[1, rows, cols, channels]`."""
     with torch.inference_mode():
         logits = head(residuals.float().to(next(head.parameters()).device))
     defective: Tensor = logits[0].softmax(-1)[..., 1].cpu()
@@ -32,7 +32,7 @@ def probability(head: Head, residuals: Tensor) -> Tensor:
 
 
 def average_precision(scores: npt.NDArray[np.float32], truths: npt.NDArray[np.bool_]) -> float:
-    """Step-wise average precision, 0..1; 0 if nothing is true. Equal scores are one step."""
+    """Step-wise average precision, 0..1. Equal scores are one step. 0 if nothing is true."""
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(truths[order])
     if not len(hits) or not hits[-1]:

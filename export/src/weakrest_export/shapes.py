@@ -13,7 +13,7 @@ Bits = NDArray[np.bool_]
 
 
 def is_convex(polygon: ArrayLike) -> bool:
-    """Whether the four corners make a convex shape with an area; a twisted one is not convex."""
+    """Whether four corners make a convex shape with an area. A self-intersecting shape is not convex."""
     sides = np.roll(polygon, -1, axis=0) - np.asarray(polygon, dtype=np.float64)
     ahead = np.roll(sides, -1, axis=0)
     turns = sides[:, 0] * ahead[:, 1] - sides[:, 1] * ahead[:, 0]
@@ -21,12 +21,12 @@ def is_convex(polygon: ArrayLike) -> bool:
 
 
 def components(bits: Bits, gap: int) -> list[Points]:
-    """The connected components, top one first; those with at most `gap` pixels between them count as one.
+    """The connected components, top one first. Components with a gap of at most `gap` pixels count as one.
 
     Returns:
-        For each component the corners of its pixels that can lie on its convex hull.
+        For each component the pixel corners that can be on its convex hull.
     """
-    # Squares of gap + 1 pixels touch exactly where at most gap pixels are between what they grew from.
+    # Pixels grown to squares of gap + 1 touch exactly if at most gap pixels were between them.
     grown = ndimage.maximum_filter(np.pad(bits, gap), gap + 1, mode="constant", cval=0)
     regions = ndimage.label(grown, np.ones((3, 3)))[0][gap:, gap:][: bits.shape[0], : bits.shape[1]]
     # Only the ends of a row's runs can be corners of the hull.
@@ -52,9 +52,9 @@ def upright_box(points: Points) -> tuple[float, float, float, float]:
 
 
 def smallest_box(points: Points) -> Points:
-    """The corners `[4, 2]` of the rectangle of least area round points that do not lie on one line."""
+    """The corners `[4, 2]` of the smallest rectangle around points that are not on one line."""
     hull = _hull(points)
-    # One side of the smallest rectangle lies along a side of the hull.
+    # A side of the smallest rectangle is along a side of the hull.
     sides = np.roll(hull, -1, axis=0) - hull
     along = sides / np.hypot(sides[:, 0], sides[:, 1])[:, None]
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)

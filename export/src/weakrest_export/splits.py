@@ -1,4 +1,4 @@
-"""Labeled data sets, as the `weakrest` program lists them, and which of their defects to learn from."""
+"""Lists labeled data sets with the `weakrest` program, and chooses defects to learn from."""
 
 import json
 import random
@@ -14,12 +14,12 @@ from weakrest_export.settings import ChoiceSettings
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to be judged.
+    """A picture of the test split.
 
     Attributes:
-        image: the picture.
+        image: path of the picture.
         defect: kind of defect; None for a good part.
-        mask: where it is; None for a good part, and where the data set has no masks.
+        mask: of the defect; None for a good part, and if the data set has no masks.
     """
 
     image: Path
@@ -32,10 +32,10 @@ class Category:
     """The pictures of one product.
 
     Attributes:
-        name: what the data set calls it.
+        name: in the data set.
         train: good pictures to enroll, at least one.
-        test: pictures to be judged.
-        notes: what was left out or looked odd, for people.
+        test: good and defective pictures to judge.
+        notes: on what was skipped or looks odd, for people.
     """
 
     name: str
@@ -50,14 +50,14 @@ def read_dataset(
     """Lists one category of a data set.
 
     Args:
-        weakrest: the program, see `call`.
+        weakrest: see `program.call`.
         path: the data set's folder.
-        format: its layout, as `weakrest evaluate --format` names it.
-        category: its name; needed only where there are several.
-        good: names of folders of good parts, beside the layout's own.
+        format: name of its layout, as for `weakrest evaluate --format`.
+        category: its name; required if there are several.
+        good: more names of folders of good parts.
 
     Raises:
-        ExportError: as `call`; when the category is not clear or has no good pictures.
+        ExportError: see `program.call`; if the category is not clear or has no good pictures.
     """
     arguments = ["evaluate", "--dataset", str(path), "--format", format, "--list"]
     arguments += [word for name in good for word in ("--good", name)]
@@ -81,13 +81,13 @@ def read_dataset(
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(
-            f"cannot understand what `weakrest {' '.join(arguments)}` lists ({error!r}): "
-            "are the program and this package of the same version?",
+            f"cannot read the output of `weakrest {' '.join(arguments)}` ({error!r}): "
+            "use the program and this package in the same version",
             Exit.FAULT,
         ) from error
     if len(categories) != 1:
         names = ", ".join(found.name for found in categories) or "none"
-        raise ExportError(f"choose one category of {path} with --category: {names}")
+        raise ExportError(f"choose a category of {path} with --category: {names}")
     if not categories[0].train:
         raise ExportError(
             f"category {categories[0].name} of {path} has no good pictures to enroll: "
@@ -123,7 +123,7 @@ def choose_training_defects(category: Category, choice: ChoiceSettings) -> list[
         if few is None or len(kinds[few]) < count:
             have = f"{len(kinds[few])} of {few}" if few else "none"
             raise ExportError(
-                f"category {category.name} has not {count} of each kind of defect, but {have}: lower --count"
+                f"category {category.name} has {have}, not {count} of each kind of defect: lower --count"
             )
         chosen = [sample for kind in order for sample in kinds[kind][:count]]
     else:

@@ -1,6 +1,6 @@
-"""Synthetic defects: good pictures, painted on, for training a head that judges residuals.
+"""Paints synthetic defects on good pictures, to train networks.
 
-Picture i depends on the good pictures, the seed and i only, so that a count can be raised later.
+Picture i depends only on the good pictures, the seed and i: a larger count keeps the first pictures.
 """
 
 import json
@@ -25,12 +25,12 @@ from weakrest_export.settings import SynthesisSettings
 
 INDEX = "synthetic.jsonl"
 SMALLEST = 16
-"""Pixels that a good picture's shorter side must have."""
+"""Smallest accepted shorter side of a good picture, in pixels."""
 UNCHANGED = 0.3
-"""Share of the pictures whose light is left as it is."""
+"""Share of the pictures with unchanged light."""
 
 ATTEMPTS = 20
-"""Good pictures to try before giving up on a seed; one that takes no defect is rare."""
+"""Good pictures to try for one synthetic picture. Few good pictures show no defect."""
 
 
 def synthesize(
@@ -38,25 +38,25 @@ def synthesize(
 ) -> Path:
     """Writes pictures with masks and, last, their index; returns the index's path.
 
-    Files: `NNNN.png`, gray where the good picture is gray, `NNNN_mask.png` (0 or 255, same size) and
-    `synthetic.jsonl`, a label file whose lines also name the good picture (`leave_out`, absolute).
+    Files: `NNNN.png`, gray if the good picture is gray; `NNNN_mask.png`, 0 or 255, same size; and
+    `synthetic.jsonl`, a label file with the good pictures' absolute paths (`leave_out`).
 
     Raises:
         ExportError: if there are no good pictures, one cannot be read, or `out` is not empty.
     """
     goods = [path.resolve() for path in goods]
     if not goods:
-        raise ExportError("no good pictures to paint defects on: name a folder that has some")
+        raise ExportError("there are no good pictures to paint on: name a folder with good pictures")
     for path in goods:
-        # Its header only: the seed should not decide whether a file that is no picture is noticed.
+        # Reads the header: whether a broken file is noticed must not depend on the seed.
         with _opened(path):
             pass
     if out.resolve() in {path.parent for path in goods}:
-        raise ExportError(f"{out} holds the good pictures: choose another output directory")
+        raise ExportError(f"{out} has the good pictures: choose another output directory")
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()) and not overwrite:
-            raise ExportError(f"{out} is not empty: choose another output directory or --overwrite")
+            raise ExportError(f"{out} is not empty: choose another output directory, or use --overwrite")
         index = out / INDEX
         index.unlink(missing_ok=True)
         digits = max(4, len(str(settings.count - 1)))
@@ -72,7 +72,7 @@ def synthesize(
 
 
 def good_pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, by name; raises ExportError when there are none."""
+    """The pictures in a folder, sorted by name. Raises ExportError if there are none."""
     return pictures.find(folder)[0]
 
 
@@ -84,7 +84,7 @@ def _mapping(workers: int) -> Iterator[Mapped]:
     if workers == 1:
         yield map
         return
-    # Forking a process that has threads, as PyTorch's, may hang.
+    # A fork of a process with threads, such as PyTorch's, may hang.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         yield partial(pool.map, chunksize=4)
 
@@ -99,7 +99,7 @@ def _write_one(goods: tuple[Path, ...], out: Path, seed: int, digits: int, numbe
         if mask.any():
             break
     else:
-        raise ExportError(f"{path}: no defect that could be painted on it would be visible: remove it")
+        raise ExportError(f"{path}: no defect on it would be visible: remove it")
     name, mask_name = f"{number:0{digits}}.png", f"{number:0{digits}}_mask.png"
     raster.image(scene.pixels).save(out / name, compress_level=1)
     Image.fromarray(mask.astype(np.uint8) * 255).save(out / mask_name)
@@ -112,15 +112,15 @@ def _write_one(goods: tuple[Path, ...], out: Path, seed: int, digits: int, numbe
 
 
 def _another_shot(rng: Rng, pixels: Float) -> Float:
-    """The picture as it might be taken tomorrow: a bit lighter or darker, another contrast, other noise.
+    """The same part on another day: slightly other brightness, contrast, light and noise.
 
-    What is good in it must not be called a defect, and good pictures of one afternoon show nothing of it.
+    Good pictures of one afternoon do not show this variation, and it is no defect.
     """
     if rng.random() < UNCHANGED:
         return pixels
     height, width, _ = pixels.shape
     gain, offset = np.exp(rng.normal(0, 0.03)), rng.normal(0, 2)
-    # Light also falls from another side.
+    # The direction of the light changes, too.
     down, across = rng.normal(0, 0.05, 2)
     falling = 1 + down * np.linspace(-0.5, 0.5, height)[:, None] + across * np.linspace(-0.5, 0.5, width)
     changed = ((pixels - 127.5) * gain + 127.5 + offset) * falling[..., None]
@@ -139,7 +139,7 @@ def _scene(goods: tuple[Path, ...], path: Path) -> Scene:
 
 @cache
 def _shows_object(goods: tuple[Path, ...]) -> bool:
-    """Whether most good pictures, of nine, show an object on a plain background."""
+    """Whether most of nine good pictures show an object on a plain background."""
     some = goods[:: max(1, len(goods) // 9)][:9]
     return 2 * sum(find_object(read(path)) is not None for path in some) > len(some)
 
@@ -154,15 +154,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def read(path: Path) -> Float:
-    """A picture as `[height, width, 1 or 3]`, 0..255; gray pictures have one channel.
+    """Reads a picture: `[height, width, 1 or 3]`, 0..255. Gray pictures have one channel.
 
     Raises:
-        ExportError: it cannot be read or is too small.
+        ExportError: if it cannot be read or is too small.
     """
     return f32(_decoded(path))
 
 
-# Few, and in 8 bits, because pictures may be large.
+# A small cache, in 8 bits: pictures may be large.
 @lru_cache(maxsize=16)
 def _decoded(path: Path) -> npt.NDArray[np.uint8]:
     with _opened(path) as image:
@@ -173,21 +173,21 @@ def _decoded(path: Path) -> npt.NDArray[np.uint8]:
             gray = upright.mode in ("1", "L", "LA")
             pixels = np.asarray(upright.convert("L" if gray else "RGB"))
     if min(pixels.shape[:2]) < SMALLEST:
-        raise ExportError(f"{path}: too small to paint on, it needs {SMALLEST} px a side: remove it")
+        raise ExportError(f"{path}: too small to paint on: each side needs {SMALLEST} pixels")
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def find_object(pixels: Float) -> tuple[Mask, Float] | None:
-    """The object on a plain background: its mask and the background's color; None where there is none.
+    """Finds the object on a plain background: its mask, and the background's color; None without an object.
 
-    Background is what resembles the picture's border and is connected to it. There is no object when the
-    border has no single color or when the object would fill less than 10 % or more than 90 %.
+    The background resembles the picture's border and is connected with it. There is no object if the border
+    has several colors, or if the object would fill less than 10 % or more than 90 %.
     """
     edge = max(1, min(pixels.shape[:2]) // 64)
     ring = np.ones(pixels.shape[:2], bool)
     ring[edge:-edge, edge:-edge] = False
     color = f32(np.median(pixels[ring], axis=0))
-    # NumPy reduces a short last axis slowly.
+    # NumPy is slow to reduce a short last axis.
     distance = reduce(np.maximum, np.moveaxis(np.abs(pixels - color), 2, 0))
     spread = float(np.percentile(distance[ring], 95))
     if spread > 48:
@@ -212,10 +212,10 @@ def _otsu(values: Float) -> float:
 
 
 def contact_sheet(index: Path, sheet: Path, *, pictures: int = 60, columns: int = 6, side: int = 180) -> None:
-    """Draws the first pictures of an index as a grid, beside each the mask's outline on it.
+    """Draws the first pictures of an index as a grid, each beside a copy with the mask's outline.
 
     Raises:
-        ExportError: the sheet's extension is no picture format, or it cannot be written.
+        ExportError: if the sheet's ending is of no picture format, or it cannot be written.
     """
     lines = [json.loads(line) for line in index.read_text("utf-8").splitlines()[:pictures]]
     rows = -(-len(lines) // columns)

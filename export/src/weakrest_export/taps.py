@@ -1,7 +1,7 @@
 """Feature maps ("taps") of a network, found and named by their stride.
 
-The stride is the input's side divided by the map's. Where a network has several maps of one stride, the tap
-is the last of them: the output of the last block before the next downsampling.
+The stride is the input's side divided by the map's side. If a network has several maps of one stride, the tap
+is the last: the output of the last block before the next downsampling.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,7 +18,7 @@ from weakrest_export.errors import ExportError
 from weakrest_export.padding import make_static
 
 SEED = 0
-"""Of the random weights, so that tests repeat."""
+"""Of random weights: tests must repeat."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Tapped:
 
     Attributes:
         taps: ascending strides.
-        body: maps an image `[N, 3, H, W]`, H and W multiples of the largest stride, to one
+        body: maps an image `[N, 3, H, W]`, with H and W multiples of the largest stride, to one
             `[N, channels, H / stride, W / stride]` per tap, in their order.
     """
 
@@ -44,17 +44,16 @@ class Tapped:
 
 
 def tapped_timm(name: str, entry: str, strides: Sequence[int], pretrained: bool) -> Tapped:
-    """A network of timm.
+    """Taps of a network of timm.
 
     Args:
         name: of the network, for messages.
         entry: timm's name, with or without a tag.
         strides: ascending.
-        pretrained: whether to load timm's weights, by download if need be.
+        pretrained: load timm's weights, by download if necessary.
 
     Raises:
-        ExportError: if timm refuses, or the network lacks a stride or pads in a way that constants
-            cannot express.
+        ExportError: if timm refuses, or the network lacks a stride or cannot have constant padding.
         OSError: if the weights cannot be downloaded.
     """
     try:
@@ -66,7 +65,7 @@ def tapped_timm(name: str, entry: str, strides: Sequence[int], pretrained: bool)
         torch.manual_seed(SEED)
         body: Any = timm.create_model(entry, pretrained, features_only=True, out_indices=indices)
     except (RuntimeError, AttributeError) as error:
-        # timm has no error class of its own; its messages name the cause (tag, no feature maps).
+        # timm has no error class. Its messages name the cause (tag, no feature maps).
         raise ExportError(f"{name}: {error}") from error
     deepest = offered[indices[-1]]
     if "stage" in deepest and hasattr(body, "blocks"):
@@ -81,10 +80,10 @@ def tapped_timm(name: str, entry: str, strides: Sequence[int], pretrained: bool)
 
 
 def tapped_chain(name: str, network: nn.Module, strides: Sequence[int]) -> Tapped:
-    """A network that is a chain of blocks, as torchvision's classifiers are.
+    """Taps of a chain of blocks, such as torchvision's classifiers.
 
-    The blocks are the children of the network and of the sequential containers in it. What goes on inside
-    a block (a bottleneck's narrow maps, an expansion's wide ones) is not offered.
+    Blocks are the children of the network and of its sequential containers. Maps inside a block (a
+    bottleneck's narrow maps, an expansion's wide maps) are not available.
 
     Args:
         name: of the network, for messages.
@@ -116,8 +115,8 @@ class _Listed(nn.Module):
 
 
 def _block_outputs(network: nn.Module) -> dict[int, tuple[Tap, str]]:
-    """By stride: the last block that gives such a map, with its path in the network."""
-    # An image that is not square tells [N, C, H, W] from [N, H, W, C].
+    """By stride: the last block with such a map, and its path in the network."""
+    # A non-square image distinguishes [N, C, H, W] from [N, H, W, C].
     image = torch.zeros(1, 3, 256, 384)
     found: dict[int, tuple[Tap, str]] = {}
 
@@ -151,12 +150,12 @@ def _blocks(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
 
 @contextmanager
 def _free_sides(name: str) -> Iterator[None]:
-    """Turns a network's refusal of an image's size into an error that says what to do."""
+    """Turns a network's refusal of an image size into an ExportError."""
     try:
         yield
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ExportError(
-            f"{name} does not take images of any size: choose a convolutional network ({error})"
+            f"{name} does not accept images of any size: choose a convolutional network ({error})"
         ) from error
 
 

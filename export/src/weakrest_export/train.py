@@ -92,7 +92,7 @@ class _Training:
         self.work = work
         self.report = report
         self.samples, self.validation = sampled.split(samples, settings)
-        # How large synthetic defects are says nothing about real ones.
+        # The sizes of synthetic defects say nothing about real ones.
         power = {"good": 0.0, "synthetic": 0.0, "defective": settings.balance}
         self.weights = {id(sample): balanced(sample.labels, power[sample.kind]) for sample in self.samples}
         unknown = {id(sample): sample.labels == UNKNOWN for sample in self.samples}
@@ -148,7 +148,7 @@ class _Training:
     def _advance(self) -> tuple[float, float]:
         """One step of the optimizer. Returns the losses of labeled and of guessed blocks."""
         settings = self.settings
-        # One seed per step, so that a resumed training draws what an uninterrupted one would.
+        # One seed per step: a resumed training draws the same as an uninterrupted one.
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.progress.step)
         batch = self.drawer.draw(generator, self.device)
         if self.device.type != "cpu":
@@ -159,8 +159,8 @@ class _Training:
 
         with self._autocast():
             logits = self.head(mixed.residuals, batch.present)
-        # A guessed block counts like a labeled one, however few there are: a mean over guesses alone would
-        # let those of one small box outweigh the labels of all pictures.
+        # A guessed block counts like a labeled one. With a mean over guesses alone, the guesses of one small
+        # box could outweigh the labels of all pictures.
         count = (mixed.labeled | mixed.guessed).sum().clamp_min(1)
         losses = focal(logits, mixed.targets, settings.alpha, settings.gamma) * batch.weights
         labeled = (losses * mixed.labeled).sum() / count
@@ -177,7 +177,7 @@ class _Training:
         return labeled.item(), guessed.item()
 
     def _targets(self, batch: Batch, generator: torch.Generator) -> Mixed:
-        """An augmented copy with soft labels: those given, and guesses for unknown blocks."""
+        """An augmented copy with soft labels: the given labels, and guesses for unknown blocks."""
         settings = self.settings
         residuals = augment(batch.residuals, self.augmentation, generator)
         positive = batch.labels == POSITIVE
@@ -195,7 +195,7 @@ class _Training:
         weakly, present = batch.residuals[weak], batch.present[weak]
 
         def logits_of(copy: Tensor) -> Tensor:
-            # The average is steadier than the head of this step, which would follow its own mistakes.
+            # The average is steadier than the current head, which would follow its own mistakes.
             with self._autocast():
                 logits: Tensor = self.average(copy, present)
             return logits
@@ -211,7 +211,7 @@ class _Training:
         return Mixed(residuals, torch.where(unknown, spread, targets), labeled, unknown)
 
     def _suspect(self) -> None:
-        """Decides which unknown blocks are surely defective, at first by the length of their residuals."""
+        """Decides which unknown blocks are surely defective, first by the length of their residuals."""
         if "fix" in self.settings.without:
             return
         for sample in self.samples:
@@ -223,7 +223,7 @@ class _Training:
                 suspicion = residuals[0].float().square().mean(-1)
             else:
                 suspicion = probability(self.average, residuals)
-            # A tag says that something is defective, but not how much.
+            # A tag does not say how large the defect is.
             share = 0.0 if sample.is_only_tagged else self.settings.filled
             surely = surely_defective(suspicion.numpy(), regions, share)
             known = np.where(surely, POSITIVE, sample.labels).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Weak labels made from the masks of a labeled data set, as a person would have drawn them."""
+"""Weak labels from the masks of a data set, as a person would draw them."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -14,19 +14,19 @@ from weakrest_export.shapes import components, is_convex, smallest_box, upright_
 from weakrest_export.splits import Sample
 
 GAP = 0.005
-"""Share of the picture's longer side that may part two spots in one box: nobody boxes each speck."""
+"""Largest gap between two spots in one box, in longer sides of the picture: nobody boxes each speck."""
 
 
 def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:
-    """One label for each defective sample.
+    """Makes one label for each defective sample.
 
     Args:
         samples: all with masks, except for tags.
-        kind: `masks` as they are, upright `boxes` or `rotated` boxes of the least area round each connected
-            component, or `tags`: defective and nothing else.
+        kind: `masks`; upright `boxes` around each connected component; `rotated` boxes of the least area;
+            or `tags`, which only say defective.
 
     Raises:
-        ExportError: when a picture or mask is missing or cannot be read, or each mask looks inverted.
+        ExportError: if a picture or mask is missing or cannot be read, or every mask looks inverted.
     """
     labels = []
     read: list[tuple[Path, Bits]] = []
@@ -35,7 +35,7 @@ def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:
         defects: list[Defect] = []
         if kind != "tags":
             if sample.mask is None:
-                raise ExportError(f"{sample.image} has no mask to make {kind} from: use --kind tags")
+                raise ExportError(f"{sample.image} has no mask, which {kind} need: use --kind tags")
             bits = read_mask(sample.mask, size)
             read.append((sample.mask.path, bits))
             if kind == "masks":
@@ -54,11 +54,10 @@ def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:
 def jitter(
     defects: Sequence[Defect], size: Size, share: float = 0.01, *, rng: np.random.Generator
 ) -> tuple[Defect, ...]:
-    """The defects as a hasty person would have boxed them; masks stay as they are.
+    """The defects as a hasty person would box them. Masks stay as they are.
 
-    Each corner moves by up to `share` of the picture's width and height, evenly distributed. Upright boxes
-    stay upright, nothing gets twisted, and no corner leaves the picture that was not outside before. Where a
-    box is too thin for that, it moves less.
+    Each corner moves by up to `share` of the picture's width and height, uniformly. Upright boxes stay
+    upright, and rotated boxes stay convex. No corner moves further out of the picture. Thin boxes move less.
     """
     return tuple(
         defect if isinstance(defect, Mask) else _jitter(defect, size, share, rng) for defect in defects
@@ -77,4 +76,4 @@ def _jitter(box: Box | Rotated, size: Size, share: float, rng: np.random.Generat
                 return Box(left, top, right, bottom)
         elif is_convex(moved):
             return Rotated(tuple((x, y) for x, y in moved.tolist()))
-    raise AssertionError("unreachable: halved often enough, the corners stay where they are")
+    raise AssertionError("unreachable: the reach shrinks until the corners stay where they are")

@@ -1,6 +1,6 @@
-"""The label file: which pictures are good, and where on the others the defects are.
+"""The label file: which pictures are good, and where the others have defects.
 
-JSON Lines, one picture per line; its own path and those of masks are relative to the file's folder:
+JSON Lines with one picture per line. Paths of pictures and masks are relative to the file's folder:
 
     {"image": "crack/000.png", "defects": [{"box": [10, 20, 50, 60]}], "type": "crack", "seconds": 5.5}
     {"image": "crack/001.png", "defects": [{"rotated": [[9, 20], [50, 12], [52, 24], [11, 32]]}]}
@@ -8,7 +8,7 @@ JSON Lines, one picture per line; its own path and those of masks are relative t
     {"image": "crack/003.png", "tag": "defective"}
     {"image": "ok/001.png", "tag": "good"}
 
-Coordinates are pixel edges of the picture as a viewer shows it, x right and y down: a box over the whole
+Coordinates are pixel edges of the picture as viewers show it, x right and y down. A box over the whole
 picture is `[0, 0, width, height]`.
 """
 

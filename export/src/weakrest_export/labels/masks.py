@@ -1,4 +1,4 @@
-"""The masks that label files name."""
+"""Reads the masks of label files."""
 
 from collections.abc import Sequence
 
@@ -10,34 +10,33 @@ from weakrest_export.pictures import Size, pixels
 
 
 def read_mask(mask: Mask, size: Size) -> Bits:
-    """Which pixels are defective, see `mask_files.read`.
+    """Reads which pixels are defective, see `mask_files.read`.
 
     Returns:
         `[height, width]`.
 
     Raises:
-        ExportError: when the file cannot be read or is not clear, has another size than `size`, or no pixel
-            is defective.
+        ExportError: if the file cannot be read or is ambiguous, does not have the size, or marks no pixel.
     """
     bits = mask_files.read(mask.path, mask.rule)
     if bits.shape != size[::-1]:
         found = pixels(bits.shape[::-1])
-        raise ExportError(f"mask {mask.path} has {found} pixels, but its picture {pixels(size)}")
+        raise ExportError(f"mask {mask.path} has {found} pixels, but its picture has {pixels(size)}")
     if not bits.any():
-        raise ExportError(f"no pixel of mask {mask.path} is defective: it is black")
+        raise ExportError(f"mask {mask.path} marks no pixel: remove the defect, or draw the mask again")
     return bits
 
 
 def is_empty(mask: Mask) -> bool:
-    """Whether no pixel is defective, as in a few public data sets; raises ExportError if it is unreadable."""
+    """Whether a mask marks no pixel, as in a few public data sets. Raises ExportError if it is unreadable."""
     return not mask_files.read(mask.path, mask.rule).any()
 
 
 def check_masks(labels: Sequence[Label]) -> None:
-    """Reads every mask, before long work.
+    """Checks every mask before long work.
 
     Raises:
-        ExportError: as `read_mask`; when each mask looks inverted.
+        ExportError: see `read_mask`; if every mask looks inverted.
     """
     masks = [(mask, label.size) for label in labels for mask in label.defects if isinstance(mask, Mask)]
     mask_files.refuse_inverted([(mask.path, read_mask(mask, size)) for mask, size in masks])

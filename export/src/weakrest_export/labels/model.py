@@ -1,4 +1,4 @@
-"""What is known about a picture: its tag and its defects."""
+"""Labels of pictures: tags and defects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Rotated:
-    """A convex shape of four corners, centered in its picture; some corners may lie outside, at the rim."""
+    """A convex shape of four corners. Its center is in the picture; corners may be outside, at the rim."""
 
     points: tuple[tuple[float, float], ...]
 
@@ -48,7 +48,7 @@ class Mask:
 
     Attributes:
         path: of the file.
-        rule: which of its values are defective, see `mask_files.read`.
+        rule: which values are defective, see `mask_files.read`.
     """
 
     path: Path
@@ -62,13 +62,13 @@ _NAMES = ((Box, "upright boxes"), (Rotated, "rotated boxes"), (Mask, "masks"))
 
 @dataclass(frozen=True)
 class Label:
-    """What is known about one picture.
+    """What is known about a picture.
 
     Attributes:
-        image: the picture, as an absolute path or relative to the working directory.
-        size: of the picture.
+        image: path, absolute or relative to the working directory.
+        size: of the picture, as viewers show it.
         tag: good or defective.
-        defects: where; empty for a good picture, and for a defective one that was only tagged.
+        defects: where they are; empty for a good picture, and for a defective picture with only a tag.
         type: kind of defect, where known.
         seconds: time spent on labeling, where known.
         leave_out: the enrolled picture that a synthetic one was made from.
@@ -84,7 +84,7 @@ class Label:
 
 
 def summary(labels: Sequence[Label]) -> str:
-    """How many there are of what, for people."""
+    """The number of labels of each kind, for messages."""
     shapes = [defect for label in labels for defect in label.defects]
     tagged = sum(label.tag == "defective" and not label.defects for label in labels)
     counts = {"pictures": len(labels)}

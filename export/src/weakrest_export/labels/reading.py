@@ -1,4 +1,4 @@
-"""Reads label files, and says what is wrong with them."""
+"""Reads and checks label files."""
 
 import os
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from weakrest_export.shapes import is_convex
 
 KEYS = ("image", "tag", "defects", "type", "seconds", "leave_out")
 ROUNDING = 1.0
-"""Pixels that a box may reach outside of its picture, and is clipped; labeling tools round."""
+"""A box may extend beyond its picture by less than this, in pixels: labeling tools round. It is clipped."""
 
 
 def read(path: Path) -> list[Label]:
-    """The labels in a file, which are all valid and at least one.
+    """Reads a file with at least one label, all valid.
 
     Raises:
         ExportError: with the first problem that `check` finds.
@@ -34,14 +34,14 @@ def read(path: Path) -> list[Label]:
 
 
 def check(path: Path) -> tuple[list[Label], list[ExportError]]:
-    """The valid labels in a file, and what is wrong with the other lines. Pictures are opened, not decoded.
+    """The valid labels of a file, and the problems of the other lines. Pictures are opened, not decoded.
 
     Raises:
-        ExportError: when the file cannot be read, or is not text.
+        ExportError: if the file cannot be read, or is not text.
     """
     labels, problems, seen = [], [], dict[str, int]()
     for at, line in enumerate(read_text(path).split("\n"), 1):
-        # Files that were put together have the byte order mark of each.
+        # Concatenated files have the byte order mark of each.
         line = line.lstrip("\ufeff")
         if not line.strip():
             continue
@@ -51,7 +51,7 @@ def check(path: Path) -> tuple[list[Label], list[ExportError]]:
             first = seen.setdefault(os.path.realpath(label.image), at)
             if first != at:
                 raise ExportError(
-                    f"{where}: {label.image} is in line {first} already: put its defects together in one line"
+                    f"{where}: {label.image} is already in line {first}: merge its defects into one line"
                 )
             labels.append(label)
         except ExportError as error:
@@ -62,47 +62,45 @@ def check(path: Path) -> tuple[list[Label], list[ExportError]]:
 
 
 def make_box(value: object, size: Size, where: str) -> Box:
-    """A box from `[left, top, right, bottom]`, clipped to the picture.
+    """Makes a box of `[left, top, right, bottom]`, clipped to the picture.
 
     Raises:
-        ExportError: starting with `where`, when that is no box, or it reaches out further than `ROUNDING`.
+        ExportError: starting with `where`, if that is no box, or it extends too far beyond the picture.
     """
     left, top, right, bottom = numbers(value, 4, where)
     if left > right or top > bottom:
         raise ExportError(
-            f"{where}: {shown(value)} must be [left, top, right, bottom], left < right and top < bottom"
+            f"{where}: {shown(value)} must be [left, top, right, bottom] with left < right and top < bottom"
         )
     width, height = size
     if min(left, top) <= -ROUNDING or right >= width + ROUNDING or bottom >= height + ROUNDING:
         raise ExportError(
-            f"{where}: {shown(value)} reaches outside of the picture, which is {pixels(size)}: "
-            "is it in pixels of this picture?"
+            f"{where}: {shown(value)} reaches outside the picture of {pixels(size)} pixels: "
+            "give pixels of this picture"
         )
     box = Box(max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
     if not (box.left < box.right and box.top < box.bottom):
-        raise ExportError(f"{where}: {shown(value)} has no area: remove it or draw it again")
+        raise ExportError(f"{where}: {shown(value)} has no area: remove the box or draw it again")
     return box
 
 
 def make_rotated(value: object, size: Size, where: str) -> Rotated:
-    """A rotated box from four `[x, y]`, in order round it.
+    """Makes a rotated box of four `[x, y]`, in order around it.
 
     Raises:
-        ExportError: starting with `where`, when it is not convex or its center is outside of the picture.
+        ExportError: starting with `where`, if it is not convex or its center is outside the picture.
     """
     if not isinstance(value, list) or len(value) != 4:
-        raise ExportError(f"{where}: must be four corners [x, y] in a list, but is {shown(value)}")
+        raise ExportError(f"{where}: must be a list of four corners [x, y], not {shown(value)}")
     points = tuple((x, y) for x, y in (numbers(corner, 2, where) for corner in value))
     if not is_convex(points):
-        raise ExportError(
-            f"{where}: {shown(value)} is twisted, dented or has no area: give the corners in order"
-        )
+        raise ExportError(f"{where}: {shown(value)} is not convex or has no area: give the corners in order")
     x, y = np.mean(points, axis=0)
-    # The smallest box round anything in a picture is centered in the picture, also where its corners are not.
+    # The smallest box around anything in a picture has its center there, even if corners are outside.
     if not (0 <= x <= size[0] and 0 <= y <= size[1]):
         raise ExportError(
-            f"{where}: {shown(value)} lies outside of the picture, which is {pixels(size)}: "
-            "is it in pixels of this picture?"
+            f"{where}: {shown(value)} is outside the picture of {pixels(size)} pixels: "
+            "give pixels of this picture"
         )
     return Rotated(points)
 
@@ -115,7 +113,7 @@ def _label(data: object, folder: Path, where: str) -> Label:
     size = picture_size(image, where)
     given = data.get("defects", [])
     if not isinstance(given, list):
-        raise ExportError(f"{where}: defects must be a list of objects, but is {shown(given)}")
+        raise ExportError(f"{where}: defects must be a list of objects, not {shown(given)}")
     defects = tuple(_defect(item, size, folder, f"{where}: defects[{i}]") for i, item in enumerate(given))
     tag = data.get("tag", "defective" if defects else None)
     if tag not in get_args(Tag):
@@ -123,7 +121,7 @@ def _label(data: object, folder: Path, where: str) -> Label:
             f'{where}: unknown tag {shown(tag)}: write "tag": "good" or "defective", or list defects'
         )
     if tag == "good" and defects:
-        raise ExportError(f"{where}: a good picture has no defects: remove them or the tag")
+        raise ExportError(f"{where}: a good picture has no defects: remove the defects or the tag")
     seconds = data.get("seconds")
     if seconds is not None and number(seconds, f"{where}: seconds") < 0:
         raise ExportError(f"{where}: seconds {shown(seconds)} must not be negative")
@@ -137,9 +135,7 @@ def _label(data: object, folder: Path, where: str) -> Label:
 def _defect(data: object, size: Size, folder: Path, where: str) -> Defect:
     shapes = [key for key in ("box", "rotated", "mask") if isinstance(data, dict) and key in data]
     if not isinstance(data, dict) or len(shapes) != 1:
-        raise ExportError(
-            f"{where}: must be an object with one of box, rotated or mask, but is {shown(data)}"
-        )
+        raise ExportError(f"{where}: must be an object with one of box, rotated or mask, not {shown(data)}")
     shape = shapes[0]
     _known(data, (shape, "rule") if shape == "mask" else (shape,), where)
     if shape == "box":
@@ -153,8 +149,8 @@ def _defect(data: object, size: Size, folder: Path, where: str) -> Defect:
     found = picture_size(mask, where)
     if found != size:
         raise ExportError(
-            f"{where}: mask {mask} has {pixels(found)} pixels, but its picture {pixels(size)}: "
-            "give the mask that was drawn on this picture"
+            f"{where}: mask {mask} has {pixels(found)} pixels, but its picture has {pixels(size)}: "
+            "give the mask of this picture"
         )
     return Mask(mask, rule)
 
@@ -168,5 +164,5 @@ def _known(data: dict[str, Any], keys: Sequence[str], where: str) -> None:
 def _text(data: dict[str, Any], key: str, where: str) -> str:
     value = data.get(key)
     if not isinstance(value, str) or not value or "\0" in value:
-        raise ExportError(f"{where}: {key} must be a text that is not empty, but is {shown(value)}")
+        raise ExportError(f"{where}: {key} must be a text, not empty, but is {shown(value)}")
     return value

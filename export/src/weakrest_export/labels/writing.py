@@ -13,10 +13,10 @@ from weakrest_export.labels.model import Box, Defect, Label, Mask
 
 
 def write(path: Path, labels: Sequence[Label], overwrite: bool = False) -> None:
-    """Writes a label file, whole or not at all. Paths below its folder become relative, others absolute.
+    """Writes a label file atomically. Paths below its folder become relative, others absolute.
 
     Raises:
-        ExportError: as `check_writable`; when the disk fails.
+        ExportError: see `check_writable`; if the disk fails.
     """
     check_writable(path, overwrite)
     lines = [json.dumps(_object(label, path.parent), ensure_ascii=False) + "\n" for label in labels]
@@ -27,10 +27,10 @@ def write(path: Path, labels: Sequence[Label], overwrite: bool = False) -> None:
 
 
 def check_writable(path: Path, overwrite: bool) -> None:
-    """Says before long work what `write` would say after it.
+    """Checks before long work what `write` would refuse after it.
 
     Raises:
-        ExportError: when the folder is missing, or the file exists and may not be overwritten.
+        ExportError: if the folder is missing, or the file exists and `overwrite` is false.
     """
     if not path.parent.is_dir():
         raise ExportError(f"output directory {path.parent} does not exist: create it first")
@@ -63,12 +63,12 @@ def _shape(defect: Defect, folder: Path) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float:
-    # A thousandth of a pixel is finer than any hand; more digits would only be noise in the file.
+    # Nobody draws finer than a thousandth of a pixel. More digits would be noise in the file.
     near = round(value, 3)
     return int(near) if math.floor(near) == near else near
 
 
 def _relative(path: Path, folder: Path) -> str:
-    # Links are not followed: a data set behind a link below the folder is below it.
+    # Links are not followed: a data set behind a link in the folder counts as below the folder.
     relative = Path(os.path.relpath(path, folder))
     return (path.absolute() if relative.parts[0] == ".." else relative).as_posix()
