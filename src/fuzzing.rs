@@ -64,7 +64,7 @@ pub fn manifest(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(manifest) = Manifest::parse(text) {
         for (width, height) in [(1, 1), (640, 480), (u32::MAX, 1)] {
-            let place = manifest.geometry.place(width, height);
+            let place = manifest.geometry().place(width, height);
             assert!(place.grid.0 > 0 && place.grid.1 > 0);
         }
         assert!(manifest.threshold.value.is_finite());

@@ -92,7 +92,7 @@ pub fn write_residuals(
     prepare(folder)?;
     let (hash, scale) = (package.hash.clone(), package.manifest.residual_scale);
     let backbone = files::sha256(&package.backbone);
-    let (stride, channels) = (package.manifest.geometry.stride, package.bank.channels());
+    let (stride, channels) = (package.manifest.geometry().stride, package.bank.channels());
     let enrolled: HashMap<[u8; 32], usize> =
         package.pictures.iter().enumerate().map(|(number, digest)| (*digest, number)).collect();
     let (mut features, mut residuals, _) = Inspector::with_options(package, options)?.into_stages();

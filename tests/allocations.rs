@@ -117,7 +117,7 @@ fn the_stages_allocate_nothing_of_a_pictures_size() {
     }
     let pictures = weakrest::enroll::find_pictures(folder.path()).unwrap();
     let settings = weakrest::enroll::Settings { longest_side: Some(128), ..Default::default() };
-    let backbone = weakrest::package::Backbone::built_in().unwrap();
+    let backbone = weakrest::package::BackboneFile::built_in().unwrap();
     let options = weakrest::inspector::Options::default();
     let enrolled = weakrest::enroll::enroll(&pictures, &backbone, &settings, &options, &mut |_, _, _| true);
     let package = enrolled.unwrap().unwrap().package;

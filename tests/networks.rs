@@ -4,7 +4,7 @@ use ndarray::Array4;
 use weakrest::enroll::{Settings, enroll};
 use weakrest::inspector::Options;
 use weakrest::onnx::{Execution, Network, Runtime, refuse_external_data};
-use weakrest::package::Backbone;
+use weakrest::package::BackboneFile;
 use weakrest::{Error, ErrorKind};
 
 macro_rules! network {
@@ -126,7 +126,7 @@ fn outside(what: &str, bytes: &[u8]) {
 fn the_networks_here_keep_everything_to_themselves() {
     refuse_external_data(network!("cells")).unwrap();
     refuse_external_data(network!("rank-5-when-run")).unwrap();
-    refuse_external_data(&Backbone::built_in().unwrap().onnx).unwrap();
+    refuse_external_data(&BackboneFile::built_in().unwrap().onnx).unwrap();
     for bytes in [
         include_bytes!("../models/general-head.onnx").as_slice(),
         include_bytes!("../models/adclick.onnx"),
@@ -349,9 +349,9 @@ fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
             path
         })
         .collect();
-    let mut backbone = Backbone::built_in().unwrap();
+    let mut backbone = BackboneFile::built_in().unwrap();
     backbone.onnx = onnx.to_vec();
-    backbone.manifest.channels = 4;
+    backbone.info.kind.channels = 4;
     let settings = Settings { longest_side: Some(48), ..Settings::default() };
     enroll(&pictures, &backbone, &settings, &Options::default(), &mut |_, _, _| true).map(|_| ())
 }
@@ -365,7 +365,7 @@ fn a_network_that_gives_no_numbers_cannot_be_enrolled_with() {
 
 #[test]
 fn a_network_that_does_not_fit_its_manifest_cannot_be_enrolled_with() {
-    let error = enrolled_with(&Backbone::built_in().unwrap().onnx).unwrap_err();
+    let error = enrolled_with(&BackboneFile::built_in().unwrap().onnx).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Model);
     assert!(error.to_string().contains("its manifest does not fit it"), "{error}");
 }
@@ -378,16 +378,18 @@ fn a_backbone_is_opened_with_its_manifest_and_its_license() {
         std::fs::copy(models.join(name), folder.path().join(name)).unwrap();
     }
     let file = |name: &str| folder.path().join(name);
-    let built_in = Backbone::built_in().unwrap();
+    let built_in = BackboneFile::built_in().unwrap();
     for name in ["efficientnet-lite1.onnx", "efficientnet-lite1.toml"] {
-        let opened = Backbone::open(file(name)).unwrap();
-        assert_eq!(opened.manifest, built_in.manifest);
+        let opened = BackboneFile::open(file(name)).unwrap();
+        assert_eq!(opened.info, built_in.info);
         assert!(opened.onnx == built_in.onnx && opened.license == built_in.license);
     }
 
     let manifest = std::fs::read_to_string(file("efficientnet-lite1.toml")).unwrap();
     for (from, to) in [
-        ("format = 1", "format = 2"),
+        ("format = 2", "format = 1"),
+        ("kind = \"backbone\"", "kind = \"block-head\""),
+        ("kind = \"backbone\"", "kind = \"other\""),
         ("color = \"rgb\"", "color = \"bgr\""),
         ("channels = 176", "channels = 177"),
         ("channels = 176", "channels = 0"),
@@ -398,11 +400,11 @@ fn a_backbone_is_opened_with_its_manifest_and_its_license() {
     ] {
         assert!(manifest.contains(from));
         std::fs::write(file("efficientnet-lite1.toml"), manifest.replacen(from, to, 1)).unwrap();
-        let error = Backbone::open(file("efficientnet-lite1.onnx")).unwrap_err();
+        let error = BackboneFile::open(file("efficientnet-lite1.onnx")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Model, "{to}: {error}");
     }
     std::fs::remove_file(file("efficientnet-lite1.onnx")).unwrap();
-    assert_eq!(Backbone::open(file("efficientnet-lite1.toml")).unwrap_err().kind(), ErrorKind::Model);
+    assert_eq!(BackboneFile::open(file("efficientnet-lite1.toml")).unwrap_err().kind(), ErrorKind::Model);
 }
 
 /// Tensors of a file that PyTorch wrote, by name.

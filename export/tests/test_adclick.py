@@ -1,6 +1,7 @@
 """ADClick: clicks, the network, its training and its files."""
 
 import copy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,17 @@ from safetensors.numpy import load_file
 from shards import BACKBONE, CHANNELS, write_shards
 
 from weakrest_export import adclick_export, adclick_train, click_metrics, prompts, text
-from weakrest_export.adclick import GUIDES, PROMPT, AdClick, Shape
+from weakrest_export.adclick import GUIDES, PROMPT, RADIUS, STRIDE, AdClick, Shape
 from weakrest_export.adclick_train import Sample, normalized_focal, share_of
 from weakrest_export.clicks import Click, disks, next_click
 from weakrest_export.errors import ExportError
 from weakrest_export.residuals import Residuals
 from weakrest_export.settings import ClickSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 GRID = 6
 CELLS = 4 * GRID
@@ -146,7 +152,10 @@ def test_it_learns_to_follow_clicks_and_its_files_say_the_same(tmp_path: Path) -
     }
     assert load_file(path.with_suffix(".safetensors"))["vectors"].shape == (1, PROMPT)
     head = adclick_export.export_head(network, BACKBONE, setting="clicks", source="test")
-    assert head.manifest.sees_picture and "sees_picture = true" in head.manifest.to_toml()
+    said = tomllib.loads(head.manifest.to_toml())
+    assert (said["kind"], said["cell"]) == ("seeing-head", STRIDE)
+    said = tomllib.loads(path.with_suffix(".toml").read_text("utf-8"))
+    assert (said["kind"], said["cell"], said["radius"], said["prompt"]) == ("clicks", STRIDE, RADIUS, PROMPT)
     again = adclick_train.train(pictures, settings)
     for name, value in again.state_dict().items():
         assert torch.equal(value, network.state_dict()[name]), name

@@ -16,9 +16,9 @@ from conftest import MODELS
 
 from weakrest_export import backbone, onnx_file
 from weakrest_export.errors import ExportError
-from weakrest_export.manifest import Manifest
+from weakrest_export.manifest import Backbone as Keys
+from weakrest_export.manifest import Manifest, Tap
 from weakrest_export.settings import BackboneSettings
-from weakrest_export.taps import Tap
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,13 +27,12 @@ else:
 
 KEYS = [
     "format",
+    "kind",
     "name",
     "source",
     "license",
     "license_file",
     "sha256",
-    "input",
-    "output",
     "color",
     "mean",
     "std",
@@ -48,7 +47,7 @@ def check_pair(manifest_path: Path) -> dict[str, Any]:
     """A manifest is complete and true of the graph beside it."""
     manifest: dict[str, Any] = tomllib.loads(manifest_path.read_text("utf-8"))
     assert list(manifest) == KEYS
-    assert manifest["format"] == 1
+    assert (manifest["format"], manifest["kind"]) == (2, "backbone")
     assert manifest["name"] == manifest_path.stem
     assert manifest["color"] == "rgb"
     content = manifest_path.with_suffix(".onnx").read_bytes()
@@ -60,8 +59,8 @@ def check_pair(manifest_path: Path) -> dict[str, Any]:
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (image,), (features,) = session.get_inputs(), session.get_outputs()
-    assert (image.name, image.type, image.shape[1]) == (manifest["input"], "tensor(float)", 3)
-    assert (features.name, features.type) == (manifest["output"], "tensor(float)")
+    assert (image.name, image.type, image.shape[1]) == ("image", "tensor(float)", 3)
+    assert (features.name, features.type) == ("features", "tensor(float)")
     assert features.shape[1] == manifest["channels"]
     for shape in image.shape, features.shape:
         assert all(isinstance(shape[axis], str) for axis in (0, 2, 3))
@@ -132,18 +131,16 @@ def test_manifest_escapes_strings() -> None:
         name=name,
         source="test",
         license="MIT",
-        license_file=None,
         sha256="0" * 64,
-        input="image",
-        output="features",
-        color="rgb",
-        mean=(0.1, 0.2, 0.3),
-        std=(1,) * 3,
-        stride=8,
-        multiple=8,
-        channels=1,
-        taps=[Tap(8, 1)],
-        scales=[0.5],
+        keys=Keys(
+            color="rgb",
+            mean=(0.1, 0.2, 0.3),
+            std=(1,) * 3,
+            stride=8,
+            multiple=8,
+            channels=1,
+            taps=[Tap(8, 1, 0.5)],
+        ),
     )
     parsed = tomllib.loads(manifest.to_toml())
     assert parsed["name"] == name

@@ -58,7 +58,7 @@ impl Bench {
             package.bank = package.bank.with_images(similar.get())?;
         }
         let bank = format!("{} tokens, {} dimensions", package.bank.len(), package.bank.dims());
-        let (side, similar) = (package.manifest.geometry.longest_side, package.manifest.posfar.images);
+        let (side, similar) = (package.manifest.scaling.longest_side, package.manifest.posfar.images);
         let options = self.runtime.options();
         // Golden pictures have the scores of the package's own number.
         let mut inspector = match self.similar {

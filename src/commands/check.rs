@@ -10,7 +10,7 @@ use crate::inspector::Options;
 use crate::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
 use crate::output::journal;
 use crate::output::line::realtime;
-use crate::package::{Backbone, FrameSize};
+use crate::package::{BackboneFile, FrameSize};
 use crate::pipeline::TriggerSource;
 use crate::{Color, Error, ErrorKind, Frame, Package, Result};
 use clap::Args;
@@ -44,11 +44,11 @@ impl Check {
         say!("               version {}", runtime.version())?;
         say!("               {}", runtime.build_info())?;
         say_providers(runtime, &options)?;
-        let backbone = Backbone::built_in()?;
-        let side = backbone.manifest.multiple as usize * 4;
+        let backbone = BackboneFile::built_in()?;
+        let side = backbone.info.kind.multiple as usize * 4;
         let mut network = Network::backbone(runtime, &backbone.onnx, &options.execution)?;
         let shape = network.run([&ndarray::Array4::zeros((1, 3, side, side))], |out| Ok(out.dim()))?;
-        say!("backbone       {} runs ({} channels)", backbone.manifest.name, shape.1)?;
+        say!("backbone       {} runs ({} channels)", backbone.info.name, shape.1)?;
         if let Some(path) = &self.package {
             let package = Package::open(path)?;
             let product = package.manifest.product.clone();

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::enroll::{CoresetScope, Enrollment, Matching, Progress, Settings, enroll, promise};
-use crate::package::{Backbone, HeadFile, check_target};
+use crate::package::{BackboneFile, HeadFile, check_target};
 use crate::{Error, ErrorKind, Result};
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -189,10 +189,10 @@ impl SettingsArguments {
     }
 
     /// The network to enroll with.
-    pub fn backbone(&self) -> Result<Backbone> {
+    pub fn backbone(&self) -> Result<BackboneFile> {
         match &self.backbone {
-            Some(path) => Backbone::open(path),
-            None => Backbone::built_in(),
+            Some(path) => BackboneFile::open(path),
+            None => BackboneFile::built_in(),
         }
     }
 }

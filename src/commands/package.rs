@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::enroll::{add_head, promise};
 use crate::inspector::Options;
 use crate::package::install::{Candidate, Rules, previous};
-use crate::package::{ClickFile, PublicKeys, Source, check_target};
+use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Source, check_target};
 use crate::{Error, ErrorKind, Package, Result, package};
 use clap::{Args, Subcommand};
 use posfar::Matching;
@@ -190,7 +190,7 @@ impl Arguments {
                 check_target(&output, overwrite)?;
                 let mut contents = Package::open(&package)?;
                 let file = ClickFile::open(&network)?;
-                let (name, count) = (file.network.manifest.name.clone(), file.prompts.0.len());
+                let (name, count) = (file.network.info.name.clone(), file.prompts.0.len());
                 contents.add_adclick(file).map_err(|e| e.within(network.display()))?;
                 contents.write(&output, overwrite)?;
                 say!("{}: package with {name}, which knows {count} prompts", output.display())?;
@@ -269,7 +269,7 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
         .iter()
         .find(|(rule, _)| *rule == threshold.rule)
         .map_or("", |(_, words)| words);
-    let taps: Vec<String> = manifest.backbone.taps.iter().map(u32::to_string).collect();
+    let taps: Vec<String> = manifest.backbone.kind.taps.iter().map(|tap| tap.stride.to_string()).collect();
     [
         ("product", manifest.product.clone()),
         ("package", contents.hash.clone()),
@@ -282,9 +282,9 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
             "longest side",
             format!(
                 "{} pixels{}, grid of {}-pixel blocks",
-                manifest.geometry.longest_side,
-                if manifest.geometry.native { " on average, not scaled" } else { "" },
-                manifest.geometry.stride
+                manifest.scaling.longest_side,
+                if manifest.scaling.native { " on average, not scaled" } else { "" },
+                manifest.backbone.kind.stride
             ),
         ),
         (
@@ -306,7 +306,9 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
             "head",
             match &manifest.head {
                 None => "none: a block is as strange as its residual is long".into(),
-                Some(head) => format!("{} ({}; {}; {})", head.name, head.setting, head.source, head.license),
+                Some(head) => {
+                    format!("{} ({}; {}; {})", head.name, head.kind.setting(), head.source, head.license)
+                }
             },
         ),
         (

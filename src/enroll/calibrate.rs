@@ -75,7 +75,7 @@ pub(super) fn calibrate(
 ) -> Result<Option<Calibration>> {
     let Stages { features: stage, residuals: residual_stage, classify } = stages;
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
-    stage.keep_picture(classify.sees_picture());
+    stage.keep_picture(classify.needs_picture());
     let mut map = AnomalyMap::default();
     let mut scores = Vec::new();
     for (picture, path) in pictures.iter().enumerate() {
@@ -96,7 +96,7 @@ pub(super) fn calibrate(
         residual_stage.run(&features, &mut residuals)?;
         classify.score(&residuals, &mut map)
     };
-    let [ordinary, strangest] = golden_frames(&scores, threshold.value, &manifest.geometry)?;
+    let [ordinary, strangest] = golden_frames(&scores, threshold.value, &manifest.geometry())?;
     let painted = painted(&ordinary)?;
     let standard = Standard { ordinary: score(&ordinary)?, painted: score(&painted)? };
     lower_below(&mut threshold, standard.painted, unit);

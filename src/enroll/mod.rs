@@ -24,11 +24,12 @@ use spill::Spill;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
-use crate::imaging::{Frame, Geometry};
+use crate::imaging::Frame;
 use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, ResidualStage, check_frame};
 use crate::onnx::{Network, Runtime};
 use crate::package::{
-    Backbone, BackboneInfo, FORMAT, FrameSize, HeadFile, InputInfo, Manifest, Package, ThresholdInfo,
+    BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package, Scaling,
+    ThresholdInfo, geometry,
 };
 
 /// The program's name in a package.
@@ -115,7 +116,7 @@ impl Settings {
         MapParameters { sigma: self.sigma * scale, window: ((self.window * scale).round() as u32).max(1) }
     }
 
-    fn posfar(&self, backbone: &Backbone) -> Parameters {
+    fn posfar(&self, backbone: &BackboneFile) -> Parameters {
         Parameters {
             matching: self.matching,
             coreset: self.coreset,
@@ -123,7 +124,7 @@ impl Settings {
             coreset_floor: self.coreset_floor,
             projection: 64,
             variance: 0.95,
-            retrieval_channels: backbone.early_channels(),
+            retrieval_channels: backbone.info.kind.early_channels(),
             retrieval_components: 16,
             images: self.images,
             seed: self.seed,
@@ -165,10 +166,10 @@ pub struct Enrollment {
 /// ```no_run
 /// use weakrest::enroll::{Settings, enroll, find_pictures};
 /// use weakrest::inspector::Options;
-/// use weakrest::package::Backbone;
+/// use weakrest::package::BackboneFile;
 ///
 /// let pictures = find_pictures("bottle/train/good".as_ref())?;
-/// let (backbone, settings, options) = (Backbone::built_in()?, Settings::default(), Options::default());
+/// let (backbone, settings, options) = (BackboneFile::built_in()?, Settings::default(), Options::default());
 /// if let Some(mut done) = enroll(&pictures, &backbone, &settings, &options, &mut |_, _, _| true)? {
 ///     done.package.write("bottle.weakrest", false)?;
 /// }
@@ -182,7 +183,7 @@ pub struct Enrollment {
 /// - [`ErrorKind::Runtime`] and [`ErrorKind::Model`] if the backbone does not run.
 pub fn enroll(
     pictures: &[PathBuf],
-    backbone: &Backbone,
+    backbone: &BackboneFile,
     settings: &Settings,
     options: &Options,
     progress: Progress,
@@ -190,31 +191,25 @@ pub fn enroll(
     settings.validate()?;
     let survey = pictures::survey(pictures, settings)?;
     let longest_side = settings.longest_side.unwrap_or(survey.longest_side);
-    let geometry = Geometry {
-        longest_side,
-        native: settings.longest_side.is_none(),
-        multiple: backbone.manifest.multiple,
-        stride: backbone.manifest.stride,
-        mean: backbone.manifest.mean,
-        std: backbone.manifest.std,
-    };
+    let scaling = Scaling { longest_side, native: settings.longest_side.is_none() };
+    let geometry = geometry(&scaling, &backbone.info.kind);
     geometry.validate()?;
     let parameters = settings.posfar(backbone);
     parameters.validate()?;
     let map = settings.map(longest_side);
     map.validate()?;
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
-    let name = &backbone.manifest.name;
+    let name = &backbone.info.name;
     let network =
         Network::backbone(runtime, &backbone.onnx, &options.execution).map_err(|e| e.within(name))?;
 
     if let Some(head) = &settings.head {
-        head.check_backbone(&backbone.manifest.sha256, backbone.manifest.channels)?;
-        if head.manifest.sees_picture {
+        head.info.check_backbone(&backbone.sha256, &backbone.info.kind)?;
+        if let HeadKind::Seeing(_) = head.info.kind {
             // Enrolling keeps the features only.
             let text = "needs the enrolled pictures; add it to the enrolled package";
             return Err(Error::new(ErrorKind::Usage, text)
-                .within(&head.manifest.name)
+                .within(&head.info.name)
                 .with_hint(Hint::LaterHead));
         }
     }
@@ -224,7 +219,7 @@ pub fn enroll(
         geometry.clone(),
         survey.color,
         FrameSize::Any,
-        backbone.manifest.channels,
+        backbone.info.kind.channels,
     );
     let mut features = Features::default();
     let mut store = TokenStore::new(Spill::default());
@@ -262,18 +257,12 @@ pub fn enroll(
         made_by: MADE_BY.into(),
         images: used.len(),
         input: InputInfo { color: survey.color, size: survey.size },
-        geometry,
-        backbone: BackboneInfo {
-            name: backbone.manifest.name.clone(),
-            source: backbone.manifest.source.clone(),
-            license: backbone.manifest.license.clone(),
-            channels: backbone.manifest.channels,
-            taps: backbone.manifest.taps.iter().map(|t| t.stride).collect(),
-        },
+        scaling,
+        backbone: backbone.info.clone(),
         posfar: parameters,
         residual_scale,
         map,
-        head: head.map(HeadFile::info),
+        head: head.map(|head| head.info.clone()),
         adclick: None,
         threshold: ThresholdInfo::unset(settings.false_reject_rate),
         golden: Vec::new(),
@@ -323,12 +312,12 @@ pub fn add_head(
     progress: Progress,
 ) -> Result<Option<Enrollment>> {
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
-    head.check_backbone(&files::sha256(&package.backbone), package.bank.channels())?;
+    head.info.check_backbone(&files::sha256(&package.backbone), &package.manifest.backbone.kind)?;
     let Package { mut manifest, backbone, backbone_license, bank, pictures: enrolled, adclick, .. } = package;
-    manifest.head = Some(head.info());
+    manifest.head = Some(head.info.clone());
     manifest.made_by = MADE_BY.into();
     let network = Network::backbone(runtime, &backbone, &options.execution)?;
-    let (geometry, color, size) = (manifest.geometry.clone(), manifest.input.color, manifest.input.size);
+    let (geometry, color, size) = (manifest.geometry(), manifest.input.color, manifest.input.size);
     let tokens = bank.len();
     let mut stages = Stages {
         features: FeatureStage::new(network, geometry.clone(), color, FrameSize::Any, bank.channels()),
@@ -376,8 +365,8 @@ fn load_head(
     options: &Options,
 ) -> Result<Option<Head>> {
     let load = |head: &HeadFile| {
-        let (channels, scale) = (manifest.backbone.channels, manifest.residual_scale);
-        Head::new(runtime, &head.onnx, &head.info(), channels, scale, &options.execution)
+        let (channels, scale) = (manifest.backbone.kind.channels, manifest.residual_scale);
+        Head::new(runtime, &head.onnx, &head.info, channels, scale, &options.execution)
     };
     head.map(load).transpose()
 }

@@ -9,19 +9,16 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use ndarray::Array4;
-use serde::{Deserialize, Serialize};
 
 use super::{Color, Frame};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How frames become model input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Geometry {
     /// Length of a frame's longest side after scaling, in pixels. For native frames a typical one.
     pub longest_side: u32,
     /// Frames keep their own size.
-    #[serde(default)]
     pub native: bool,
     /// The network takes inputs whose sides are multiples of this.
     pub multiple: u32,

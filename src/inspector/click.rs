@@ -3,23 +3,19 @@
 use ndarray::{Array2, Array4, ArrayView2, s};
 
 use super::data::{Click, FrameResiduals, Options, Prepared, nearest};
-use super::head::CELL;
 use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_tokens};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::{Network, Runtime, TextEncoder, check_finite};
-use crate::package::{ClickFile, Package, Prompts};
+use crate::package::{ClickFile, Clicks, NetworkInfo, Package, Prompts};
 
-/// Radius of a click's disk, in pixels of the scaled picture. Cells count whose center is at most so far away.
-const RADIUS: f32 = 5.0;
 /// Without smoothing: a mask's edge must stay where it is.
 const SHARP: MapParameters = MapParameters { sigma: 0.0, window: 1 };
 
 /// The network that makes masks, loaded and ready.
 pub struct ClickSegmenter {
     network: Network,
-    name: String,
-    channels: usize,
+    info: NetworkInfo<Clicks>,
     scale: f32,
     prompts: Prompts,
     encoder: Option<TextEncoder>,
@@ -33,28 +29,28 @@ impl ClickSegmenter {
     /// # Errors
     /// [`ErrorKind::Runtime`] without a usable ONNX Runtime, [`ErrorKind::Model`] when the network is not one that can run.
     pub fn load(package: &Package, options: &Options, encoder: Option<TextEncoder>) -> Result<Option<Self>> {
-        let backbone = crate::files::sha256(&package.backbone);
-        let (channels, stride) = (package.bank.channels(), package.manifest.geometry.stride);
-        let (name, onnx, prompts) = match (&package.manifest.adclick, &package.adclick) {
-            (Some(info), Some((onnx, prompts))) => (info.name.clone(), onnx.clone(), prompts.clone()),
+        let (info, onnx, prompts) = match (&package.manifest.adclick, &package.adclick) {
+            (Some(info), Some((onnx, prompts))) => (info.clone(), onnx.clone(), prompts.clone()),
             _ => {
-                let file = ClickFile::built_in()?;
-                if file.network.check_backbone(&backbone, channels).is_err() || stride % CELL != 0 {
+                let ClickFile { network, prompts } = ClickFile::built_in()?;
+                let backbone = crate::files::sha256(&package.backbone);
+                if network.info.check_backbone(&backbone, &package.manifest.backbone.kind).is_err() {
                     return Ok(None);
                 }
-                (file.network.manifest.name, file.network.onnx, file.prompts)
+                (network.info, network.onnx, prompts)
             }
         };
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
-        let network = Network::adclick(runtime, &onnx, &options.execution, channels, Prompts::LENGTH)
-            .map_err(|e| e.within(&name))?;
+        let network =
+            Network::adclick(runtime, &onnx, &options.execution, info.kind.channels, info.kind.prompt)
+                .map_err(|e| e.within(&info.name))?;
         let (scale, scratch) = (package.manifest.residual_scale, MapScratch::default());
-        Ok(Some(ClickSegmenter { network, name, channels, scale, prompts, encoder, scratch }))
+        Ok(Some(ClickSegmenter { network, info, scale, prompts, encoder, scratch }))
     }
 
     /// Name of the network.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.info.name
     }
 
     /// What it was trained to understand.
@@ -93,25 +89,26 @@ impl ClickSegmenter {
         prompt: Option<&[f32]>,
     ) -> Result<Array2<f32>> {
         let FrameResiduals { residuals, placement, picture, .. } = &prepared.residuals;
-        let cells = placement.refined(CELL);
+        let Clicks { channels, cell, radius, prompt: length, .. } = self.info.kind;
+        let cells = placement.refined(cell);
         let (rows, cols) = cells.grid;
         let mut guidance = Array4::zeros((1, 3, rows, cols));
         for click in clicks {
-            draw_disk(click, &cells, &mut guidance)?;
+            draw_disk(click, radius, &cells, &mut guidance)?;
         }
         if let Some(mask) = previous {
             draw_mask(mask, &cells, &mut guidance)?;
         }
-        let mut words = Array4::zeros((1, 1, 1, Prompts::LENGTH));
+        let mut words = Array4::zeros((1, 1, 1, length));
         if let Some(vector) = prompt {
-            if vector.len() != Prompts::LENGTH {
-                let text = format!("a prompt has {} numbers, not {}", Prompts::LENGTH, vector.len());
+            if vector.len() != length {
+                let text = format!("a prompt has {length} numbers, not {}", vector.len());
                 return Err(Error::new(ErrorKind::Usage, text));
             }
             words.iter_mut().zip(vector).for_each(|(to, from)| *to = *from);
         }
         let unit = 1.0 / self.scale;
-        let scaled = nearest(residuals, self.channels)?.mapv(|v| v * unit).insert_axis(ndarray::Axis(0));
+        let scaled = nearest(residuals, channels)?.mapv(|v| v * unit).insert_axis(ndarray::Axis(0));
         let inputs = [&scaled, picture, &guidance, &words];
         let likely = self.network.run(inputs, |logits| {
             if logits.dim() != (1, rows, cols, 1) {
@@ -131,7 +128,7 @@ impl ClickSegmenter {
 }
 
 /// Marks the cells that a click covers.
-fn draw_disk(click: &Click, cells: &Placement, guidance: &mut Array4<f32>) -> Result<()> {
+fn draw_disk(click: &Click, radius: f32, cells: &Placement, guidance: &mut Array4<f32>) -> Result<()> {
     let (width, height) = (cells.frame.0 as f32, cells.frame.1 as f32);
     if !((0.0..=width).contains(&click.x) && (0.0..=height).contains(&click.y)) {
         let text = format!("a click at {},{} is outside of the picture, {width}×{height}", click.x, click.y);
@@ -139,9 +136,9 @@ fn draw_disk(click: &Click, cells: &Placement, guidance: &mut Array4<f32>) -> Re
     }
     let (x, y) = (click.x * cells.content.0 as f32 / width, click.y * cells.content.1 as f32 / height);
     let kind = usize::from(!click.positive);
-    let center = |cell: usize| CELL as f32 * (cell as f32 + 0.5);
+    let center = |cell: usize| cells.stride as f32 * (cell as f32 + 0.5);
     for ((row, col), value) in guidance.slice_mut(s![0, kind, .., ..]).indexed_iter_mut() {
-        if (center(col) - x).powi(2) + (center(row) - y).powi(2) <= RADIUS * RADIUS {
+        if (center(col) - x).powi(2) + (center(row) - y).powi(2) <= radius * radius {
             *value = 1.0;
         }
     }
@@ -158,12 +155,13 @@ fn draw_mask(mask: ArrayView2<f32>, cells: &Placement, guidance: &mut Array4<f32
     // Pixels of the frame that each cell covers, at least one.
     let span = |cell: usize, content: u32, frame: usize| {
         let at = |cell: usize| {
-            (cell as f64 * f64::from(CELL) / f64::from(content) * frame as f64).round() as usize
+            (cell as f64 * f64::from(cells.stride) / f64::from(content) * frame as f64).round() as usize
         };
         let start = at(cell).min(frame.saturating_sub(1));
         start..at(cell + 1).clamp(start + 1, frame.max(1))
     };
-    let (wide, high) = (cells.content.0.div_ceil(CELL) as usize, cells.content.1.div_ceil(CELL) as usize);
+    let (wide, high) =
+        (cells.content.0.div_ceil(cells.stride) as usize, cells.content.1.div_ceil(cells.stride) as usize);
     for row in 0..high.min(guidance.dim().2) {
         let rows = span(row, cells.content.1, height);
         for col in 0..wide.min(guidance.dim().3) {
@@ -179,8 +177,10 @@ fn draw_mask(mask: ArrayView2<f32>, cells: &Placement, guidance: &mut Array4<f32
 mod tests {
     use super::*;
 
+    const RADIUS: f32 = 5.0;
+
     fn cells(frame: (u32, u32), content: (u32, u32), grid: (usize, usize)) -> Placement {
-        Placement { frame, content, canvas: content, grid, stride: CELL }
+        Placement { frame, content, canvas: content, grid, stride: 2 }
     }
 
     #[test]
@@ -188,8 +188,8 @@ mod tests {
         // A frame of twice the scaled size.
         let cells = cells((64, 64), (32, 32), (16, 16));
         let mut guidance = Array4::zeros((1, 3, 16, 16));
-        draw_disk(&Click { x: 32.0, y: 32.0, positive: true }, &cells, &mut guidance).unwrap();
-        draw_disk(&Click { x: 0.0, y: 64.0, positive: false }, &cells, &mut guidance).unwrap();
+        draw_disk(&Click { x: 32.0, y: 32.0, positive: true }, RADIUS, &cells, &mut guidance).unwrap();
+        draw_disk(&Click { x: 0.0, y: 64.0, positive: false }, RADIUS, &cells, &mut guidance).unwrap();
         let counted = |kind: usize| guidance.slice(s![0, kind, .., ..]).sum();
         // Cells' centers lie 1, 3, 5 … pixels from the click in both directions.
         assert_eq!(counted(0), 16.0);
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(guidance[(0, 0, 7, 7)], 1.0);
         assert_eq!(guidance[(0, 1, 15, 0)], 1.0);
         for (x, y) in [(-1.0, 5.0), (5.0, 64.5), (f32::NAN, 3.0)] {
-            assert!(draw_disk(&Click { x, y, positive: true }, &cells, &mut guidance).is_err());
+            assert!(draw_disk(&Click { x, y, positive: true }, RADIUS, &cells, &mut guidance).is_err());
         }
     }
 

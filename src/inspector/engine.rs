@@ -237,8 +237,8 @@ impl ClassifyStage {
     }
 
     /// Whether it needs [`FeatureStage::keep_picture`].
-    pub fn sees_picture(&self) -> bool {
-        self.head.as_ref().is_some_and(Head::sees_picture)
+    pub fn needs_picture(&self) -> bool {
+        self.head.as_ref().is_some_and(Head::needs_picture)
     }
 
     /// Scores above it are rejected.
@@ -352,7 +352,7 @@ impl Inspector {
         let mut inspector = Inspector {
             features: FeatureStage::new(
                 network,
-                manifest.geometry.clone(),
+                manifest.geometry(),
                 manifest.input.color,
                 manifest.input.size,
                 bank.channels(),
@@ -363,7 +363,7 @@ impl Inspector {
             product: manifest.product,
             package: hash,
         };
-        inspector.features.keep_picture(inspector.classify.sees_picture());
+        inspector.features.keep_picture(inspector.classify.needs_picture());
         Ok(inspector)
     }
 
@@ -387,7 +387,7 @@ impl Inspector {
     pub fn prepare(&mut self, frame: &Frame) -> Result<Prepared> {
         self.features.keep_picture(true);
         let inspected = self.inspect(frame);
-        self.features.keep_picture(self.classify.sees_picture());
+        self.features.keep_picture(self.classify.needs_picture());
         Ok(Prepared { inspection: inspected?, residuals: self.buffers.1.clone() })
     }
 

@@ -7,19 +7,14 @@ use super::data::{FrameResiduals, nearest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::{Execution, Network, Provider, Runtime, check_finite};
-use crate::package::HeadInfo;
-
-/// Side of a cell in pixels of the scaled frame, for networks that see the picture.
-pub(super) const CELL: u32 = 2;
+use crate::package::{BlockHead, Head as Kind, NetworkInfo, SeeingHead};
 
 /// A head, loaded and ready.
 pub struct Head {
     network: Network,
     channels: usize,
     scale: f32,
-    window: usize,
-    step: usize,
-    sees_picture: bool,
+    kind: Kind,
     input: Array4<f32>,
     sums: Vec<f32>,
     counts: Vec<f32>,
@@ -33,23 +28,21 @@ impl Head {
     pub(crate) fn new(
         runtime: &Runtime,
         onnx: &[u8],
-        info: &HeadInfo,
+        info: &NetworkInfo<Kind>,
         channels: usize,
         scale: f32,
         execution: &Execution,
     ) -> Result<Self> {
-        let network = match info.sees_picture {
-            true => Network::seeing_head(runtime, onnx, execution, channels),
-            false => Network::head(runtime, onnx, execution, channels),
+        let network = match info.kind {
+            Kind::Block(_) => Network::head(runtime, onnx, execution, channels),
+            Kind::Seeing(_) => Network::seeing_head(runtime, onnx, execution, channels),
         };
         let network = network.map_err(|e| e.within(&info.name))?;
         Ok(Head {
             network,
             channels,
             scale,
-            window: info.window,
-            step: info.step,
-            sees_picture: info.sees_picture,
+            kind: info.kind.clone(),
             input: Array4::zeros((0, 0, 0, 0)),
             sums: Vec::new(),
             counts: Vec::new(),
@@ -62,8 +55,8 @@ impl Head {
     }
 
     /// Whether it needs [`super::FeatureStage::keep_picture`].
-    pub fn sees_picture(&self) -> bool {
-        self.sees_picture
+    pub fn needs_picture(&self) -> bool {
+        matches!(self.kind, Kind::Seeing(_))
     }
 
     /// How likely each block is defective, 0 to 1, and where the blocks lie; those of a head that sees the picture are smaller.
@@ -74,15 +67,18 @@ impl Head {
     /// # Errors
     /// [`ErrorKind::Model`] when the network fails or gives another shape; [`ErrorKind::NotFinite`] when it gives NaN.
     pub fn run(&mut self, frame: &FrameResiduals) -> Result<(&[f32], Placement)> {
-        let placement = match self.sees_picture {
-            true => self.run_with_picture(frame)?,
-            false => self.run_windows(&frame.residuals).map(|()| frame.placement)?,
+        let placement = match self.kind {
+            Kind::Seeing(SeeingHead { cell, .. }) => self.run_with_picture(frame, cell)?,
+            Kind::Block(BlockHead { window, step, .. }) => {
+                self.run_windows(&frame.residuals, window, step)?;
+                frame.placement
+            }
         };
         check_finite("the head's output", &self.sums)?;
         Ok((&self.sums, placement))
     }
 
-    fn run_with_picture(&mut self, frame: &FrameResiduals) -> Result<Placement> {
+    fn run_with_picture(&mut self, frame: &FrameResiduals, cell: u32) -> Result<Placement> {
         let (rows, cols) = frame.residuals.grid;
         let values = nearest(&frame.residuals, self.channels)?;
         if self.input.dim() != (1, rows, cols, self.channels) {
@@ -90,7 +86,7 @@ impl Head {
         }
         let unit = 1.0 / self.scale;
         self.input.slice_mut(s![0, .., .., ..]).zip_mut_with(&values, |to, from| *to = from * unit);
-        let cells = frame.placement.refined(CELL);
+        let cells = frame.placement.refined(cell);
         let (down, across) = cells.grid;
         let sums = &mut self.sums;
         self.network.run([&self.input, &frame.picture], |logits| {
@@ -104,7 +100,7 @@ impl Head {
         Ok(cells)
     }
 
-    fn run_windows(&mut self, residuals: &Residuals) -> Result<()> {
+    fn run_windows(&mut self, residuals: &Residuals, window: usize, step: usize) -> Result<()> {
         let (rows, cols) = residuals.grid;
         let values = nearest(residuals, self.channels)?;
         self.sums.clear();
@@ -112,7 +108,7 @@ impl Head {
         self.counts.clear();
         self.counts.resize(rows * cols, 0.0);
         let whole = rows.max(cols);
-        let (window, step) = if self.window == 0 { (whole, whole) } else { (self.window, self.step.max(1)) };
+        let (window, step) = if window == 0 { (whole, whole) } else { (window, step.max(1)) };
         let (high, wide) = (window.min(rows), window.min(cols));
         let unit = 1.0 / self.scale;
         for top in starts(rows, high, step) {

@@ -87,7 +87,7 @@ impl Worker {
             }
             Some(folder) => {
                 let folder = std::fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?;
-                let (geometry, digests) = (package.manifest.geometry.clone(), package.pictures.clone());
+                let (geometry, digests) = (package.manifest.geometry(), package.pictures.clone());
                 Good::Reading(Nearest::new(&folder, geometry, digests))
             }
             None => Good::None,

@@ -7,13 +7,14 @@ use posfar::Parameters;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
+use super::network::{Backbone, Clicks, Head, NetworkInfo};
 use super::verified::MAX_BYTES;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Geometry};
 
 /// The format that this version reads and writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What was enrolled, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,10 +30,10 @@ pub struct Manifest {
     pub images: usize,
     /// What frames must look like.
     pub input: InputInfo,
-    /// How frames become model input.
-    pub geometry: Geometry,
-    /// The network.
-    pub backbone: BackboneInfo,
+    /// How frames are scaled.
+    pub scaling: Scaling,
+    /// The network that makes features.
+    pub backbone: NetworkInfo<Backbone>,
     /// How the bank was made and is searched.
     pub posfar: Parameters,
     /// Root mean square of the residuals' values on good pictures, each without itself: the unit in which heads read
@@ -42,10 +43,10 @@ pub struct Manifest {
     pub map: MapParameters,
     /// The trained head; without it a block is as strange as its residual is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<HeadInfo>,
+    pub head: Option<NetworkInfo<Head>>,
     /// The network that turns clicks into masks, for the labeler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adclick: Option<HeadInfo>,
+    pub adclick: Option<NetworkInfo<Clicks>>,
     /// When to reject.
     pub threshold: ThresholdInfo,
     /// Self-test pictures.
@@ -64,6 +65,17 @@ pub struct InputInfo {
     pub color: Color,
     /// The one size, or `any`.
     pub size: FrameSize,
+}
+
+/// How frames are scaled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scaling {
+    /// Length of a frame's longest side after scaling, in pixels. For native frames a typical one.
+    pub longest_side: u32,
+    /// Frames keep their own size.
+    #[serde(default)]
+    pub native: bool,
 }
 
 /// Which sizes of frames are taken.
@@ -104,43 +116,6 @@ impl TryFrom<String> for FrameSize {
             _ => Err(format!("a size is \"any\" or WIDTHxHEIGHT, not {text:?}")),
         }
     }
-}
-
-/// The network, as far as people want to know it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackboneInfo {
-    /// Name of the network.
-    pub name: String,
-    /// Where its weights come from.
-    pub source: String,
-    /// SPDX license of the weights.
-    pub license: String,
-    /// Channels of its output.
-    pub channels: usize,
-    /// Strides of the feature maps that its output joins.
-    pub taps: Vec<u32>,
-}
-
-/// A trained network, as far as inspecting needs it and people want to know it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeadInfo {
-    /// Name of the head.
-    pub name: String,
-    /// What it was trained on.
-    pub source: String,
-    /// SPDX license of its weights.
-    pub license: String,
-    /// What labels it was trained with: `unsupervised`, `tags`, `boxes`, and so on.
-    pub setting: String,
-    /// Side of the windows that it looks at in blocks; 0 for the whole grid at once.
-    pub window: usize,
-    /// From one window to the next, in blocks. At least 1 where there are windows.
-    pub step: usize,
-    /// Whether it reads what the backbone saw, beside residuals, and judges cells of 2 pixels.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub sees_picture: bool,
 }
 
 /// When to reject, and what that can promise.
@@ -241,14 +216,14 @@ impl Manifest {
         let manifest: Manifest =
             toml::from_str(text).map_err(|e| damaged("package.toml cannot be read".into()).with_source(e))?;
         let wrong = |e: Error| damaged("package.toml has a value that cannot be".into()).with_source(e);
-        manifest.geometry.validate().map_err(wrong)?;
+        manifest.backbone.validate().map_err(wrong)?;
+        manifest.head.as_ref().map_or(Ok(()), NetworkInfo::validate).map_err(wrong)?;
+        manifest.adclick.as_ref().map_or(Ok(()), NetworkInfo::validate).map_err(wrong)?;
+        manifest.geometry().validate().map_err(wrong)?;
         manifest.posfar.validate().map_err(|e| wrong(e.into()))?;
         manifest.map.validate().map_err(wrong)?;
         if !(manifest.residual_scale.is_finite() && manifest.residual_scale > 0.0) {
             return Err(wrong(Error::new(ErrorKind::NotFinite, "residual_scale must be above 0")));
-        }
-        if manifest.head.as_ref().is_some_and(|head| head.window > 0 && head.step == 0) {
-            return Err(wrong(Error::new(ErrorKind::Usage, "the head's windows must be a step apart")));
         }
         let threshold = &manifest.threshold;
         let mut scores = threshold.scores.iter().chain(manifest.golden.iter().map(|g| &g.score));
@@ -271,8 +246,25 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// How frames become the backbone's input.
+    pub fn geometry(&self) -> Geometry {
+        geometry(&self.scaling, &self.backbone.kind)
+    }
+
     pub(super) fn to_text(&self) -> Result<String> {
         toml::to_string(self)
             .map_err(|e| damaged("the manifest cannot be written as TOML".into()).with_source(e))
+    }
+}
+
+/// How frames that are scaled like this become a backbone's input.
+pub(crate) fn geometry(scaling: &Scaling, backbone: &Backbone) -> Geometry {
+    Geometry {
+        longest_side: scaling.longest_side,
+        native: scaling.native,
+        multiple: backbone.multiple,
+        stride: backbone.stride,
+        mean: backbone.mean,
+        std: backbone.std,
     }
 }

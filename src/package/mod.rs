@@ -16,29 +16,29 @@
 //! Everything is read once, checked, and used from the checked bytes. A package is written beside its place and moved
 //! there when it is complete.
 
-mod adclick;
-mod backbone;
 mod bank_file;
 mod golden;
-mod head;
 pub mod install;
 mod manifest;
+mod network;
 mod network_file;
 mod prompts;
 mod signature;
 mod source;
 mod verified;
 
-pub use adclick::ClickFile;
-pub use backbone::{Backbone, BackboneManifest, Tap};
 pub use bank_file::{bank_from_bytes, bytes_from_bank};
 pub use golden::Golden;
 pub(crate) use golden::{ORDINARY, PAINTED, STRANGEST, Standard, golden_tolerance, painted};
-pub use head::{HeadFile, HeadManifest};
+pub(crate) use manifest::geometry;
 pub use manifest::{
-    BackboneInfo, FORMAT, FileInfo, FrameSize, GoldenInfo, HeadInfo, InputInfo, Manifest, THRESHOLD_RULES,
-    ThresholdInfo, ThresholdRule,
+    FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, Scaling, THRESHOLD_RULES, ThresholdInfo,
+    ThresholdRule,
 };
+pub use network::{
+    Backbone, BlockHead, ChannelOrder, Clicks, Head, Kind, NetworkInfo, ReadsResiduals, SeeingHead, Tap,
+};
+pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
 pub use prompts::{Prompt, Prompts};
 pub use signature::{PublicKeys, Signed};
 pub use source::Source;
@@ -143,11 +143,11 @@ impl Package {
         let backbone = take(BACKBONE)?;
         let backbone_license = String::from_utf8_lossy(&take(BACKBONE_LICENSE)?).into_owned();
         let bank = bank_from_bytes(&take(BANK)?, &manifest.posfar).map_err(|e| e.within(BANK))?;
-        if bank.channels() != manifest.backbone.channels {
+        if bank.channels() != manifest.backbone.kind.channels {
             return Err(damaged(format!(
                 "the bank has {} channels, but the backbone {}",
                 bank.channels(),
-                manifest.backbone.channels
+                manifest.backbone.kind.channels
             )));
         }
         let pictures = digests_from_text(&take(PICTURES)?).filter(|p| p.len() == bank.images());
@@ -156,9 +156,17 @@ impl Package {
         })?;
         let head = manifest.head.as_ref().map(|_| take(HEAD)).transpose()?;
         let adclick = match &manifest.adclick {
-            Some(_) => Some((take(ADCLICK)?, Prompts::from_bytes(&take(PROMPTS)?)?)),
+            Some(info) => Some((take(ADCLICK)?, Prompts::from_bytes(&take(PROMPTS)?, info.kind.prompt)?)),
             None => None,
         };
+        let sha256 = manifest.files.get(BACKBONE).map_or("", |file| file.sha256.as_str());
+        let unfit = |e: Error| damaged(format!("{MANIFEST} has a network that does not fit")).with_source(e);
+        if let Some(info) = &manifest.head {
+            info.check_backbone(sha256, &manifest.backbone.kind).map_err(unfit)?;
+        }
+        if let Some(info) = &manifest.adclick {
+            info.check_backbone(sha256, &manifest.backbone.kind).map_err(unfit)?;
+        }
         let tolerance = golden_tolerance(manifest.threshold.value, head.is_some());
         let golden = manifest
             .golden
@@ -201,9 +209,9 @@ impl Package {
         if let Some(head) = &self.head {
             contents.insert(HEAD.into(), head.clone());
         }
-        if let Some((onnx, prompts)) = &self.adclick {
+        if let (Some(info), Some((onnx, prompts))) = (&self.manifest.adclick, &self.adclick) {
             contents.insert(ADCLICK.into(), onnx.clone());
-            contents.insert(PROMPTS.into(), prompts.to_bytes()?);
+            contents.insert(PROMPTS.into(), prompts.to_bytes(info.kind.prompt)?);
         }
         for golden in &self.golden {
             contents.insert(golden.info.file.clone(), png(&golden.frame)?);
@@ -228,8 +236,8 @@ impl Package {
     /// # Errors
     /// [`ErrorKind::Model`] when it was trained with another backbone.
     pub fn add_adclick(&mut self, file: ClickFile) -> Result<()> {
-        file.network.check_backbone(&files::sha256(&self.backbone), self.bank.channels())?;
-        self.manifest.adclick = Some(file.network.info());
+        file.network.info.check_backbone(&files::sha256(&self.backbone), &self.manifest.backbone.kind)?;
+        self.manifest.adclick = Some(file.network.info);
         self.adclick = Some((file.network.onnx, file.prompts));
         Ok(())
     }

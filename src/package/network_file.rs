@@ -1,72 +1,185 @@
-//! Networks outside of packages: `NAME.onnx` and its manifest `NAME.toml` beside it.
+//! A trained network outside of packages: `NAME.onnx`, its description `NAME.toml` beside it, and for a network for clicks
+//! its prompts `NAME.safetensors`. `weakrest-export` writes them.
 
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::path::Path;
 
+use serde::Deserialize;
+
+use super::manifest::{Scaling, geometry};
+use super::network::{Backbone, Clicks, Head, Kind, NetworkInfo};
+use super::prompts::Prompts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::imaging::Geometry;
 
-/// The two files of a network.
-pub(super) struct NetworkFile {
+/// Version of the description's keys.
+const FORMAT: u32 = 2;
+
+/// A verified network, ready for a package.
+#[derive(Debug, Clone)]
+pub struct NetworkFile<K> {
+    /// Its description.
+    pub info: NetworkInfo<K>,
+    /// SHA-256 of the ONNX file, in hexadecimal.
+    pub sha256: String,
     /// The ONNX file.
     pub onnx: Vec<u8>,
-    /// Text of the manifest.
-    pub text: String,
-    /// Where the manifest is.
-    pub manifest: PathBuf,
+    /// Text of the license of its weights.
+    pub license: String,
 }
 
-impl NetworkFile {
-    /// Reads both; `path` is either of them.
-    pub fn read(path: &Path) -> Result<Self> {
-        let (manifest, network) = (path.with_extension("toml"), path.with_extension("onnx"));
+/// A backbone to enroll with.
+pub type BackboneFile = NetworkFile<Backbone>;
+
+/// A head for a package.
+pub type HeadFile = NetworkFile<Head>;
+
+/// A network for clicks, for a package.
+#[derive(Debug, Clone)]
+pub struct ClickFile {
+    /// The network.
+    pub network: NetworkFile<Clicks>,
+    /// The prompts that it was trained with.
+    pub prompts: Prompts,
+}
+
+/// The description beside the ONNX file.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "K: TryFrom<Kind, Error: Display>"))]
+struct Description<K> {
+    #[serde(rename = "format")]
+    _format: u32,
+    sha256: String,
+    license_file: Option<String>,
+    #[serde(flatten)]
+    info: NetworkInfo<K>,
+}
+
+impl<K: Clone + Into<Kind> + TryFrom<Kind, Error: Display>> NetworkFile<K> {
+    /// Reads `NAME.onnx` and its description `NAME.toml`; `path` is either of them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Model`] when the description has another format or
+    /// describes another kind of network, or the ONNX file has another hash.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let (description, network) =
+            (path.as_ref().with_extension("toml"), path.as_ref().with_extension("onnx"));
         let read = |file: &Path| {
             std::fs::read(file).map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => Error::new(
-                    ErrorKind::Model,
-                    format!(
-                        "there is no {}; a network is two files, {} and {}",
-                        file.display(),
-                        network.display(),
-                        manifest.display()
-                    ),
-                ),
+                std::io::ErrorKind::NotFound => model(format!(
+                    "there is no {}; a network is two files, {} and {}",
+                    file.display(),
+                    network.display(),
+                    description.display()
+                )),
                 _ => Error::io("read", file, e),
             })
         };
         let onnx = read(&network)?;
-        let text = String::from_utf8_lossy(&read(&manifest)?).into_owned();
-        Ok(NetworkFile { onnx, text, manifest })
+        let text = String::from_utf8_lossy(&read(&description)?).into_owned();
+        let license = |name: &str| {
+            let only_a_name = Path::new(name).file_name() == Some(name.as_ref());
+            let text = std::fs::read(files::parent(&description).join(name)).ok().filter(|_| only_a_name)?;
+            Some(String::from_utf8_lossy(&text).into_owned())
+        };
+        Self::assemble(&text, onnx, license).map_err(|e| e.within(description.display()))
     }
 
-    /// Text of the license file beside the manifest, or a line when there is none.
-    pub fn license(&self, file: Option<&str>, source: &str, license: &str) -> Result<String> {
-        let Some(name) = file else { return Ok(format!("{source}: {license}\n")) };
-        let only_a_name = Path::new(name).file_name() == Some(name.as_ref());
-        let text = std::fs::read(files::parent(&self.manifest).join(name)).ok().filter(|_| only_a_name);
-        let text = text.ok_or_else(|| {
-            let wrong = format!("license_file is {name:?}; there is no such file beside the network");
-            Error::new(ErrorKind::Model, wrong).within(self.manifest.display())
-        })?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    /// Verifies a network. `license` reads a file beside the description.
+    fn assemble(text: &str, onnx: Vec<u8>, license: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        check_format(text)?;
+        let Description::<K> { sha256, license_file, info, .. } = toml::from_str(text)
+            .map_err(|e| model("not the description of such a network".into()).with_source(e))?;
+        info.validate()?;
+        if let Kind::Backbone(backbone) = info.kind.clone().into() {
+            let smallest =
+                Scaling { longest_side: backbone.multiple.min(Geometry::MAX_LONGEST_SIDE), native: false };
+            geometry(&smallest, &backbone).validate().map_err(|e| model(e.reason()))?;
+        }
+        if files::sha256(&onnx) != sha256 {
+            let wrong = "the ONNX file is not the one the description was made for (its SHA-256 differs)";
+            return Err(model(wrong.into()));
+        }
+        let license = match license_file {
+            None => format!("{}: {}\n", info.source, info.license),
+            Some(name) => license(&name).ok_or_else(|| {
+                model(format!("license_file is {name:?}; there is no such file beside the network"))
+            })?,
+        };
+        Ok(NetworkFile { info, sha256, onnx, license })
     }
 }
 
-/// Refuses a manifest of another format.
-pub(super) fn check_format(format: u32) -> Result<()> {
-    if format == 1 {
-        return Ok(());
+impl BackboneFile {
+    /// The backbone that this program brings along.
+    ///
+    /// # Errors
+    /// None in a program built from an intact source tree.
+    pub fn built_in() -> Result<Self> {
+        let onnx = include_bytes!("../../models/efficientnet-lite1.onnx");
+        let license = include_str!("../../models/LICENSE-efficientnet-lite");
+        Self::assemble(include_str!("../../models/efficientnet-lite1.toml"), onnx.to_vec(), |_| {
+            Some(license.to_owned())
+        })
     }
-    let wrong = format!("the manifest has format {format}, and this program reads 1");
-    Err(Error::new(ErrorKind::Model, wrong))
 }
 
-/// Refuses a network whose hash is not its manifest's.
-pub(super) fn check_hash(onnx: &[u8], sha256: &str) -> Result<()> {
-    if files::sha256(onnx) == sha256 {
-        return Ok(());
+impl HeadFile {
+    /// The general head, for products without a head of their own. It reads residuals of the built-in backbone.
+    ///
+    /// # Errors
+    /// None in a program built from an intact source tree.
+    pub fn built_in() -> Result<Self> {
+        let onnx = include_bytes!("../../models/general-head.onnx");
+        Self::assemble(include_str!("../../models/general-head.toml"), onnx.to_vec(), |_| None)
     }
-    Err(Error::new(
-        ErrorKind::Model,
-        "the ONNX file is not the one the manifest was made for (its SHA-256 differs)",
-    ))
+}
+
+impl ClickFile {
+    /// The general network for clicks, for products without one of their own. It reads residuals of the built-in backbone.
+    ///
+    /// # Errors
+    /// None in a program built from an intact source tree.
+    #[cfg(feature = "workshop")]
+    pub fn built_in() -> Result<Self> {
+        let onnx = include_bytes!("../../models/adclick.onnx");
+        let text = include_str!("../../models/adclick.toml");
+        let network = NetworkFile::<Clicks>::assemble(text, onnx.to_vec(), |_| None)?;
+        let prompts = include_bytes!("../../models/adclick.safetensors");
+        let prompts = Prompts::from_bytes(prompts, network.info.kind.prompt)?;
+        Ok(ClickFile { network, prompts })
+    }
+
+    /// Reads `NAME.onnx`, its description `NAME.toml` and its prompts `NAME.safetensors`; `path` is any of them.
+    ///
+    /// # Errors
+    /// As [`NetworkFile::open`] and [`Prompts::from_bytes`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let network = NetworkFile::<Clicks>::open(path.as_ref())?;
+        let prompts = path.as_ref().with_extension("safetensors");
+        let bytes = std::fs::read(&prompts).map_err(|e| Error::io("read", &prompts, e))?;
+        let prompts =
+            Prompts::from_bytes(&bytes, network.info.kind.prompt).map_err(|e| e.within(prompts.display()))?;
+        Ok(ClickFile { network, prompts })
+    }
+}
+
+/// Refuses another format before anything else is read: its keys may differ.
+fn check_format(text: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    match toml::from_str::<Version>(text) {
+        Ok(Version { format }) if format != FORMAT => Err(model(format!(
+            "the description has format {format}, and this program reads {FORMAT}; export the network again with the \
+             weakrest-export of this version"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn model(text: String) -> Error {
+    Error::new(ErrorKind::Model, text)
 }

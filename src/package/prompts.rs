@@ -34,15 +34,12 @@ struct Text {
 }
 
 impl Prompts {
-    /// Length of a prompt's vector.
-    pub const LENGTH: usize = 384;
-
-    /// Reads a safetensors file with `vectors`, `f32`, `[prompts, 384]`, and in its metadata `prompts`, a JSON list of
+    /// Reads a safetensors file with `vectors`, `f32`, `[prompts, length]`, and in its metadata `prompts`, a JSON list of
     /// `{"type": …, "text": …}` in the same order.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Package`] when it is not such a file, or a number is not finite.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    pub fn from_bytes(bytes: &[u8], length: usize) -> Result<Self> {
         let wrong = |what: &str| damaged(format!("the prompts are damaged: {what}"));
         let failed = |e: safetensors::SafeTensorError| wrong("not a safetensors file").with_source(e);
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(failed)?;
@@ -52,8 +49,8 @@ impl Prompts {
             serde_json::from_str(listed).map_err(|e| wrong("their texts cannot be read").with_source(e))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(failed)?;
         let vectors = tensors.tensor(VECTORS).map_err(failed)?;
-        if vectors.dtype() != Dtype::F32 || vectors.shape() != [texts.len(), Self::LENGTH] {
-            return Err(wrong("there is not a vector for each text"));
+        if vectors.dtype() != Dtype::F32 || vectors.shape() != [texts.len(), length] {
+            return Err(wrong("there is not a vector of the network's length for each text"));
         }
         let (values, _) = vectors.data().as_chunks::<4>();
         let values: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
@@ -65,21 +62,21 @@ impl Prompts {
             text: text.text,
             vector: vector.to_vec(),
         };
-        Ok(Prompts(texts.into_iter().zip(values.chunks(Self::LENGTH)).map(prompt).collect()))
+        Ok(Prompts(texts.into_iter().zip(values.chunks(length.max(1))).map(prompt).collect()))
     }
 
-    /// The same as a file's bytes.
+    /// The same as a file's bytes, for vectors of this length.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Package`] when they cannot be put into the format, as with vectors of another length.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self, length: usize) -> Result<Vec<u8>> {
         let failed = |e: safetensors::SafeTensorError| damaged("cannot store prompts".into()).with_source(e);
         let texts: Vec<Text> =
             self.0.iter().map(|p| Text { kind: p.kind.clone(), text: p.text.clone() }).collect();
         let texts = serde_json::to_string(&texts)
             .map_err(|e| damaged("cannot store prompts".into()).with_source(e))?;
         let bytes: Vec<u8> = self.0.iter().flat_map(|p| &p.vector).flat_map(|v| v.to_le_bytes()).collect();
-        let view = TensorView::new(Dtype::F32, vec![self.0.len(), Self::LENGTH], &bytes).map_err(failed)?;
+        let view = TensorView::new(Dtype::F32, vec![self.0.len(), length], &bytes).map_err(failed)?;
         let metadata = HashMap::from([(TEXTS.to_owned(), texts)]);
         safetensors::serialize([(VECTORS, view)], Some(metadata)).map_err(failed)
     }
@@ -99,18 +96,20 @@ impl Prompts {
 mod tests {
     use super::*;
 
+    const LENGTH: usize = 384;
+
     fn two() -> Prompts {
         let prompt = |kind: &str, text: &str, value| Prompt {
             kind: kind.into(),
             text: text.into(),
-            vector: vec![value; Prompts::LENGTH],
+            vector: vec![value; LENGTH],
         };
         Prompts(vec![prompt("scratch", "a thin scratch", 0.5), prompt("stain", "a dark stain", -1.0)])
     }
 
     #[test]
     fn prompts_survive_their_file_and_are_found_by_text_and_kind() {
-        let read = Prompts::from_bytes(&two().to_bytes().unwrap()).unwrap();
+        let read = Prompts::from_bytes(&two().to_bytes(LENGTH).unwrap(), LENGTH).unwrap();
         assert_eq!(read, two());
         assert_eq!(read.find(" A thin SCRATCH ").unwrap()[0], 0.5);
         assert_eq!(read.find("stain").unwrap()[0], -1.0);
@@ -121,11 +120,11 @@ mod tests {
     fn damaged_prompts_are_refused() {
         let mut nan = two();
         nan.0[0].vector[3] = f32::NAN;
-        for bytes in [Vec::new(), b"what".to_vec(), nan.to_bytes().unwrap()] {
-            assert!(Prompts::from_bytes(&bytes).is_err());
+        for bytes in [Vec::new(), b"what".to_vec(), nan.to_bytes(LENGTH).unwrap()] {
+            assert!(Prompts::from_bytes(&bytes, LENGTH).is_err());
         }
         let mut short = two();
         short.0[0].vector.pop();
-        assert!(short.to_bytes().is_err());
+        assert!(short.to_bytes(LENGTH).is_err());
     }
 }

@@ -12,12 +12,15 @@ mod example;
 const ADCLICK: &[u8] = include_bytes!("../data/adclick/adclick.onnx");
 const SEG: &[u8] = include_bytes!("../data/onnx/seeing-head.onnx");
 
-fn manifest(onnx: &[u8], sees_picture: bool) -> String {
+/// The keys of the networks in `tests/data`.
+const CLICKS: &str = "kind = \"clicks\"\nradius = 5.0\nprompt = 384\n";
+const SEEING: &str = "kind = \"seeing-head\"\n";
+
+fn manifest(onnx: &[u8], keys: &str) -> String {
     let backbone = std::fs::read(ready_package().join("backbone.onnx")).unwrap();
     format!(
-        "format = 1\nname = \"tiny\"\nchannels = 176\nbackbone = \"{}\"\ninput = \"residuals, picture\"\noutput = \"logits\"\n\
-         window = 0\nstep = 0\nsetting = \"clicks\"\nlicense = \"CC0-1.0\"\nsource = \"none\"\nsha256 = \"{}\"\n\
-         sees_picture = {sees_picture}\n",
+        "format = 2\n{keys}name = \"tiny\"\nchannels = 176\nbackbone = \"{}\"\nsetting = \"clicks\"\n\
+         license = \"CC0-1.0\"\nsource = \"none\"\nsha256 = \"{}\"\ncell = 2\n",
         sha256(&backbone),
         sha256(onnx)
     )
@@ -26,7 +29,7 @@ fn manifest(onnx: &[u8], sees_picture: bool) -> String {
 /// A network with the prompts of the one that ships.
 fn adclick(folder: &Folder) -> PathBuf {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/adclick.safetensors");
-    folder.file("tiny.toml", manifest(ADCLICK, false).as_bytes());
+    folder.file("tiny.toml", manifest(ADCLICK, CLICKS).as_bytes());
     folder.file("tiny.safetensors", &std::fs::read(shipped).unwrap());
     folder.file("tiny.onnx", ADCLICK)
 }
@@ -43,7 +46,7 @@ fn a_package_takes_a_network_for_clicks_and_keeps_it_through_a_new_head() {
     weakrest!("package", "show", package).exits(0).prints(&["clicks", "tiny (none; CC0-1.0)"]);
     weakrest!("package", "verify", package).exits(0).prints(&["golden images get their scores"]);
 
-    folder.file("seg.toml", manifest(SEG, true).as_bytes());
+    folder.file("seg.toml", manifest(SEG, SEEING).as_bytes());
     let (head, both) = (folder.file("seg.onnx", SEG), folder.path("both.weakrest"));
     let good = ready_package().parent().unwrap().join("good");
     weakrest!("package", "add-head", package, "--head", head, "--images", good, "--output", both).exits(0);
@@ -60,7 +63,7 @@ fn a_package_takes_a_network_for_clicks_and_keeps_it_through_a_new_head() {
 #[test]
 fn a_head_that_sees_the_picture_is_put_in_after_enrolling() {
     let folder = Folder::new();
-    folder.file("seg.toml", manifest(SEG, true).as_bytes());
+    folder.file("seg.toml", manifest(SEG, SEEING).as_bytes());
     let head = folder.file("seg.onnx", SEG);
     let good = ready_package().parent().unwrap().join("good");
     let package = folder.path("new.weakrest");
@@ -83,9 +86,27 @@ fn what_is_no_network_for_clicks_is_refused_by_file() {
     add(ready_package(), &network, &output).exits(3).says(&["tiny.safetensors"]);
 
     adclick(&folder);
-    let text = manifest(ADCLICK, false).replace("backbone = \"", "backbone = \"00");
+    let text = manifest(ADCLICK, CLICKS).replace("backbone = \"", "backbone = \"00");
     folder.file("tiny.toml", text.as_bytes());
     add(ready_package(), &network, &output).exits(3).says(&["tiny.onnx", "another backbone"]);
+    // A network of another kind, and numbers that cannot be.
+    for (keys, says) in [
+        (SEEING.to_owned(), "this is a head, but a network for clicks is needed"),
+        (CLICKS.replace("5.0", "nan"), "radius must be"),
+        (CLICKS.replace("384", "383"), "the prompts are damaged"),
+        (CLICKS.replace("384", "0"), "prompt must be"),
+        (CLICKS.replace("radius", "reach"), "reach"),
+    ] {
+        folder.file("tiny.toml", manifest(ADCLICK, &keys).as_bytes());
+        add(ready_package(), &network, &output).exits(3).says(&["tiny.", says]);
+    }
+    for (from, to, says) in
+        [("cell = 2", "cell = 3", "do not fit into blocks"), ("cell = 2", "cell = 0", "cell must be")]
+    {
+        folder.file("tiny.toml", manifest(ADCLICK, CLICKS).replace(from, to).as_bytes());
+        add(ready_package(), &network, &output).exits(3).says(&["tiny.", says]);
+    }
+    folder.file("tiny.toml", manifest(ADCLICK, CLICKS).as_bytes());
     folder.file("tiny.onnx", b"not a network");
     add(ready_package(), &network, &output).exits(3).says(&["tiny.toml", "SHA-256 differs"]);
     assert!(!output.exists());

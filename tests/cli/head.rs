@@ -19,8 +19,8 @@ const THREE_CLASSES: &[u8] = include_bytes!("../data/onnx/head-of-three-classes.
 fn head(folder: &Folder, onnx: &[u8], change: impl Fn(String) -> String) -> PathBuf {
     let backbone = std::fs::read(ready_package().join("backbone.onnx")).unwrap();
     let manifest = format!(
-        "format = 1\nname = \"mean\"\nsource = \"none\"\nlicense = \"CC0-1.0\"\nsha256 = \"{}\"\nbackbone = \"{}\"\n\
-         channels = 176\ninput = \"residuals\"\noutput = \"logits\"\nsetting = \"unsupervised\"\nwindow = 0\nstep = 0\n",
+        "format = 2\nkind = \"block-head\"\nname = \"mean\"\nsource = \"none\"\nlicense = \"CC0-1.0\"\nsha256 = \"{}\"\nbackbone = \"{}\"\n\
+         channels = 176\nsetting = \"unsupervised\"\nwindow = 0\nstep = 0\n",
         sha256(onnx),
         sha256(&backbone)
     );
@@ -132,7 +132,7 @@ fn heads_that_do_not_fit_are_refused_with_advice() {
     let output = folder.path("new.weakrest");
     type Change = fn(String) -> String;
     let cases: [(&[u8], Change, &str); 7] = [
-        (HEAD, |t| t.replace("format = 1", "format = 9"), "this program reads 1"),
+        (HEAD, |t| t.replace("format = 2", "format = 1"), "this program reads 2; export the network again"),
         (HEAD, |t| t.replace("sha256 = \"", "sha256 = \"0"), "its SHA-256 differs"),
         (HEAD, |t| t.replace("backbone = \"", "backbone = \"0"), "another backbone than the package has"),
         (HEAD, |t| t.replace("window = 0", "window = 8"), "step must be at least 1"),

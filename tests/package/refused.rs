@@ -85,7 +85,7 @@ fn an_unknown_format_is_told_before_anything_else() {
     let text = copy.manifest();
     let line = format!("format = {FORMAT}\n");
     assert!(text.starts_with(&line));
-    for version in ["0", "1", "4294967295"] {
+    for version in ["0", "2", "4294967295"] {
         // Whatever else a later format has, and however it is hashed.
         copy.put(
             "package.toml",
@@ -279,9 +279,9 @@ fn values_that_cannot_be_are_refused() {
         ("a window of nothing", |m| set(m, "map", "window", 0)),
         ("no images to search", |m| set(m, "posfar", "images", 0)),
         ("a coreset of nothing", |m| set(m, "posfar", "coreset_share", 0.0)),
-        ("no stride", |m| set(m, "geometry", "stride", 0)),
-        ("a huge side", |m| set(m, "geometry", "longest_side", 1_000_000)),
-        ("a negative side", |m| set(m, "geometry", "longest_side", -64)),
+        ("no stride", |m| set(m, "backbone", "stride", 0)),
+        ("a huge side", |m| set(m, "scaling", "longest_side", 1_000_000)),
+        ("a negative side", |m| set(m, "scaling", "longest_side", -64)),
         ("another color", |m| set(m, "input", "color", "infrared")),
         ("no size", |m| set(m, "input", "size", "0x5")),
         ("text for a number", |m| set(m, "map", "window", "2")),
@@ -372,7 +372,7 @@ fn a_package_that_judges_nothing_stops_the_inspector() {
         }),
         ("another unit of brightness", |m| {
             let huge: Vec<toml::Value> = [1e30, 1e30, 1e30].map(toml::Value::from).into();
-            m["geometry"].as_table_mut().unwrap().insert("std".into(), huge.into());
+            m["backbone"].as_table_mut().unwrap().insert("std".into(), huge.into());
         }),
     ];
     for (what, change) in changes {

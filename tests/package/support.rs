@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use weakrest::enroll::{Enrollment, Settings, enroll};
 use weakrest::inspector::{Inspector, Options};
-use weakrest::package::Backbone;
+use weakrest::package::BackboneFile;
 use weakrest::{Error, Package};
 
 /// Writes pictures of one product: stripes with a little noise, each its own.
@@ -34,7 +34,7 @@ pub fn settings() -> Settings {
 }
 
 pub fn enrolled(pictures: &[PathBuf], settings: &Settings) -> Enrollment {
-    let backbone = Backbone::built_in().unwrap();
+    let backbone = BackboneFile::built_in().unwrap();
     enroll(pictures, &backbone, settings, &Options::default(), &mut |_, _, _| true).unwrap().unwrap()
 }
 

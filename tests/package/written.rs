@@ -208,7 +208,7 @@ fn enrolling_stops_when_it_is_told_to() {
     use weakrest::enroll::{Step, enroll};
     let folder = tempfile::tempdir().unwrap();
     let pictures = draw_pictures(folder.path(), 3);
-    let backbone = weakrest::package::Backbone::built_in().unwrap();
+    let backbone = weakrest::package::BackboneFile::built_in().unwrap();
     for stop in [Step::Features, Step::Scores] {
         let options = weakrest::inspector::Options::default();
         let done =

@@ -13,10 +13,10 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from weakrest_export import head_export, onnx_file
-from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick
+from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, RADIUS, STRIDE, AdClick
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.files import check_name, write_together
-from weakrest_export.head_export import Manifest
+from weakrest_export.manifest import Clicks, Manifest, SeeingHead
 from weakrest_export.settings import LICENSE
 
 INPUTS = ("residuals", "picture", "guidance", "prompt")
@@ -48,7 +48,7 @@ class Exported:
         difference: from PyTorch, see `TOLERANCE`.
     """
 
-    manifest: Manifest
+    manifest: Manifest[Clicks]
     model: bytes
     prompts: tuple[Prompt, ...]
     difference: float
@@ -81,7 +81,8 @@ def export(
     check_name(name)
     module = _Clicked(network).eval()
     model = _onnx_bytes(module, network.shape.channels, name, INPUTS)
-    manifest = _manifest(network, backbone, model, name, setting, source, license, False)
+    keys = Clicks(backbone, network.shape.channels, setting, cell=STRIDE, radius=RADIUS, prompt=PROMPT)
+    manifest = Manifest(name, source, license, hashlib.sha256(model).hexdigest(), keys)
     return Exported(manifest, model, tuple(prompts), _check(module, network.shape.channels, model))
 
 
@@ -113,7 +114,8 @@ def export_head(
     words = torch.zeros(PROMPT) if prompt is None else torch.from_numpy(prompt)
     module = _Unclicked(network, words).eval()
     model = _onnx_bytes(module, network.shape.channels, name, INPUTS[:2])
-    manifest = _manifest(network, backbone, model, name, setting, source, license, True)
+    keys = SeeingHead(backbone, network.shape.channels, setting, cell=STRIDE)
+    manifest = Manifest(name, source, license, hashlib.sha256(model).hexdigest(), keys)
     return head_export.Exported(manifest, model, _check(module, network.shape.channels, model))
 
 
@@ -166,32 +168,6 @@ class _Unclicked(nn.Module):
         words = self.words + picture[:, :1, 0, 0] * 0
         logits: Tensor = self.network(residuals, picture, guidance, words)
         return logits[..., None]
-
-
-def _manifest(
-    network: AdClick,
-    backbone: str,
-    model: bytes,
-    name: str,
-    setting: str,
-    source: str,
-    license: str,
-    head: bool,
-) -> Manifest:
-    return Manifest(
-        name=name,
-        channels=network.shape.channels,
-        backbone=backbone,
-        input=", ".join(INPUTS[:2] if head else INPUTS),
-        output=OUTPUT,
-        window=0,
-        step=0,
-        setting=setting,
-        license=license,
-        source=source,
-        sha256=hashlib.sha256(model).hexdigest(),
-        sees_picture=head,
-    )
 
 
 def example(channels: int, count: int, rows: int, cols: int) -> tuple[Tensor, ...]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weakrest_export.files import check_name, write_together
-from weakrest_export.graph import INPUT, OUTPUT, FeatureGrid, check_parity, onnx_bytes
-from weakrest_export.manifest import Manifest
+from weakrest_export.graph import FeatureGrid, check_parity, onnx_bytes
+from weakrest_export.manifest import Backbone as Keys
+from weakrest_export.manifest import Manifest, Tap
 from weakrest_export.networks import Network, load
 from weakrest_export.settings import BackboneSettings
 
@@ -22,7 +23,7 @@ class Backbone:
         difference: between graph and network, see `graph.check_parity`.
     """
 
-    manifest: Manifest
+    manifest: Manifest[Keys]
     model: bytes
     license_text: str | None
     difference: float
@@ -46,23 +47,24 @@ def export(settings: BackboneSettings) -> Backbone:
     return Backbone(manifest, model, loaded.license.text, difference)
 
 
-def _manifest(name: str, network: Network, features: FeatureGrid, grid: int, model: bytes) -> Manifest:
-    return Manifest(
-        name=name,
-        source=network.source,
-        license=network.license.spdx,
-        license_file=network.license.file,
-        sha256=hashlib.sha256(model).hexdigest(),
-        input=INPUT,
-        output=OUTPUT,
+def _manifest(name: str, network: Network, features: FeatureGrid, grid: int, model: bytes) -> Manifest[Keys]:
+    taps = zip(network.tapped.taps, features.scales, strict=True)
+    keys = Keys(
         color="rgb",
         mean=network.mean,
         std=network.std,
         stride=grid,
         multiple=features.multiple,
         channels=features.channels,
-        taps=network.tapped.taps,
-        scales=features.scales,
+        taps=[Tap(tap.stride, tap.channels, float(scale)) for tap, scale in taps],
+    )
+    return Manifest(
+        name=name,
+        source=network.source,
+        license=network.license.spdx,
+        license_file=network.license.file,
+        sha256=hashlib.sha256(model).hexdigest(),
+        keys=keys,
     )
 
 

@@ -1,7 +1,6 @@
 """From a trained head to the ONNX file that a package takes, and the manifest beside it."""
 
 import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -16,11 +15,8 @@ from weakrest_export import onnx_file
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.files import check_name, write_together
 from weakrest_export.head import Head
-from weakrest_export.manifest import toml_string
+from weakrest_export.manifest import BlockHead, Manifest, SeeingHead
 from weakrest_export.settings import LICENSE, Precision
-
-FORMAT = 1
-"""Version of the manifest's keys; a reader refuses others."""
 
 INPUT = "residuals"
 OUTPUT = "logits"
@@ -34,47 +30,6 @@ probabilities."""
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """Facts about one head; `to_toml` writes them in this order.
-
-    Attributes:
-        name: of the head, and of its files without extension.
-        channels: of the residuals.
-        backbone: SHA-256 of the backbone whose residuals it was trained on.
-        input: name of the graph's input, `[N, rows, cols, channels]` f32.
-        output: name of the graph's output, `[N, rows, cols, 2]` f32; index 1 is defective.
-        window: side of the windows in which it is to be run, in blocks, overlaps averaged; 0: whole grids.
-        step: of these windows.
-        setting: what it was trained with: unsupervised, blocks, boxes, …
-        license: of the weights, as an SPDX expression.
-        source: what it was trained on, in words.
-        sha256: of the ONNX file, 64 lower-case hexadecimal digits.
-        sees_picture: whether it reads what the backbone saw, too, and gives a logit for each 2×2 pixels.
-    """
-
-    name: str
-    channels: int
-    backbone: str
-    input: str
-    output: str
-    window: int
-    step: int
-    setting: str
-    license: str
-    source: str
-    sha256: str
-    sees_picture: bool = False
-
-    def to_toml(self) -> str:
-        """The manifest as TOML, ending in a newline."""
-        lines = [f"format = {FORMAT}"]
-        for key, value in vars(self).items():
-            shown = toml_string(value) if isinstance(value, str) else json.dumps(value)
-            lines.append(f"{key} = {shown}")
-        return "\n".join(lines) + "\n"
-
-
-@dataclass(frozen=True)
 class Exported:
     """An exported head, not yet written.
 
@@ -84,7 +39,7 @@ class Exported:
         difference: from PyTorch, see `TOLERANCES`.
     """
 
-    manifest: Manifest
+    manifest: Manifest[BlockHead] | Manifest[SeeingHead]
     model: bytes
     difference: float
 
@@ -105,13 +60,13 @@ def export(
 
     Args:
         head: in evaluation mode, on the CPU.
-        backbone: see `Manifest`.
-        name: see `Manifest`.
-        setting: see `Manifest`.
-        source: see `Manifest`.
-        license: see `Manifest`.
-        window: see `Manifest`.
-        step: see `Manifest`.
+        backbone: see `manifest.BlockHead`.
+        name: see `manifest.Manifest`.
+        setting: see `manifest.BlockHead`.
+        source: see `manifest.Manifest`.
+        license: see `manifest.Manifest`.
+        window: see `manifest.BlockHead`.
+        step: see `manifest.BlockHead`.
         precision: of the weights; input and output stay f32. `int8` rounds activations, too, by ranges
             that each picture has.
 
@@ -122,16 +77,10 @@ def export(
     model = _lowered(onnx_bytes(head, name), precision)
     manifest = Manifest(
         name=name,
-        channels=head.shape.channels,
-        backbone=backbone,
-        input=INPUT,
-        output=OUTPUT,
-        window=window,
-        step=step,
-        setting=setting,
-        license=license,
         source=source,
+        license=license,
         sha256=hashlib.sha256(model).hexdigest(),
+        keys=BlockHead(backbone, head.shape.channels, setting, window, step),
     )
     return Exported(manifest, model, check_parity(head, model, precision))
 

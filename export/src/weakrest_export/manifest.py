@@ -1,27 +1,35 @@
-"""The manifest: what a device must know about an ONNX backbone, in TOML beside it."""
+"""The description of a trained network, in TOML beside its ONNX file. A package keeps it, too."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
 
-from weakrest_export.taps import Tap
-
-FORMAT = 1
-"""Version of the manifest's keys; a reader refuses others."""
+FORMAT = 2
+"""Version of the keys. weakrest refuses others."""
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """Facts about one backbone; `to_toml` writes them in this order.
+class Tap:
+    """One feature map of a backbone.
 
     Attributes:
-        name: of the backbone, and of its files without extension.
-        source: where the weights come from.
-        license: of the weights, as an SPDX expression.
-        license_file: file beside the manifest with the license's text; None where there is none.
-        sha256: of the ONNX file, 64 lower-case hexadecimal digits.
-        input: name of the graph's input, `[N, 3, H, W]` f32.
-        output: name of the graph's output, `[N, channels, H / stride, W / stride]` f32.
+        stride: pixels per cell of the map.
+        channels: of the map.
+        scale: factor in the graph.
+    """
+
+    stride: int
+    channels: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Keys of a backbone: picture `[N, 3, H, W]` to features `[N, channels, H / stride, W / stride]`.
+
+    Attributes:
         color: order of the input's channels.
         mean: per channel, for pixels in 0..1.
         std: per channel, for pixels in 0..1.
@@ -29,16 +37,9 @@ class Manifest:
         multiple: the input's sides must be multiples of this.
         channels: features per grid cell.
         taps: in the order of concatenation.
-        scales: what each tap is multiplied with in the graph.
     """
 
-    name: str
-    source: str
-    license: str
-    license_file: str | None
-    sha256: str
-    input: str
-    output: str
+    kind: ClassVar = "backbone"
     color: str
     mean: Sequence[float]
     std: Sequence[float]
@@ -46,27 +47,111 @@ class Manifest:
     multiple: int
     channels: int
     taps: Sequence[Tap]
-    scales: Sequence[float]
+
+
+@dataclass(frozen=True)
+class BlockHead:
+    """Keys of a head that judges blocks: residuals `[N, rows, cols, channels]` to `[N, rows, cols, 2]`.
+
+    Attributes:
+        backbone: SHA-256 of the backbone whose residuals it was trained on.
+        channels: of the residuals.
+        setting: labels it was trained with: unsupervised, blocks, boxes, …
+        window: side of the windows in which it runs, in blocks, overlaps averaged; 0: whole grids.
+        step: from one window to the next.
+    """
+
+    kind: ClassVar = "block-head"
+    backbone: str
+    channels: int
+    setting: str
+    window: int
+    step: int
+
+
+@dataclass(frozen=True)
+class SeeingHead:
+    """Keys of a head that also reads the backbone's input and gives one logit per cell.
+
+    Attributes:
+        backbone: see `BlockHead`.
+        channels: see `BlockHead`.
+        setting: see `BlockHead`.
+        cell: side of a cell, in pixels of the scaled picture.
+    """
+
+    kind: ClassVar = "seeing-head"
+    backbone: str
+    channels: int
+    setting: str
+    cell: int
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """Keys of a network that makes masks of clicks and prompts.
+
+    Attributes:
+        backbone: see `BlockHead`.
+        channels: see `BlockHead`.
+        setting: see `BlockHead`.
+        cell: see `SeeingHead`.
+        radius: of a click's disk, in pixels of the scaled picture.
+        prompt: length of a prompt's vector.
+    """
+
+    kind: ClassVar = "clicks"
+    backbone: str
+    channels: int
+    setting: str
+    cell: int
+    radius: float
+    prompt: int
+
+
+Keys = TypeVar("Keys", Backbone, BlockHead, SeeingHead, Clicks, covariant=True)
+
+
+@dataclass(frozen=True)
+class Manifest(Generic[Keys]):
+    """A network's description; `to_toml` writes it.
+
+    Attributes:
+        name: of the network, and of its files without extension.
+        source: origin of a backbone's weights; training data of the others, in words.
+        license: of the weights, as an SPDX expression.
+        sha256: of the ONNX file, 64 lower-case hexadecimal digits.
+        keys: of its kind.
+        license_file: file beside the manifest with the license's text; None where there is none.
+    """
+
+    name: str
+    source: str
+    license: str
+    sha256: str
+    keys: Keys
+    license_file: str | None = None
 
     def to_toml(self) -> str:
         """The manifest as TOML, ending in a newline."""
-        lines = [f"format = {FORMAT}"]
-        for key in ("name", "source", "license", "license_file", "sha256", "input", "output", "color"):
+        lines = [f"format = {FORMAT}", f"kind = {_toml(self.keys.kind)}"]
+        for key in ("name", "source", "license", "license_file", "sha256"):
             value = getattr(self, key)
             if value is not None:
-                lines.append(f"{key} = {toml_string(value)}")
-        lines += [f"{key} = {_floats(getattr(self, key))}" for key in ("mean", "std")]
-        lines += [f"{key} = {getattr(self, key)}" for key in ("stride", "multiple", "channels")]
-        for tap, scale in zip(self.taps, self.scales, strict=True):
+                lines.append(f"{key} = {_toml(value)}")
+        values = {field.name: getattr(self.keys, field.name) for field in dataclasses.fields(self.keys)}
+        taps: Sequence[Tap] = values.pop("taps", ())
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+        for tap in taps:
             lines += ["", "[[taps]]", f"stride = {tap.stride}", f"channels = {tap.channels}"]
-            lines.append(f"scale = {float(scale)!r}")
+            lines.append(f"scale = {_toml(tap.scale)}")
         return "\n".join(lines) + "\n"
 
 
-def toml_string(value: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
-    return json.dumps(value).replace("\x7f", "\\u007f")
-
-
-def _floats(values: Sequence[float]) -> str:
-    return f"[{', '.join(repr(float(value)) for value in values)}]"
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+        return json.dumps(value).replace("\x7f", "\\u007f")
+    if isinstance(value, Sequence):
+        return f"[{', '.join(repr(float(number)) for number in value)}]"
+    return repr(value)

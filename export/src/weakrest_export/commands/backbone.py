@@ -33,8 +33,8 @@ def run(given: argparse.Namespace) -> None:
     path = backbone.write(made, given.out)
     manifest = made.manifest
     print(
-        f"{path.with_suffix('.onnx')}: {len(made.model) / 1e6:.1f} MB, {manifest.channels} channels at "
-        f"stride {manifest.stride}, input sides multiples of {manifest.multiple}, "
+        f"{path.with_suffix('.onnx')}: {len(made.model) / 1e6:.1f} MB, {manifest.keys.channels} channels at "
+        f"stride {manifest.keys.stride}, input sides multiples of {manifest.keys.multiple}, "
         f"differs from PyTorch by {made.difference:.0e}"
     )
     print(f"{path}: {manifest.source}, license {manifest.license}")
