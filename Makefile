@@ -118,7 +118,8 @@ features:
 	$(CARGO) check --locked --quiet --no-default-features --features workshop --all-targets
 
 python: $(VENV)/installed
-	cd export && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check .
+	cd export && ../$(VENV)/bin/ruff check --config pyproject.toml . ../tools
+	cd export && ../$(VENV)/bin/ruff format --config pyproject.toml --check . ../tools
 	cd export && ../$(VENV)/bin/mypy --strict src
 	cd export && ../$(VENV)/bin/python -m pytest -q
 
@@ -131,7 +132,7 @@ $(VENV)/installed: export/requirements.lock export/text-encoder.lock export/pypr
 
 format: $(VENV)/installed
 	$(CARGO) fmt --all
-	cd export && ../$(VENV)/bin/ruff format .
+	cd export && ../$(VENV)/bin/ruff format --config pyproject.toml . ../tools
 
 # After `make demo`.
 readme-picture: build

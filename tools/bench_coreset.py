@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compares the coreset with anomalib's on the same tokens: `make bench-coreset` (needs WEAKREST_DATA).
 
-`cargo bench --package posfar --bench coreset` leaves tokens, choices and times in target/coreset. Here anomalib's class runs
-in full on a tenth of the tokens, and for some selections on all of them: each selection costs the same, so
-that all of them are a multiple. The radius is the largest distance of a token to its nearest kept one.
+`cargo bench --package posfar --bench coreset` leaves tokens, choices and times in target/coreset. Anomalib's
+class runs in full on a tenth of the tokens, and for some selections on all of them. Each selection costs the
+same, and the total is a multiple. The radius is the largest distance of a token to its nearest kept token.
 """
 
 import importlib
@@ -20,7 +20,7 @@ SELECTIONS = 200
 
 
 def k_center_greedy() -> type:
-    """The class alone: the packages around it import all of Lightning."""
+    """Imports the class alone: the packages around it import all of Lightning."""
     for name in ("", ".models", ".models.components", ".models.components.dimensionality_reduction"):
         package = types.ModuleType(f"anomalib{name}")
         package.__path__ = [str(RIVAL / "anomalib" / name.replace(".", "/").lstrip("/"))]
@@ -39,7 +39,7 @@ def radius(tokens: torch.Tensor, kept: torch.Tensor) -> float:
 
 
 def select(tokens: torch.Tensor, count: int) -> tuple[list[int], float]:
-    """What anomalib keeps, and its seconds. Three dimensions make it measure in the given space."""
+    """The tokens that anomalib keeps, and its seconds. Three dimensions make it use the given space."""
     torch.manual_seed(0)
     start = time.perf_counter()
     kept = KCenterGreedy(tokens, (count + 0.5) / len(tokens)).select_coreset_idxs()

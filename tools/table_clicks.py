@@ -74,6 +74,7 @@ def network_of(
     product: str, size: str, variant: str, seed: int, samples: list[Any], chosen: dict[str, list[Any]]
 ) -> Any:
     import torch
+
     from weakrest_export import adclick_train, click_metrics
     from weakrest_export.settings import ClickSettings
 
@@ -99,6 +100,7 @@ def grow(sample: Any, clicks: Any, before: Any) -> Any:
     """
     import numpy as np
     from scipy import ndimage
+
     from weakrest_export.adclick import STRIDE
 
     norms = sample.residuals.read(sample.index)[0].float().norm(dim=-1).numpy()
@@ -122,6 +124,7 @@ def grow(sample: Any, clicks: Any, before: Any) -> Any:
 def grab_cut(sample: Any, clicks: Any, before: Any) -> Any:
     import cv2
     import numpy as np
+
     from weakrest_export.adclick import RADIUS, STRIDE
 
     seen = sample.residuals.read_picture(sample.index).float().numpy().transpose(1, 2, 0)
@@ -151,6 +154,7 @@ def measure(product: str, size: str, variant: str, seed: int, words: str) -> dic
     if kept.exists():
         return json.loads(kept.read_text())
     import torch
+
     from weakrest_export import click_metrics
 
     torch.set_num_threads(1)

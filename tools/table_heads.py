@@ -68,6 +68,7 @@ def prepare(product: str, size: str, matching: str, seeds: int) -> list[Any]:
 def train(run: Run, seeds: int) -> float:
     """Trains a head into the run's folder. Returns the minutes of training."""
     import numpy as np
+
     from weakrest_export import blocks, head_export, weak
     from weakrest_export import train as training
     from weakrest_export.settings import HeadSettings

@@ -34,6 +34,7 @@ MASK = 30
 def clicked(sample: Any, number: int, segment: Any) -> Any:
     """The sample with the mask of so many clicks, without knowing the type of defect."""
     import numpy as np
+
     from weakrest_export.clicks import next_click
 
     truth, known = sample.share > 0.5, ~np.isnan(sample.share)
@@ -68,6 +69,7 @@ def network_of(
 ) -> tuple[Any, dict[str, Any], float]:
     """The network of a setting, the words of each product, and the minutes of training."""
     import torch
+
     from weakrest_export import adclick_train, prompts, text
     from weakrest_export.settings import ClickSettings
 
