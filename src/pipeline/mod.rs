@@ -239,6 +239,24 @@ pub struct Setup {
     pub settings: Settings,
 }
 
+impl Setup {
+    /// A line in which every frame is a part, without digital lines, and with the defaults of all settings.
+    pub fn new(clock: Clock, stages: Stages, camera: Box<dyn OpenCamera>) -> Self {
+        Setup {
+            clock,
+            stages,
+            camera,
+            framing: Framing::default(),
+            health: HealthSettings::default(),
+            trigger: Trigger::free(),
+            halts: Arc::default(),
+            lines: Box::new(line::NoLines),
+            line: line::Settings::default(),
+            settings: Settings::default(),
+        }
+    }
+}
+
 /// A part on its way.
 struct Slot {
     part: u64,

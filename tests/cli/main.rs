@@ -10,6 +10,7 @@ mod clicks;
 mod enroll;
 #[cfg(feature = "workshop")]
 mod evaluate;
+mod examples;
 mod fleet;
 mod halt;
 mod head;
