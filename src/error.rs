@@ -1,39 +1,38 @@
 //! One error type for the whole crate.
 //!
-//! People read the message and its chain of causes; callers branch on the [`ErrorKind`], which alone decides the
-//! exit code.
+//! People read the message and its causes. Callers branch on the [`ErrorKind`], which alone decides the exit code.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
-/// What went wrong, as far as a caller may want to act on it.
+/// The kind of a failure, for callers to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The caller asked for something that cannot be: a wrong argument, an empty folder, a bad configuration.
+    /// A wrong argument, an empty folder or a bad configuration.
     Usage,
-    /// A picture cannot be read, or it is not the kind of picture the package was enrolled with.
+    /// A picture cannot be read, or differs in kind from the enrolled pictures.
     Image,
-    /// A package is damaged, incomplete, unsafe, or of an unknown version.
+    /// A package is damaged, incomplete, unsafe or of an unknown version.
     Package,
-    /// A network is not one that this program can run.
+    /// A network cannot be run by this program.
     Model,
-    /// ONNX Runtime is missing, too old, or failed.
+    /// ONNX Runtime is missing, too old or failed.
     Runtime,
-    /// A number that must be finite is not.
+    /// A number is infinite or NaN.
     NotFinite,
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     Io,
     /// The disk is full.
     StorageFull,
-    /// A server does not answer, or not with what it was asked for.
+    /// A server does not answer, or gives a wrong answer.
     Network,
-    /// A camera is missing, does not answer, or gives what cannot be used.
+    /// A camera is missing, does not answer or gives bad frames.
     Camera,
     /// A digital line or another device does not work.
     Device,
-    /// A labeled data set does not have the layout it was said to have.
+    /// A labeled data set has another layout.
     Dataset,
 }
 
@@ -79,8 +78,7 @@ pub enum Hint {
     NoRuntime,
 }
 
-/// A failure: a kind, the place and the setting if they are known, a message that says what to do, and the cause if
-/// there is one.
+/// A failure: a kind, a message that says what to do, and place, setting and cause if they are known.
 pub struct Error {
     kind: ErrorKind,
     place: Option<String>,
@@ -90,7 +88,7 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The crate's result.
+/// The crate's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -120,13 +118,13 @@ impl Error {
         self
     }
 
-    /// The same error with what caused it.
+    /// The same error with its cause.
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// A failed file operation on `path`; `doing` completes "cannot … PATH". A full disk gets its own kind.
+    /// A failed file operation on `path`. `doing` completes "cannot … PATH". A full disk has its own kind.
     pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
         let full =
             matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
@@ -138,7 +136,7 @@ impl Error {
         Error::new(kind, format!("cannot {doing} {}{advice}", path.display())).with_source(source)
     }
 
-    /// The same error with `place` (a file, a key) in front of its message, and of the place that it has already.
+    /// The same error with `place`, such as a file, in front of its message and its present place.
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         self.place = Some(match self.place {
             Some(inner) => format!("{place}: {inner}"),
@@ -147,17 +145,17 @@ impl Error {
         self
     }
 
-    /// The kind, for callers to branch on.
+    /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The setting that is wrong, such as `pipeline.queue`.
+    /// The wrong setting, such as `pipeline.queue`.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// What the caller may have a remedy for.
+    /// Conditions that the caller may have a remedy for.
     pub fn hints(&self) -> &[Hint] {
         &self.hints
     }
@@ -199,7 +197,7 @@ impl Error {
             text.push_str(": ");
             match c.downcast_ref::<Error>() {
                 Some(e) => text.push_str(&(e.places() + &e.message_with(remedy))),
-                // Those of TOML end with a new line.
+                // Errors of TOML end with a line break.
                 None => text.push_str(c.to_string().trim_end()),
             }
             cause = c.source();
@@ -208,7 +206,7 @@ impl Error {
     }
 }
 
-/// A text in which `https://USER:PASSWORD@HOST` is `https://…@HOST`.
+/// The text with `https://…@HOST` instead of `https://USER:PASSWORD@HOST`.
 pub fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed("");
     let mut rest = text;
@@ -239,7 +237,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As a `main` that returns an error shows it, and `unwrap`: for people, too.
+/// Readable, as `unwrap` and a `main` that returns an error show it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:?})", self.chain(), self.kind)

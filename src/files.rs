@@ -1,4 +1,4 @@
-//! Writing files, whole or not at all.
+//! Reads and writes files. A file is written whole or not at all.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How the names of files begin that are not finished.
+/// The start of the names of unfinished files.
 pub(crate) const TEMPORARY: &str = ".weakrest-";
 
 /// SHA-256 in hexadecimal.
@@ -30,31 +30,31 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The folder that `path` lies in.
+/// The folder of `path`.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The text of a file that people edit: UTF-8, without the byte order mark that some editors put before it.
+/// Reads a text file that people edit: UTF-8, without the byte order mark of some editors.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     text_from_bytes(fs::read(path).map_err(|e| Error::io("read", path, e))?)
         .map_err(|e| e.within(path.display()))
 }
 
-/// The same of bytes that were read.
+/// The same for bytes that were read.
 pub(crate) fn text_from_bytes(bytes: Vec<u8>) -> Result<String> {
     const UTF_16: [&[u8]; 2] = [&[0xff, 0xfe], &[0xfe, 0xff]];
-    // The mark may be missing; then letters come with zeros between them.
+    // Without a mark, letters have zeros between them.
     let is_wide = UTF_16.iter().any(|mark| bytes.starts_with(mark)) || bytes.iter().take(64).any(|b| *b == 0);
     match String::from_utf8(bytes) {
-        _ if is_wide => Err(Error::new(ErrorKind::Usage, "is UTF-16 text: save it as UTF-8")),
+        _ if is_wide => Err(Error::new(ErrorKind::Usage, "is UTF-16 text; save it as UTF-8")),
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
-        Err(_) => Err(Error::new(ErrorKind::Usage, "is not UTF-8 text: save it as UTF-8")),
+        Err(_) => Err(Error::new(ErrorKind::Usage, "is not UTF-8 text; save it as UTF-8")),
     }
 }
 
-/// A name of a file that is not longer than file systems take, with room for `more` bytes behind it. The end of one that is
-/// too long gives way to the sum of it all: two names stay two.
+/// A file name within the limit of file systems, with room for `more` bytes. The end of a longer name is replaced by a hash of
+/// the whole, so different names stay different.
 pub(crate) fn short_name(name: &str, more: usize) -> String {
     const MOST: usize = 255;
     let most = MOST.saturating_sub(more);
@@ -66,18 +66,17 @@ pub(crate) fn short_name(name: &str, more: usize) -> String {
     format!("{}-{hash}", &name[..kept])
 }
 
-/// The text of a file that holds a secret. Messages do not name it: people have put the secret itself where its file's
-/// name belongs.
+/// Reads a file that holds a secret. Errors do not show its name, as people have put the secret itself there.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] when it cannot be read.
 pub(crate) fn read_secret(path: &Path) -> Result<String> {
-    let bytes = fs::read(path)
-        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the file that it names").with_source(e))?;
+    let bytes =
+        fs::read(path).map_err(|e| Error::new(ErrorKind::Io, "cannot read the file").with_source(e))?;
     text_from_bytes(bytes)
 }
 
-/// Opens a folder below another, which no link and no `..` leads out of; `make` makes what is missing.
+/// Opens a folder below `root`. No link and no `..` leads out of `root`. `make` creates missing folders.
 pub(crate) fn open_beneath(root: &Path, below: &Path, make: bool) -> std::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut folder = openat(CWD, root, flags, Mode::empty())?;
@@ -94,12 +93,12 @@ pub(crate) fn open_beneath(root: &Path, below: &Path, make: bool) -> std::io::Re
     Ok(folder)
 }
 
-/// Writes files into a new directory beside `path` and moves it there when all are safely on disk. Everybody may read them,
-/// whatever the process's mask of modes: the service runs as another user than who enrolls.
+/// Writes files into a new directory beside `path`, and moves it there when all are on disk. Everybody may read them, whatever
+/// the umask: the service runs as another user than the person who enrolls.
 pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     let parent = parent(path);
     sweep(parent);
-    // The lock ends with the process, and after it what is left may be swept.
+    // The lock ends with the process. The rest may be swept then.
     let (temporary, _lock) = locked_folder(parent).map_err(|e| Error::io("write to", parent, e))?;
     let fresh = temporary.path().join(FRESH);
     let doing = |e: std::io::Error| Error::io("write", path, e);
@@ -115,7 +114,7 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
         fs::rename(path, &old).map_err(doing)?;
         if let Err(e) = fs::rename(&fresh, path) {
             if let Err(again) = fs::rename(&old, path) {
-                // What is temporary is removed in the end, and the old directory must not be.
+                // The temporary folder is removed at the end. The old directory must stay.
                 let kept = temporary.keep().join(OLD);
                 let message = format!(
                     "cannot put {} back in its place; it is kept in {}",
@@ -134,12 +133,12 @@ pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>)
     Ok(())
 }
 
-/// What is written, within a temporary folder.
+/// The new directory, within a temporary folder.
 const FRESH: &str = "new";
-/// What is to be replaced, within a temporary folder.
+/// The replaced directory, within a temporary folder.
 const OLD: &str = "old";
 
-/// A temporary folder that [`sweep`] leaves alone as long as the lock is held.
+/// A temporary folder that [`sweep`] leaves alone while the lock is held.
 fn locked_folder(parent: &Path) -> std::io::Result<(TempDir, File)> {
     loop {
         let folder = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent)?;
@@ -148,7 +147,7 @@ fn locked_folder(parent: &Path) -> std::io::Result<(TempDir, File)> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             opened => opened?,
         };
-        // Not every file system has locks; on one without, nothing is swept either.
+        // Some file systems have no locks. Nothing is swept there.
         let _ = lock.lock();
         if folder.path().is_dir() {
             return Ok((folder, lock));
@@ -156,8 +155,8 @@ fn locked_folder(parent: &Path) -> std::io::Result<(TempDir, File)> {
     }
 }
 
-/// Removes the temporary folders that killed processes left in a folder. Those that are in use are locked, and one that
-/// holds what was being replaced may be the only copy of it.
+/// Removes the temporary folders of killed processes. A locked folder is in use. A folder with a replaced directory may be
+/// its only copy, and stays.
 pub(crate) fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -172,21 +171,21 @@ pub(crate) fn sweep(parent: &Path) {
             continue;
         }
         if path.join(OLD).exists() {
-            log::warn!("{} holds what was to be replaced; look at it, then remove it", path.display());
+            log::warn!("{} holds a replaced directory; check it, then remove it", path.display());
         } else if let Err(e) = fs::remove_dir_all(&path) {
             log::warn!("{}", Error::io("remove", &path, e).chain());
         }
     }
 }
 
-/// Creates a folder that everybody may look into.
+/// Creates a folder that everybody may read.
 pub(crate) fn create_folder(folder: &Path) -> std::io::Result<()> {
     fs::create_dir(folder)?;
     set_mode(folder, 0o755);
     Ok(())
 }
 
-/// Creates a file that everybody may read but nobody looks at yet, and the folders that it lies in.
+/// Creates a file that everybody may read, and its folders. Nobody else uses it yet.
 pub(crate) fn create_new(file: &Path) -> std::io::Result<File> {
     create_folders(parent(file))?;
     let created = File::create(file)?;
@@ -202,13 +201,13 @@ fn create_folders(folder: &Path) -> std::io::Result<()> {
     create_folder(folder)
 }
 
-/// Whoever creates something may set its mode, where the file system has modes.
+/// Sets the mode, if the file system has modes.
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
 }
 
-/// Writes a file as [`create_new`] creates it.
+/// Creates a file like [`create_new`], and writes it.
 pub(crate) fn write_new(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut out = create_new(file)?;
     out.write_all(bytes)?;
@@ -224,8 +223,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A temporary file that, once it has its name, others may read as they may any other file: temporary files are
-/// private by default.
+/// A temporary file with the usual mode of files. Temporary files are private by default.
 pub(crate) fn new_file(folder: &Path) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]

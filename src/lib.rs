@@ -8,9 +8,9 @@ pub mod camera;
 pub mod clock;
 #[doc(hidden)]
 pub mod commands;
-pub mod config;
+mod config;
 pub mod enroll;
-pub mod error;
+mod error;
 #[cfg(feature = "workshop")]
 pub mod evaluate;
 mod files;
@@ -32,11 +32,11 @@ pub mod record;
 #[cfg(feature = "workshop")]
 pub mod report;
 mod settings;
-pub mod state;
+mod state;
 #[cfg(feature = "workshop")]
 mod training;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};
 pub use imaging::{Color, Frame};
 pub use inspector::{Inspection, Inspector, Region, Verdict};
 pub use package::Package;

@@ -1,6 +1,6 @@
-//! What must outlive the process: small JSON files in the device's state folder.
+//! State that outlives the process: small JSON files in the state folder.
 //!
-//! The folder does not depend on what the configuration says, so that it is found after a crash beside a broken one.
+//! The folder does not depend on the contents of the configuration, so it is found even if those are broken.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use crate::files;
 pub struct StateFolder(PathBuf);
 
 impl StateFolder {
-    /// `folder` where there is one (systemd gives `/var/lib/weakrest` in `STATE_DIRECTORY`), else `CONFIG.state` beside
-    /// the configuration.
+    /// `folder` if it is given (systemd sets `STATE_DIRECTORY` to `/var/lib/weakrest`), or `CONFIG.state` beside the
+    /// configuration.
     pub fn locate(folder: Option<PathBuf>, config: &Path) -> Self {
         StateFolder(folder.unwrap_or_else(|| {
             let mut name = OsString::from(config);
@@ -26,12 +26,12 @@ impl StateFolder {
         }))
     }
 
-    /// Where a file of the folder lies.
+    /// The path of a file in the folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Reads a file of the folder; `None` when it does not exist.
+    /// Reads a file in the folder. `None` if it does not exist.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be read, or is damaged.
@@ -43,13 +43,13 @@ impl StateFolder {
             Err(e) => return Err(Error::io("read", &path, e)),
         };
         let damaged = |e| {
-            let message = format!("{} is damaged; look at it, then remove it", path.display());
+            let message = format!("{} is damaged; check it, then remove it", path.display());
             Error::new(ErrorKind::Io, message).with_source(e)
         };
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
     }
 
-    /// Writes a file of the folder, whole or not at all, and the folder where it is missing.
+    /// Writes a file in the folder, whole or not at all. Creates the folder if it is missing.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`].
@@ -60,14 +60,14 @@ impl StateFolder {
             serde_json::to_vec_pretty(content).map_err(|e| Error::io("write", &path, e.into()))?;
         bytes.push(b'\n');
         files::write_file(&path, &bytes)?;
-        // The new name is on disk only when its folder is.
+        // The new name is on disk only after its folder is.
         if let Ok(folder) = std::fs::File::open(&self.0) {
             let _ = folder.sync_all();
         }
         Ok(())
     }
 
-    /// Removes a file of the folder, if it is there.
+    /// Removes a file in the folder, if it exists.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].

@@ -1,4 +1,4 @@
-//! Keeps latched errors from one line to the next, and from one start of the service to the next: only a person ends them.
+//! Keeps latched errors across restarts of the line and of the service. Only a person clears them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,31 +6,30 @@ use std::sync::Arc;
 use crate::record::Status;
 use crate::state::StateFolder;
 
-/// The file of the state folder that they are written to.
+/// Their file in the state folder.
 const FILE: &str = "alarms.json";
 
-/// What is told of pulses that were not given and of parts that passed untold, and not seen by a person.
+/// Latched errors: missed pulses, and parts that passed without a verdict.
 pub struct Alarms {
     state: StateFolder,
     /// By component.
     texts: BTreeMap<String, String>,
-    /// Of the line that is followed.
+    /// The status of the present line.
     status: Option<Arc<Status>>,
 }
 
 impl Alarms {
-    /// What was told when the service ended.
+    /// Reads the errors from the last run of the service.
     pub fn read(state: StateFolder) -> Self {
         let texts = state.read(FILE).unwrap_or_else(|e| {
             log::error!("{}", e.chain());
-            let text =
-                "there may have been alarms before the service was started; what was told of them is damaged";
+            let text = "the alarms of the last run are lost; their file is damaged";
             Some(BTreeMap::from([(Status::GATE.into(), text.into())]))
         });
         Alarms { state, texts: texts.unwrap_or_default(), status: None }
     }
 
-    /// Writes down what a line tells now. One that is new is told what the one before told.
+    /// Saves the errors of a line. A new line takes over those of the line before.
     pub fn follow(&mut self, status: &Arc<Status>) {
         if !self.status.as_ref().is_some_and(|known| Arc::ptr_eq(known, status)) {
             self.keep();
@@ -44,7 +43,7 @@ impl Alarms {
         self.keep();
     }
 
-    /// Writes down what the line that is followed told last.
+    /// Saves the errors of the present line.
     pub fn keep(&mut self) {
         let Some(status) = &self.status else { return };
         let texts: BTreeMap<String, String> = Status::LATCHED
@@ -56,7 +55,7 @@ impl Alarms {
         }
         let written = if texts.is_empty() { self.state.remove(FILE) } else { self.state.write(FILE, &texts) };
         if let Err(e) = written {
-            log::error!("alarms will be forgotten when the service ends: {}", e.chain());
+            log::error!("alarms cannot be saved and will be lost when the service ends: {}", e.chain());
         }
         self.texts = texts;
     }

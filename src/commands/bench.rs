@@ -3,47 +3,48 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::inspector::{Percentiles, StagePercentiles};
 use crate::{Frame, Inspector, Package, Result};
-use clap::Args;
 
 use super::{Outcome, RuntimeArguments, inspector, pictures_in};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// The package
+    /// Package
     package: PathBuf,
-    /// Pictures to inspect, over and over
+    /// Folder of pictures to inspect repeatedly
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
-    /// Frames to time
+    /// Number of frames to time
     #[arg(long, value_name = "N", default_value_t = 200, allow_negative_numbers = true,
         value_parser = clap::value_parser!(u32).range(1..=MOST_FRAMES))]
     frames: u32,
-    /// Frames before the timing starts
+    /// Number of frames before timing starts
     #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true,
         value_parser = clap::value_parser!(u32).range(..=MOST_FRAMES))]
     warmup: u32,
-    /// Compare each picture with so many similar good ones, instead of as many as the package says
+    /// Number of similar good pictures to compare with [default: the package's]
     #[arg(short = 'k', long, value_name = "K")]
     similar: Option<NonZeroUsize>,
-    /// Write what the nearest-neighbor search of each picture works on to a safetensors file, and time nothing
+    /// Write the input of each nearest-neighbor search to a safetensors file, without timing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["frames", "warmup", "json"])]
     dump: Option<PathBuf>,
     /// Write the network's features of every picture to a safetensors file, and time nothing
     #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["frames", "warmup", "json", "dump"])]
     dump_features: Option<PathBuf>,
-    /// Print the result as JSON
+    /// Print the times as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
-/// Their times are kept in memory.
+/// The times are kept in memory.
 const MOST_FRAMES: i64 = 1_000_000;
-/// Pictures that are kept in memory: enough to keep caches honest, and few enough for a small board.
+/// Number of pictures in memory: more than a cache holds, and few enough for a small board.
 const IN_MEMORY: usize = 32;
 
 impl Bench {
@@ -60,7 +61,7 @@ impl Bench {
         let bank = format!("{} tokens, {} dimensions", package.bank.len(), package.bank.dims());
         let (side, similar) = (package.manifest.scaling.longest_side, package.manifest.posfar.images);
         let options = self.runtime.options();
-        // Golden pictures have the scores of the package's own number.
+        // The golden scores are for the package's own number.
         let mut inspector = match self.similar {
             Some(_) => Inspector::unproven(package, &options)?,
             None => inspector(&self.package, package, &options)?,

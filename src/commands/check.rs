@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
+
 use crate::camera::Health;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -13,16 +15,15 @@ use crate::output::line::realtime;
 use crate::package::{BackboneFile, FrameSize};
 use crate::pipeline::TriggerSource;
 use crate::{Color, Error, ErrorKind, Frame, Package, Result};
-use clap::Args;
 
 use super::{Outcome, RuntimeArguments, inspector};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Check this package too
+    /// Package to check
     package: Option<PathBuf>,
-    /// Check a service's configuration, with its package, camera, lines and journal
+    /// Check a configuration with its package, camera, lines and journal
     #[arg(long, value_name = "FILE", conflicts_with = "package")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -53,7 +54,7 @@ impl Check {
             let package = Package::open(path)?;
             let product = package.manifest.product.clone();
             inspector(path, package, &options)?;
-            say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
+            say!("package        {} ({product}) is intact; golden scores match", path.display())?;
         }
         if let Some(config) = &config {
             check_service(config, &options).map_err(|e| config.locate(e))?;
@@ -63,8 +64,8 @@ impl Check {
     }
 }
 
-/// What the library can run on here. What the configuration asks for and is missing is told with what to do; with
-/// `require` the service would not start, and loading its networks says so.
+/// Prints the providers that ONNX Runtime has on this machine. For a missing one that the configuration lists, prints what
+/// to do. A missing `require` is an error later, when the networks are loaded.
 fn say_providers(runtime: &Runtime, options: &Options) -> Result<()> {
     for (i, provider) in Provider::ALL.into_iter().enumerate() {
         let asked = options.execution.providers.contains(&provider);
@@ -79,14 +80,14 @@ fn say_providers(runtime: &Runtime, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Checks what a service needs, in the order in which it would miss it.
+/// Checks what the service needs, in the order in which it needs it.
 fn check_service(config: &Config, options: &Options) -> Result<()> {
     let path = &config.inspection.package;
     let package = config.inspection.open_package()?;
     let signed = package.signed.clone();
     let (product, size) = (package.manifest.product.clone(), package.manifest.input.size);
     let inspector = inspector(path, package, options)?;
-    say!("package        {} ({product}) is intact and gets its golden scores", path.display())?;
+    say!("package        {} ({product}) is intact; golden scores match", path.display())?;
     match signed {
         Some(signed) => say!("signature      {}", signed.comment)?,
         None => say!("signature      not required (inspection.public_keys)")?,
@@ -95,44 +96,43 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
 
     let frame = take_frame(config, inspector.color())?;
     let (width, height) = (frame.width(), frame.height());
-    say!("camera         gives {width}×{height}, {} (cut and turned)", frame.color())?;
-    say!(
-        "               sharpness {:.1} (health.sharpness is held against this)",
-        Health::sharpness(&frame)
-    )?;
+    say!("camera         gives {width}×{height}, {} (after framing)", frame.color())?;
+    say!("               sharpness {:.1} (compare health.sharpness)", Health::sharpness(&frame))?;
     if frame.color() != inspector.color() {
         return Err(unlike(format!(
-            "{} parts were enrolled, but the camera's are {}",
+            "the enrolled parts are {}, but the camera's are {}",
             inspector.color(),
             frame.color()
         )));
     }
     if size != FrameSize::Any && size != FrameSize::Fixed(width, height) {
-        return Err(unlike(format!("parts were enrolled at {size}, but the camera gives {width}x{height}")));
+        return Err(unlike(format!(
+            "the enrolled parts have {size} pixels, but the camera gives {width}x{height}"
+        )));
     }
     if let Some(unhealthy) = Health::new(config.health.clone()).check(&frame) {
         return Err(Error::new(ErrorKind::Camera, unhealthy.to_string()));
     }
 
-    // Whether pulses are in time on a busy machine. Not an error: the service runs without it, and tells what it misses.
+    // Pulses may be late on a busy machine without it. That is no error: the service runs, and reports late pulses.
     let lacks = realtime::lacks();
     if lacks.is_empty() {
-        say!("gate's thread  gets a real-time priority and locked memory")?;
+        say!("gate's thread  has real-time priority and locked memory")?;
     }
     for lack in lacks {
         say!("gate's thread  {}", lack.chain())?;
     }
-    // Taking hold of a line and letting it go leaves it inactive.
+    // An opened and closed line is inactive.
     drop(config.line.open()?);
     match (&config.line.chip, config.line.reject, &config.line.record) {
         (Some(chip), Some(line), _) => say!("reject line    {line} of {}", chip.display())?,
-        (_, _, Some(file)) => say!("reject line    none: its edges are written to {}", file.display())?,
-        _ => say!("reject line    none: verdicts are only told")?,
+        (_, _, Some(file)) => say!("reject line    none; edges are written to {}", file.display())?,
+        _ => say!("reject line    none; verdicts are only reported")?,
     }
     if let Some(settings) = config.journal.as_ref().filter(|s| s.path.exists()) {
         let journal = journal::check(&settings.path)?;
         say!(
-            "journal        {} parts in {} runs, {} twice, {} missing",
+            "journal        {} parts in {} runs, {} duplicate, {} missing",
             journal.parts,
             journal.runs,
             journal.repeated,
@@ -143,15 +143,15 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
 }
 
 fn unlike(what: String) -> Error {
-    Error::new(ErrorKind::Camera, format!("{what}; enroll pictures of this camera, cut and turned like this"))
+    Error::new(ErrorKind::Camera, format!("{what}; enroll pictures of this camera with this framing"))
 }
 
-/// A frame of the camera as the inspector would get it.
+/// Takes a frame as the inspector gets it.
 fn take_frame(config: &Config, color: Color) -> Result<Frame> {
     let mut opener = config.camera.clone().of_color(color).opener(&Clock::system());
     let mut camera = opener.open()?;
     let patience = if config.trigger.fires_camera {
-        remark!("let a part pass the trigger now: it fires the camera");
+        remark!("let a part pass the trigger now; the trigger fires the camera");
         Duration::from_secs(30)
     } else {
         Duration::from_secs(3)
@@ -162,13 +162,13 @@ fn take_frame(config: &Config, color: Color) -> Result<Frame> {
     };
     if captured.at.is_none() && config.trigger.source != TriggerSource::Free {
         return error(
-            "does not tell when it took a frame (its driver gives no monotonic stamps), so no trigger can have one: \
-             set trigger.source = \"free\", or use another camera"
+            "has no monotonic time stamps, so its frames cannot be matched to triggers; set trigger.source to \
+             \"free\", or use another camera"
                 .into(),
         );
     }
     if captured.damaged {
-        return error("marks its frame as damaged: look at its cable and its bandwidth".into());
+        return error("sent a damaged frame; check its cable and its bandwidth".into());
     }
     let (mut raw, mut frame) = (Frame::default(), Frame::default());
     camera.read(&mut raw)?;

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::enroll::{CoresetScope, Enrollment, Matching, Progress, Settings, enroll, promise};
-use crate::package::{BackboneFile, HeadFile, check_target};
-use crate::{Error, ErrorKind, Result};
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
+
+use crate::enroll::{CoresetScope, Enrollment, Matching, Progress, Settings, enroll, promise};
+use crate::package::{BackboneFile, HeadFile, check_target};
+use crate::{Error, ErrorKind, Result};
 
 use super::terminal::EnrollBar;
 use super::{Outcome, RuntimeArguments, number, pictures_in};
@@ -23,13 +24,13 @@ use super::{Outcome, RuntimeArguments, number, pictures_in};
 /// Arguments of `enroll`.
 #[derive(Debug, Args)]
 pub struct Enroll {
-    /// Folder with pictures of good parts: PNG, JPEG, BMP or TIFF, all of one size
+    /// Folder of pictures of good parts, all of one size: PNG, JPEG, BMP or TIFF
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
-    /// The package to write: a folder that does not exist yet
+    /// Package to write
     #[arg(long, value_name = "PACKAGE")]
     output: PathBuf,
-    /// Name of the part (default: the package's name)
+    /// Name of the product [default: the package's name]
     #[arg(long, value_name = "NAME")]
     product: Option<String>,
     /// Replace an existing package
@@ -39,98 +40,97 @@ pub struct Enroll {
     settings: SettingsArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
-    /// Print a summary as JSON
+    /// Print the summary as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// The built-in head where it is asked for by its name, else a file's.
+/// Opens a head: the built-in one by its name, or a file.
 pub fn open_head(path: &Path) -> Result<HeadFile> {
     if path == Path::new("general") { HeadFile::built_in() } else { HeadFile::open(path) }
 }
 
-/// How position counts.
+/// The effect of position on distances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Rule {
-    /// PosFAR: a position embedding makes distance in space cost distance in features
+    /// PosFAR: distance in space adds to distance in features
     Soft,
-    /// SemiREST: matches only within a window
+    /// SemiREST: only tokens within a window match
     Window,
 }
 
-/// What the coreset is taken of.
+/// The pictures that share a coreset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scope {
     /// Each picture by itself
     Image,
-    /// All pictures together, for searching all of them (with a large K)
+    /// All pictures together, for a search of all (with a large K)
     Bank,
 }
 
-/// What `enroll` and `evaluate` share.
+/// Arguments of `enroll` and `evaluate`.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArguments {
-    /// Length that a picture's longest side is scaled to, in pixels: larger finds smaller defects and takes longer;
-    /// "native" leaves pictures as they are
+    /// Scale the longest side to this length, or "native": longer finds smaller defects, slower
     #[arg(long, value_name = "PIXELS", default_value_t = Size(Settings::default().longest_side),
         allow_negative_numbers = true)]
     size: Size,
-    /// Share of good parts that may be rejected, in percent
+    /// Accepted share of false rejects, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate,
         allow_negative_numbers = true, value_parser = number::<f64>(Excluded(0.0), Excluded(100.0)))]
     false_reject_rate: f64,
-    /// Leave out pictures that cannot be used, instead of stopping
+    /// Leave out pictures that cannot be used
     #[arg(long)]
     skip_bad: bool,
-    /// Take pictures of different sizes
+    /// Accept pictures of different sizes
     #[arg(long)]
     any_size: bool,
-    /// Network to use instead of the built-in one: NAME.onnx with its manifest NAME.toml beside it
+    /// Backbone: NAME.onnx, with NAME.toml beside it [default: built in]
     #[arg(long, value_name = "FILE")]
     backbone: Option<PathBuf>,
-    /// Trained head to judge with: NAME.onnx with its manifest NAME.toml beside it, or `general`, the built-in one
+    /// Trained head: NAME.onnx, with NAME.toml beside it, or `general`, which is built in
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
-    /// How the position of a place on the part counts
+    /// Effect of the position on the part
     #[arg(long, value_enum, default_value_t = Rule::Soft)]
     matching: Rule,
-    /// Weight of the position embedding (soft matching)
+    /// Weight of the position, for soft matching
     #[arg(long, value_name = "WEIGHT", default_value_t = default_weight(),
         allow_negative_numbers = true, value_parser = number::<f32>(Included(0.0), Included(100.0)))]
     position_weight: f32,
-    /// Reach of the window as a share of the longer side (window matching)
+    /// Reach of the window, as a share of the longer side, for window matching
     #[arg(long, value_name = "SHARE", default_value_t = 0.15,
         allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(1.0)))]
     window_reach: f32,
-    /// What the tokens are thinned within
+    /// Pictures that share a coreset
     #[arg(long, value_enum, default_value_t = Scope::Image)]
     coreset: Scope,
-    /// Share of the good parts' tokens to keep
+    /// Share of tokens to keep
     #[arg(long, value_name = "SHARE", default_value_t = Settings::default().coreset_share,
         allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(1.0)))]
     coreset_share: f32,
-    /// Tokens to keep in any case
+    /// Least number of tokens to keep
     #[arg(long, value_name = "TOKENS", default_value_t = Settings::default().coreset_floor,
         allow_negative_numbers = true)]
     coreset_floor: usize,
-    /// How many similar good pictures each picture is compared with
+    /// Number of similar good pictures to compare with
     #[arg(long, short = 'k', value_name = "K", default_value_t = Settings::default().images as u32,
         allow_negative_numbers = true, value_parser = number::<u32>(Included(1.0), Unbounded))]
     similar: u32,
-    /// Smoothing of the anomaly map, in pixels at a longest side of 512
+    /// Smoothing of the anomaly map, in pixels at size 512
     #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().sigma,
         allow_negative_numbers = true, value_parser = number::<f32>(Included(0.0), Included(256.0)))]
     sigma: f32,
-    /// Side of the square whose mean is the score, in pixels at a longest side of 512
+    /// Side of the square whose mean is the score, in pixels at size 512
     #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().window,
         allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(4096.0)))]
     score_window: f32,
-    /// Seed of everything random
+    /// Seed of random numbers
     #[arg(long, default_value_t = Settings::default().seed, allow_negative_numbers = true)]
     seed: u64,
 }
 
-/// A longest side; none for pictures as they are.
+/// A longest side, or none without scaling.
 #[derive(Debug, Clone, Copy)]
 struct Size(Option<u32>);
 
@@ -141,7 +141,7 @@ impl FromStr for Size {
         if text == "native" {
             return Ok(Size(None));
         }
-        text.parse().map(|side| Size(Some(side))).map_err(|_| "must be a number of pixels or \"native\"")
+        text.parse().map(|side| Size(Some(side))).map_err(|_| "must be a number of pixels, or native")
     }
 }
 
@@ -234,14 +234,14 @@ pub fn unless_stopped(work: impl FnOnce(Progress) -> Result<Option<Enrollment>>)
     drop(working);
     bar.finish();
     if done.is_none() {
-        // Shells tell by it that the rest of a script is not wanted either.
+        // A shell then stops the rest of its script, too.
         let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
     }
-    done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was stopped"))
+    done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was interrupted"))
 }
 
-/// Ends the process some time after a signal, unless the work ends before: it may hang in a file on a network. While it
-/// works it writes nothing that would be left behind.
+/// Ends the process a second after a signal, unless the work ends before. It may hang in a network file. It has no files
+/// open for writing then.
 fn end_what_hangs(signal: &AtomicUsize, done: &Receiver<()>) {
     const POLL: Duration = Duration::from_millis(50);
     const GRACE: Duration = Duration::from_secs(1);
@@ -255,8 +255,8 @@ fn end_what_hangs(signal: &AtomicUsize, done: &Receiver<()>) {
     }
 }
 
-/// Tells of Ctrl-C and the like by the signal's number, otherwise 0, so that work ends in good order: a process that ends
-/// while it writes a package leaves a part of it behind. The second signal ends the process at once.
+/// Holds the number of the first SIGINT or SIGTERM, or 0. The work then ends without leaving a part of a package behind.
+/// The second signal ends the process at once.
 fn signals() -> Result<Arc<AtomicUsize>> {
     let (number, second) = (Arc::default(), Arc::default());
     for signal in [SIGINT, SIGTERM] {
@@ -279,23 +279,23 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
         done.package.size() as f64 / 1e6
     )?;
     say!(
-        "  threshold  {:.3} (good pictures score {:.3} to {:.3}, half of them below {:.3})",
+        "  threshold  {:.3} (good pictures score {:.3} to {:.3}, median {:.3})",
         threshold.value,
         threshold.scores[0],
         threshold.scores[2],
         threshold.scores[1]
     )?;
     say!("  {}", promise(threshold))?;
-    let mut strangest: Vec<_> = done.scores.iter().collect();
-    strangest.sort_by(|a, b| b.1.total_cmp(&a.1));
-    say!("  Look at the strangest ones; a bad part among the good makes the inspector blind to its defect:")?;
-    for (path, score) in strangest.iter().take(3) {
+    let mut highest: Vec<_> = done.scores.iter().collect();
+    highest.sort_by(|a, b| b.1.total_cmp(&a.1));
+    say!("  Check the pictures with the highest scores. A bad part among the good hides its defect:")?;
+    for (path, score) in highest.iter().take(3) {
         say!("    {score:.3}  {}", path.display())?;
     }
     Ok(())
 }
 
-/// Paths as text: not every file name can be written as JSON.
+/// The summary as JSON. Paths are lossy text, as not every file name is valid in JSON.
 fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
     let manifest = &done.package.manifest;
     serde_json::json!({
@@ -308,7 +308,7 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "bytes": done.package.size(),
         "threshold": manifest.threshold,
         "promise": promise(&manifest.threshold),
-        // Scripts ask for it; what does not is an error by now.
+        // For older scripts. A package that does not see it is an error.
         "sees_painted_square": true,
         "scores": done.scores.iter().map(|(p, s)| serde_json::json!({ "path": p.display().to_string(), "score": s })).collect::<Vec<_>>(),
         "seconds": seconds,

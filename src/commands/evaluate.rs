@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use clap::Args;
+use serde::Serialize;
+
 use crate::enroll::enroll;
 use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read_with};
 use crate::evaluate::{CategoryResult, KindCount, evaluate};
 use crate::inspector::{Inspector, Options, OverlayOptions, overlay};
 use crate::report::{Entry, Order, Report, ReportWriter, Table, Truth};
 use crate::{Error, ErrorKind, Package, Result};
-use clap::Args;
-use serde::Serialize;
 
 use super::enroll::SettingsArguments;
 use super::names::distinct_names;
@@ -21,41 +22,41 @@ use super::{Outcome, RuntimeArguments, check_report, inspector};
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 pub struct Evaluate {
-    /// The data set: a folder of categories, or one category
+    /// Data set: a folder of categories, or one category
     #[arg(long, value_name = "DIR")]
     dataset: PathBuf,
-    /// Its layout: mvtec, mvtec3d, btad, ksdd2, visa or mtd
+    /// Layout: mvtec, mvtec3d, btad, ksdd2, visa or mtd
     #[arg(long, value_name = "LAYOUT", default_value = "mvtec")]
     format: Format,
-    /// Another name for folders of good parts, such as ok, in the layouts mvtec, mvtec3d and btad; more than once for several
+    /// Other name of folders of good parts, for mvtec, mvtec3d and btad; repeatable
     #[arg(long, value_name = "NAME")]
     good: Vec<String>,
-    /// Only this category
+    /// Evaluate this category only
     #[arg(long, value_name = "NAME")]
     category: Option<String>,
-    /// Only list the pictures, as JSON
+    /// List the pictures as JSON and exit
     #[arg(long)]
     list: bool,
-    /// File with a picture's path per line: those are not judged, such as those that a head was trained on
+    /// File of pictures to leave out, one path per line, such as a head's training pictures
     #[arg(long, value_name = "FILE")]
     leave_out: Option<PathBuf>,
-    /// Evaluate this package instead of enrolling the training pictures
+    /// Evaluate this package instead of enrolling
     #[arg(long, value_name = "PACKAGE", conflicts_with = "SettingsArguments")]
     package: Option<PathBuf>,
-    /// Evaluate the packages DIR/CATEGORY.weakrest instead of enrolling the training pictures
+    /// Evaluate the packages DIR/CATEGORY.weakrest instead of enrolling
     #[arg(long, value_name = "DIR", conflicts_with = "package")]
     packages: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingsArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
-    /// Write an HTML report, the worst misses first
+    /// Write an HTML report, worst misses first
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Also tell how many parts of each kind were rejected
+    /// Also print the rejects per kind of part
     #[arg(long)]
     verdicts: bool,
-    /// Print everything as JSON
+    /// Print the results as JSON
     #[arg(long, conflicts_with = "verdicts")]
     json: bool,
 }
@@ -66,7 +67,7 @@ struct Evaluated {
     result: CategoryResult,
     enroll_seconds: Option<f64>,
     bank_tokens: usize,
-    /// What the report says of the package.
+    /// Facts about the package, for the report.
     #[serde(skip)]
     facts: Vec<(String, String)>,
 }
@@ -124,7 +125,7 @@ impl Evaluate {
         Ok(Outcome::Pass)
     }
 
-    /// Where the package to evaluate a category with is, unless its training pictures are to be enrolled.
+    /// The package for a category, or none if its training pictures are to be enrolled.
     fn stored(&self, category: &Category) -> Option<PathBuf> {
         let beside = |folder: &PathBuf| folder.join(format!("{}.weakrest", category.name));
         self.package.clone().or_else(|| self.packages.as_ref().map(beside))
@@ -147,7 +148,7 @@ impl Evaluate {
         Ok(enrolled.package)
     }
 
-    /// Evaluates one category; its pictures' names in the report begin with `prefix`.
+    /// Evaluates one category. Its pictures' names in the report begin with `prefix`.
     fn category(
         &self,
         category: &Category,
@@ -187,13 +188,13 @@ impl Evaluate {
         bar.finish_and_clear();
         result.enrolled = enrolled;
         for image in &result.left_out {
-            remark!("note: {}: labeled defective, but its mask is empty: left out", image.display());
+            remark!("note: {}: left out: labeled defective, but its mask is empty", image.display());
         }
         Ok(Evaluated { result, enroll_seconds, bank_tokens, facts })
     }
 }
 
-/// Names in a title; more are counted.
+/// The most names in a title.
 const NAMED: usize = 5;
 
 fn title(all: &[Evaluated]) -> String {
@@ -204,7 +205,7 @@ fn title(all: &[Evaluated]) -> String {
     }
 }
 
-/// What is true of every package once, then what each category has of its own in one line.
+/// The facts that all packages share, then one line of other facts per category.
 fn shared_facts(all: &[Evaluated]) -> Vec<(String, String)> {
     let Some((first, others)) = all.split_first() else { return Vec::new() };
     let shared = |fact| others.iter().all(|o| o.facts.contains(fact));
@@ -228,7 +229,7 @@ fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| w.to_string()).collect()
 }
 
-/// How good the inspections of each category are.
+/// The accuracy of each category.
 fn results(all: &[Evaluated]) -> Table {
     let columns = [
         "category",
@@ -261,7 +262,7 @@ fn results(all: &[Evaluated]) -> Table {
     Table { title: "Results".into(), columns: strings(&columns), rows: all.iter().map(row).collect() }
 }
 
-/// What became of each kind of part.
+/// The verdicts on each kind of part.
 fn verdicts(all: &[Evaluated]) -> Table {
     let kinds = all.iter().flat_map(|e| e.result.kinds.iter().map(|kind| (&e.result.name, kind)));
     let row = |(category, kind): (&String, &KindCount)| {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Included, Unbounded};
 use std::path::{Path, PathBuf};
 
-use crate::inspector::{Inspection, OverlayOptions, StageTimes, overlay};
-use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 use clap::Args;
 use serde::Serialize;
+
+use crate::inspector::{Inspection, OverlayOptions, StageTimes, overlay};
+use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 
 use super::names::distinct_names;
 use super::package::facts;
@@ -17,19 +18,19 @@ use super::{Outcome, PictureReport, RuntimeArguments, inspector, number, parent,
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// The package
+    /// Package
     package: PathBuf,
-    /// Pictures, or folders of pictures
+    /// Pictures or folders of pictures
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// Score above which a part is rejected, instead of the package's
+    /// Score above which a part is rejected [default: the package's]
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true,
         value_parser = number::<f32>(Included(0.0), Unbounded))]
     threshold: Option<f32>,
-    /// Print a JSON object per picture and line
+    /// Print one JSON object per picture
     #[arg(long)]
     json: bool,
-    /// Write each picture with its anomaly map over it into this folder
+    /// Folder for pictures overlaid with their anomaly map
     #[arg(long, value_name = "DIR")]
     overlays: Option<PathBuf>,
     /// Write an HTML report
@@ -63,7 +64,7 @@ impl Inspect {
         let names = distinct_names(&images);
         let mut outcome = Outcome::Pass;
         for (path, name) in images.iter().zip(&names) {
-            // One bad file must not keep the others from being judged, so it becomes this part's verdict.
+            // One bad file must not stop the others, so the error is this part's verdict.
             let judged = Frame::open(path).and_then(|frame| {
                 let inspection = inspector.inspect(&frame)?;
                 Ok((frame, inspection))
@@ -111,7 +112,7 @@ impl Inspect {
         Ok(pictures)
     }
 
-    /// Says what is wrong with where results are to go, before anything is written.
+    /// Checks the paths of results before anything is written.
     fn check_outputs(&self, images: &[PathBuf]) -> Result<()> {
         if let Some(report) = &self.report {
             PictureReport::check(report)?;
@@ -119,7 +120,7 @@ impl Inspect {
         let Some(folder) = &self.overlays else { return Ok(()) };
         let usage = |what: &str| Error::new(ErrorKind::Usage, what).within(folder.display());
         if folder.exists() && !folder.is_dir() {
-            return Err(usage("not a folder; name one for the overlays"));
+            return Err(usage("is no folder; choose another name"));
         }
         let place = |folder: &Path| folder.canonicalize().ok();
         let parents: BTreeSet<&Path> = images.iter().map(|image| parent(image)).collect();
@@ -127,14 +128,14 @@ impl Inspect {
             && parents.into_iter().any(|other| place(other).as_ref() == Some(&own))
         {
             return Err(usage(
-                "the pictures lie here, and overlays would take their place; name another folder",
+                "is the folder of the pictures, which overlays would replace; choose another folder",
             ));
         }
         Ok(())
     }
 }
 
-/// Regions told on a line; a report has them all.
+/// The most regions on a line. A report has all.
 const WORST: usize = 3;
 
 #[derive(Serialize)]
@@ -175,7 +176,7 @@ impl From<StageTimes> for Milliseconds {
 struct Lines {
     json: bool,
     threshold: f32,
-    /// Who only looks at the first lines still wants all of a report: without a reader the work goes on then.
+    /// Whether printing is all there is to do. A report is finished even if nobody reads the lines any more.
     needed: bool,
     reader_is_gone: bool,
 }
@@ -224,7 +225,7 @@ impl Lines {
     }
 
     fn json(&mut self, image: &Path, verdict: &Verdict, result: Option<Judged>) -> Result<()> {
-        // Not every file name can be written as JSON.
+        // Not every file name is valid in JSON.
         let line = Line { image: image.display().to_string(), verdict, result };
         let line = serde_json::to_string(&line)
             .map_err(|e| Error::new(ErrorKind::Io, "cannot be written as JSON").with_source(e))

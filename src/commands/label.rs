@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::label::{Labeler, Settings};
-use crate::labels::formats::{Import, Place, export, import};
-use crate::{Error, ErrorKind, Result};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::label::{Labeler, Settings};
+use crate::labels::formats::{Import, Place, export, import};
+use crate::{Error, ErrorKind, Result};
 
 use super::advice::of_option;
 use super::{Outcome, RuntimeArguments};
@@ -16,55 +17,53 @@ use super::{Outcome, RuntimeArguments};
 /// Arguments of `label`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The page is at the address that is printed; end the program with Ctrl+C. Every action is on disk before the page \
-says so. Pictures that come into the folder meanwhile appear by themselves, the least certain first.")]
+The command prints the address of its page. Ctrl+C ends it. Every action is saved at once. New pictures in the folder \
+appear on the page, least certain first.")]
 pub struct Label {
-    /// The package, whose detector orders the pictures and suggests
+    /// Package that orders the pictures and suggests defects
     #[arg(long, value_name = "PACKAGE", required_unless_present_any = ["import", "export"])]
     package: Option<PathBuf>,
-    /// Folder of pictures to label, with the folders in it
+    /// Folder of pictures to label, including its subfolders
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
-    /// The label file, which training reads; made with the first label. Painted masks lie beside it in FILE.masks
+    /// Label file, created if missing. Masks are beside it, in FILE.masks
     #[arg(long, value_name = "FILE.jsonl")]
     labels: PathBuf,
-    /// Folder of the enrolled pictures: shows what a part should look like, each block as in the good part whose block
-    /// is the nearest
+    /// Folder of the enrolled pictures, to show good parts beside each defect
     #[arg(long, value_name = "DIR")]
     good: Option<PathBuf>,
-    /// Phrases for types of defects, in JSON: {"crack": ["a thin crack"]}
+    /// Phrases per type of defect, in JSON: {"crack": ["a thin crack"]}
     #[arg(long, value_name = "FILE.json")]
     prompts: Option<PathBuf>,
-    /// Folder of the text encoder (`weakrest-export text-encoder`), for prompts in words that nobody trained with
+    /// Folder of the text encoder, for new phrases (from `weakrest-export text-encoder`)
     #[arg(long, value_name = "DIR")]
     text_encoder: Option<PathBuf>,
-    /// Where the page is served; beyond this machine it needs --token-file
+    /// Address of the page; beyond this machine it needs --token-file
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8081")]
     listen: String,
-    /// File with the token, at least 16 characters on one line, that whoever labels must know then
+    /// File with the token for the page, one line of at least 16 characters
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Read labels into the label file from coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR
-    /// (DIR/TYPE/NAME_mask.png), and exit
+    /// Import coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR (DIR/TYPE/NAME_mask.png) and exit
     #[arg(long, value_name = "FORMAT:PATH")]
     import: Option<Place>,
-    /// Write the labels to coco:FILE, label-studio:FILE or masks:DIR, after --import if both are given, and exit
+    /// Export to coco:FILE, label-studio:FILE or masks:DIR, after any --import, and exit
     #[arg(long, value_name = "FORMAT:PATH")]
     export: Option<Place>,
-    /// With --import: pictures of the file without tag and shape are good; they are left out otherwise
+    /// Import pictures without tag and shape as good, instead of leaving them out
     #[arg(long, requires = "import")]
     unmarked_good: bool,
-    /// With --import: leave out what cannot be imported, instead of stopping
+    /// Leave out entries that cannot be imported
     #[arg(long, requires = "import")]
     skip_bad: bool,
-    /// Let --import replace labels, and --export files
+    /// Replace existing labels or exported files
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
 
-/// How often signals are looked at.
+/// The interval between checks for signals.
 const POLL: Duration = Duration::from_millis(50);
 
 impl Label {
@@ -81,7 +80,7 @@ impl Label {
             summary.notes.iter().for_each(|note| remark!("{note}"));
             say!("{} pictures written", summary.pictures)?;
         }
-        // Without --import and --export it is required.
+        // The package is required without --import and --export.
         let Some(package) = self.package.filter(|_| self.import.is_none() && self.export.is_none()) else {
             return Ok(Outcome::Pass);
         };
@@ -96,14 +95,14 @@ impl Label {
             token_file: self.token_file,
         };
         let labeler = Labeler::start(&settings, &self.runtime.options()).map_err(of_option)?;
-        // Not before: while pictures are read, which may hang, a signal ends the process at once.
+        // Not earlier: reading pictures may hang, and a signal must end the process then.
         let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
         let (pictures, labeled) = labeler.counts();
         say!("{pictures} pictures, {labeled} of them labeled: http://{}/", labeler.address())?;
         while signals.pending().next().is_none() {
             if !labeler.is_alive() {
-                return Err(Error::new(ErrorKind::Runtime, "the labeler ended by a bug; labels are saved"));
+                return Err(Error::new(ErrorKind::Runtime, "the labeler crashed; all labels are saved"));
             }
             std::thread::sleep(POLL);
         }

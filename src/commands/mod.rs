@@ -1,6 +1,6 @@
-//! The program: one file per sub-command. They know arguments, progress bars and exit codes, and no maths.
+//! The program, one file per command: arguments, progress bars and exit codes, and no math.
 
-// They panic when standard output or standard error is gone; `say!` and `remark!` do not.
+// `println!` panics when the output is closed. `say!` and `remark!` do not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
@@ -32,11 +32,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
 use crate::enroll::list_pictures;
 use crate::inspector::{Inspector, Options};
+use crate::settings::wanted;
 use crate::state::StateFolder;
 use crate::{Error, ErrorKind, Package, Result};
-use clap::{Args, CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "workshop")]
 use {evaluate::Evaluate, label::Label, report::PictureReport, residuals::Residuals};
@@ -51,9 +53,9 @@ const AFTER_HELP: &str = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fa
 #[cfg(not(feature = "workshop"))]
 const AFTER_HELP: &str = "\
 Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault.
-The commands evaluate, label and residuals, and reports, need the package weakrest-workshop.";
+The commands evaluate, label and residuals, and reports need the Debian package weakrest-workshop.";
 
-/// Finds defects it has never been shown: learns what good parts look like from pictures of them.
+/// Find defects on parts after learning from pictures of good parts only.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -67,36 +69,36 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a package from pictures of good parts
+    /// Learn a product from pictures of good parts, and write its package
     Enroll(enroll::Enroll),
-    /// Judge pictures
+    /// Inspect pictures
     Inspect(inspect::Inspect),
-    /// Measure how good inspections are on a labeled data set
+    /// Measure accuracy on a labeled data set
     Evaluate(Evaluate),
-    /// Look into a package, or verify it
+    /// Show, verify, install or extend a package
     Package(package::Arguments),
-    /// Mark defects in the browser, for training
+    /// Label defects in the browser
     Label(Label),
-    /// Write what training a head reads: residuals of pictures
+    /// Write the residuals of pictures, for training a head
     Residuals(Residuals),
-    /// Run beside a camera, as a service
+    /// Inspect the frames of a camera, as a service
     Run(run::Run),
-    /// Make the lines of a service inactive that died
+    /// Drive a dead service's output lines to their safe level
     Release(release::Release),
-    /// Say whether this machine can run inspections, and a package
+    /// Check this machine, a package or a configuration
     Check(check::Check),
     /// Measure the time of each stage on this machine
     Bench(bench::Bench),
 }
 
-/// How a command that worked ends the process.
+/// The result of a command that ran without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// Everything passes.
+    /// Every part passed.
     Pass,
-    /// Something was rejected.
+    /// A part was rejected.
     Reject,
-    /// Something could not be judged.
+    /// A part could not be inspected.
     Fault,
 }
 
@@ -115,8 +117,7 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// The whole program: carries out the command of the process's arguments, and says what went wrong. The exit code says
-/// what became of it.
+/// Runs the command that the process's arguments name, and prints an error if it fails.
 pub fn main() -> ExitCode {
     terminal::start_log();
     let arguments = match Arguments::try_parse() {
@@ -127,7 +128,7 @@ pub fn main() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(error) => {
             if !terminal::reader_is_gone(&error) {
-                // Lists have a line for each entry, which no name of a file can begin but like an entry.
+                // A list has one line per entry. A file name cannot look like the start of another message.
                 let text = advice::chain(&error);
                 let mut lines = text.split("\n  ");
                 remark!("error: {}", lines.next().unwrap_or_default());
@@ -153,10 +154,10 @@ fn carry_out(command: Command) -> Result<Outcome> {
     }
 }
 
-/// What every command takes that needs what outlives the service.
+/// Arguments of commands that use the service's state.
 #[derive(Debug, Clone, Args)]
 struct StateArguments {
-    /// Folder for what must outlive the service [default: CONFIG.state beside the configuration]
+    /// Folder for state that outlives the service [default: CONFIG.state beside the configuration]
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", hide_env_values = true)]
     state: Option<PathBuf>,
 }
@@ -167,27 +168,27 @@ impl StateArguments {
     }
 }
 
-/// What every command that runs networks takes.
+/// Arguments of commands that run networks.
 #[derive(Debug, Clone, Args)]
 struct RuntimeArguments {
-    /// ONNX Runtime's library (default: the one in ORT_DYLIB_PATH, beside the program, or of the system)
+    /// ONNX Runtime's library [default: from ORT_DYLIB_PATH, beside the program, or the system's]
     #[arg(long, value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
-    /// Threads to compute with (default: one per core)
+    /// Number of threads [default: one per core]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<NonZeroUsize>,
 }
 
 impl RuntimeArguments {
-    /// The engine's options, with the process's thread pool set up to match.
+    /// The inspector's options. Sets the size of the process's thread pool, too.
     fn options(&self) -> Options {
         self.options_over(Options::default())
     }
 
-    /// The same over what a service's configuration says.
+    /// The same, on top of a configuration's options.
     fn options_over(&self, mut options: Options) -> Options {
         if let Some(threads) = self.threads {
-            // Fails only when the pool exists already, which then has the number of threads of the first call.
+            // Fails only if the pool exists already. It keeps its size then.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         }
         options.execution.threads = self.threads.or(options.execution.threads);
@@ -196,7 +197,7 @@ impl RuntimeArguments {
     }
 }
 
-/// The engine for the package at `path`, which errors name where it is at fault.
+/// Loads the package from `path`. Errors of the package name its path.
 fn inspector(path: &Path, package: Package, options: &Options) -> Result<Inspector> {
     Inspector::with_options(package, options).map_err(|e| match e.kind() {
         ErrorKind::Runtime | ErrorKind::Usage => e,
@@ -205,56 +206,43 @@ fn inspector(path: &Path, package: Package, options: &Options) -> Result<Inspect
 }
 
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
-    // Thousands are a slip of the finger, and make a machine unusable for minutes.
+    // Thousands are a typing error, and make a machine unusable for minutes.
     const MOST: usize = 1024;
     text.parse().ok().filter(|n: &NonZeroUsize| n.get() <= MOST).ok_or(format!("must be 1 to {MOST}"))
 }
 
-/// Reads a finite number within bounds.
+/// Reads a number within bounds.
 fn number<T>(low: Bound<f64>, high: Bound<f64>) -> impl Fn(&str) -> Result<T, String> + Clone
 where
     T: FromStr + Copy + Into<f64>,
 {
     move |text| {
         let fits = |v: &T| (*v).into().is_finite() && (low, high).contains(&(*v).into());
-        text.parse().ok().filter(fits).ok_or_else(|| {
-            let low = match low {
-                Bound::Included(v) => Some(format!("of at least {v}")),
-                Bound::Excluded(v) => Some(format!("above {v}")),
-                Bound::Unbounded => None,
-            };
-            let high = match high {
-                Bound::Included(v) => Some(format!("at most {v}")),
-                Bound::Excluded(v) => Some(format!("below {v}")),
-                Bound::Unbounded => None,
-            };
-            let bounds: Vec<String> = low.into_iter().chain(high).collect();
-            format!("must be a number {}", bounds.join(" and "))
-        })
+        text.parse().ok().filter(fits).ok_or_else(|| format!("must be {}", wanted(&(low, high))))
     }
 }
 
-/// The pictures directly in a folder. What is passed over there is told.
+/// The pictures directly in a folder. Prints notes about other files.
 fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let (pictures, notes) = list_pictures(folder)?;
     notes.iter().for_each(|note| remark!("note: {note}"));
     Ok(pictures)
 }
 
-/// The folder that a file lies in.
+/// The folder of a file.
 fn parent(file: &Path) -> &Path {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether a report can be written to `path`, as far as that is seen now, before long work. Forgetting to name the
-/// report, as in `--report part-1.png part-2.png`, must not cost a picture.
+/// Checks the path of a report before long work. `--report part-1.png part-2.png`, where the report's name is missing, must
+/// not overwrite a picture.
 fn check_report(path: &Path) -> Result<()> {
     let usage = |what: String| Err(Error::new(ErrorKind::Usage, what).within(path.display()));
     if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html") || e.eq_ignore_ascii_case("htm")) {
         return usage("the name of a report must end in .html".into());
     }
     if path.is_dir() {
-        return usage("a folder of this name is in the report's place".into());
+        return usage("is a folder; choose another name".into());
     }
     if !parent(path).is_dir() {
         return usage(format!("the folder {} does not exist; create it first", parent(path).display()));

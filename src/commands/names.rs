@@ -1,14 +1,14 @@
-//! Names for what is written of pictures.
+//! File names for results.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::files::short_name;
 
-/// A name for each picture, short and different from all others, also where upper and lower case are the same: its path below
-/// the folder that all share, on one level and without its ending. One that is too long for a file ends in a hash.
+/// A short and unique name for each picture, also on file systems that ignore case. The name is the path below the folder
+/// that all share, with `-` between folders and without its extension. A name that is too long ends in a hash.
 pub fn distinct_names(images: &[PathBuf]) -> Vec<String> {
-    // For an ending, and a number.
+    // For an extension, and a number.
     const MORE: usize = 24;
     let shared = images
         .iter()

@@ -4,14 +4,15 @@ use std::ops::Bound::{Excluded, Included};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::{Args, Subcommand};
+use posfar::Matching;
+
 use crate::config::Config;
 use crate::enroll::{add_head, promise};
 use crate::inspector::Options;
 use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Source, check_target};
 use crate::{Error, ErrorKind, Package, Result, package};
-use clap::{Args, Subcommand};
-use posfar::Matching;
 
 use super::enroll::{open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};
@@ -25,25 +26,25 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show what a package holds (its files are checked)
+    /// Show a package's contents, and verify its files
     Show {
-        /// The package
+        /// Package
         package: PathBuf,
         /// Print the manifest as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Put a trained head into a package, and set the threshold anew
+    /// Add a trained head to a package, and set its threshold again
     AddHead {
-        /// The package
+        /// Package
         package: PathBuf,
-        /// The head: NAME.onnx with its manifest NAME.toml beside it, or `general`, the built-in one
+        /// Trained head: NAME.onnx, with NAME.toml beside it, or `general`, which is built in
         #[arg(long, value_name = "FILE")]
         head: PathBuf,
-        /// Folder with pictures of good parts, such as those that were enrolled: their scores set the threshold
+        /// Folder of pictures of good parts, whose scores set the threshold
         #[arg(long, value_name = "DIR")]
         images: PathBuf,
-        /// The package to write
+        /// Package to write
         #[arg(long, value_name = "PACKAGE")]
         output: PathBuf,
         /// Replace an existing package
@@ -52,59 +53,59 @@ enum Action {
         #[command(flatten)]
         runtime: RuntimeArguments,
     },
-    /// Put a trained network into a package that turns clicks into masks, for `weakrest label`
+    /// Add a trained click network to a package, for `weakrest label`
     AddAdclick {
-        /// The package
+        /// Package
         package: PathBuf,
-        /// The network: NAME.onnx, with its manifest NAME.toml and its prompts NAME.safetensors beside it
+        /// Click network: NAME.onnx, with NAME.toml and NAME.safetensors beside it
         #[arg(long, value_name = "FILE")]
         network: PathBuf,
-        /// The package to write
+        /// Package to write
         #[arg(long, value_name = "PACKAGE")]
         output: PathBuf,
         /// Replace an existing package
         #[arg(long)]
         overwrite: bool,
     },
-    /// Check every file, and that the golden images still get their scores on this machine
+    /// Verify a package's files, and its golden scores on this machine
     Verify {
-        /// The package
+        /// Package
         package: PathBuf,
-        /// Public key of minisign, or its file, with which the package must be signed
+        /// Minisign public key that must have signed the package, or its file; repeatable
         #[arg(long = "key", value_name = "KEY")]
         keys: Vec<String>,
         #[command(flatten)]
         runtime: RuntimeArguments,
     },
-    /// Fetch a signed package, verify it, and put it in the place of the one in use, which is kept
+    /// Fetch and verify a signed package, and replace the one in use
     Install {
-        /// The package: a folder, or the https:// address of one
+        /// Package: a folder, or the https:// address of one
         source: String,
         #[command(flatten)]
         place: PlaceArguments,
-        /// Public key of minisign, or its file, with which the package must be signed (default: those of the configuration)
+        /// Minisign public key that must have signed the package, or its file [default: the configuration's]
         #[arg(long = "key", value_name = "KEY", conflicts_with_all = ["config", "unsigned"])]
         keys: Vec<String>,
-        /// Take a package whatever its signature
+        /// Do not verify the signature
         #[arg(long)]
         unsigned: bool,
-        /// Certificates (PEM) of those who vouch for the server (default: those that this system trusts)
+        /// Certificate authorities to trust for the server (PEM) [default: the system's]
         #[arg(long, value_name = "FILE")]
         ca: Option<PathBuf>,
-        /// Give a server up after so long (default: a minute, and what the package takes at a megabit a second)
+        /// Time limit for the server [default: 60, and the package's time at 1 Mbit/s]
         #[arg(long, value_name = "SECONDS", allow_negative_numbers = true,
             value_parser = number::<f64>(Excluded(0.0), Included(1e6)))]
         patience: Option<f64>,
-        /// Take a package of another product than the one in use
+        /// Accept a package of another product
         #[arg(long)]
         other_product: bool,
-        /// Take a package that was signed before the one in use
+        /// Accept a package that was signed before the one in use
         #[arg(long)]
         older: bool,
         #[command(flatten)]
         runtime: RuntimeArguments,
     },
-    /// Change places with the package that was in use before
+    /// Swap the package in use with the previous one
     Rollback {
         #[command(flatten)]
         place: PlaceArguments,
@@ -113,18 +114,18 @@ enum Action {
     },
 }
 
-/// Which package is replaced.
+/// The package to replace.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct PlaceArguments {
-    /// Where the package is, or is to be
+    /// Path of the package in use
     package: Option<PathBuf>,
-    /// The service's configuration, which says where its package is and whose signature it needs
+    /// Configuration that names the package in use and its public keys
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Where a package is installed, whose signature it needs, and what it is tried on.
+/// The path to install a package to, the keys that must have signed it, and the options to test it with.
 struct Target {
     package: PathBuf,
     keys: PublicKeys,
@@ -145,21 +146,21 @@ impl PlaceArguments {
 }
 
 impl Target {
-    /// Puts a package in place once its golden images get their scores here.
+    /// Installs a package if its golden scores match on this machine.
     fn install(self, package: Package, candidate: Candidate) -> Result<()> {
         let (product, hash) = (package.manifest.product.clone(), package.hash.clone());
         let signed = package.signed.clone();
         inspector(&self.package, package, &self.options)?;
         candidate.install()?;
-        say!("{}: package {hash} of {product} is in place", self.package.display())?;
+        say!("{}: package {hash} of {product} is installed", self.package.display())?;
         if let Some(signed) = signed {
             say!("signed: {}", signed.comment)?;
         }
         let before = previous(&self.package);
         if before.exists() {
-            say!("the one before is kept as {}", before.display())?;
+            say!("the previous package is kept as {}", before.display())?;
         }
-        say!("a running service takes it when told: systemctl reload weakrest")
+        say!("use it in a running service with: systemctl reload weakrest")
     }
 }
 
@@ -200,10 +201,7 @@ impl Arguments {
                 let (files, golden) = (contents.manifest.files.len() + 1, contents.golden.len());
                 let signed = contents.signed.clone();
                 inspector(&package, contents, &runtime.options())?;
-                say!(
-                    "{}: {files} files unchanged, {golden} golden images get their scores",
-                    package.display()
-                )?;
+                say!("{}: {files} files unchanged, {golden} golden scores match", package.display())?;
                 if let Some(signed) = signed {
                     say!("signed: {}", signed.comment)?;
                 }
@@ -227,13 +225,13 @@ impl Arguments {
                 match (target.keys.is_empty(), unsigned) {
                     (true, false) => {
                         return usage(
-                            "whose signature must the package have? name the public key in inspection.public_keys of the \
-                             configuration, or with --key; --unsigned takes it whatever its signature",
+                            "there is no public key to verify the package; set inspection.public_keys, add --key, or \
+                             skip the signature with --unsigned",
                         );
                     }
                     (false, true) => {
                         return usage(
-                            "inspection.public_keys requires a signature: the service would not take it",
+                            "inspection.public_keys is set, so the service would refuse an unsigned package; remove --unsigned",
                         );
                     }
                     _ => {}
@@ -243,7 +241,7 @@ impl Arguments {
                 let rules = Rules { keys: target.keys.clone(), other_product, older };
                 match Candidate::fetch(source, &target.package, &rules)? {
                     Some((package, candidate)) => target.install(package, candidate)?,
-                    None => say!("{}: this package is installed already", target.package.display())?,
+                    None => say!("{}: this package is already installed", target.package.display())?,
                 }
             }
             Action::Rollback { place, runtime } => {
@@ -256,7 +254,7 @@ impl Arguments {
     }
 }
 
-/// What people want to know of a package, as label and value.
+/// Facts about a package: label and value.
 pub fn facts(contents: &Package) -> Vec<(String, String)> {
     let manifest = &contents.manifest;
     let bank = &contents.bank;
@@ -305,7 +303,7 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
         (
             "head",
             match &manifest.head {
-                None => "none: a block is as strange as its residual is long".into(),
+                None => "none; the score of a block is the length of its residual".into(),
                 Some(head) => {
                     format!("{} ({}; {}; {})", head.name, head.kind.setting(), head.source, head.license)
                 }
@@ -314,7 +312,7 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
         (
             "clicks",
             match &manifest.adclick {
-                None => "no network of its own".into(),
+                None => "built-in network".into(),
                 Some(network) => format!("{} ({}; {})", network.name, network.source, network.license),
             },
         ),

@@ -1,18 +1,21 @@
-//! `weakrest release`: what systemd does after a service that died.
+//! `weakrest release`: systemd runs it after the service has died.
 
 use std::path::{Path, PathBuf};
 
-use crate::output::line::{HeldLines, Settings};
-use crate::{Error, ErrorKind, Result};
 use clap::Args;
 use serde::Deserialize;
+
+use crate::files::read_text;
+use crate::output::line::{HeldLines, Settings};
+use crate::settings;
+use crate::{Error, ErrorKind, Result};
 
 use super::{Outcome, StateArguments};
 
 /// Arguments of `release`.
 #[derive(Debug, Args)]
 pub struct Release {
-    /// The service's configuration, for its lines where the service has not written down which ones it held
+    /// Configuration, for its lines if the service left no record of them
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]
@@ -45,7 +48,7 @@ impl Release {
     }
 }
 
-/// The lines of a configuration, of which the rest may be wrong.
+/// The lines of a configuration. Other keys may be wrong.
 fn configured(path: &Path) -> Result<Option<HeldLines>> {
     #[derive(Deserialize)]
     struct Configured {
@@ -60,11 +63,9 @@ fn configured(path: &Path) -> Result<Option<HeldLines>> {
         healthy: Option<u32>,
         active_low: bool,
     }
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-    let Configured { line } = toml::from_str(&text).map_err(|e| {
-        let message = format!("{}: which lines to release is not known", path.display());
-        Error::new(ErrorKind::Usage, message).with_source(e)
-    })?;
+    let text = read_text(path)?;
+    let (Configured { line }, _) = settings::read(&text, &path.display().to_string())
+        .map_err(|e| Error::new(ErrorKind::Usage, "the lines to release are unknown").with_source(e))?;
     let Wiring { chip, reject, healthy, active_low } = line;
     Ok(HeldLines::of(&Settings { chip, reject, healthy, active_low, ..Settings::default() }))
 }

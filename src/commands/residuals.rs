@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
+
 use crate::training::write_residuals;
 use crate::{Package, Result};
-use clap::Args;
 
 use super::terminal::picture_bar;
 use super::{Outcome, RuntimeArguments};
@@ -12,15 +13,15 @@ use super::{Outcome, RuntimeArguments};
 /// Arguments of `residuals`.
 #[derive(Debug, Args)]
 pub struct Residuals {
-    /// The package
+    /// Package
     package: PathBuf,
-    /// Pictures: one {"image": "PATH"} or {"image": "PATH", "leave_out": "PATH"} per line, relative to the list's folder
+    /// List with {"image": "PATH"} or {"image": "PATH", "leave_out": "PATH"} per line, relative to it
     #[arg(long, value_name = "FILE.jsonl")]
     list: PathBuf,
-    /// Folder to write to; made if it does not exist
+    /// Output folder, created if missing
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Write what the backbone saw, too, which ADClick is trained on
+    /// Also write the backbone's input, for training ADClick
     #[arg(long)]
     pictures: bool,
     #[command(flatten)]

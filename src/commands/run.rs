@@ -6,6 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::onnx::{Interrupt, Provider};
@@ -19,11 +25,6 @@ use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages};
 use crate::record::{Halts, Part, Record, Severity};
 use crate::state::StateFolder;
 use crate::{Error, ErrorKind, Result};
-use clap::Args;
-use crossbeam_channel::{Receiver, TryRecvError, bounded};
-use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::alarms::Alarms;
 use super::{Outcome, StateArguments, advice, inspector};
@@ -31,32 +32,32 @@ use super::{Outcome, StateArguments, advice, inspector};
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The configuration
+    /// Configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]
     state: StateArguments,
-    /// Print a JSON object per part and line
+    /// Print one JSON object per part
     #[arg(long)]
     json: bool,
-    /// Stop after so many seconds, for trials
+    /// Stop after this time, for trials
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u32>,
 }
 
-/// The file of the state folder that is there while the service runs, and after it died.
+/// A file in the state folder that exists while the service runs, and after a crash.
 const RUNNING: &str = "running.json";
 
-/// How often signals are looked at.
+/// The interval between checks for signals.
 const POLL: Duration = Duration::from_millis(20);
 
 /// TensorRT builds its engine on the first load, which takes minutes.
 const BUILT: Duration = Duration::from_secs(15 * 60);
 
-/// So many attempts to load may hang at the same time: each takes memory, and maybe a core.
+/// The most loading attempts that may hang at the same time. Each takes memory, and maybe a core.
 const MOST_HANGING: usize = 3;
 
-/// After which a line that could not be set up is tried again.
+/// The pause before a line that failed to start is started again.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Run {
@@ -66,7 +67,7 @@ impl Run {
         let mut loader = Loader { path: self.config.clone(), running: None, hanging: Vec::new() };
         let result = self.serve(&mut signals, &mut loader);
         if loader.hangs() {
-            // The process must not wait for a network that never ends, nor take ONNX Runtime from under it.
+            // The process must neither wait for a hanging network nor unload ONNX Runtime while it is in use.
             let code = match &result {
                 Ok(_) => 0,
                 Err(e) => {
@@ -101,12 +102,10 @@ impl Run {
             alarms.follow(pipeline.status());
         }
         if let Err(e) = line.site.state.write(RUNNING, &std::process::id()) {
-            log::warn!("a restart would not know of parts between camera and gate: {}", e.chain());
+            log::warn!("a restart will not reject the parts between camera and gate: {}", e.chain());
         }
         if let (false, Some(pipeline)) = (ended_well, &line.pipeline) {
-            log::warn!(
-                "the service did not end in good order: whatever is between camera and gate now is rejected"
-            );
+            log::warn!("the service ended unexpectedly; the parts between camera and gate are rejected");
             pipeline.reject_unknown_parts();
         }
         tell(&[NotifyState::Ready]);
@@ -125,8 +124,7 @@ impl Run {
             if until.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
-            // Asked again while loading, it loads again: what was read may be old already. The line goes on meanwhile
-            // with what it has.
+            // A request while loading means to load again: the files may have changed. The line goes on meanwhile.
             if reload && loader.running.is_none() {
                 reload = false;
                 if let Err(e) = loader.begin(limit_of(&line.config)) {
@@ -162,13 +160,13 @@ impl Run {
     }
 }
 
-/// How long loading may take.
+/// The time limit for loading.
 fn limit_of(config: &Config) -> Duration {
     let limit = Duration::from_millis(config.pipeline.load_timeout_ms);
     if config.inspection.providers.contains(&Provider::TensorRt) { limit.max(BUILT) } else { limit }
 }
 
-/// Reads the configuration and what it names, on a thread of its own: a network may never end, a disk never answer.
+/// Loads the configuration and the package on a thread of its own, as a network or a disk may hang.
 struct Loader {
     path: PathBuf,
     running: Option<Attempt>,
@@ -179,17 +177,18 @@ struct Attempt {
     thread: JoinHandle<()>,
     loaded: Receiver<Result<(Config, SharedStages)>>,
     begun: Instant,
-    /// In milliseconds, as the configuration says once it was read.
+    /// In milliseconds. The configuration sets it once it is read.
     limit: Arc<AtomicU64>,
     interrupt: Interrupt,
 }
 
 impl Loader {
-    /// Begins to load, and gives up after `limit` what was not even read by then.
+    /// Starts to load. `limit` applies until the configuration is read.
     fn begin(&mut self, limit: Duration) -> Result<()> {
         if self.hangs() && self.hanging.len() >= MOST_HANGING {
-            let text =
-                format!("{MOST_HANGING} attempts to load hang already; restart the service once it can load");
+            let text = format!(
+                "{MOST_HANGING} attempts to load hang; check package and disk, then restart the service"
+            );
             return Err(Error::new(ErrorKind::Runtime, text));
         }
         let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
@@ -206,22 +205,22 @@ impl Loader {
         let thread = std::thread::Builder::new()
             .name("load".into())
             .spawn(move || {
-                // Nobody listens any more to one that was given up.
+                // Nobody receives the result of an attempt that was given up.
                 let _ = done.send(load());
             })
-            .map_err(|e| Error::new(ErrorKind::Io, "cannot start the thread that loads").with_source(e))?;
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot start the loading thread").with_source(e))?;
         self.running = Some(Attempt { thread, loaded, begun: Instant::now(), limit, interrupt });
         Ok(())
     }
 
-    /// What was loaded, or why it was not, once.
+    /// The result of loading, once.
     fn poll(&mut self) -> Option<Result<(Config, SharedStages)>> {
         let attempt = self.running.take()?;
         let limit = Duration::from_millis(attempt.limit.load(Relaxed));
         match attempt.loaded.try_recv() {
             Ok(loaded) => Some(loaded),
             Err(TryRecvError::Disconnected) => {
-                Some(Err(Error::new(ErrorKind::Usage, "reading the configuration ended by a bug")))
+                Some(Err(Error::new(ErrorKind::Usage, "loading crashed; this is a bug")))
             }
             Err(TryRecvError::Empty) if attempt.begun.elapsed() < limit => {
                 self.running = Some(attempt);
@@ -231,8 +230,8 @@ impl Loader {
                 attempt.interrupt.interrupt();
                 self.hanging.push(attempt.thread);
                 let text = format!(
-                    "loading did not end within {} s and was given up; look at the package's networks and at the \
-                     disk, or raise pipeline.load_timeout_ms",
+                    "loading did not finish within {} s; check the package's networks and the disk, or raise \
+                     pipeline.load_timeout_ms",
                     limit.as_secs()
                 );
                 Some(Err(Error::new(ErrorKind::Runtime, text).within(self.path.display())))
@@ -240,14 +239,14 @@ impl Loader {
         }
     }
 
-    /// Whether an attempt that was given up still runs.
+    /// Whether an attempt still runs.
     fn hangs(&mut self) -> bool {
         self.hanging.retain(|thread| !thread.is_finished());
         !self.hanging.is_empty() || self.running.is_some()
     }
 }
 
-/// Loads and verifies the package, its golden pictures included.
+/// Loads and verifies the package, including its golden scores.
 fn load(config: &Config, interrupt: Interrupt) -> Result<Stages> {
     let settings = &config.inspection;
     let package = settings.open_package().map_err(|e| config.locate(e))?;
@@ -259,40 +258,40 @@ fn load(config: &Config, interrupt: Interrupt) -> Result<Stages> {
     Ok(Stages::new(inspector))
 }
 
-/// The line that runs, with what it was made of.
+/// The running line, and what it was made from.
 struct Running {
     site: Site,
     config: Config,
     stages: SharedStages,
-    /// None while not even what was in use before can be set up again.
+    /// None while even the previous configuration fails to start.
     pipeline: Option<Pipeline>,
     retry: Instant,
-    /// Why the configuration that was read last is not in use.
+    /// Why the latest configuration is not in use.
     refused: Option<String>,
 }
 
 impl Running {
-    /// Puts a new configuration into effect. Only where more than the inspection changed does the line stop for a moment.
+    /// Applies a new configuration. The line restarts only if more than the inspection changed.
     ///
     /// # Errors
-    /// Why it cannot be. What was in use before is in use then, out of the memory: its package may be gone by now.
+    /// The reason why it cannot be applied. The previous one stays in use, from memory, as its package may be gone.
     fn change(&mut self, new: Config, stages: SharedStages) -> Result<()> {
         let same_line = Config { inspection: self.config.inspection.clone(), ..new.clone() } == self.config;
-        // A camera gives the color that its parts were enrolled in.
+        // The camera gives the color of the enrolled parts.
         let same_camera = stages.color() == self.stages.color();
         match &self.pipeline {
             Some(pipeline) if same_line && same_camera => {
                 if !pipeline.swap(stages.stages()) {
                     return Err(Error::new(
                         ErrorKind::Runtime,
-                        "a stage hangs, so that nothing can be swapped in",
+                        "a stage hangs, so the new package cannot take over; restart the service",
                     ));
                 }
             }
             _ => {
-                // Those that the old line does not hold show what is wrong with them before it stops.
+                // Lines that the old line does not hold can fail now, before it stops.
                 let early = if holds_some(&self.config, &new.line) { None } else { Some(new.line.open()?) };
-                log::info!("the line is set up anew");
+                log::info!("restarting the line");
                 if let Some(old) = self.pipeline.take() {
                     old.stop();
                 }
@@ -311,7 +310,7 @@ impl Running {
         Ok(())
     }
 
-    /// Sets up again what was in use, where there is no line at all.
+    /// Starts the previous configuration again if no line runs.
     fn retry(&mut self) {
         if self.pipeline.is_some() || Instant::now() < self.retry {
             return;
@@ -324,16 +323,20 @@ impl Running {
                 self.tell();
             }
             Err(e) => {
-                log::error!("there is no line: {}; will be tried again", e.chain());
-                // A restart would find the configuration that cannot be used, and not the one in memory.
-                tell(&[NotifyState::Watchdog, NotifyState::Status("Error: there is no line; see the log")]);
+                log::error!("the line cannot start: {}; trying again", e.chain());
+                // A restart would find the bad configuration instead of the one in memory.
+                tell(&[
+                    NotifyState::Watchdog,
+                    NotifyState::Status("Error: the line cannot start; see the log"),
+                ]);
             }
         }
     }
 
-    /// Tells of a configuration that is in use, or why it is not.
+    /// Reports whether the latest configuration is in use.
     fn told(&mut self, result: Result<()>) {
-        self.refused = result.err().map(|e| format!("{}; what was in use before stays in use", e.chain()));
+        self.refused =
+            result.err().map(|e| format!("{}; the previous configuration stays in use", e.chain()));
         self.tell();
     }
 
@@ -349,7 +352,7 @@ impl Running {
     }
 }
 
-/// Whether a line that runs with `config` holds one of the lines of `new`.
+/// Whether a line that runs with `config` holds a GPIO line of `new`.
 fn holds_some(config: &Config, new: &line::Settings) -> bool {
     let same = |chip: &PathBuf| {
         let place = |chip: &PathBuf| std::fs::canonicalize(chip).unwrap_or_else(|_| chip.clone());
@@ -366,7 +369,7 @@ fn holds_some(config: &Config, new: &line::Settings) -> bool {
     held.iter().flatten().any(|line| wanted.contains(&Some(*line)))
 }
 
-/// Lines that are taken once they can be: until then driving them fails, which is told and tried again.
+/// Lines that are opened when they are driven first. Until that works, driving them is an error that is tried again.
 struct LaterLines {
     settings: line::Settings,
     lines: Option<Box<dyn Lines>>,
@@ -386,7 +389,7 @@ impl Lines for LaterLines {
     }
 }
 
-/// What stays the same from one line to the next.
+/// What all lines share.
 struct Site {
     halts: Arc<Halts>,
     state: StateFolder,
@@ -396,7 +399,7 @@ struct Site {
 impl Site {
     fn start(&self, config: &Config, stages: &SharedStages, lines: Box<dyn Lines>) -> Result<Pipeline> {
         let clock = Clock::system();
-        // They are inactive until the line starts.
+        // The lines are inactive until the pipeline starts.
         HeldLines::note(&config.line, &self.state);
         let setup = Setup {
             camera: config.camera.clone().of_color(stages.color()).opener(&clock),
@@ -410,7 +413,7 @@ impl Site {
             settings: config.pipeline.clone(),
             clock,
         };
-        // Systemd wants to hear from the service at least twice in its interval, and ten times a second is no use.
+        // Systemd wants at least two signs of life per interval. The pipeline gives ten a second.
         let interval = sd_notify::watchdog_enabled().map(|interval| interval / 4);
         let mut fed: Option<Instant> = None;
         let mut pipeline = Pipeline::start(setup, move |status| {
@@ -422,7 +425,7 @@ impl Site {
                 tell(&[NotifyState::Watchdog, NotifyState::Status(&state)]);
             }
         })?;
-        // Part numbers begin again with each start of the line, so each has a name of its own.
+        // Part numbers begin again with each start, so each run has its own name.
         let run = run_id();
         if self.json {
             pipeline.attach(Box::new(Print(run.clone())))?;
@@ -448,7 +451,7 @@ impl Site {
     }
 }
 
-/// Adds an output that is opened when that becomes possible.
+/// Adds an output that is opened as soon as that is possible.
 fn attach<O: Output + 'static>(
     pipeline: &mut Pipeline,
     config: &Config,
@@ -479,7 +482,7 @@ impl Output for Print {
     }
 }
 
-/// Tells systemd, if it listens.
+/// Notifies systemd, if it listens.
 fn tell(news: &[NotifyState]) {
     if let Err(e) = sd_notify::notify(news) {
         log::debug!("systemd: {e}");

@@ -1,4 +1,4 @@
-//! What commands show on the terminal.
+//! Output to the terminal.
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
@@ -6,14 +6,15 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::enroll::Step;
-use crate::error::without_passwords;
 #[cfg(feature = "workshop")]
 use crate::report::Table;
-use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Prints a line, as `println!` does, which panics when the disk is full or the reader is gone (`weakrest … | head -1`).
+use crate::enroll::Step;
+use crate::error::without_passwords;
+use crate::{Error, Result};
+
+/// Prints a line to stdout. `println!` panics when the disk is full or the reader is gone (`weakrest … | head -1`).
 macro_rules! say {
     ($($text:tt)*) => { $crate::commands::terminal::print(format_args!($($text)*)) };
 }
@@ -23,16 +24,15 @@ macro_rules! remark {
     ($($text:tt)*) => { $crate::commands::terminal::tell(format_args!($($text)*)) };
 }
 
-/// Whether a terminal does something else with it than showing it.
+/// Whether a terminal acts on a character instead of showing it.
 fn acts(c: char) -> bool {
     let turns =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
-/// One line that does to a terminal what it says and nothing else, whatever a file's name in it is: characters that move the
-/// cursor, begin a line or turn the direction of writing are escaped as in JSON, which stays the same JSON by that. It shows
-/// no passwords of addresses.
+/// A line that is safe to show, whatever file names it has. Characters that move the cursor, begin a line or turn the
+/// direction of writing are escaped as in JSON, so JSON stays the same. Passwords of addresses are left out.
 fn plain(line: &str) -> Cow<'_, str> {
     let line = without_passwords(line);
     if !line.contains(acts) {
@@ -49,18 +49,18 @@ fn plain(line: &str) -> Cow<'_, str> {
     text.into()
 }
 
-/// What [`say`] does.
+/// Implements [`say`].
 pub fn print(line: impl Display) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{}", plain(&line.to_string()))
         .map_err(|e| Error::io("write to", Path::new("standard output"), e))
 }
 
-/// What [`remark`] does.
+/// Implements [`remark`].
 pub fn tell(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{}", plain(&line.to_string()));
 }
 
-/// What the rooms below tell people with `log`: on standard error as well.
+/// Sends the library's log to stderr.
 pub fn start_log() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format(|to, record| {
@@ -70,28 +70,28 @@ pub fn start_log() {
         .init();
 }
 
-/// Says what is wrong with the arguments, or helps, and ends the process.
+/// Prints help, or what is wrong with the arguments.
 pub fn explain(answer: &clap::Error) -> ExitCode {
     let arguments = || std::env::args_os().map(|a| a.to_string_lossy().into_owned());
     match arguments().find(|argument| answer.use_stderr() && argument.contains(acts)) {
-        // What others chose, such as one of the names that `*` stands for, would be repeated as it is.
+        // Clap would print the argument, maybe a file name from `*`, as it is.
         Some(argument) => {
-            let what = answer.kind().as_str().unwrap_or("the arguments cannot be understood");
-            tell(format_args!("error: {what}, and this is among them: {argument}"));
-            tell("put -- before names of files that begin with -; --help says more");
+            let what = answer.kind().as_str().unwrap_or("wrong arguments");
+            tell(format_args!("error: {what}: {argument}"));
+            tell("put -- before file names that begin with -; see --help");
         }
         None => drop(answer.print()),
     }
     ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2))
 }
 
-/// Whether printing failed because the reader has seen enough: nothing to complain about.
+/// Whether printing failed because the reader is gone, which is no error.
 pub fn reader_is_gone(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
     cause.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
 }
 
-/// A progress bar for the steps of enrolling. Silent when nobody looks.
+/// A progress bar for the steps of enrolling. Hidden without a terminal.
 pub struct EnrollBar {
     bar: ProgressBar,
     step: Option<Step>,
@@ -107,7 +107,7 @@ impl EnrollBar {
         EnrollBar { bar: bar(target), step: None }
     }
 
-    /// Shows a step's progress; always answers that the work goes on.
+    /// Shows (step, done, total). Returns true: the work goes on.
     pub fn show(&mut self, step: Step, done: usize, of: usize) -> bool {
         if self.step != Some(step) {
             self.step = Some(step);
@@ -136,7 +136,7 @@ fn bar(target: ProgressDrawTarget) -> ProgressBar {
     bar
 }
 
-/// A bar that counts pictures.
+/// A progress bar that counts pictures.
 pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -149,7 +149,7 @@ pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
     bar
 }
 
-/// Prints a table without its title: the first `names` columns to the left, as words are, the others to the right.
+/// Prints a table without its title. The first `names` columns are aligned left, the others right.
 #[cfg(feature = "workshop")]
 pub fn print_table(table: &Table, names: usize) -> Result<()> {
     let rows = || std::iter::once(&table.columns).chain(&table.rows);

@@ -1,4 +1,4 @@
-//! Commands that a device's program does not have. It hands them over to the workshop's, where that is installed.
+//! Commands that the device's program lacks. It runs the workshop's program instead, if that is installed.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -14,11 +14,10 @@ use crate::{Error, ErrorKind, Frame, Result};
 /// The workshop's program, as its package installs it.
 const PROGRAM: &str = "../lib/weakrest/weakrest-workshop";
 
-/// Runs the workshop's program instead of this one, with the same arguments. Returns why it cannot.
+/// Replaces this process by the workshop's program with the same arguments. Returns the error if that fails.
 pub fn hand_over(what: &str) -> Error {
     let Some(program) = installed() else {
-        let text =
-            format!("{what} is in the package weakrest-workshop; install it: apt install weakrest-workshop");
+        let text = format!("{what} needs the package weakrest-workshop; apt install weakrest-workshop");
         return Error::new(ErrorKind::Usage, text);
     };
     let error = Command::new(&program).arg0("weakrest").args(std::env::args_os().skip(1)).exec();
@@ -44,7 +43,7 @@ impl Elsewhere {
     }
 }
 
-/// In the place of the report that `inspect` writes.
+/// Stands for the report of `inspect`.
 pub enum PictureReport {}
 
 impl PictureReport {

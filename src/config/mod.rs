@@ -1,4 +1,4 @@
-//! The device's configuration: one TOML file. Each table belongs to a room of its own, which documents and checks its keys.
+//! The device's configuration: one TOML file. Each table belongs to a room, which documents and checks its keys.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -18,60 +18,59 @@ use crate::settings::{self, Lines};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// What parts are inspected with.
+    /// The package and how to run it.
     pub inspection: InspectionSettings,
-    /// Where frames come from.
+    /// The camera.
     pub camera: Source,
     /// How frames are cut and turned.
     #[serde(default)]
     pub framing: Framing,
-    /// What frames must be like.
+    /// Limits for frames.
     #[serde(default)]
     pub health: HealthSettings,
-    /// What makes a frame a part.
+    /// The trigger of parts.
     #[serde(default)]
     pub trigger: Trigger,
-    /// The reject line and its like.
+    /// The output lines.
     #[serde(default)]
     pub line: line::Settings,
-    /// Queues and patience.
+    /// Queues and time limits.
     #[serde(default)]
     pub pipeline: pipeline::Settings,
     /// A row per part in a database.
     pub journal: Option<journal::Settings>,
     /// Pictures of parts.
     pub pictures: Option<pictures::Settings>,
-    /// News for an MQTT broker.
+    /// Messages to an MQTT broker.
     pub mqtt: Option<mqtt::Settings>,
     /// The web page.
     pub web: Option<web::Settings>,
-    /// Where its keys stand.
+    /// The lines of its keys.
     #[serde(skip)]
     pub(crate) lines: Lines,
 }
 
-/// What parts are inspected with: `[inspection]` of the configuration.
+/// The package and how to run it: `[inspection]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InspectionSettings {
     /// The package.
     pub package: PathBuf,
-    /// Keys of minisign, each a file or the key itself, of which one must have signed the package. Without any it need
-    /// not be signed.
+    /// Minisign public keys, or their files. One of them must have signed the package. Without any, no signature is needed.
     #[serde(default)]
     pub public_keys: Vec<String>,
-    /// Score above which a part is rejected, instead of the package's.
+    /// Score above which a part is rejected. Default: the package's.
     pub threshold: Option<f32>,
-    /// What the networks run on, the best first: `tensorrt`, `cuda`, `cpu`.
+    /// Providers for the networks, best first: `tensorrt`, `cuda`, `cpu`.
     #[serde(default = "cpu")]
     pub providers: Vec<Provider>,
-    /// Nothing but this provider will do: without it the service does not start.
+    /// The service does not start without this provider.
     pub require: Option<Provider>,
-    /// Threads of the networks on the CPU. One per core without it.
+    /// Threads of the networks on the CPU. Default: one per core.
     pub threads: Option<NonZeroUsize>,
-    /// ONNX Runtime's library. Looked for without it.
+    /// ONNX Runtime's library. Default: found by itself.
     pub onnxruntime: Option<PathBuf>,
-    /// Folder for what TensorRT has built. The one that systemd gives (`CACHE_DIRECTORY`) without it.
+    /// Folder for TensorRT's engines. Default: `CACHE_DIRECTORY`, which systemd sets.
     pub cache: Option<PathBuf>,
 }
 
@@ -80,7 +79,7 @@ fn cpu() -> Vec<Provider> {
 }
 
 impl InspectionSettings {
-    /// Opens the package, and verifies its signature where that is required.
+    /// Opens the package, and verifies its signature if one is needed.
     ///
     /// # Errors
     /// As [`PublicKeys::read`] and [`Package::open_signed`].
@@ -88,7 +87,7 @@ impl InspectionSettings {
         Package::open_signed(&self.package, &self.keys()?)
     }
 
-    /// The keys of which one must have signed the package.
+    /// The public keys. One of them must have signed the package.
     ///
     /// # Errors
     /// As [`PublicKeys::read`].

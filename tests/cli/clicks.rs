@@ -44,7 +44,7 @@ fn a_package_takes_a_network_for_clicks_and_keeps_it_through_a_new_head() {
     let (network, package) = (adclick(&folder), folder.path("with-clicks.weakrest"));
     add(ready_package(), &network, &package).exits(0).prints(&["package with tiny, which knows "]);
     weakrest!("package", "show", package).exits(0).prints(&["clicks", "tiny (none; CC0-1.0)"]);
-    weakrest!("package", "verify", package).exits(0).prints(&["golden images get their scores"]);
+    weakrest!("package", "verify", package).exits(0).prints(&["golden scores match"]);
 
     folder.file("seg.toml", manifest(SEG, SEEING).as_bytes());
     let (head, both) = (folder.file("seg.onnx", SEG), folder.path("both.weakrest"));
@@ -53,7 +53,7 @@ fn a_package_takes_a_network_for_clicks_and_keeps_it_through_a_new_head() {
     weakrest!("package", "show", both)
         .exits(0)
         .prints(&["tiny (clicks; none; CC0-1.0)", "tiny (none; CC0-1.0)"]);
-    weakrest!("package", "verify", both).exits(0).prints(&["golden images get their scores"]);
+    weakrest!("package", "verify", both).exits(0).prints(&["golden scores match"]);
     // Every part gets a score that is a probability.
     let part = folder.picture("new/part.png", &part(100));
     let scores = weakrest!("inspect", both, part, "--json").json_lines();

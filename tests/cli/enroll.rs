@@ -19,7 +19,7 @@ fn twelve_good_parts_become_a_package() {
         "threshold",
         "12 good images alone can promise no less than 7.69 %",
         "99 images would promise it",
-        "Look at the strangest ones",
+        "Check the pictures with the highest scores",
     ]);
     assert_eq!(ran.err, "");
     let strangest: Vec<&str> = ran.out.lines().filter(|l| l.ends_with(".png")).collect();

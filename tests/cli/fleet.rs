@@ -279,7 +279,7 @@ fn a_plant_is_seen_through_one_broker_and_one_prometheus_and_updated_one_by_one(
     let (service, config, _) = &services[1];
     weakrest!("package", "install", url, "--config", config, "--ca", certificate.authority)
         .exits(0)
-        .prints(&["is in place", "timestamp:2000"]);
+        .prints(&["is installed", "timestamp:2000"]);
     service.signal("HUP");
     service.wait_for("is in use");
     let hash = |package: &Path| sha256(&fs::read(package.join("package.toml")).unwrap());
@@ -301,7 +301,7 @@ fn a_plant_is_seen_through_one_broker_and_one_prometheus_and_updated_one_by_one(
     // And one that somebody put there without the key does not get into use, not even after a restart.
     forge(&folder.path("inspector-2/product.weakrest"), |t| t.replacen("made_by = \"", "made_by = \"me ", 1));
     service.signal("HUP");
-    let line = service.wait_for("what was in use before stays in use");
+    let line = service.wait_for("the previous configuration stays in use");
     assert!(line.contains("the signature is not this package's"), "{line}");
     weakrest!("run", "--config", config, "--seconds", "1")
         .exits(3)

@@ -64,7 +64,7 @@ fn a_halt_survives_reload_kill_and_restart_until_a_person_resumes() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("rate = 20", "rate = 40")).unwrap();
     service.signal("HUP");
-    service.wait_for("the line is set up anew");
+    service.wait_for("restarting the line");
     loop {
         let told = service.part();
         assert_eq!(told["fault"], "halted", "{told}");
@@ -156,7 +156,7 @@ fn what_cannot_start_leaves_the_old_line_running_without_its_package() {
     std::fs::write(&config, format!("{moved}[line]\nchip = \"/dev/none\"\nreject = 5\n")).unwrap();
     let before = service.part()["part"].as_u64().unwrap();
     service.signal("HUP");
-    let line = service.wait_for("what was in use before stays in use");
+    let line = service.wait_for("the previous configuration stays in use");
     assert!(line.contains("line 5 of /dev/none"), "{line}");
     for number in before + 1..before + 10 {
         let told = service.part();
@@ -168,7 +168,7 @@ fn what_cannot_start_leaves_the_old_line_running_without_its_package() {
     std::fs::write(&config, format!("{moved}{bad}")).unwrap();
     assert_eq!(http(&address, "POST /api/halt").0, 200);
     service.signal("HUP");
-    service.wait_for("what was in use before stays in use");
+    service.wait_for("the previous configuration stays in use");
     while service.part()["part"] != 1 {}
     let told = until(&address, "the page is back", |told| told["problems"]["configuration"].is_object());
     assert_eq!((&told["state"], &told["engine"]["package"]), (&"Halted".into(), &uses), "{told}");
@@ -191,8 +191,8 @@ fn a_load_that_never_ends_is_given_up_and_told_and_later_ones_work() {
     let usual = loading();
     forge_file(&package, "backbone.onnx", &endless_network());
     service.signal("HUP");
-    let line = service.wait_for("what was in use before stays in use");
-    assert!(line.contains("did not end within 3 s") && line.contains("load_timeout_ms"), "{line}");
+    let line = service.wait_for("the previous configuration stays in use");
+    assert!(line.contains("did not finish within 3 s") && line.contains("load_timeout_ms"), "{line}");
     assert_eq!(service.part()["package"], uses);
     // What was given up computes no more.
     let limit = Instant::now() + Duration::from_secs(10);
@@ -212,7 +212,7 @@ fn a_load_that_never_ends_is_given_up_and_told_and_later_ones_work() {
 
     // Nor does the start wait for ever, or the end for the start.
     forge_file(&package, "backbone.onnx", &endless_network());
-    weakrest!("run", "--config", config).exits(3).says(&["did not end within 3 s"]);
+    weakrest!("run", "--config", config).exits(3).says(&["did not finish within 3 s"]);
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("3000", "60000")).unwrap();
     let service = Service::start(&config);

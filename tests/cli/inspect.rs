@@ -155,7 +155,7 @@ fn the_threshold_can_be_overridden() {
         weakrest!("inspect", package, good, "--threshold", value).exits(2).says(&[
             "'--threshold <SCORE>'",
             value,
-            "must be a number of at least 0",
+            "must be at least 0",
         ]);
     }
 }
@@ -256,7 +256,7 @@ fn overlays_never_take_the_place_of_pictures() {
     let images = unseen(&folder);
     folder.picture("lone.png", &part(0));
     let before = folder.contents();
-    let says = ["the pictures lie here, and overlays would take their place; name another folder"];
+    let says = ["is the folder of the pictures, which overlays would replace; choose another folder"];
     let package = ready_package();
     weakrest!("inspect", package, images, "--overlays", images).exits(2).says(&says);
     let around = images.join("../unseen");
@@ -284,13 +284,13 @@ fn places_that_cannot_be_written_are_told_before_anything_is_judged() {
         assert_eq!(folder.contents(), before);
         ran
     };
-    inspect("--overlays", &taken).exits(2).says(&["taken: not a folder; name one for the overlays"]);
+    inspect("--overlays", &taken).exits(2).says(&["taken: is no folder; choose another name"]);
     inspect("--overlays", &taken.join("below")).exits(3).says(&["cannot create the folder", "taken/below"]);
     inspect("--report", &folder.path("no/such.html")).exits(2).says(&["no does not exist; create it first"]);
     inspect("--report", &taken.join("r.html")).exits(2).says(&["taken does not exist; create it first"]);
     inspect("--report", &folder.path("folder.html"))
         .exits(2)
-        .says(&["folder.html: ", "is in the report's place"]);
+        .says(&["folder.html: ", "is a folder; choose another name"]);
     // A forgotten name takes the next picture for the report.
     inspect("--report", &other).exits(2).says(&["good1.png: the name of a report must end in .html"]);
     // Nobody can write here, root included.

@@ -171,16 +171,18 @@ fn installing_keeps_the_package_before_and_rolling_back_returns_to_it() {
     let key = folder.file("plant.pub", format!("untrusted comment: plant\n{}\n", signer.key()).as_bytes());
     weakrest!("package", "install", packages[0], to, "--key", key).exits(0).prints(&[
         &hash(&packages[0]),
-        "of disc is in place",
+        "of disc is installed",
         "timestamp:1001",
         "systemctl reload weakrest",
     ]);
     assert_eq!(contents(&to), contents(&packages[0]));
     assert!(!before.exists());
-    install(&packages[0], &to, &signer, &[]).exits(0).prints(&["this package is installed already"]);
+    install(&packages[0], &to, &signer, &[]).exits(0).prints(&["this package is already installed"]);
     assert!(!before.exists());
     for pair in packages.windows(2) {
-        install(&pair[1], &to, &signer, &[]).exits(0).prints(&["the one before is kept as", ".previous"]);
+        install(&pair[1], &to, &signer, &[])
+            .exits(0)
+            .prints(&["the previous package is kept as", ".previous"]);
         assert_eq!((contents(&to), contents(&before)), (contents(&pair[1]), contents(&pair[0])));
     }
     rollback().exits(0).prints(&[&hash(&packages[1])]);

@@ -30,7 +30,7 @@ fn a_package_can_be_shown() {
 
 #[test]
 fn a_whole_package_is_verified() {
-    let says = "disc.weakrest: 8 files unchanged, 3 golden images get their scores\n";
+    let says = "disc.weakrest: 8 files unchanged, 3 golden scores match\n";
     weakrest!("package", "verify", ready_package()).exits(0).prints(&[says]);
     // With another number of threads scores may differ in their last bits, and no more.
     weakrest!("package", "verify", ready_package(), "--threads", "1").exits(0);
@@ -327,7 +327,7 @@ fn a_package_whose_golden_pictures_prove_nothing_is_refused() {
     };
     let package = folder.package("not-painted");
     forge(&package, without_painted);
-    weakrest!("package", "verify", package).exits(0).prints(&["2 golden images"]);
+    weakrest!("package", "verify", package).exits(0).prints(&["2 golden scores"]);
     set_threshold(&package, "3e38");
     refused(&package, &["the threshold is 3e38", "this passes defects; enroll again"]);
 

@@ -37,8 +37,8 @@ fn scores_on_another_processor_are_the_same() {
     ];
     for package in [&own, &theirs] {
         // Both get the golden scores that one of them wrote.
-        weakrest!("check", package).exits(0).prints(&["gets its golden scores"]);
-        other(&program, &[Path::new("check"), package]).exits(0).prints(&["gets its golden scores"]);
+        weakrest!("check", package).exits(0).prints(&["golden scores match"]);
+        other(&program, &[Path::new("check"), package]).exits(0).prints(&["golden scores match"]);
 
         let here = weakrest!("inspect", package, pictures[0], pictures[1], pictures[2], "--json").exits(1);
         let [inspect, json] = ["inspect", "--json"].map(Path::new);

@@ -51,7 +51,9 @@ fn without_a_note_the_lines_of_the_configuration_are_released() {
         .exits(3)
         .says(&["lines.json is damaged", "line 7 of /dev/gpio-other"]);
     std::fs::write(&config, "[line\n").unwrap();
-    weakrest!("release", "--config", config).exits(2).says(&["weakrest.toml", "which lines to release"]);
+    weakrest!("release", "--config", config)
+        .exits(2)
+        .says(&["weakrest.toml", "the lines to release are unknown"]);
     // Without lines there is nothing to do, and what was noted of old ones is over.
     std::fs::write(&config, "[camera]\n").unwrap();
     weakrest!("release", "--config", config).exits(0);

@@ -239,16 +239,16 @@ fn a_reload_swaps_the_package_between_two_parts_and_a_bad_one_changes_nothing() 
         format!("{}score = 9{}", &text[..at], &text[at + 8..])
     });
     service.signal("HUP");
-    let line = service.wait_for("what was in use before stays in use");
+    let line = service.wait_for("the previous configuration stays in use");
     assert!(line.contains("golden"), "{line}");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("rate", "rote")).unwrap();
     service.signal("HUP");
-    let line = service.wait_for("what was in use before stays in use");
+    let line = service.wait_for("the previous configuration stays in use");
     assert!(line.contains("rote"), "{line}");
     std::fs::remove_file(&config).unwrap();
     service.signal("HUP");
-    service.wait_for("what was in use before stays in use");
+    service.wait_for("the previous configuration stays in use");
 
     let mut numbers = Vec::new();
     for _ in 0..10 {
@@ -262,7 +262,7 @@ fn a_reload_swaps_the_package_between_two_parts_and_a_bad_one_changes_nothing() 
     std::fs::write(&config, text.replace("rate = 20", "rate = 40")).unwrap();
     enroll(&good, &package, &["--overwrite"]).exits(0);
     service.signal("HUP");
-    service.wait_for("the line is set up anew");
+    service.wait_for("restarting the line");
     while service.part()["part"] != 1 {}
 }
 
@@ -376,7 +376,7 @@ fn an_alarm_outlives_reloads_and_restarts_until_a_person_resumes() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("rate = 20", "rate = 10")).unwrap();
     service.signal("HUP");
-    service.wait_for("the line is set up anew");
+    service.wait_for("restarting the line");
     service.wait_for("gate: the pulse of part 17");
     assert!(alarm.exists());
     let limit = Instant::now() + Duration::from_secs(20);
@@ -483,6 +483,6 @@ fn the_page_of_the_service_triggers_halts_and_tells() {
     assert!(metrics.contains("kind=\"halted\"} 1"), "{metrics}");
     std::fs::write(folder.path("weakrest.toml"), "nonsense").unwrap();
     assert_eq!(http(&address, "POST /api/reload").0, 200);
-    service.wait_for("what was in use before stays in use");
+    service.wait_for("the previous configuration stays in use");
     assert!(http(&address, "GET /api/status").1.contains("stays in use"));
 }
