@@ -78,5 +78,6 @@ class Programs:
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(text)
             file.flush()
-            _, _, listed = self.output(self.weakrest, "check", "--config", file.name).partition("expected")
-        return set(re.findall(r"`([a-z_]+)`", listed))
+            said = self.output(self.weakrest, "check", "--config", file.name).splitlines()
+        listed = re.search(r"the keys are ([a-z_, ]+)", said[0]) if said else None
+        return set(listed[1].split(", ")) if listed else set()
