@@ -1,4 +1,4 @@
-"""From a trained ADClick to the files that a package takes: `NAME.onnx`, `NAME.toml`, `NAME.safetensors`."""
+"""Exports a trained ADClick to the files for a package: `NAME.onnx`, `NAME.toml`, `NAME.safetensors`."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ _GRIDS = ((1, 32, 32), (1, 13, 50), (1, 1, 1), (2, 8, 9))
 
 @dataclass(frozen=True)
 class Prompt:
-    """One way to say what a kind of defect looks like, and its vector `[384]`."""
+    """A phrase for a kind of defect, and its vector `[384]`."""
 
     kind: str
     text: str
@@ -42,9 +42,9 @@ class Exported:
     """An exported network, not yet written.
 
     Attributes:
-        manifest: what is beside the graph.
-        model: the ONNX file's bytes.
-        prompts: what it was trained to understand.
+        manifest: facts about the graph.
+        model: bytes of the ONNX file.
+        prompts: phrases that the network was trained on.
         difference: from PyTorch, see `TOLERANCE`.
     """
 
@@ -64,19 +64,19 @@ def export(
     license: str = LICENSE,
     prompts: Sequence[Prompt] = (),
 ) -> Exported:
-    """Exports a network for the labeler and checks the graph against it.
+    """Exports a network for the labeler and checks the graph against the network.
 
     Args:
         network: in evaluation mode, on the CPU.
-        backbone: SHA-256 of the backbone's ONNX file, whose residuals it was trained on.
+        backbone: SHA-256 of the ONNX file of the backbone of the training residuals.
         name: of the network, and of its files without extension.
-        setting: what it was trained with.
-        source: what it was trained on, in words.
+        setting: labels of the training.
+        source: training data, in words.
         license: of the weights, as an SPDX expression.
         prompts: see `Exported`.
 
     Raises:
-        ExportError: if the name is no file's, or the graph does not compute what the network computes.
+        ExportError: if no file can have the name, or the graph differs from the network.
     """
     check_name(name)
     module = _Clicked(network).eval()
@@ -105,7 +105,7 @@ def export_head(
         setting: see `export`.
         source: see `export`.
         license: see `export`.
-        prompt: `[384]`, which the head then always reads, as that of its product; None: no prompt.
+        prompt: `[384]`, vector of the head's product; None: no prompt.
 
     Raises:
         ExportError: see `export`.
@@ -120,7 +120,7 @@ def export_head(
 
 
 def write(exported: Exported, directory: Path) -> Path:
-    """Writes the three files, each whole or not at all, into an existing directory.
+    """Writes the three files into an existing directory, each atomically.
 
     Returns:
         The graph's path.
@@ -141,7 +141,7 @@ def write(exported: Exported, directory: Path) -> Path:
 
 
 class _Clicked(nn.Module):
-    """The network with inputs and output of four dimensions each, as the inspector has them."""
+    """The network with inputs and outputs of four dimensions, for the `weakrest` program."""
 
     def __init__(self, network: AdClick) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class _Clicked(nn.Module):
 
 
 class _Unclicked(nn.Module):
-    """The network that nobody guides."""
+    """The network without clicks."""
 
     words: Tensor
 
@@ -163,7 +163,7 @@ class _Unclicked(nn.Module):
         self.register_buffer("words", words[None])
 
     def forward(self, residuals: Tensor, picture: Tensor) -> Tensor:
-        # Sizes would be constants in the graph; zeros of the inputs' shapes are not.
+        # A size would become a constant in the graph. Zeros made from the input do not.
         guidance = picture[:, :GUIDES, ::STRIDE, ::STRIDE] * 0
         words = self.words + picture[:, :1, 0, 0] * 0
         logits: Tensor = self.network(residuals, picture, guidance, words)
@@ -171,7 +171,7 @@ class _Unclicked(nn.Module):
 
 
 def example(channels: int, count: int, rows: int, cols: int) -> tuple[Tensor, ...]:
-    """Noise with a defect in it, for all four inputs of the exported network."""
+    """Noise with a defect in it, for all four inputs of the network."""
     generator = torch.Generator().manual_seed(rows)
     residuals = torch.randn(count, rows, cols, channels, generator=generator)
     residuals[:, rows // 2 :, cols // 2 :] *= 4

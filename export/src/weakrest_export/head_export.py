@@ -1,4 +1,4 @@
-"""From a trained head to the ONNX file that a package takes, and the manifest beside it."""
+"""Exports a trained head to the ONNX file and the manifest for a package."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ GRIDS = ((1, 32, 32), (2, 13, 50), (1, 1, 1), (3, 8, 9), (1, 20, 7), (1, 40, 64)
 """Batch, rows and columns on which graph and network are compared."""
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "float16": 0.02, "int8": 0.1}
-"""Largest accepted difference: of logits, relative to the largest (or 1), in single precision; else of
+"""Largest accepted difference. Single precision: of logits, relative to the largest (or 1). Else: of
 probabilities."""
 
 
@@ -34,8 +34,8 @@ class Exported:
     """An exported head, not yet written.
 
     Attributes:
-        manifest: what is beside the graph.
-        model: the ONNX file's bytes.
+        manifest: facts about the graph.
+        model: bytes of the ONNX file.
         difference: from PyTorch, see `TOLERANCES`.
     """
 
@@ -67,11 +67,11 @@ def export(
         license: see `manifest.Manifest`.
         window: see `manifest.BlockHead`.
         step: see `manifest.BlockHead`.
-        precision: of the weights; input and output stay f32. `int8` rounds activations, too, by ranges
-            that each picture has.
+        precision: of the weights. Input and output stay f32. `int8` also rounds activations, by the ranges
+            of each picture.
 
     Raises:
-        ExportError: if the name is no file's, or the graph does not compute what the head computes.
+        ExportError: if no file can have the name, or the graph differs from the head.
     """
     check_name(name)
     model = _lowered(onnx_bytes(head, name), precision)
@@ -86,11 +86,11 @@ def export(
 
 
 def onnx_bytes(head: Head, name: str) -> bytes:
-    """Exports to ONNX, see `onnx_file.onnx_bytes`: batch, rows and columns are free.
+    """Exports to ONNX, see `onnx_file.onnx_bytes`. Batch, rows and columns are free.
 
     Args:
         head: in evaluation mode, on the CPU.
-        name: for the graph inside the file.
+        name: of the graph in the file.
     """
     return onnx_file.onnx_bytes(
         head,
@@ -114,7 +114,7 @@ def _lowered(model: bytes, precision: Precision) -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         path, quantized = Path(directory) / "head.onnx", Path(directory) / "int8.onnx"
         path.write_bytes(model)
-        # It advises a preparation that makes no difference to this graph.
+        # It recommends a preparation that does not change this graph.
         logging.getLogger().addFilter(_silence)
         try:
             quantize_dynamic(
@@ -122,7 +122,7 @@ def _lowered(model: bytes, precision: Precision) -> bytes:
                 quantized,
                 per_channel=True,
                 weight_type=QuantType.QInt8,
-                # Squares of defects leave no steps between those of good blocks.
+                # Squares of defects are so large that squares of good blocks would round to one step.
                 nodes_to_exclude=[_reader_of_squares(model)],
             )
         finally:
@@ -182,7 +182,7 @@ def _largest(values: Tensor) -> float:
 
 
 def write(exported: Exported, directory: Path) -> Path:
-    """Writes `NAME.onnx`, then `NAME.toml`, each whole or not at all, into an existing directory.
+    """Writes `NAME.onnx`, then `NAME.toml` into an existing directory, each atomically.
 
     Returns:
         The graph's path.

@@ -16,7 +16,7 @@ class Tap:
 
     Attributes:
         stride: pixels per cell of the map.
-        channels: of the map.
+        channels: values per cell.
         scale: factor in the graph.
     """
 
@@ -54,8 +54,8 @@ class BlockHead:
     """Keys of a head that judges blocks: residuals `[N, rows, cols, channels]` to `[N, rows, cols, 2]`.
 
     Attributes:
-        backbone: SHA-256 of the backbone whose residuals it was trained on.
-        channels: of the residuals.
+        backbone: SHA-256 of the backbone of the training residuals.
+        channels: values per block of the residuals.
         setting: labels it was trained with: unsupervised, blocks, boxes, …
         window: side of the windows in which it runs, in blocks, overlaps averaged; 0: whole grids.
         step: from one window to the next.
@@ -121,8 +121,8 @@ class Manifest(Generic[Keys]):
         source: origin of a backbone's weights; training data of the others, in words.
         license: of the weights, as an SPDX expression.
         sha256: of the ONNX file, 64 lower-case hexadecimal digits.
-        keys: of its kind.
-        license_file: file beside the manifest with the license's text; None where there is none.
+        keys: of the kind.
+        license_file: file beside the manifest with the license's text; None without one.
     """
 
     name: str
@@ -150,7 +150,7 @@ class Manifest(Generic[Keys]):
 
 def _toml(value: object) -> str:
     if isinstance(value, str):
-        # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+        # A JSON string is a TOML basic string, except for DEL, which TOML escapes.
         return json.dumps(value).replace("\x7f", "\\u007f")
     if isinstance(value, Sequence):
         return f"[{', '.join(repr(float(number)) for number in value)}]"

