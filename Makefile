@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test runtime build cross cross-test deb deb-test board-test python lint features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python lint features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -99,16 +99,20 @@ demo: $(RUNTIME)
 	@tools/demo.sh $(PICTURES) target/demo $(ARGS)
 endif
 
-test: lint features licenses python
-	@mkdir -p target && : > target/skipped.txt
+test: skips lint features licenses python
 	$(CARGO) test --workspace --locked --quiet
 	$(PYTHON) tools/check_docs target/debug/weakrest $(VENV)/bin/python
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	@if [ -s target/skipped.txt ]; then echo; echo "Skipped:"; sort -u target/skipped.txt; fi
 	@echo "make test: all passed"
 
-lint: $(RUNTIME)
+# Whatever is skipped says so here.
+skips:
+	@mkdir -p target && : > target/skipped.txt
+
+lint: skips $(RUNTIME)
 	$(CARGO) fmt --all --check
+	@tools/javascript/check.sh
 	$(CARGO) clippy --workspace --locked --all-targets --quiet -- -D warnings
 	$(PYTHON) tools/check-rooms.py
 

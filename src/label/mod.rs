@@ -17,6 +17,7 @@
 //!
 //! Everything that fails is answered with `{"error": "…"}`.
 
+mod assets;
 mod nearest;
 mod order;
 mod prompts;

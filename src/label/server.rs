@@ -13,36 +13,19 @@ use axum::{Json, Router};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::assets;
 use super::ready::for_browser;
 use super::refusal::Refusal;
 use super::session::{Change, Told};
 use super::work::{Clicks, Png, Reply, Urgent, Work};
 use crate::error::{Error, ErrorKind};
-use crate::http::{self, Gate, asset};
+use crate::http::{self, Gate};
 
 /// The most that a request may bring along: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
 
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-
 /// The routes.
 pub fn router(gate: Arc<Gate>, work: Work) -> Router {
-    let looks = Router::new()
-        .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
-        .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
-        .route("/boxes.js", asset(SCRIPT, include_str!("assets/boxes.js")))
-        .route("/mask.js", asset(SCRIPT, include_str!("assets/mask.js")))
-        .route("/saver.js", asset(SCRIPT, include_str!("assets/saver.js")))
-        .route("/stage.js", asset(SCRIPT, include_str!("assets/stage.js")))
-        .route("/work.js", asset(SCRIPT, include_str!("assets/work.js")))
-        .route(
-            "/style.css",
-            asset(
-                "text/css; charset=utf-8",
-                concat!(include_str!("../colors.css"), include_str!("assets/style.css")),
-            ),
-        )
-        .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")));
     // Pictures of products are not for everybody on the network.
     let private = Router::new()
         .route("/api/state", get(state))
@@ -54,7 +37,7 @@ pub fn router(gate: Arc<Gate>, work: Work) -> Router {
         .route("/api/pictures/{id}/click", post(click))
         .route("/api/pictures/{id}/label", put(save))
         .layer(DefaultBodyLimit::max(MOST_BODY));
-    http::router(gate, looks, private, changes, work)
+    http::router(gate, assets::routes(), private, changes, work)
 }
 
 /// What is answered instead of what was asked for.

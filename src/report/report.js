@@ -1,11 +1,13 @@
-// The page is complete without this; with it, the list can be filtered.
+// @ts-check
+// The report is complete without this script. With it, the pictures can be filtered.
 const filters = document.querySelector(".filters");
-if (filters) {
+if (filters instanceof HTMLElement) {
   filters.hidden = false;
   filters.addEventListener("click", (event) => {
-    const chosen = event.target.closest("button");
-    if (!chosen) return;
-    for (const button of filters.children) button.setAttribute("aria-pressed", button === chosen);
-    document.querySelector(".cards").dataset.show = chosen.value;
+    const chosen = event.target;
+    const cards = document.querySelector(".cards[data-show]");
+    if (!(chosen instanceof HTMLButtonElement) || !(cards instanceof HTMLElement)) return;
+    for (const button of filters.children) button.setAttribute("aria-pressed", String(button === chosen));
+    cards.dataset.show = chosen.value;
   });
 }

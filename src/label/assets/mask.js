@@ -1,6 +1,12 @@
-// The defective pixels of a picture. A mask never changes: a stroke gives a new one that shares the rows it
-// did not touch, so that a hundred steps of undo cost little.
+// @ts-check
+// The defective pixels of a picture. A mask never changes. A stroke returns a new one that shares all untouched
+// rows, so a hundred undo steps cost little.
 
+/** @import { Point } from "./boxes.js" */
+/** @typedef {{ size: [height: number, width: number], counts: number[] }} Runs Row-major runs; zeros first. */
+/** @typedef {number[]} Row Spans `[from, to, from, to, …]`, ascending and separate. */
+
+/** @type {(row: Row, from: number, to: number) => Row} */
 const joined = (row, from, to) => {
   const out = [];
   let i = 0;
@@ -13,6 +19,7 @@ const joined = (row, from, to) => {
   for (; i < row.length; i++) out.push(row[i]);
   return out;
 };
+/** @type {(row: Row, from: number, to: number) => Row} */
 const cut = (row, from, to) => {
   const out = [];
   for (let i = 0; i < row.length; i += 2) {
@@ -21,22 +28,28 @@ const cut = (row, from, to) => {
   }
   return out;
 };
+/** @type {Row} */
 const NONE = [];
 
 export class Mask {
+  /** @type {Path2D | undefined} */
   #path;
 
-  /** `rows[y]` are the spans of a row: `[from, to, from, to, …]`, ascending and apart. */
+  /** @param {number} width @param {number} height @param {Row[]} rows */
   constructor(width, height, rows) {
-    [this.width, this.height, this.rows] = [width, height, rows];
+    this.width = width;
+    this.height = height;
+    this.rows = rows;
   }
 
+  /** @param {number} width @param {number} height */
   static empty(width, height) {
     return new Mask(width, height, Array(height).fill(NONE));
   }
 
-  /** Of row-major runs that begin with zeros, as the server tells them. */
+  /** @param {Runs} runs */
   static fromRuns({ size: [height, width], counts }) {
+    /** @type {Row[]} */
     const rows = Array(height).fill(NONE);
     let at = 0;
     counts.forEach((count, i) => {
@@ -53,7 +66,9 @@ export class Mask {
     return new Mask(width, height, rows);
   }
 
+  /** @returns {Runs} */
   toRuns() {
+    /** @type {number[]} */
     const counts = [];
     let at = 0;
     this.rows.forEach((row, y) => {
@@ -74,9 +89,16 @@ export class Mask {
     return area;
   }
 
-  /** With a round brush's stroke from one point to another added, or taken away. */
+  /**
+   * This mask with the stroke of a round brush added or erased.
+   * @param {Point} from
+   * @param {Point} to
+   * @param {number} radius
+   * @param {boolean} erase
+   */
   stroke([x0, y0], [x1, y1], radius, erase) {
     const rows = this.rows.slice();
+    /** @type {(y: number, from: number, to: number) => void} */
     const change = (y, from, to) => {
       [from, to] = [Math.max(from, 0), Math.min(to, this.width)];
       if (from < to) rows[y] = (erase ? cut : joined)(rows[y], from, to);
@@ -95,7 +117,8 @@ export class Mask {
       // The stroke is convex: a row of pixel centers meets it in one span.
       const middle = y + 0.5;
       let [from, to] = [Infinity, -Infinity];
-      const meet = (x) => ([from, to] = [Math.min(from, x), Math.max(to, x)]);
+      /** @type {(x: number) => void} */
+      const meet = (x) => void ([from, to] = [Math.min(from, x), Math.max(to, x)]);
       for (const [cx, cy] of [
         [x0, y0],
         [x1, y1],
@@ -109,7 +132,7 @@ export class Mask {
       });
       change(y, Math.ceil(from - 0.5), Math.floor(to - 0.5) + 1);
     }
-    // Where the brush is finer than a pixel, it still marks the one it is on.
+    // A brush finer than a pixel still marks the pixel under it.
     for (const [x, y] of [
       [x0, y0],
       [x1, y1],
@@ -119,15 +142,16 @@ export class Mask {
     return new Mask(this.width, this.height, rows);
   }
 
-  /** Its edge along the pixels, to be filled by the even-odd rule or stroked. */
+  /** The outline along pixel edges. Fill it by the even-odd rule, or stroke it. */
   get path() {
     this.#path ??= this.#trace();
     return this.#path;
   }
 
-  // A span's two ends are vertical edges of unit length. Along each line between two rows, edges that end there
-  // are linked in pairs, those at the same place first; following the links gives closed outlines.
+  // Both ends of a span are vertical edges of length 1. Along each line between two rows, the edges that end
+  // there are linked in pairs; edges at the same place come first. The links form closed outlines.
   #trace() {
+    /** @type {[xs: number[], ys: number[], above: number[], below: number[]]} */
     const [xs, ys, above, below] = [[], [], [], []];
     let last = NONE;
     let first = 0;
@@ -139,6 +163,7 @@ export class Mask {
         ys.push(y);
       }
       let [i, j, open] = [0, 0, -1];
+      /** @type {(a: number, b: number) => void} */
       const link = (a, b) => {
         (a < start ? below : above)[a] = b;
         (b < start ? below : above)[b] = a;
@@ -162,10 +187,13 @@ export class Mask {
     for (let start = 0; start < xs.length; start++) {
       if (seen[start]) continue;
       path.moveTo(xs[start], ys[start]);
-      let [edge, down] = [start, true];
+      let edge = start;
+      let down = true;
       do {
         seen[edge] = 1;
+        /** @type {number} */
         const line = down ? ys[edge] + 1 : ys[edge];
+        /** @type {number} */
         const next = (down ? below : above)[edge];
         down = ys[next] === line;
         if (xs[next] !== xs[edge]) {

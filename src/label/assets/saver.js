@@ -1,25 +1,48 @@
-// Brings what was drawn to the server: one request at a time, always the latest, until it is there.
+// @ts-check
+// Saves labels: one request at a time, always the latest state, until the server has it.
 
-import { ask, contentOf, docOf } from "./work.js";
+import { contentOf, docOf } from "./picture.js";
+import { asProblem, ask } from "./server.js";
 
+/** @import { Picture } from "./picture.js" */
+/** @import { Label, Problem } from "./server.js" */
+
+/** Waits between attempts, in milliseconds; the last one repeats. */
 const WAITS = [1000, 2000, 4000, 7000, 10000];
 
+/**
+ * @typedef {object} Hooks
+ * @property {() => void} status `status` may have changed.
+ * @property {(picture: Picture) => void} saved
+ * @property {() => void} conflict Two labels of one picture: a person must choose.
+ * @property {(picture: Picture) => void} changed The server has another file or session.
+ */
+
+const nothing = () => {};
+
 export class Saver {
+  /** @type {Hooks} */
+  hooks = { status: nothing, saved: nothing, conflict: nothing, changed: nothing };
+  /** @type {Map<number, Picture>} */
   #waiting = new Map();
   #running = false;
   #timer = 0;
   #failures = 0;
   #trouble = "";
-  #place;
-  #hooks;
+  #place = "";
 
-  /** `labels` names the label file, so that work left over is not mixed up with another's. */
-  constructor(labels, hooks) {
+  /**
+   * Names the label file. Unsaved labels in the browser's storage belong to that file.
+   * @param {string} labels
+   */
+  open(labels) {
     this.#place = `weakrest label ${labels} `;
-    this.#hooks = hooks;
   }
 
-  /** A picture's document has changed, or its seconds. */
+  /**
+   * The label or the seconds of a picture have changed.
+   * @param {Picture} picture
+   */
   change(picture) {
     picture.refused = "";
     if (picture.clean && Math.abs(picture.seconds - picture.savedSeconds) < 0.1 && !picture.sending) {
@@ -29,7 +52,7 @@ export class Saver {
       this.#keep(picture);
       this.#run();
     }
-    this.#hooks.status();
+    this.hooks.status();
   }
 
   /** Tries again at once. */
@@ -40,6 +63,7 @@ export class Saver {
     this.#run();
   }
 
+  /** @param {Picture} picture */
   isUnsaved(picture) {
     return this.#waiting.has(picture.id);
   }
@@ -48,7 +72,7 @@ export class Saver {
     return this.#waiting.size;
   }
 
-  /** Whether a page that is opened next finds all that is not saved. */
+  /** Whether the next page finds everything unsaved in the browser's storage. */
   get isKept() {
     try {
       return [...this.#waiting.values()].every((p) => localStorage.getItem(this.#place + p.name) !== null);
@@ -61,23 +85,29 @@ export class Saver {
     return [...this.#waiting.values()].filter((picture) => picture.conflict);
   }
 
-  /** In words: `[kind, text]`, kind being saved, saving or trouble. */
+  /** @returns {[kind: "saved" | "saving" | "trouble", text: string, detail?: string]} */
   get status() {
     const count = this.#waiting.size;
     if (!count) return ["saved", "Saved"];
     const kept = count === 1 ? "kept in this page" : `${count} pictures kept in this page`;
-    if (this.#trouble) return ["trouble", `Not saved, ${kept}`, `${this.#trouble} Trying again.`];
+    if (this.#trouble) return ["trouble", `Not saved, ${kept}`, `${this.#trouble} Retrying.`];
     const [conflict] = this.conflicts;
-    if (conflict)
-      return ["trouble", "Not saved: another tab saved it too", `${conflict.name}: decide which to keep.`];
+    if (conflict) {
+      return ["trouble", "Not saved: also saved by another tab", `${conflict.name}: choose a label to keep.`];
+    }
     const refused = [...this.#waiting.values()].find((picture) => picture.refused);
     if (refused) return ["trouble", `Not saved, ${kept}`, `${refused.name}: ${refused.refused}`];
     return ["saving", "Saving…"];
   }
 
-  /** One of two labels was chosen: the server's becomes the base of what is drawn. */
+  /**
+   * Ends a conflict. Both choices replace the server's label.
+   * @param {Picture} picture
+   * @param {boolean} takeTheirs
+   */
   resolve(picture, takeTheirs) {
     const label = picture.conflict;
+    if (!label) return;
     picture.conflict = null;
     picture.settle(label);
     if (takeTheirs) {
@@ -87,29 +117,32 @@ export class Saver {
     this.change(picture);
   }
 
-  /** What an earlier page could not save: `[name, label]`, labels as sent. */
+  /** What an earlier page could not save: names and labels. */
   leftOver() {
+    /** @type {[name: string, label: Label][]} */
     const found = [];
     try {
       for (const key of Object.keys(localStorage)) {
         if (key.startsWith(this.#place)) {
-          found.push([key.slice(this.#place.length), JSON.parse(localStorage.getItem(key))]);
+          found.push([key.slice(this.#place.length), JSON.parse(localStorage.getItem(key) ?? "")]);
         }
       }
     } catch {
-      // A browser without storage, or a damaged entry: there is nothing to bring back.
+      // No storage, or a damaged entry: nothing to restore.
     }
     return found;
   }
 
+  /** @param {Picture} picture */
   #keep(picture) {
     try {
       localStorage.setItem(this.#place + picture.name, JSON.stringify(this.#body(picture)));
     } catch {
-      // Storage is full or forbidden: the page itself still holds the work, and warns before it is closed.
+      // Storage is full or forbidden: the page still holds the label and warns before it closes.
     }
   }
 
+  /** @param {Picture} picture */
   #done(picture) {
     this.#waiting.delete(picture.id);
     picture.conflict = null;
@@ -120,6 +153,7 @@ export class Saver {
     }
   }
 
+  /** @param {Picture} picture */
   #body({ revision, doc, seconds }) {
     const { tag, boxes, rotated, mask, type } = doc;
     const label = { revision, tag, boxes, rotated, mask: mask && mask.toRuns(), type };
@@ -135,13 +169,16 @@ export class Saver {
       const next = [...this.#waiting.values()].find((p) => !p.conflict && !p.refused && p.revision !== null);
       if (!next) break;
       if (!(await this.#send(next))) break;
-      this.#hooks.status();
+      this.hooks.status();
     }
     this.#running = false;
-    this.#hooks.status();
+    this.hooks.status();
   }
 
-  /** Whether to go on at once. */
+  /**
+   * Returns whether to continue at once.
+   * @param {Picture} picture
+   */
   async #send(picture) {
     const [content, seconds, body] = [contentOf(picture.doc), picture.seconds, this.#body(picture)];
     picture.sending = true;
@@ -153,37 +190,39 @@ export class Saver {
       [this.#trouble, this.#failures] = ["", 0];
       if (contentOf(picture.doc) === content) this.#done(picture);
       else this.#keep(picture);
-      this.#hooks.saved(picture);
+      this.hooks.saved(picture);
       return true;
-    } catch (problem) {
-      return this.#failed(picture, problem);
+    } catch (error) {
+      return this.#failed(picture, asProblem(error));
     } finally {
       picture.sending = false;
     }
   }
 
+  /** @param {Picture} picture @param {Problem} problem */
   #failed(picture, problem) {
     const { status, message, body } = problem;
     if (status === 409 && body.label) {
       if (contentOf(docOf(body.label)) === contentOf(picture.doc)) {
-        // Both drew the same, or an answer was lost on its way: there is nothing to decide.
+        // Both labels are equal, or an answer was lost: nothing to decide.
         picture.settle(body.label);
         this.#done(picture);
       } else {
         picture.conflict = body.label;
-        this.#hooks.conflict(picture);
+        this.hooks.conflict();
       }
       return true;
     }
     if (status >= 400 && status < 500) {
-      // It may come back, and is tried again then.
+      // Retried when the picture comes back.
       picture.isGone = status === 404 || status === 410;
       picture.refused = message;
-      if (status === 409) this.#hooks.changed(picture, message);
+      if (status === 409) this.hooks.changed(picture);
       return true;
     }
-    this.#trouble = message ?? String(problem);
-    this.#timer = setTimeout(() => this.#run(), WAITS[Math.min(this.#failures++, WAITS.length - 1)]);
+    this.#trouble = message;
+    const wait = WAITS[Math.min(this.#failures++, WAITS.length - 1)];
+    this.#timer = window.setTimeout(() => this.#run(), wait);
     return false;
   }
 }

@@ -1,4 +1,5 @@
-// The canvas: shows a picture with what is drawn on it, and turns the hands of whoever draws into shapes.
+// @ts-check
+// The canvas: turns pointers and keys into shapes. `view.js` places the picture, `painter.js` paints it.
 
 import {
   along,
@@ -6,6 +7,7 @@ import {
   contains,
   cornersOf,
   inside,
+  isRotated,
   knobOf,
   moved,
   resized,
@@ -14,150 +16,169 @@ import {
   upright,
 } from "./boxes.js";
 import { Mask } from "./mask.js";
+import { KNOB, Painter } from "./painter.js";
+import { View } from "./view.js";
 
-const MASK = "#ff2e9a";
-const BOX = "#19b5fe";
-const DARK = "rgb(0 0 0 / 0.65)";
-const MARGIN = 14;
-const CRISP_FROM = 1.5;
-const KNOB = 26;
+/** @import { Box, Point, Rotated } from "./boxes.js" */
+/** @import { Raster } from "./library.js" */
+/** @import { Doc } from "./picture.js" */
+
+/** @typedef {"click" | "rotated" | "box" | "brush" | "eraser"} Tool */
+/** @typedef {"boxes" | "rotated"} BoxKind */
+/** @typedef {{ of: BoxKind, index: number, box: Box }} Listed A box of the document. */
+/** @typedef {Listed & { kind: "resize", corner: number }
+ *         | Listed & { kind: "turn", center: Point }
+ *         | Listed & { kind: "move" }} Grip What a pointer takes hold of. */
+/** @typedef {{ kind: "stroke", erase: boolean, last: Point, mask: Mask }} Stroke */
+/** @typedef {{ kind: "upright", from: Point, to: Point }
+ *         | { kind: "axis", from: Point, to: Point }} Span */
+/** @typedef {{ kind: "width", axis: [Point, Point], made: Rotated }} Width */
+/** @typedef {Grip & { from: Point, made: Box | null }} Grab */
+/** @typedef {Stroke | Span | Width | Grab} Gesture */
+/** @typedef {{ at: Point, from: Point, touch: boolean, drawing: boolean, panning: boolean,
+ *              tap: boolean | null }} Pointer */
+
+/**
+ * What the canvas shows.
+ * @typedef {object} Scene
+ * @property {number | null} id
+ * @property {Raster | null} image
+ * @property {Raster | null} map
+ * @property {Raster | null} nearest
+ * @property {number} width
+ * @property {number} height
+ * @property {Doc | null} doc
+ * @property {{ mask: Mask } | null} suggestion
+ */
+
+/**
+ * What the page does with finished shapes and other changes.
+ * @typedef {object} Hooks
+ * @property {(point: Point, positive: boolean) => void} click
+ * @property {(mask: Mask) => void} stroke
+ * @property {(kind: BoxKind, box: Box) => void} addBox
+ * @property {(kind: BoxKind, index: number, box: Box) => void} changeBox
+ * @property {() => void} selection
+ * @property {() => void} hint
+ * @property {() => void} view
+ */
+
+const nothing = () => {};
 
 export class Stage {
-  /** What is to be seen; `redraw` after changing it. */
-  scene = { image: null, map: null, nearest: null, doc: null, suggestion: null, width: 1, height: 1 };
+  /** @type {Scene} Call `redraw` after changing it. */
+  scene = {
+    id: null,
+    image: null,
+    map: null,
+    nearest: null,
+    doc: null,
+    suggestion: null,
+    width: 1,
+    height: 1,
+  };
   show = { mask: true, map: false, nearest: false };
   opacity = 0.6;
+  /** @type {Tool} */
   tool = "click";
   brush = 24;
   negative = false;
   enabled = false;
-  /** The selected box: `{ kind: "boxes" | "rotated", index }`. */
+  /** @type {{ kind: BoxKind, index: number } | null} The selected box. */
   selected = null;
-  #view = { scale: 1, x: 0, y: 0, fitted: true };
-  #size = { width: 1, height: 1, ratio: 1 };
-  #pointers = new Map();
-  #gesture = null;
-  #hover = null;
-  #cursor = null;
-  #space = false;
+  /** @type {Hooks} */
+  hooks = {
+    click: nothing,
+    stroke: nothing,
+    addBox: nothing,
+    changeBox: nothing,
+    selection: nothing,
+    hint: nothing,
+    view: nothing,
+  };
+  view = new View(() => {
+    this.hooks.view();
+    this.redraw();
+  });
+  /** @type {Gesture | null} */
+  gesture = null;
+  /** @type {Point | null} The mouse, on the canvas. */
+  hover = null;
+  /** @type {Point | null} The keyboard's pointer, on the picture. */
+  cursor = null;
+  space = false;
   #spaceUsed = false;
+  /** @type {Map<number, Pointer>} */
+  #pointers = new Map();
   #frame = 0;
-  #layer = document.createElement("canvas");
-  #made = [];
+  #painter;
 
-  constructor(canvas, hooks) {
-    [this.canvas, this.hooks] = [canvas, hooks];
-    this.context = canvas.getContext("2d");
+  /** @param {HTMLCanvasElement} canvas */
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.#painter = new Painter(canvas);
     new ResizeObserver(() => this.#resize()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
-    const listen = (type, run, options) => canvas.addEventListener(type, run.bind(this), options);
-    listen("pointerdown", this.#down);
-    listen("pointermove", this.#move);
-    listen("pointerup", this.#up);
-    listen("pointercancel", this.#lost);
-    listen("pointerleave", () => {
-      this.#hover = null;
+    canvas.addEventListener("pointerdown", (event) => this.#down(event));
+    canvas.addEventListener("pointermove", (event) => this.#move(event));
+    canvas.addEventListener("pointerup", (event) => this.#up(event));
+    canvas.addEventListener("pointercancel", (event) => this.#lost(event));
+    canvas.addEventListener("pointerleave", () => {
+      this.hover = null;
       this.redraw();
     });
-    listen("contextmenu", (event) => event.preventDefault());
-    listen("wheel", this.#wheel, { passive: false });
-    // The middle button would otherwise scroll, or paste.
-    listen("auxclick", (event) => event.preventDefault());
-    listen("mousedown", (event) => event.button === 1 && event.preventDefault());
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    // The middle button would scroll or paste otherwise.
+    canvas.addEventListener("auxclick", (event) => event.preventDefault());
+    canvas.addEventListener("mousedown", (event) => {
+      if (event.button === 1) event.preventDefault();
+    });
   }
 
-  /** Shows another picture, as a whole. */
+  /**
+   * Shows a picture.
+   * @param {Scene} scene
+   */
   present(scene) {
     const other =
       this.scene.id !== scene.id || this.scene.width !== scene.width || this.scene.height !== scene.height;
     this.scene = scene;
+    this.view.picture = { width: scene.width, height: scene.height };
     if (other) {
       this.cancel();
-      [this.selected, this.#cursor] = [null, null];
-      this.fit();
+      [this.selected, this.cursor] = [null, null];
+      this.view.fit();
     }
     this.redraw();
   }
 
   redraw() {
-    this.#frame ||= requestAnimationFrame(() => {
+    if (this.#frame) return;
+    this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
-      this.#draw();
+      this.#painter.paint(this);
     });
   }
 
-  // --- the view ---
-
-  get scale() {
-    return this.#view.scale;
-  }
-
   get drawing() {
-    return this.#gesture !== null;
-  }
-
-  fit() {
-    const { width, height } = this.#size;
-    const scale = this.#fitting();
-    const [x, y] = [(width - this.scene.width * scale) / 2, (height - this.scene.height * scale) / 2];
-    this.#view = { scale, x, y, fitted: true };
-    this.hooks.view();
-    this.redraw();
-  }
-
-  zoom(factor, at) {
-    const { width, height } = this.#size;
-    const [cx, cy] = at ?? [width / 2, height / 2];
-    const { scale, x, y } = this.#view;
-    const next = Math.min(Math.max(scale * factor, this.#fitting() * 0.8), Math.max(64, this.#fitting()));
-    const by = next / scale;
-    this.#place(next, cx - (cx - x) * by, cy - (cy - y) * by);
-  }
-
-  pan(dx, dy) {
-    this.#place(this.#view.scale, this.#view.x + dx, this.#view.y + dy);
-  }
-
-  #fitting() {
-    const { width, height } = this.#size;
-    const room = (whole) => Math.max(whole - 2 * MARGIN, 16);
-    return Math.min(room(width) / this.scene.width, room(height) / this.scene.height);
-  }
-
-  // The middle of the canvas stays on the picture, so that it is never lost from sight.
-  #place(scale, x, y) {
-    const { width, height } = this.#size;
-    const keep = (at, length, room) => Math.min(Math.max(at, room / 2 - length * scale), room / 2);
-    this.#view = {
-      scale,
-      x: keep(x, this.scene.width, width),
-      y: keep(y, this.scene.height, height),
-      fitted: false,
-    };
-    this.hooks.view();
-    this.redraw();
+    return this.gesture !== null;
   }
 
   #resize() {
     const { clientWidth, clientHeight } = this.canvas;
     const ratio = devicePixelRatio || 1;
-    const before = this.#size;
-    this.#made = [];
-    this.#size = { width: clientWidth || 1, height: clientHeight || 1, ratio };
-    for (const canvas of [this.canvas, this.#layer]) {
-      canvas.width = Math.max(1, Math.round(clientWidth * ratio));
-      canvas.height = Math.max(1, Math.round(clientHeight * ratio));
-    }
-    if (this.#view.fitted) this.fit();
-    else this.pan((this.#size.width - before.width) / 2, (this.#size.height - before.height) / 2);
-    this.#draw();
+    /** @type {(length: number) => number} */
+    const pixels = (length) => Math.max(1, Math.round(length * ratio));
+    this.#painter.resize(pixels(clientWidth), pixels(clientHeight));
+    this.view.resize(clientWidth || 1, clientHeight || 1, ratio);
+    this.#painter.paint(this);
   }
 
-  #toPicture(x, y) {
-    const { scale, x: left, y: top } = this.#view;
-    return [(x - left) / scale, (y - top) / scale];
-  }
-
+  /**
+   * @param {MouseEvent} event
+   * @returns {Point}
+   */
   #at(event) {
     const box = this.canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
@@ -165,44 +186,47 @@ export class Stage {
 
   // --- pointers ---
 
+  /** @param {PointerEvent} event */
   #down(event) {
     this.canvas.setPointerCapture(event.pointerId);
     this.canvas.focus({ preventScroll: true });
-    this.#cursor = null;
+    this.cursor = null;
     const at = this.#at(event);
     const touch = event.pointerType === "touch";
+    /** @type {Pointer} */
     const pointer = { at, from: at, touch, drawing: false, panning: false, tap: null };
     this.#pointers.set(event.pointerId, pointer);
     const fingers = [...this.#pointers.values()].filter((p) => p.touch);
     if (touch && fingers.length > 1) {
-      // A second finger: the first did not mean to draw.
+      // A second finger: the first one does not draw.
       for (const finger of fingers) [finger.drawing, finger.panning, finger.tap] = [false, true, null];
       this.cancel();
       return;
     }
-    if (event.button === 1 || this.#space) {
+    if (event.button === 1 || this.space) {
       pointer.panning = true;
       this.#spaceUsed = true;
       this.canvas.style.cursor = "grabbing";
       return;
     }
     const negative = (event.button === 2 || event.shiftKey) !== this.negative;
-    // A finger may be the first of two: a tap counts when it is lifted.
+    // A second finger may follow: a tap counts when the finger is lifted.
     if (touch && this.tool === "click") pointer.tap = negative;
     else if (event.button === 0 || ["click", "brush", "eraser"].includes(this.tool)) {
       pointer.drawing = true;
-      this.#hover = at;
-      this.begin(this.#toPicture(...at), negative, touch);
+      this.hover = at;
+      this.begin(this.view.toPicture(at), negative, touch);
     }
   }
 
+  /** @param {PointerEvent} event */
   #move(event) {
     const pointer = this.#pointers.get(event.pointerId);
     const at = this.#at(event);
     if (!pointer) {
       if (event.pointerType === "touch") return;
-      [this.#hover, this.#cursor] = [at, null];
-      this.move(this.#toPicture(...at));
+      [this.hover, this.cursor] = [at, null];
+      this.move(this.view.toPicture(at));
       this.#point();
       this.redraw();
       return;
@@ -210,70 +234,78 @@ export class Stage {
     const fingers = [...this.#pointers.values()].filter((p) => p.touch && p.panning);
     if (pointer.panning && fingers.length === 2) {
       const other = fingers.find((p) => p !== pointer) ?? fingers[0];
+      /** @type {(p: Point) => Point} */
       const middle = (p) => [(p[0] + other.at[0]) / 2, (p[1] + other.at[1]) / 2];
+      /** @type {(p: Point) => number} */
       const apart = (p) => Math.hypot(p[0] - other.at[0], p[1] - other.at[1]) || 1;
       const [was, is] = [middle(pointer.at), middle(at)];
-      this.pan(is[0] - was[0], is[1] - was[1]);
-      this.zoom(apart(at) / apart(pointer.at), is);
+      this.view.pan(is[0] - was[0], is[1] - was[1]);
+      this.view.zoom(apart(at) / apart(pointer.at), is);
     } else if (pointer.panning) {
-      this.pan(at[0] - pointer.at[0], at[1] - pointer.at[1]);
+      this.view.pan(at[0] - pointer.at[0], at[1] - pointer.at[1]);
     } else if (pointer.drawing) {
-      if (!pointer.touch) this.#hover = at;
+      if (!pointer.touch) this.hover = at;
       const all = event.getCoalescedEvents?.() ?? [];
-      for (const e of all.length && this.#gesture?.kind === "stroke" ? all : [event]) {
-        this.move(this.#toPicture(...this.#at(e)));
+      for (const each of all.length && this.gesture?.kind === "stroke" ? all : [event]) {
+        this.move(this.view.toPicture(this.#at(each)));
       }
     }
-    if (pointer.tap !== null && Math.hypot(at[0] - pointer.from[0], at[1] - pointer.from[1]) > 10)
-      pointer.tap = null;
+    if (Math.hypot(at[0] - pointer.from[0], at[1] - pointer.from[1]) > 10) pointer.tap = null;
     pointer.at = at;
     this.redraw();
   }
 
+  /** @param {PointerEvent} event */
   #up(event) {
     const pointer = this.#pointers.get(event.pointerId);
     if (!pointer) return;
     this.#pointers.delete(event.pointerId);
-    const at = this.#toPicture(...this.#at(event));
+    const at = this.view.toPicture(this.#at(event));
     if (pointer.tap !== null) this.begin(at, pointer.tap, true);
     else if (pointer.drawing) this.end(at);
     this.#point();
     this.redraw();
   }
 
+  /** @param {PointerEvent} event */
   #lost(event) {
     const pointer = this.#pointers.get(event.pointerId);
     this.#pointers.delete(event.pointerId);
     if (pointer?.drawing) this.cancel();
   }
 
+  /** @param {WheelEvent} event */
   #wheel(event) {
     event.preventDefault();
     const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1);
-    // A pinch on a touch pad arrives as a wheel with Ctrl, in small steps.
-    this.zoom(
+    // A pinch on a touch pad arrives as small wheel steps with Ctrl.
+    this.view.zoom(
       Math.exp(-Math.max(-240, Math.min(240, pixels)) * (event.ctrlKey ? 0.01 : 0.002)),
       this.#at(event),
     );
   }
 
+  /** Shows what the pointer would do. */
   #point() {
     let cursor = "crosshair";
-    if (this.#space) cursor = "grab";
+    if (this.space) cursor = "grab";
     else if (!this.enabled) cursor = "default";
     else if (this.tool === "brush" || this.tool === "eraser") cursor = "none";
-    else if (this.#hover && this.#isBoxTool) {
-      const grip = this.#grip(this.#toPicture(...this.#hover), false);
+    else if (this.hover && this.#isBoxTool) {
+      const grip = this.#grip(this.view.toPicture(this.hover), false);
       if (grip) cursor = { resize: "nwse-resize", turn: "grab", move: "move" }[grip.kind];
     }
     this.canvas.style.cursor = cursor;
   }
 
-  /** Whether the space bar is held; told whether it moved anything when it is let go. */
+  /**
+   * Presses or releases the space bar. Returns whether the picture was panned with it.
+   * @param {boolean} space
+   */
   hold(space) {
     const used = this.#spaceUsed;
-    if (space !== this.#space) this.#spaceUsed = false;
-    this.#space = space;
+    if (space !== this.space) this.#spaceUsed = false;
+    this.space = space;
     this.#point();
     return used;
   }
@@ -284,33 +316,33 @@ export class Stage {
     return this.tool === "box" || this.tool === "rotated";
   }
 
+  /** @param {Point} point @param {boolean} negative @param {boolean} [touch] */
   begin(point, negative, touch = false) {
-    if (!this.enabled) return;
     const { scene } = this;
+    if (!this.enabled || !scene.doc) return;
     if (this.tool === "click") {
       if (inside(point, scene)) this.hooks.click(point, !negative);
     } else if (this.tool === "brush" || this.tool === "eraser") {
       const erase = (this.tool === "eraser") !== negative;
       const before = scene.doc.mask ?? Mask.empty(scene.width, scene.height);
-      this.#gesture = {
+      this.gesture = {
         kind: "stroke",
         erase,
         last: point,
         mask: before.stroke(point, point, this.brush / 2, erase),
       };
-    } else if (this.#gesture?.kind === "width") {
+    } else if (this.gesture?.kind === "width") {
       this.move(point);
     } else {
       const grip = this.#grip(point, touch);
       if (grip) {
         this.selected = { kind: grip.of, index: grip.index };
-        this.#gesture = { ...grip, from: point, made: null };
+        this.gesture = /** @type {Grab} */ ({ ...grip, from: point, made: null });
       } else {
-        this.#gesture = {
+        this.gesture = {
           kind: this.tool === "box" ? "upright" : "axis",
           from: clip(point, scene),
           to: clip(point, scene),
-          touch,
         };
       }
       this.hooks.selection();
@@ -318,10 +350,10 @@ export class Stage {
     this.redraw();
   }
 
+  /** @param {Point} point */
   move(point) {
-    const gesture = this.#gesture;
-    if (!gesture) return;
-    const { scene } = this;
+    const { gesture, scene } = this;
+    if (!gesture || !scene.doc) return;
     if (gesture.kind === "stroke") {
       gesture.mask = gesture.mask.stroke(gesture.last, point, this.brush / 2, gesture.erase);
       gesture.last = point;
@@ -331,14 +363,16 @@ export class Stage {
       gesture.made = along(gesture.axis, point);
     } else {
       const box = scene.doc[gesture.of][gesture.index];
+      /** @type {Point} */
       const by = [point[0] - gesture.from[0], point[1] - gesture.from[1]];
       if (gesture.kind === "move") {
-        // A hand that only selects trembles a little.
-        if (gesture.made || Math.hypot(...by) * this.scale > 3) gesture.made = moved(box, by, scene);
+        // A small movement only selects.
+        if (gesture.made || Math.hypot(...by) * this.view.scale > 3) gesture.made = moved(box, by, scene);
       } else if (gesture.kind === "resize") {
         gesture.made = resized(box, gesture.corner, point, scene) ?? gesture.made;
-      } else {
+      } else if (isRotated(box)) {
         const [cx, cy] = gesture.center;
+        /** @type {(at: Point) => number} */
         const angle = ([x, y]) => Math.atan2(y - cy, x - cx);
         gesture.made = turned(box, angle(point) - angle(gesture.from));
       }
@@ -346,24 +380,24 @@ export class Stage {
     this.redraw();
   }
 
+  /** @param {Point} point */
   end(point) {
-    if (this.#gesture?.kind !== "stroke") this.move(point);
-    const gesture = this.#gesture;
+    if (this.gesture?.kind !== "stroke") this.move(point);
+    const gesture = this.gesture;
     if (!gesture) return;
-    this.#gesture = null;
+    this.gesture = null;
     const far =
-      gesture.from &&
-      gesture.to &&
-      Math.hypot(gesture.to[0] - gesture.from[0], gesture.to[1] - gesture.from[1]);
+      "to" in gesture ? Math.hypot(gesture.to[0] - gesture.from[0], gesture.to[1] - gesture.from[1]) : 0;
     if (gesture.kind === "stroke") this.hooks.stroke(gesture.mask);
     else if (gesture.kind === "upright") {
-      const box = far * this.scale > 4 && upright(gesture.from, gesture.to);
+      const box = far * this.view.scale > 4 ? upright(gesture.from, gesture.to) : null;
       if (box) this.hooks.addBox("boxes", box);
       else this.#select(point);
     } else if (gesture.kind === "axis") {
-      if (far * this.scale > 6 && far >= 1) {
+      if (far * this.view.scale > 6 && far >= 1) {
+        /** @type {[Point, Point]} */
         const axis = [gesture.from, gesture.to];
-        this.#gesture = { kind: "width", axis, made: along(axis, gesture.to) };
+        this.gesture = { kind: "width", axis, made: along(axis, gesture.to) };
         this.hooks.hint();
       } else this.#select(point);
     } else if (gesture.kind === "width") this.hooks.addBox("rotated", gesture.made);
@@ -371,79 +405,84 @@ export class Stage {
     this.redraw();
   }
 
-  /** Leaves what is half drawn; false where nothing was. */
+  /** Drops the unfinished shape and the selection. Returns false if there was neither. */
   cancel() {
-    const had = this.#gesture !== null || this.selected !== null;
-    [this.#gesture, this.selected] = [null, null];
+    const had = this.gesture !== null || this.selected !== null;
+    [this.gesture, this.selected] = [null, null];
     this.hooks.selection();
     this.redraw();
     return had;
   }
 
-  /** What the next movement does, for the hint. */
-  get stage() {
-    return this.#gesture?.kind ?? null;
-  }
-
   // --- the keyboard's own pointer ---
 
+  /** @param {number} dx @param {number} dy In CSS pixels. */
   nudge(dx, dy) {
     const { width, height } = this.scene;
-    const { width: w, height: h } = this.#size;
+    const { width: w, height: h } = this.view;
     const start =
-      this.#cursor ?? (this.#hover ? this.#toPicture(...this.#hover) : this.#toPicture(w / 2, h / 2));
-    this.#cursor = this.#cursor
-      ? clip([start[0] + dx / this.scale, start[1] + dy / this.scale], { width, height })
+      this.cursor ?? (this.hover ? this.view.toPicture(this.hover) : this.view.toPicture([w / 2, h / 2]));
+    this.cursor = this.cursor
+      ? clip([start[0] + dx / this.view.scale, start[1] + dy / this.view.scale], { width, height })
       : clip(start, { width, height });
-    this.#hover = null;
-    // What one steers stays in sight.
-    const [x, y] = this.#toScreen(this.#cursor);
+    this.hover = null;
+    // The pointer stays in view.
+    const [x, y] = this.view.toScreen(this.cursor);
+    /** @type {(at: number, room: number) => number} */
     const out = (at, room) => (at < 30 ? 30 - at : at > room - 30 ? room - 30 - at : 0);
-    if (!this.#view.fitted) this.pan(out(x, w), out(y, h));
-    this.move(this.#cursor);
+    if (!this.view.fitted) this.view.pan(out(x, w), out(y, h));
+    this.move(this.cursor);
     this.redraw();
   }
 
-  /** As if the button was pressed, and at the next time let go, where the keyboard's pointer is. */
+  /**
+   * Presses the button at the keyboard's pointer; the next call releases it.
+   * @param {boolean} negative
+   */
   press(negative) {
-    if (!this.#cursor) return this.nudge(0, 0);
-    const kind = this.#gesture?.kind;
+    if (!this.cursor) return this.nudge(0, 0);
+    const kind = this.gesture?.kind;
     if (kind === "stroke" || kind === "upright" || kind === "axis" || kind === "width")
-      this.end(this.#cursor);
+      this.end(this.cursor);
     else {
-      this.begin(this.#cursor, negative);
-      // Boxes are taken hold of by mouse or finger alone: here one only selects them.
-      if (this.#gesture?.of) this.#gesture = null;
+      this.begin(this.cursor, negative);
+      // The keyboard only selects boxes.
+      if (this.gesture && "of" in this.gesture) this.gesture = null;
     }
-  }
-
-  #toScreen([x, y]) {
-    const { scale, x: left, y: top } = this.#view;
-    return [x * scale + left, y * scale + top];
   }
 
   // --- boxes under the pointer ---
 
-  #boxes() {
+  /** @returns {Listed[]} */
+  boxes() {
     const { doc } = this.scene;
     if (!doc) return [];
+    /** @type {(of: BoxKind) => Listed[]} */
     const list = (of) => doc[of].map((box, index) => ({ of, index, box }));
     return [...list("boxes"), ...list("rotated")];
   }
 
-  #isSelected({ of, index }) {
-    return this.selected?.kind === of && this.selected.index === index;
+  /** @param {Listed} box */
+  isSelected({ of, index }) {
+    return this.selected?.kind === of && this.selected?.index === index;
   }
 
+  /**
+   * What a pointer takes hold of.
+   * @param {Point} point
+   * @param {boolean} touch
+   * @returns {Grip | null}
+   */
   #grip(point, touch) {
-    const reach = (touch ? 22 : 9) / this.scale;
+    const reach = (touch ? 22 : 9) / this.view.scale;
+    /** @type {(at: Point) => boolean} */
     const near = ([x, y]) => Math.hypot(x - point[0], y - point[1]) <= reach;
-    const all = this.#boxes();
-    const chosen = all.find((b) => this.#isSelected(b));
+    const all = this.boxes();
+    const chosen = all.find((b) => this.isSelected(b));
     if (chosen) {
       const corner = cornersOf(chosen.box).findIndex(near);
       if (corner >= 0) return { ...chosen, kind: "resize", corner };
-      if (chosen.of === "rotated" && near(knobOf(chosen.box, KNOB / this.scale))) {
+      if (isRotated(chosen.box) && near(knobOf(chosen.box, KNOB / this.view.scale))) {
         const [a, , c] = chosen.box;
         return { ...chosen, kind: "turn", center: [(a[0] + c[0]) / 2, (a[1] + c[1]) / 2] };
       }
@@ -453,178 +492,10 @@ export class Stage {
     return rim ? { ...rim, kind: "move" } : null;
   }
 
+  /** @param {Point} point */
   #select(point) {
-    const hit = this.#boxes().findLast((b) => contains(b.box, point));
+    const hit = this.boxes().findLast((b) => contains(b.box, point));
     this.selected = hit ? { kind: hit.of, index: hit.index } : null;
     this.hooks.selection();
-  }
-
-  // --- painting ---
-
-  #draw() {
-    const { context: c, scene, show } = this;
-    const { width, height, ratio } = this.#size;
-    const { scale, x, y } = this.#view;
-    c.setTransform(ratio, 0, 0, ratio, 0, 0);
-    c.clearRect(0, 0, width, height);
-    if (!scene.image) return;
-    const picture = () => c.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
-    this.#back();
-    c.setTransform(1, 0, 0, 1, 0, 0);
-    c.drawImage(this.#layer, 0, 0);
-    picture();
-    const { doc } = scene;
-    if (!doc) return;
-    const gesture = this.#gesture;
-    const mask = gesture?.kind === "stroke" ? gesture.mask : doc.mask;
-    if (show.mask && mask) {
-      c.globalAlpha = this.opacity * 0.6;
-      c.fillStyle = MASK;
-      c.fill(mask.path, "evenodd");
-      c.globalAlpha = 1;
-      this.#line(mask.path, MASK, 1.75);
-    }
-    if (show.mask && scene.suggestion && !gesture) {
-      this.#line(scene.suggestion.mask.path, "#fff", 1.75, [7, 6]);
-    }
-    if (show.mask) {
-      for (const b of this.#boxes()) {
-        const changed = gesture?.of === b.of && gesture.index === b.index && gesture.made;
-        this.#box(changed || b.box, this.#isSelected(b));
-      }
-      if (gesture?.kind === "upright") {
-        const box = upright(gesture.from, gesture.to);
-        if (box) this.#box(box, false);
-      } else if (gesture?.kind === "axis") {
-        const path = new Path2D();
-        path.moveTo(...gesture.from);
-        path.lineTo(...gesture.to);
-        this.#line(path, BOX, 2);
-      } else if (gesture?.kind === "width") this.#box(gesture.made, false);
-    }
-    c.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (show.mask) doc.clicks.forEach((click) => this.#mark(click));
-    if (this.enabled) this.#pen();
-  }
-
-  /** What lies behind all that is drawn; made anew only where it differs. */
-  #back() {
-    const { scene, show, opacity } = this;
-    const { width, height, ratio } = this.#size;
-    const { scale, x, y } = this.#view;
-    const map = show.map && scene.map;
-    const nearest = show.nearest && scene.nearest;
-    const made = [scene.image, map, nearest, map && opacity, width, height, ratio, scale, x, y];
-    if (made.every((value, i) => value === this.#made[i])) return;
-    this.#made = made;
-    const c = this.#layer.getContext("2d");
-    c.reset();
-    c.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
-    c.imageSmoothingQuality = "high";
-    for (const image of [scene.image, nearest, map].filter(Boolean)) {
-      const { small } = image;
-      const best = small && scale * ratio * scene.width <= small.width ? small : image;
-      // Pixels of the picture are seen as they are; what was made of fewer is smooth.
-      c.imageSmoothingEnabled = image !== scene.image || scale * ratio < CRISP_FROM;
-      if (image === map) c.globalAlpha = opacity;
-      c.drawImage(best, 0, 0, scene.width, scene.height);
-    }
-  }
-
-  /** A line in the picture's pixels, as wide everywhere on the screen, with a dark rim. */
-  #line(path, color, width, dash = []) {
-    const { context: c, scale } = this;
-    c.lineJoin = "round";
-    c.setLineDash([]);
-    c.strokeStyle = DARK;
-    c.lineWidth = (width + 1.75) / scale;
-    c.stroke(path);
-    c.setLineDash(dash.map((d) => d / scale));
-    c.strokeStyle = color;
-    c.lineWidth = width / scale;
-    c.stroke(path);
-    c.setLineDash([]);
-  }
-
-  #box(box, selected) {
-    const { context: c, scale } = this;
-    const outline = (points) => {
-      const path = new Path2D();
-      points.forEach((p, i) => (i ? path.lineTo(...p) : path.moveTo(...p)));
-      path.closePath();
-      return path;
-    };
-    const path = outline(cornersOf(box));
-    c.globalAlpha = this.opacity * (selected ? 0.35 : 0.15);
-    c.fillStyle = BOX;
-    c.fill(path);
-    c.globalAlpha = 1;
-    this.#line(path, BOX, selected ? 2.5 : 2);
-    if (!selected) return;
-    const knob = (point, radius) => {
-      const dot = new Path2D();
-      dot.arc(...point, radius / scale, 0, 2 * Math.PI);
-      this.#line(dot, BOX, 2);
-      c.fillStyle = "#fff";
-      c.fill(dot);
-    };
-    for (const corner of cornersOf(box)) knob(corner, 4.5);
-    if (Array.isArray(box[0])) knob(knobOf(box, KNOB / scale), 5.5);
-  }
-
-  #mark({ x, y, positive }) {
-    const { context: c } = this;
-    const [sx, sy] = this.#toScreen([x, y]);
-    c.beginPath();
-    c.arc(sx, sy, 7.5, 0, 2 * Math.PI);
-    c.fillStyle = positive ? "#0a8f6c" : "#c8102e";
-    c.fill();
-    c.lineWidth = 1.75;
-    c.strokeStyle = "#fff";
-    c.stroke();
-    c.beginPath();
-    c.moveTo(sx - 3.5, sy);
-    c.lineTo(sx + 3.5, sy);
-    if (positive) {
-      c.moveTo(sx, sy - 3.5);
-      c.lineTo(sx, sy + 3.5);
-    }
-    c.stroke();
-  }
-
-  /** The brush's rim, and the keyboard's pointer. */
-  #pen() {
-    const { context: c } = this;
-    const twice = (draw) => {
-      for (const [color, width] of [
-        [DARK, 3],
-        ["#fff", 1.25],
-      ]) {
-        c.beginPath();
-        draw();
-        [c.strokeStyle, c.lineWidth] = [color, width];
-        c.stroke();
-      }
-    };
-    const at = this.#cursor ? this.#toScreen(this.#cursor) : this.#hover;
-    if (!at) return;
-    const [x, y] = at;
-    if (this.tool === "brush" || this.tool === "eraser") {
-      const radius = Math.max((this.brush / 2) * this.scale, 1);
-      if (!this.#space) twice(() => c.arc(x, y, radius, 0, 2 * Math.PI));
-    }
-    if (this.#cursor) {
-      twice(() => {
-        for (const [dx, dy] of [
-          [1, 0],
-          [-1, 0],
-          [0, 1],
-          [0, -1],
-        ]) {
-          c.moveTo(x + 5 * dx, y + 5 * dy);
-          c.lineTo(x + 18 * dx, y + 18 * dy);
-        }
-      });
-    }
   }
 }

@@ -17,6 +17,8 @@ use crate::http::{self, Access, Gate, asset, problem};
 use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// The routes.
 pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
     let changes = Router::new()
@@ -27,7 +29,11 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
         .route("/api/rejects/{part}/label", post(label));
     let looks = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
-        .route("/app.js", asset("text/javascript; charset=utf-8", include_str!("assets/app.js")))
+        .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
+        .route("/chart.js", asset(SCRIPT, include_str!("assets/chart.js")))
+        .route("/page.js", asset(SCRIPT, include_str!("assets/page.js")))
+        .route("/parts.js", asset(SCRIPT, include_str!("assets/parts.js")))
+        .route("/service.js", asset(SCRIPT, include_str!("assets/service.js")))
         .route(
             "/style.css",
             asset(
@@ -62,16 +68,16 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         status: Snapshot,
         stages: Vec<StageTime>,
         version: &'static str,
-        /// `local`, `token` or `refused`: who may change something.
+        /// `local`, `token` or `refused`: who may make changes.
         changes: &'static str,
-        /// Whether rejects can be put where they are labeled.
+        /// Whether rejects can be copied to the label folder.
         labels: bool,
         uptime_s: f64,
-        /// Names this run: it and the numbers of parts start anew together.
+        /// Identifies this run: part numbers start again with each run.
         started_ms: u64,
-        /// Number of the part whose picture is the latest.
+        /// The part of the latest picture.
         picture: Option<u64>,
-        /// Number of the latest part whose picture is among the rejects.
+        /// The latest part among the rejects.
         last_reject: Option<u64>,
     }
     let status = shared.control.status();
@@ -113,13 +119,13 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
 #[derive(Serialize)]
 struct Parts {
     started_ms: u64,
-    /// To be asked for next, as `after`: parts can be published in another order than that of their numbers.
+    /// The next `after`. Parts can be published out of order, so it is no part number.
     next: u64,
-    /// In the order in which they were published.
+    /// In order of publication.
     parts: Vec<Shown>,
 }
 
-/// A part that is shared with the memory.
+/// A part shared with the memory.
 struct Shown(Arc<Part>);
 
 impl Serialize for Shown {
@@ -161,7 +167,7 @@ async fn reject_picture(State(shared): State<Arc<Shared>>, Path(file): Path<Stri
     let Some(number) = file.strip_suffix(".jpg").and_then(|n| n.parse::<u64>().ok()) else {
         return problem(
             StatusCode::NOT_FOUND,
-            "pictures are named by their part, such as /api/rejects/17.jpg",
+            "pictures are named by part number, such as /api/rejects/17.jpg",
         );
     };
     let picture = shared.memory().rejects.iter().rev().find(|r| r.0.part == number).map(|r| r.1.clone());
@@ -175,11 +181,11 @@ async fn label(State(shared): State<Arc<Shared>>, Path(part): Path<String>) -> R
     #[derive(Serialize)]
     struct Body {
         file: String,
-        /// False where it was there already.
+        /// False if the file was already there.
         copied: bool,
     }
     let Some(labeling) = shared.labeling.clone() else {
-        let text = "set label_folder in [pictures] to have rejects copied to where they are labeled";
+        let text = "set pictures.label_folder to copy rejects there for labeling";
         return problem(StatusCode::NOT_FOUND, text);
     };
     let kept = |part: &u64| shared.memory().rejects.iter().any(|r| r.0.part == *part);
@@ -200,7 +206,7 @@ async fn label(State(shared): State<Arc<Shared>>, Path(part): Path<String>) -> R
             };
             problem(code, e.chain())
         }
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "copying failed; see the service's log"),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "copy failed; see the service's log"),
     }
 }
 
@@ -210,11 +216,11 @@ async fn live_picture(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
         plain: Option<String>,
     }
     let Ok(Query(Question { plain })) = Query::try_from_uri(&uri) else {
-        return problem(StatusCode::BAD_REQUEST, "the query is not one; try /api/live.jpg?plain=1");
+        return problem(StatusCode::BAD_REQUEST, "invalid query; use /api/live.jpg or /api/live.jpg?plain=1");
     };
     let plain = plain.is_some_and(|p| p != "0");
     let Some(shot) = shared.memory().latest.clone() else {
-        return problem(StatusCode::NOT_FOUND, "there is no picture yet");
+        return problem(StatusCode::NOT_FOUND, "no picture yet");
     };
     let part = shot.part;
     match tokio::task::spawn_blocking(move || shot.jpeg(plain)).await {
@@ -258,7 +264,7 @@ async fn trigger(State(shared): State<Arc<Shared>>) -> Response {
         Ok(Ok(part)) => Json(Body { part }).into_response(),
         Ok(Err(e)) if e.kind() == ErrorKind::Usage => problem(StatusCode::CONFLICT, e.chain()),
         Ok(Err(e)) => problem(StatusCode::SERVICE_UNAVAILABLE, e.chain()),
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "triggering failed; see the service's log"),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "trigger failed; see the service's log"),
     }
 }
 
@@ -278,7 +284,7 @@ async fn reload(State(shared): State<Arc<Shared>>) -> Response {
     .await
 }
 
-/// Answers with the state after it.
+/// Makes a change and answers with the new state.
 async fn change(
     shared: Arc<Shared>,
     action: impl FnOnce(&Shared) -> Result<()> + Send + 'static,
@@ -294,6 +300,6 @@ async fn change(
     match done.await {
         Ok(Ok(state)) => Json(Body { state }).into_response(),
         Ok(Err(e)) => problem(StatusCode::INTERNAL_SERVER_ERROR, Error::chain(&e)),
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "that failed; see the service's log"),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "request failed; see the service's log"),
     }
 }

@@ -45,6 +45,10 @@ fn the_page_and_its_parts_need_nothing_from_elsewhere() {
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
+        ("/chart.js", "text/javascript; charset=utf-8"),
+        ("/page.js", "text/javascript; charset=utf-8"),
+        ("/parts.js", "text/javascript; charset=utf-8"),
+        ("/service.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
     ] {
@@ -54,7 +58,7 @@ fn the_page_and_its_parts_need_nothing_from_elsewhere() {
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         let elsewhere = answer.text().replace("http://www.w3.org/2000/svg", "");
-        assert!(!elsewhere.contains("//") || path == "/app.js", "{path}");
+        assert!(!elsewhere.contains("//") || path.ends_with(".js"), "{path}");
         assert!(!elsewhere.contains("http:") && !elsewhere.contains("https:"), "{path}");
         assert!(!elsewhere.contains("innerHTML") && !elsewhere.contains("onclick="), "{path}");
     }
@@ -66,7 +70,7 @@ fn parts_and_status_are_told() {
     let address = page.address();
     let before = get(address, "/api/status").json();
     assert_eq!((&before["parts"], &before["picture"]), (&0.into(), &serde_json::Value::Null));
-    assert_eq!(get(address, "/api/live.jpg").error(), "there is no picture yet");
+    assert_eq!(get(address, "/api/live.jpg").error(), "no picture yet");
 
     publish(&mut page, &line, &good(1));
     publish(&mut page, &line, &scratched(2));
@@ -154,9 +158,9 @@ fn buttons_reach_the_line() {
     assert_eq!(post(address, "/api/reload").code, 200);
     assert_eq!(*line.asked.lock().unwrap(), ["trigger", "halt", "resume", "reload"]);
     let refused = get(address, "/api/halt");
-    assert_eq!((refused.code, refused.error().as_str()), (405, "/api/halt does not take GET"));
+    assert_eq!((refused.code, refused.error().as_str()), (405, "/api/halt does not accept GET"));
     assert_eq!(post(address, "/api/status").code, 405);
-    assert_eq!(post(address, "/nothing").error(), "there is no /nothing");
+    assert_eq!(post(address, "/nothing").error(), "no such page: /nothing");
 
     let without = scene::Line::new(false);
     let page = WebPage::start(&on_free_port(), without).unwrap();
@@ -176,7 +180,7 @@ fn what_another_sites_page_can_send_changes_nothing() {
     ] {
         let refused = request(page.address(), "POST", "/api/halt", headers);
         assert_eq!(refused.code, 403);
-        let why = if headers.contains("Origin") { "elsewhere" } else { "X-Weakrest: 1" };
+        let why = if headers.contains("Origin") { "another machine" } else { "X-Weakrest: 1" };
         assert!(refused.error().contains(why), "{}", refused.error());
     }
     // Neither does a browser get leave to send more.
@@ -414,7 +418,10 @@ fn a_taken_port_is_a_clear_error() {
     let (page, _line) = page(on_free_port());
     let settings = Settings { listen: page.address().to_string(), ..Default::default() };
     let error = WebPage::start(&settings, scene::Line::new(true)).err().unwrap();
-    let expected = format!("web.listen: cannot listen on {}; another program has that port", page.address());
+    let expected = format!(
+        "web.listen: cannot listen on {}; another program uses that port, choose another one",
+        page.address()
+    );
     assert!(error.chain().starts_with(&expected), "{}", error.chain());
     let settings = Settings { listen: "192.0.2.1:8080".into(), ..Default::default() };
     let error = WebPage::start(&settings, scene::Line::new(true)).err().unwrap();

@@ -1,0 +1,187 @@
+// @ts-check
+// Keys: what they do, and the help about them.
+
+import { saver, stage, usable, watch } from "./desk.js";
+import { accept, redo, remove, tag, undo } from "./edit.js";
+import { showSide } from "./list.js";
+import { $, make } from "./page.js";
+import { choose, escape, grow, setNegative, setOpacity, toggle } from "./tools.js";
+import { skip, step } from "./turn.js";
+
+/** A key held at least this long acts only while it is down, in milliseconds. */
+const HELD_FROM = 350;
+
+/** @typedef {[key: string, help: string, run?: () => unknown, also?: string]} Key */
+
+/** @type {Record<string, Key[]>} */
+const KEYS = {
+  Label: [
+    ["G", "Good, then next picture", () => tag("good")],
+    ["D", "Defective, then next picture", () => tag("defective")],
+    ["S", "Accept the suggestion", accept],
+    ["Enter", "Skip to the next unlabeled picture", skip],
+    ["N", "Next picture", () => step(1), "PageDown"],
+    ["P", "Previous picture", () => step(-1), "PageUp"],
+  ],
+  Draw: [
+    ["C", "Click", () => choose("click"), "1"],
+    ["R", "Rotated box", () => choose("rotated"), "2"],
+    ["U", "Upright box", () => choose("box"), "3"],
+    ["B", "Brush", () => choose("brush"), "4"],
+    ["E", "Eraser", () => choose("eraser"), "5"],
+    ["X", "Click marks defect or background", () => stage.tool === "click" && setNegative(!stage.negative)],
+    ["[", "Smaller brush", () => grow(-1)],
+    ["]", "Larger brush", () => grow(1)],
+  ],
+  Edit: [
+    ["Ctrl+Z", "Undo", undo],
+    ["Ctrl+Shift+Z", "Redo", redo, "Ctrl+Y"],
+    ["Delete", "Remove the selected box, or all", remove, "Backspace"],
+    ["Escape", "Cancel the shape", escape],
+    ["T", "Defect type", () => $("type").select()],
+    ["I", "Prompt", () => $("prompt").select()],
+    ["Ctrl+S", "Save now", () => saver.retry()],
+  ],
+  "Draw without a mouse": [
+    ["Arrows", "Move the pointer (Shift: fast, Ctrl: slow)"],
+    ["Space", "Click, or start and end a shape"],
+    ["Shift+Space", "The same as the right button"],
+  ],
+  View: [
+    ["M", "Label", () => toggle("mask")],
+    ["A", "Anomaly map", () => toggle("map")],
+    ["W", "Good reference", () => toggle("nearest")],
+    [",", "Less opaque", () => setOpacity(stage.opacity - 0.1)],
+    [".", "More opaque", () => setOpacity(stage.opacity + 0.1)],
+    ["+", "Zoom in", () => stage.view.zoom(1.4), "="],
+    ["-", "Zoom out", () => stage.view.zoom(1 / 1.4)],
+    ["0", "Fit to window", () => stage.view.fit()],
+    ["L", "List of pictures", showSide],
+    ["?", "This help", () => $("help").showModal()],
+  ],
+};
+
+/** @type {Map<string, () => unknown>} */
+const RUN = new Map();
+for (const [key, , run, also] of Object.values(KEYS).flat()) {
+  if (run) RUN.set(key, run);
+  if (run && also) RUN.set(also, run);
+}
+const PEEK = ["M", "A", "W"];
+const REPEATED = ["[", "]", ",", ".", "+", "=", "-", "N", "P", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"];
+/** @type {Map<string, [x: number, y: number]>} */
+const ARROWS = new Map([
+  ["ArrowLeft", [-1, 0]],
+  ["ArrowRight", [1, 0]],
+  ["ArrowUp", [0, -1]],
+  ["ArrowDown", [0, 1]],
+]);
+/** @type {{ key: string, since: number } | null} */
+let held = null;
+
+/** @param {KeyboardEvent} event */
+function named(event) {
+  // Some keyboards need AltGr for brackets. Browsers report AltGr as Ctrl and Alt.
+  const graph = event.getModifierState("AltGraph");
+  if (event.altKey && !graph) return null;
+  const key = event.key.length === 1 ? event.key.toUpperCase() : event.key;
+  const letter = /^[A-Z]$/.test(key) || event.key.length > 1;
+  const control = (event.ctrlKey || event.metaKey) && !graph;
+  return `${control ? "Ctrl+" : ""}${event.shiftKey && letter ? "Shift+" : ""}${key}`;
+}
+
+/**
+ * Handles keys in dialogs and text fields; returns whether it did.
+ * @param {KeyboardEvent} event
+ * @param {Element} target
+ */
+function inText(event, target) {
+  if (document.querySelector("dialog[open]")) {
+    if (event.key === "?" && $("help").open) $("help").close();
+    return true;
+  }
+  const text = "input:not([type=range], [type=checkbox], [type=radio])";
+  if (!(target instanceof HTMLInputElement && target.matches(text))) return false;
+  if (event.key === "Enter" || event.key === "Escape") {
+    if (event.key === "Escape") target.value = target.defaultValue;
+    event.preventDefault();
+    $("canvas").focus();
+  }
+  return true;
+}
+
+/**
+ * Handles keys of the list, buttons and other inputs; returns whether it did.
+ * @param {KeyboardEvent} event
+ * @param {Element} target
+ * @param {string} key
+ */
+function inControl(event, target, key) {
+  const item = target.closest("#list li");
+  if (item && (key === "ArrowDown" || key === "ArrowUp")) {
+    const next = key === "ArrowDown" ? item.nextElementSibling : item.previousElementSibling;
+    const button = next?.firstElementChild;
+    if (button instanceof HTMLElement) button.focus();
+    event.preventDefault();
+    return true;
+  }
+  const pressed = key === "Enter" || key === " ";
+  return target.matches("button, input") && (pressed || (ARROWS.has(key) && target.matches("input")));
+}
+
+/** @param {KeyboardEvent} event */
+export function down(event) {
+  watch.stir();
+  const arrow = ARROWS.get(event.key);
+  if (event.key === "Tab" || arrow) document.body.classList.add("keys");
+  const target = event.target instanceof Element ? event.target : document.body;
+  if (inText(event, target)) return;
+  const key = named(event);
+  if (key === null || event.isComposing || inControl(event, target, key)) return;
+  if (event.key === " ") {
+    event.preventDefault();
+    if (!event.repeat) stage.hold(true);
+    return;
+  }
+  if (arrow) {
+    event.preventDefault();
+    const by = event.shiftKey ? 40 : event.ctrlKey ? 1 : 8;
+    stage.nudge(arrow[0] * by, arrow[1] * by);
+    return;
+  }
+  const run = RUN.get(key);
+  if (!run) return;
+  event.preventDefault();
+  if (event.repeat && !REPEATED.includes(key)) return;
+  if (PEEK.includes(key)) held = { key, since: performance.now() };
+  run();
+}
+
+/** @param {KeyboardEvent} event */
+export function up(event) {
+  if (event.key === " ") {
+    const { target } = event;
+    const free = target instanceof Element && target.matches("body, canvas");
+    if (!stage.hold(false) && free && usable()) stage.press(event.shiftKey !== stage.negative);
+  } else if (held && event.key.toUpperCase() === held.key) {
+    if (performance.now() - held.since > HELD_FROM) RUN.get(held.key)?.();
+    held = null;
+  }
+}
+
+/** Fills the help. */
+export function showKeys() {
+  const sections = Object.entries(KEYS).map(([title, keys]) => {
+    const section = make("section");
+    section.append(make("h3", title));
+    for (const [key, help] of keys) {
+      const line = make("p", help);
+      const names = make("span");
+      key.split(/\+(?=.)/).forEach((name) => names.append(" ", make("kbd", name)));
+      line.append(names);
+      section.append(line);
+    }
+    return section;
+  });
+  $("keys").replaceChildren(...sections);
+}

@@ -1,0 +1,111 @@
+// @ts-check
+// The list of pictures, and the progress above it.
+
+import { desk, isThere, kindOf, library, multiple, saver } from "./desk.js";
+import { $, inner, make, plural, say } from "./page.js";
+
+/** @import { Entry } from "./server.js" */
+/** @typedef {{ item: HTMLElement, button: HTMLButtonElement, mark: Element, score: Element, entry: Entry }} Row */
+
+/** @type {Map<number, Row>} */
+const rows = new Map();
+
+/**
+ * The picture of a row.
+ * @param {EventTarget | null} target
+ */
+export function entryAt(target) {
+  const button = target instanceof Element && target.closest("button");
+  return [...rows.values()].find((row) => row.button === button)?.entry;
+}
+
+export function showList() {
+  const { order, state } = desk;
+  const shown = $("list").children;
+  if (order.length !== shown.length || order.some((e, i) => shown[i] !== rows.get(e.id)?.item)) {
+    $("list").replaceChildren(...order.map((entry) => (rows.get(entry.id) ?? newRow(entry)).item));
+  }
+  order.forEach(showRow);
+  const preparing = state?.preparing ?? 0;
+  $("preparing").hidden = !preparing;
+  say($("preparing"), `Inspecting ${plural(preparing, "more picture")}.`);
+  showProgress();
+}
+
+/** @param {Entry} entry */
+function newRow(entry) {
+  const [item, button, mark, name, score] = [make("li"), make("button"), make("i"), make("span"), make("em")];
+  const cut = entry.name.lastIndexOf("/") + 1;
+  name.append(make("s", entry.name.slice(0, cut)), make("b", entry.name.slice(cut)));
+  mark.ariaHidden = "true";
+  button.type = "button";
+  button.tabIndex = -1;
+  button.append(mark, name, score);
+  item.append(button);
+  const row = { item, button, mark, score, entry };
+  rows.set(entry.id, row);
+  return row;
+}
+
+/** @param {Entry} entry */
+export function showRow(entry) {
+  const row = rows.get(entry.id);
+  if (!row) return;
+  row.entry = entry;
+  const kind = kindOf(entry);
+  const picture = library.known(entry.id);
+  const unsaved = Boolean(picture && saver.isUnsaved(picture));
+  const times = multiple(entry);
+  say(row.mark, kind === "good" ? "✓" : kind === "defective" ? "●" : "");
+  say(row.score, unsaved ? "not saved" : times === null ? "" : `${times.toFixed(2)}×`);
+  const className = [kind, !isThere(entry) && "missing", unsaved && "unsaved"].filter(Boolean).join(" ");
+  if (row.button.className !== className) row.button.className = className;
+  const facts = [
+    entry.name,
+    entry.missing ? "removed" : entry.error ? "unreadable" : (kind ?? "no label"),
+    times && `${times.toFixed(2)} times the threshold`,
+  ];
+  const name = facts.filter(Boolean).join(", ");
+  if (row.button.ariaLabel !== name) [row.button.ariaLabel, row.button.title] = [name, name];
+}
+
+/**
+ * Marks the row of the current picture.
+ * @param {Entry} entry
+ */
+export function showCurrent(entry) {
+  for (const row of document.querySelectorAll("#list [aria-current]")) {
+    row.removeAttribute("aria-current");
+    if (row instanceof HTMLElement) row.tabIndex = -1;
+  }
+  const row = rows.get(entry.id);
+  if (!row) return;
+  row.button.setAttribute("aria-current", "true");
+  row.button.tabIndex = 0;
+  row.button.scrollIntoView({ block: "nearest" });
+}
+
+export function showProgress() {
+  const there = desk.order.filter(isThere);
+  const done = there.filter((entry) => kindOf(entry) !== null).length;
+  say($("count"), `${done} of ${there.length} labeled`);
+  $("bar").ariaValueMax = String(there.length);
+  $("bar").ariaValueNow = String(done);
+  inner($("bar"), "i").style.width = `${there.length ? (100 * done) / there.length : 0}%`;
+  const mean = desk.spent.reduce((sum, s) => sum + s.seconds, 0) / desk.spent.length;
+  const minutes = (mean * (there.length - done)) / 60;
+  const rest = minutes < 1 ? "less than a minute left" : `about ${Math.round(minutes)} min left`;
+  say($("rest"), desk.spent.length < 2 || done === there.length ? "" : rest);
+}
+
+/** Opens or closes the list on a narrow screen. */
+export function showSide() {
+  const open = $("side").classList.toggle("open");
+  $("listopen").setAttribute("aria-expanded", String(open));
+  if (open) inner(document, "#list [aria-current]")?.focus();
+}
+
+export function hideSide() {
+  $("side").classList.remove("open");
+  $("listopen").setAttribute("aria-expanded", "false");
+}

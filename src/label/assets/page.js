@@ -1,0 +1,113 @@
+// @ts-check
+// Small helpers for the page's elements.
+// Data enters the page as text and attributes only, never as markup: names may hold anything.
+
+/**
+ * The elements of `index.html` by their id.
+ * @typedef {object} Elements
+ * @property {HTMLButtonElement} accept
+ * @property {HTMLElement} bar
+ * @property {HTMLInputElement} brush
+ * @property {HTMLElement} brushfield
+ * @property {HTMLElement} brushsize
+ * @property {HTMLCanvasElement} canvas
+ * @property {HTMLButtonElement} clear
+ * @property {HTMLDialogElement} conflict
+ * @property {HTMLElement} conflicttitle
+ * @property {HTMLElement} count
+ * @property {HTMLButtonElement} defective
+ * @property {HTMLElement} empty
+ * @property {HTMLButtonElement} fit
+ * @property {HTMLButtonElement} good
+ * @property {HTMLDialogElement} help
+ * @property {HTMLButtonElement} helpopen
+ * @property {HTMLElement} hint
+ * @property {HTMLButtonElement} in
+ * @property {HTMLButtonElement} jump
+ * @property {HTMLElement} keys
+ * @property {HTMLElement} list
+ * @property {HTMLButtonElement} listopen
+ * @property {HTMLButtonElement} mine
+ * @property {HTMLCanvasElement} minecanvas
+ * @property {HTMLElement} name
+ * @property {HTMLButtonElement} next
+ * @property {HTMLElement} noclicks
+ * @property {HTMLElement} notices
+ * @property {HTMLElement} offer
+ * @property {HTMLInputElement} opacity
+ * @property {HTMLButtonElement} out
+ * @property {HTMLElement} polarity
+ * @property {HTMLElement} preparing
+ * @property {HTMLButtonElement} previous
+ * @property {HTMLElement} product
+ * @property {HTMLInputElement} prompt
+ * @property {HTMLElement} promptfield
+ * @property {HTMLElement} prompts
+ * @property {HTMLButtonElement} redo
+ * @property {HTMLElement} rest
+ * @property {HTMLButtonElement} save
+ * @property {HTMLElement} saved
+ * @property {HTMLElement} score
+ * @property {HTMLInputElement} showmap
+ * @property {HTMLInputElement} showmask
+ * @property {HTMLInputElement} shownearest
+ * @property {HTMLElement} side
+ * @property {HTMLButtonElement} theirs
+ * @property {HTMLCanvasElement} theirscanvas
+ * @property {HTMLInputElement} token
+ * @property {HTMLButtonElement} tokengiven
+ * @property {HTMLDialogElement} tokens
+ * @property {HTMLElement} tokenwhy
+ * @property {HTMLInputElement} type
+ * @property {HTMLElement} types
+ * @property {HTMLButtonElement} undo
+ * @property {HTMLElement} working
+ */
+
+/**
+ * @template {keyof Elements} Id
+ * @param {Id} id
+ */
+export const $ = (id) => /** @type {Elements[Id]} */ (document.getElementById(id));
+
+/**
+ * The first element within another that matches a selector.
+ * @param {ParentNode} within
+ * @param {string} selector
+ */
+export const inner = (within, selector) => /** @type {HTMLElement} */ (within.querySelector(selector));
+
+/**
+ * All buttons that choose a tool.
+ * @returns {NodeListOf<HTMLButtonElement>}
+ */
+export const toolButtons = () => document.querySelectorAll("button[data-tool]");
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} tag
+ * @param {string} [text]
+ * @param {string} [className]
+ */
+export const make = (tag, text, className) => {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+};
+
+/**
+ * Sets a text if it differs: screen readers announce every change.
+ * @param {Element} element
+ * @param {string} text
+ */
+export const say = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
+
+/** @type {(element: Element, on: boolean) => void} */
+export const press = (element, on) => element.setAttribute("aria-pressed", String(on));
+/** @type {(value: number) => string} */
+export const number = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+/** @type {(n: number, one: string, many?: string) => string} */
+export const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;

@@ -1,0 +1,178 @@
+// @ts-check
+// What the page shows about the current picture.
+
+import { desk, fetchAll, indexOf, isThere, library, multiple, nextOpen, offered, settings } from "./desk.js";
+import { saver, stage, usable } from "./desk.js";
+import { notify } from "./notices.js";
+import { $, inner, make, number, plural, press, say } from "./page.js";
+
+/** @import { Doc } from "./picture.js" */
+
+const touch = matchMedia("(pointer: coarse)").matches;
+/** The order of the buttons on the page is the order of drawing. */
+const HINTS = touch
+  ? {
+      click: "Tap the defect. Pan and zoom with two fingers.",
+      rotated: "Draw a line along the defect.",
+      width: "Now draw across the defect to set the width.",
+      box: "Drag from corner to corner. Tap a box to edit it.",
+      brush: "Paint the defect.",
+      eraser: "Erase background.",
+    }
+  : {
+      click: "Left-click the defect. Right-click to exclude background.",
+      rotated: "Drag a line along the defect. Click a box to edit it.",
+      width: "Now move across the defect to set the width, and click.",
+      box: "Drag from corner to corner. Click a box to edit it.",
+      brush: "Paint the defect. The right button erases.",
+      eraser: "Erase background. The right button paints.",
+    };
+
+export function showPicture() {
+  const { current } = desk;
+  if (!current) return;
+  const { entry, doc, ready, problem } = current;
+  const suggestion = offered();
+  stage.enabled = usable() !== null;
+  stage.present({
+    id: current.id,
+    image: ready.image,
+    map: ready.map,
+    nearest: ready.nearest,
+    // Unknown until the server has read the picture.
+    width: current.width ?? ready.image?.width ?? 1,
+    height: current.height ?? ready.image?.height ?? 1,
+    doc: current.loaded || current.touched ? doc : null,
+    suggestion,
+  });
+  say($("name"), current.name);
+  const times = multiple(entry);
+  const facts =
+    entry.score === null || times === null
+      ? ["not inspected yet"]
+      : [`score ${number(entry.score)}`, `${times.toFixed(2)} × threshold`];
+  say($("score"), facts.join(" · "));
+  $("canvas").setAttribute("aria-label", `${current.name}, ${summary(doc)}`);
+  const missing = entry.missing ? `${current.name} was removed from the folder.` : (entry.error ?? "");
+  const lacking = problem && !(ready.image && current.loaded);
+  showEmpty(missing || (lacking ? `${current.name}: ${problem.message}` : ""));
+  $("offer").hidden = !suggestion;
+  if (suggestion) {
+    const text = suggestion.sure ? "Suggestion: the detector is sure." : "Suggestion: the detector is not sure.";
+    say(inner($("offer"), "span"), text);
+  }
+  showTypes();
+  showButtons();
+  showHint();
+  showWorking();
+  if (ready.image && current.loaded) ahead();
+}
+
+/** Fetches the next pictures while a person works on this one. */
+function ahead() {
+  const at = indexOf(desk.current);
+  for (const entry of new Set([nextOpen(at), desk.order[at + 1]])) {
+    if (!entry || !isThere(entry) || entry.id === desk.current?.id) continue;
+    const picture = library.picture(entry);
+    if (!picture.problem) fetchAll(picture);
+  }
+}
+
+/**
+ * A text in place of the picture.
+ * @param {string} text
+ */
+export function showEmpty(text) {
+  $("empty").hidden = !text;
+  if (text) say($("empty"), text);
+}
+
+/**
+ * A label in words.
+ * @param {Doc} doc
+ */
+export function summary(doc) {
+  if (doc.tag === null) return "no label";
+  if (doc.tag === "good") return "good";
+  const boxes = doc.boxes.length + doc.rotated.length;
+  const shapes = [
+    doc.mask && `mask of ${plural(doc.mask.area, "pixel")}`,
+    boxes && plural(boxes, "box", "boxes"),
+  ];
+  return ["defective", doc.type, ...shapes].filter(Boolean).join(", ");
+}
+
+export function showButtons() {
+  const { current } = desk;
+  if (!current) return;
+  const { doc, past, future } = current;
+  const can = usable() !== null;
+  press($("good"), doc.tag === "good");
+  press($("defective"), doc.tag === "defective");
+  $("good").disabled = $("defective").disabled = !can;
+  $("undo").disabled = !past.length && !desk.acted.some((p) => p.past.length);
+  $("redo").disabled = !future.length;
+  $("clear").disabled = !can || (doc.tag === null && !doc.open);
+  say(inner($("clear"), "span"), stage.selected ? "Remove" : "Clear");
+  const at = indexOf(current);
+  $("previous").disabled = at <= 0;
+  $("next").disabled = at >= desk.order.length - 1;
+}
+
+export function showHint() {
+  const selected = `Drag a corner to resize, the inside to move. ${touch ? "Remove" : "Delete"} removes the box.`;
+  const width = stage.gesture?.kind === "width" && HINTS.width;
+  say($("hint"), width || (stage.selected && !stage.drawing ? selected : HINTS[stage.tool]));
+}
+
+export function showWorking() {
+  $("working").hidden = !(desk.current?.doc.open && desk.current.slow);
+}
+
+// --- defect type and prompt ---
+
+/** The defect type of the label, or of the next one. */
+export const shownType = () => {
+  const doc = desk.current?.doc;
+  return doc?.tag === "defective" ? (doc.type ?? "") : settings.type;
+};
+
+export function showTypes() {
+  const { state } = desk;
+  if (!state) return;
+  const own = desk.order.flatMap((entry) => library.known(entry.id)?.doc.type ?? []);
+  options($("types"), [...new Set([...state.types, ...own])]);
+  const shown = shownType();
+  if (document.activeElement !== $("type")) $("type").value = shown;
+  options($("prompts"), state.prompts[shown] ?? Object.values(state.prompts).flat());
+  if (document.activeElement !== $("prompt")) $("prompt").value = settings.prompts[shown] ?? "";
+}
+
+/** @param {HTMLElement} list @param {string[]} values */
+function options(list, values) {
+  const key = JSON.stringify(values);
+  if (list.dataset.key === key) return;
+  list.dataset.key = key;
+  const option = (/** @type {string} */ value) => Object.assign(make("option"), { value });
+  list.replaceChildren(...values.map(option));
+}
+
+// --- whether everything is saved ---
+
+/** @type {string | undefined} */
+let told = "";
+
+export function showSaved() {
+  const { status } = saver;
+  const detail = status[2];
+  let [kind, text] = status;
+  if (!desk.state) [kind, text] = ["saving", "Connecting…"];
+  if (desk.lost && kind !== "trouble") [kind, text] = ["trouble", "No connection to the labeler"];
+  $("save").className = `plain ${kind}`;
+  say($("saved"), text);
+  if (detail !== told) {
+    told = detail;
+    document.querySelector("#notices .saving")?.remove();
+    if (detail) notify(detail, "error saving");
+  }
+}

@@ -1,0 +1,131 @@
+// @ts-check
+// Small helpers for the page's elements and numbers.
+// Data enters the page as text and attributes only, never as markup: reasons may hold anything.
+
+/** @import { Part } from "./service.js" */
+
+/**
+ * The elements of `index.html` by their id.
+ * @typedef {object} Elements
+ * @property {HTMLElement} answer
+ * @property {HTMLDialogElement} ask
+ * @property {HTMLTableSectionElement} beside
+ * @property {HTMLElement} caption
+ * @property {SVGElement} chart
+ * @property {HTMLElement} faults
+ * @property {HTMLElement} footer
+ * @property {HTMLButtonElement} halt
+ * @property {HTMLDialogElement} large
+ * @property {HTMLImageElement} largepicture
+ * @property {HTMLElement} largetext
+ * @property {HTMLElement} lost
+ * @property {HTMLElement} none
+ * @property {HTMLElement} old
+ * @property {HTMLInputElement} overlay
+ * @property {HTMLElement} part
+ * @property {HTMLElement} parts
+ * @property {HTMLElement} passes
+ * @property {HTMLElement} picture
+ * @property {HTMLElement} problems
+ * @property {HTMLElement} product
+ * @property {HTMLElement} ratio
+ * @property {HTMLElement} reason
+ * @property {HTMLElement} rejected
+ * @property {HTMLElement} rejects
+ * @property {HTMLButtonElement} resume
+ * @property {HTMLElement} scale
+ * @property {HTMLElement} score
+ * @property {HTMLElement} span
+ * @property {HTMLTableSectionElement} stages
+ * @property {HTMLElement} state
+ * @property {HTMLInputElement} token
+ * @property {HTMLButtonElement} trigger
+ * @property {HTMLElement} verdict
+ * @property {HTMLElement} why
+ * @property {HTMLElement} word
+ */
+
+/**
+ * @template {keyof Elements} Id
+ * @param {Id} id
+ */
+export const $ = (id) => /** @type {Elements[Id]} */ (document.getElementById(id));
+
+/**
+ * The first element within another that matches a selector.
+ * @param {ParentNode} within
+ * @param {string} selector
+ */
+export const inner = (within, selector) => /** @type {HTMLElement} */ (within.querySelector(selector));
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} tag
+ * @param {string} [text]
+ * @param {string} [className]
+ */
+export const make = (tag, text, className) => {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  if (className) element.className = className;
+  return element;
+};
+
+/**
+ * Sets a text if it differs: a change is announced by screen readers and clears the selection.
+ * @param {Element} element
+ * @param {string} text
+ */
+export const say = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
+
+/** @type {(element: HTMLElement, className: string) => void} */
+export const dress = (element, className) => {
+  if (element.className !== className) element.className = className;
+};
+
+/**
+ * Fills a table with rows of text; the first cell is a heading.
+ * @param {HTMLTableSectionElement} body
+ * @param {string[][]} lines
+ */
+export function fill(body, lines) {
+  while (body.rows.length > lines.length) body.deleteRow(-1);
+  lines.forEach((cells, y) => {
+    const row = body.rows[y] ?? body.insertRow();
+    cells.forEach((text, x) => {
+      if (!row.cells[x]) {
+        const cell = make(x ? "td" : "th");
+        if (!x) cell.scope = "row";
+        row.append(cell);
+      }
+      say(row.cells[x], text);
+    });
+  });
+}
+
+/** @type {(ms: number) => string} */
+export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
+/** @type {(n: number) => string} */
+export const whole = (n) => n.toLocaleString("en-US");
+/** @type {(value: number | null) => string} */
+export const number = (value) =>
+  value === null ? "–" : value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+/** @type {(value: number) => string} */
+export const ms = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
+/** @type {(seconds: number) => string} */
+export const duration = (seconds) => {
+  const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3600)];
+  if (hours < 1) return minutes < 1 ? `${Math.floor(seconds)} s` : `${minutes} min`;
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
+};
+
+/**
+ * The score as a multiple of the threshold.
+ * @type {(part: Part) => number | null}
+ */
+export const ratio = ({ score, threshold }) =>
+  score === null || threshold === null || !(threshold > 0) ? null : score / threshold;
+/** @type {(part: Part) => string} */
+export const title = ({ part, time_ms }) => `part ${whole(part)} · ${clock(time_ms)}`;

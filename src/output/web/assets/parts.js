@@ -1,0 +1,143 @@
+// @ts-check
+// The last part, the latest picture, and the last rejects.
+
+import { $, clock, dress, inner, make, ms, number, ratio, say, title, whole } from "./page.js";
+import { ask, read } from "./service.js";
+
+/** @import { Part, Parts } from "./service.js" */
+
+/** More regions than this are counted only. */
+const REGIONS = 6;
+
+/** @param {Part | undefined} part */
+export function showVerdict(part) {
+  dress($("verdict"), `verdict ${part?.verdict ?? ""}`);
+  say($("word"), part?.verdict.toUpperCase() ?? "–");
+  say($("part"), part ? title(part) : "no part yet");
+  const multiple = part ? ratio(part) : null;
+  $("ratio").hidden = multiple === null;
+  if (multiple !== null) {
+    const text = `${number(multiple)}×`;
+    say(inner($("ratio"), "b"), text);
+    inner($("ratio"), ".meter").setAttribute("aria-label", `${text} the threshold`);
+    inner($("ratio"), "i").style.width = `${Math.min(multiple * 50, 100)}%`;
+  }
+  const count = part?.regions.length ?? 0;
+  const areas = count < 2 ? "one region" : count < 16 ? `${count} regions` : "16 regions or more";
+  say($("reason"), part?.reason || (count ? `${areas} above the threshold` : ""));
+  const score =
+    part && part.score !== null ? `score ${number(part.score)} · threshold ${number(part.threshold)} · ` : "";
+  say($("score"), part ? `${score}${ms(part.latency_ms)} ms` : "");
+}
+
+/** What the picture shows: its part, and whether without the anomaly map. */
+let shown = "";
+/** @type {number | null} The part of the picture. */
+export let pictured = null;
+
+/**
+ * Shows the latest picture. It is loaded before it replaces the old one, so nothing flickers.
+ * @param {number | null} part
+ */
+export async function showPicture(part) {
+  const plain = !$("overlay").checked;
+  const wanted = `${part} ${plain}`;
+  if (part === null || wanted === shown || document.hidden) return;
+  const response = await ask(`/api/live.jpg${plain ? "?plain=1" : ""}`);
+  if (!response.ok) return;
+  const picture = new Image();
+  picture.src = URL.createObjectURL(await response.blob());
+  await new Promise((done) => {
+    picture.onload = picture.onerror = done;
+  });
+  URL.revokeObjectURL(picture.src);
+  // The answer names the part: it may be newer than the one asked for.
+  const of = `part ${whole(Number(response.headers.get("x-part")))}`;
+  picture.alt = `Latest picture, ${of}${plain ? "" : ", with its anomaly map"}`;
+  $("picture").replaceChildren(picture);
+  say($("caption"), of);
+  pictured = part;
+  shown = wanted;
+}
+
+/** @type {number | null | undefined} */
+let rejectShown;
+
+/**
+ * Shows the last rejects.
+ * @param {number | null} last The newest of them.
+ * @param {number} started Names this run: part numbers start again with the service.
+ * @param {((part: Part) => void) | null} label Has a part labeled, where that is possible.
+ */
+export async function showRejects(last, started, label) {
+  if (last === rejectShown) return;
+  /** @type {Parts} */
+  const { parts } = await read("/api/rejects");
+  const known = new Map([...$("rejects").querySelectorAll("li")].map((item) => [item.dataset.key, item]));
+  const items = parts.reverse().map((part) => {
+    const key = `${started} ${part.part}`;
+    return known.get(key) ?? reject(part, key, `/api/rejects/${part.part}.jpg?${started}`, label);
+  });
+  $("rejects").replaceChildren(...items);
+  $("none").hidden = items.length > 0;
+  rejectShown = last;
+}
+
+/**
+ * @param {Part} part
+ * @param {string} key
+ * @param {string} source
+ * @param {((part: Part) => void) | null} label
+ */
+function reject(part, key, source, label) {
+  const [item, button, picture] = [make("li"), make("button"), make("img")];
+  item.dataset.key = key;
+  button.type = "button";
+  button.setAttribute("aria-label", `Enlarge ${title(part)}`);
+  picture.src = source;
+  picture.alt = "";
+  button.append(picture, make("b", `${number(ratio(part))}×`), make("span", title(part)));
+  button.addEventListener("click", () => enlarge(part, source));
+  item.append(button);
+  if (label) {
+    const own = make("button", "Label", "label");
+    own.type = "button";
+    own.setAttribute("aria-label", `Copy ${title(part)} to the label folder`);
+    own.addEventListener("click", () => label(part));
+    item.append(own);
+  }
+  return item;
+}
+
+/** @param {Part} part @param {string} source */
+function enlarge(part, source) {
+  $("largepicture").src = source;
+  $("largepicture").alt = `Rejected part ${part.part} with its anomaly map`;
+  const regions = part.regions.slice(0, REGIONS);
+  const sizes = regions.map((r) => `${r.width} × ${r.height} px at x ${r.x}, y ${r.y}`);
+  const scores = `${title(part)} · score ${number(part.score)}, threshold ${number(part.threshold)}`;
+  say($("largetext"), [scores, ...sizes].join("\n"));
+  $("large").showModal();
+}
+
+/** The service was started again: forget the pictures of the old run. */
+export function forgetPictures() {
+  [shown, pictured, rejectShown] = ["", null, undefined];
+  $("picture").replaceChildren(make("p", "no picture yet"));
+  say($("caption"), "");
+}
+
+/**
+ * Fades a picture of another part than the last one.
+ * @param {Part | undefined} last
+ */
+export function fadePicture(last) {
+  $("old").hidden = !(last?.verdict === "fault" && pictured !== null && pictured !== last.part);
+  $("picture").classList.toggle("faded", !$("old").hidden);
+}
+
+/** @type {(since: number | null) => string} */
+export const lostText = (since) =>
+  since === null
+    ? "No connection to the service."
+    : `No connection to the service since ${clock(since)}. This page shows the state of that time.`;

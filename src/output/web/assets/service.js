@@ -1,0 +1,76 @@
+// @ts-check
+// Requests to the service, and the types of its answers.
+
+/**
+ * @typedef {object} Region
+ * @property {number} x
+ * @property {number} y
+ * @property {number} width
+ * @property {number} height
+ */
+
+/**
+ * @typedef {object} Part
+ * @property {number} part
+ * @property {number} time_ms
+ * @property {"pass" | "reject" | "fault"} verdict
+ * @property {string | null} reason
+ * @property {number | null} score
+ * @property {number | null} threshold
+ * @property {number} latency_ms
+ * @property {Region[]} regions
+ */
+
+/**
+ * The answer to `/api/parts` and `/api/rejects`.
+ * @typedef {object} Parts
+ * @property {number} started_ms
+ * @property {number} next
+ * @property {Part[]} parts
+ */
+
+/**
+ * The answer to `/api/status`.
+ * @typedef {object} Status
+ * @property {string} state
+ * @property {Record<string, { severity: string, text: string }>} problems
+ * @property {{ product: string, package: string, provider: string, threshold: number | null }} engine
+ * @property {number} parts
+ * @property {number} passes
+ * @property {number} rejects
+ * @property {Record<string, number>} faults
+ * @property {number} dropped_frames
+ * @property {number} lost_frames
+ * @property {number} camera_losses
+ * @property {number} late_inspections
+ * @property {number} missed_pulses
+ * @property {number} late_pulses
+ * @property {number} swaps
+ * @property {Record<string, number>} outputs_dropped
+ * @property {Record<string, number>} outputs_failed
+ * @property {boolean} latched
+ * @property {{ name: string, count: number, last_ms: number, mean_ms: number, worst_ms: number }[]} stages
+ * @property {string} version
+ * @property {"local" | "token" | "refused"} changes Who may change something.
+ * @property {boolean} labels Whether rejects can be copied to the label folder.
+ * @property {number} uptime_s
+ * @property {number} started_ms
+ * @property {number | null} picture The part of the latest picture.
+ * @property {number | null} last_reject
+ */
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [options]
+ */
+export const ask = (path, options) => fetch(path, { signal: AbortSignal.timeout(5000), ...options });
+
+/**
+ * The answer to a question; the caller knows its type.
+ * @param {string} path
+ */
+export async function read(path) {
+  const response = await ask(path);
+  if (!response.ok) throw new Error(path);
+  return response.json();
+}
