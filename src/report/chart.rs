@@ -7,13 +7,13 @@ use std::io::{self, Write};
 /// One row of bars.
 pub(super) struct Lane<'a> {
     pub label: &'a str,
-    /// CSS class that colors the bars. `None` colors them by the side of the threshold they are on.
+    /// CSS class for the color of the bars. `None` colors them by their side of the threshold.
     pub class: Option<&'a str>,
     /// Scores as multiples of the threshold.
     pub ratios: Vec<f32>,
 }
 
-/// About as many bars as a phone can show apart.
+/// About as many bars as a phone can show.
 const BINS: f64 = 56.0;
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;
@@ -78,7 +78,7 @@ fn lane_bars(out: &mut impl Write, lane: &Lane, axis: &Axis) -> io::Result<()> {
     writeln!(out, "</svg>")
 }
 
-/// The common horizontal axis. One bin edge is exactly the threshold, so that no bar holds both passes and rejects.
+/// The common horizontal axis. The threshold is a bin edge: no bar holds both passes and rejects.
 struct Axis {
     log: bool,
     start: f64,
@@ -121,7 +121,7 @@ impl Axis {
 
     /// A score equal to the threshold is a pass: bins include their upper edge.
     fn bin(&self, ratio: f64) -> usize {
-        // Rounding must not move a pass over the threshold, or a reject below it.
+        // Rounding must not move a score across the threshold.
         let (first, last) = if ratio <= 1.0 { (0, self.below - 1) } else { (self.below, self.bins - 1) };
         ((self.coordinate(ratio).ceil() - 1.0).max(0.0) as usize).clamp(first, last)
     }

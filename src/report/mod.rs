@@ -1,4 +1,4 @@
-//! What people look at: the anomaly map over the picture, and a page that shows many of them.
+//! Reports for people: one page with pictures, anomaly maps and figures.
 
 mod chart;
 mod html;

@@ -569,7 +569,7 @@ fn a_format_that_fits_is_suggested() {
 #[test]
 fn a_category_may_do_without_masks_altogether() {
     let found = mvtec().without("bottle/ground_truth").read(Format::Mvtec);
-    assert_eq!(found[0].notes, ["There are no masks: whole pictures are judged, not pixels."]);
+    assert_eq!(found[0].notes, ["There are no masks: only whole pictures are measured, not pixels."]);
     let defective: Vec<_> = found[0].test.iter().filter(|sample| sample.defect.is_some()).collect();
     assert!(!defective.is_empty() && defective.iter().all(|sample| sample.mask.is_none()));
 }

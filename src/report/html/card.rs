@@ -6,16 +6,16 @@ use base64::engine::general_purpose::STANDARD;
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
-use super::text::{Text, milliseconds, number};
+use super::text::{Text, milliseconds, multiple, number};
 use super::{Entry, Truth, contradiction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::ratio;
 use crate::inspector::{Region, Verdict};
 
-/// Longest side of an embedded picture: two of them fill a wide screen, and a report of a thousand parts still opens.
+/// The longest side of an embedded picture. Two fill a wide screen, and a report of a thousand parts still opens.
 const LONGEST_SIDE: u32 = 480;
 const JPEG_QUALITY: u8 = 82;
-/// More boxes in words than this help nobody; the picture shows them all.
+/// The most regions listed in words. The picture shows all.
 const MAX_REGIONS: usize = 6;
 
 /// A JPEG and its size in pixels.
@@ -25,7 +25,7 @@ pub(super) struct Embedded {
     jpeg: Vec<u8>,
 }
 
-/// Scales and encodes a picture; `None` for one without pixels.
+/// Scales and encodes a picture; `None` for a picture without pixels.
 pub(super) fn embedded(picture: &RgbImage) -> Result<Option<Embedded>> {
     let (width, height) = picture.dimensions();
     if width == 0 || height == 0 {
@@ -58,13 +58,14 @@ fn write_picture(out: &mut impl Write, picture: &Embedded, what: &str, name: &st
 pub(super) fn write_card(
     out: &mut impl Write,
     entry: &Entry,
+    anchor: &str,
     original: Option<&Embedded>,
     overlay: Option<&Embedded>,
 ) -> io::Result<()> {
     let kind = entry.kind().word();
     let wrong = contradiction(entry.kind(), entry.label());
     let bare = original.is_none() && overlay.is_none();
-    write!(out, r#"<article class="card {kind}"#)?;
+    write!(out, r#"<article id="{anchor}" class="card {kind}"#)?;
     write!(out, "{}{}", if wrong.is_some() { " wrong" } else { "" }, if bare { " bare" } else { "" })?;
     writeln!(out, r#"">"#)?;
     if !bare {
@@ -118,9 +119,9 @@ fn write_score(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     let (Some((score, threshold)), Some(ratio)) = (entry.score, entry.ratio()) else {
         return Ok(());
     };
-    // The threshold stands in the middle of the bar: left of it is a pass, right of it a reject.
+    // The threshold is the middle of the bar: passes end left of it, rejects right of it.
     let filled = (ratio * 50.0).clamp(0.0, 100.0);
-    let multiple = if ratio.is_finite() { format!("{}×", number(ratio)) } else { "∞".into() };
+    let multiple = multiple(ratio);
     writeln!(
         out,
         r#"<div class="ratio"><b>{multiple}</b><div class="meter" role="img" aria-label="{multiple} the threshold"><i style="width:{filled:.1}%"></i></div></div>"#

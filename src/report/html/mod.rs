@@ -1,4 +1,4 @@
-//! A report in one HTML file that needs nothing else: no network, no second file, and complete without its script.
+//! A report in one HTML file. It needs no network and no second file, and is complete without its script.
 
 mod card;
 mod sections;
@@ -17,46 +17,46 @@ use crate::files;
 use crate::imaging::ratio;
 use crate::inspector::{Inspection, Region, StageTimes, Verdict};
 use card::{embedded, write_card};
-use sections::{write_head, write_tail};
+use sections::write_page;
 
-/// What stands above the pictures. All text is plain text: it is escaped when written.
+/// The report's texts and tables. All text is plain text and is escaped.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// Heading and browser title.
+    /// The heading and the browser's title.
     pub title: String,
     /// A paragraph under the heading; line breaks are kept.
     pub note: Option<String>,
-    /// What was used and how: package, product, images enrolled, threshold and where it comes from.
+    /// Package and settings, folded at the end of the page.
     pub facts: Vec<(String, String)>,
     /// Results in rows and columns.
     pub tables: Vec<Table>,
-    /// In which order the pictures stand.
+    /// The order of the pictures.
     pub order: Order,
 }
 
-/// Rows and columns of plain text. The first column is taken for names, the others for numbers.
+/// Rows and columns of plain text. The first column holds names, the others numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     /// Heading.
     pub title: String,
-    /// One heading per column.
+    /// A heading for each column.
     pub columns: Vec<String>,
-    /// The cells of each row, as many as there are columns.
+    /// The cells of each row, one for each column.
     pub rows: Vec<Vec<String>>,
 }
 
-/// In which order a report shows its pictures.
+/// The order of the pictures in a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
     /// As they were added.
     #[default]
     AsAdded,
-    /// What most needs a person's eye: missed defects, those of the lowest score first; false rejects, those of the
-    /// highest score first; faults; then the rest from the nearest to the threshold to the farthest.
+    /// Missed defects, lowest score first; false rejects, highest score first; both before the figures. Then faults;
+    /// then all others by distance from the threshold, nearest first.
     WorstFirst,
 }
 
-/// What is known of a picture from its label.
+/// A picture's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth<'a> {
     /// Labeled good.
@@ -70,24 +70,24 @@ pub enum Truth<'a> {
 pub struct Entry<'a> {
     /// File name or part number.
     pub name: &'a str,
-    /// What happens to the part.
+    /// The part's verdict.
     pub verdict: &'a Verdict,
-    /// Image score and the threshold it was held against; `None` for a part that was never scored.
+    /// Image score and threshold; `None` for a part without a score.
     pub score: Option<(f32, f32)>,
     /// Areas above the threshold, highest peak first.
     pub regions: &'a [Region],
-    /// How long each stage took; `None` for a part that was not inspected.
+    /// The time of each stage; `None` for a part that was not inspected.
     pub times: Option<StageTimes>,
-    /// The picture. `None` shows none, for files that are none or to keep a long report small.
+    /// The picture. `None` shows none: for unreadable files, or to keep a long report small.
     pub original: Option<&'a RgbImage>,
     /// The picture with its anomaly map, as [`overlay`](crate::inspector::overlay()) paints it.
     pub overlay: Option<&'a RgbImage>,
-    /// The label, where there is one.
+    /// The label, if there is one.
     pub truth: Option<Truth<'a>>,
 }
 
 impl<'a> Entry<'a> {
-    /// An inspected part, without pictures and label.
+    /// An inspected part without pictures or label.
     pub fn inspected(name: &'a str, inspection: &'a Inspection) -> Self {
         Entry {
             name,
@@ -101,7 +101,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A part that could not be inspected at all, such as an unreadable file.
+    /// A part without an inspection, such as an unreadable file.
     pub fn not_inspected(name: &'a str, verdict: &'a Verdict) -> Self {
         Entry {
             name,
@@ -115,7 +115,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The score as a multiple of the threshold, where both make sense.
+    /// The score as a multiple of the threshold, if both are numbers.
     fn ratio(&self) -> Option<f32> {
         self.score.map(|(score, threshold)| ratio(score, threshold)).filter(|r| !r.is_nan())
     }
@@ -161,7 +161,7 @@ enum Label {
     Defective,
 }
 
-/// What the page says of a verdict that contradicts the label. A fault contradicts nothing: it claims nothing.
+/// The name of a wrong verdict. A fault makes no claim, so it is never wrong.
 fn contradiction(kind: Kind, label: Label) -> Option<&'static str> {
     match (kind, label) {
         (Kind::Pass, Label::Defective) => Some("missed defect"),
@@ -170,12 +170,16 @@ fn contradiction(kind: Kind, label: Label) -> Option<&'static str> {
     }
 }
 
-/// A picture's place in the spool, and what the page's head needs of it.
+/// A picture's card in the spool, and the facts the page needs besides it.
 struct Card {
     start: u64,
     length: u64,
+    /// The card's id in the page.
+    anchor: String,
+    name: String,
     kind: Kind,
     label: Label,
+    defect: Option<String>,
     ratio: Option<f32>,
     pictured: bool,
 }
@@ -197,11 +201,10 @@ impl Card {
     }
 }
 
-/// Writes a report of any length with the memory of one picture.
+/// Writes a report of any length, with the memory of one picture.
 ///
-/// Cards are spooled to an unnamed file beside the report and copied after the head, which needs all their scores.
-/// The report appears under its name only when it is complete; until then, or when the writer is dropped, whatever
-/// had that name stays.
+/// Cards are spooled to an unnamed file beside the report and copied into the page at the end: their order and the
+/// figures need all scores. The report gets its name when it is complete. Until then an older file of that name stays.
 ///
 /// ```
 /// use weakrest::inspector::Verdict;
@@ -224,10 +227,10 @@ pub struct ReportWriter {
 }
 
 impl ReportWriter {
-    /// Starts a report. It fails now, not after a thousand inspections, when the folder cannot be written to.
+    /// Starts a report. It fails now, not after a thousand inspections, if the folder is not writable.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when `path` is a folder, or its folder is missing or read-only.
+    /// [`ErrorKind::Io`] if `path` is a folder, or its folder is missing or read-only.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         if path.is_dir() {
@@ -240,21 +243,28 @@ impl ReportWriter {
     /// Adds a picture.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] when the spool cannot be written, [`ErrorKind::Image`] when a
-    /// picture cannot be encoded.
+    /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] if the spool cannot be written; [`ErrorKind::Image`] if a picture
+    /// cannot be encoded.
     pub fn add(&mut self, entry: &Entry) -> Result<()> {
         let original = entry.original.map(embedded).transpose()?.flatten();
         let overlay = entry.overlay.map(embedded).transpose()?.flatten();
+        let anchor = format!("picture-{}", self.cards.len() + 1);
         let mut card = Vec::new();
-        write_card(&mut card, entry, original.as_ref(), overlay.as_ref())
+        write_card(&mut card, entry, &anchor, original.as_ref(), overlay.as_ref())
             .and_then(|()| self.spool.write_all(&card))
             .map_err(|e| Error::io("write", &self.path, e))?;
         let length = card.len() as u64;
         self.cards.push(Card {
             start: self.end,
             length,
+            anchor,
+            name: entry.name.to_owned(),
             kind: entry.kind(),
             label: entry.label(),
+            defect: match entry.truth {
+                Some(Truth::Defective(defect)) => Some(defect.to_owned()),
+                _ => None,
+            },
             ratio: entry.ratio(),
             pictured: overlay.is_some(),
         });
@@ -262,7 +272,7 @@ impl ReportWriter {
         Ok(())
     }
 
-    /// Writes the report and gives it its name.
+    /// Completes the report and gives it its name.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`].
@@ -277,12 +287,11 @@ impl ReportWriter {
         let write = || -> io::Result<()> {
             let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
             let mut out = BufWriter::new(files::new_file(files::parent(&path))?);
-            write_head(&mut out, report, &cards)?;
-            for card in &cards {
+            write_page(&mut out, report, &cards, |out, card| {
                 spool.seek(SeekFrom::Start(card.start))?;
-                io::copy(&mut Read::by_ref(&mut spool).take(card.length), &mut out)?;
-            }
-            write_tail(&mut out)?;
+                io::copy(&mut Read::by_ref(&mut spool).take(card.length), out)?;
+                Ok(())
+            })?;
             let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|e| e.error)?;

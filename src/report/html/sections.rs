@@ -4,17 +4,68 @@ use std::io::{self, Write};
 
 use image::Rgb;
 
-use super::text::Text;
-use super::{Card, Kind, Label, Report, Table, contradiction};
+use super::text::{Text, multiple};
+use super::{Card, Kind, Label, Order, Report, Table, contradiction};
 use crate::imaging::{COLDEST, HOTTEST, heat};
 use crate::report::chart::{self, Lane};
 
 const CSS: &str = concat!(include_str!("../../colors.css"), include_str!("../report.css"));
 const JS: &str = include_str!("../report.js");
 
-pub(super) fn write_head(out: &mut impl Write, report: &Report, cards: &[Card]) -> io::Result<()> {
+/// Writes the page. `copy` writes a picture's card.
+pub(super) fn write_page<W: Write>(
+    out: &mut W,
+    report: &Report,
+    cards: &[Card],
+    mut copy: impl FnMut(&mut W, &Card) -> io::Result<()>,
+) -> io::Result<()> {
+    write_head(out, report, cards)?;
+    let is_wrong = |card: &&Card| report.order == Order::WorstFirst && card.contradiction().is_some();
+    let (wrong, others): (Vec<&Card>, Vec<&Card>) = cards.iter().partition(is_wrong);
+    let mut legend = cards.iter().any(|c| c.pictured);
+    let labels_defects = cards.iter().any(|c| c.label == Label::Defective);
+    for (kind, title) in [(Kind::Pass, "Missed defects"), (Kind::Reject, "False rejects")] {
+        let group: Vec<&&Card> = wrong.iter().filter(|c| c.kind == kind).collect();
+        if group.is_empty() {
+            continue;
+        }
+        writeln!(out, "<section>\n<h2>{title}</h2>")?;
+        if std::mem::take(&mut legend) {
+            write_legend(out, labels_defects)?;
+        }
+        group.into_iter().try_for_each(|card| copy(out, card))?;
+        writeln!(out, "</section>")?;
+    }
+
+    for table in &report.tables {
+        write_table(out, table)?;
+    }
+    write_chart(out, cards)?;
+    write_list(out, cards)?;
+
+    if !others.is_empty() {
+        let title = if wrong.is_empty() { "Pictures" } else { "Other pictures" };
+        writeln!(out, "<section>\n<div class=\"bar\"><h2>{title}</h2>")?;
+        write_filters(out, &others)?;
+        writeln!(out, "</div>")?;
+        if legend {
+            write_legend(out, labels_defects)?;
+        }
+        writeln!(out, r#"<div class="cards" data-show="">"#)?;
+        others.into_iter().try_for_each(|card| copy(out, card))?;
+        writeln!(out, "</div>\n</section>")?;
+    }
+    write_facts(out, &report.facts)?;
+    write!(
+        out,
+        "<footer>weakrest {}</footer>\n<script>\n{JS}</script>\n</body>\n</html>\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+fn write_head(out: &mut impl Write, report: &Report, cards: &[Card]) -> io::Result<()> {
     let title = Text(&report.title);
-    // The policy makes the promise of the module's first line one that the browser keeps.
+    // The browser enforces what the module promises: nothing is loaded from elsewhere.
     write!(
         out,
         r#"<!DOCTYPE html>
@@ -37,17 +88,10 @@ pub(super) fn write_head(out: &mut impl Write, report: &Report, cards: &[Card]) 
         writeln!(out, r#"<p class="note">{}</p>"#, Text(note))?;
     }
     write_counts(out, cards)?;
-    if !report.facts.is_empty() {
-        writeln!(out, r#"<dl class="facts">"#)?;
-        for (label, value) in &report.facts {
-            writeln!(out, "<dt>{}</dt><dd>{}</dd>", Text(label), Text(value))?;
-        }
-        writeln!(out, "</dl>")?;
-    }
-    writeln!(out, "</header>")?;
-    for table in &report.tables {
-        write_table(out, table)?;
-    }
+    writeln!(out, "</header>")
+}
+
+fn write_chart(out: &mut impl Write, cards: &[Card]) -> io::Result<()> {
     let lane = |label, class, wanted: Label| Lane {
         label,
         class,
@@ -62,24 +106,46 @@ pub(super) fn write_head(out: &mut impl Write, report: &Report, cards: &[Card]) 
             lane("labeled defective", Some("defective"), Label::Defective),
             lane(unlabeled.0, unlabeled.1, Label::Unknown),
         ],
-    )?;
-
-    writeln!(out, r#"<section>"#)?;
-    writeln!(out, r#"<div class="bar"><h2>Pictures</h2>"#)?;
-    write_filters(out, cards)?;
-    writeln!(out, "</div>")?;
-    if cards.iter().any(|c| c.pictured) {
-        write_legend(out, cards.iter().any(|c| c.label == Label::Defective))?;
-    }
-    writeln!(out, r#"<div class="cards">"#)
+    )
 }
 
-pub(super) fn write_tail(out: &mut impl Write) -> io::Result<()> {
-    write!(
+/// One row for each picture, linked to its card.
+fn write_list(out: &mut impl Write, cards: &[Card]) -> io::Result<()> {
+    if cards.is_empty() {
+        return Ok(());
+    }
+    let labeled = cards.iter().any(|c| c.label != Label::Unknown);
+    writeln!(out, "<section>\n<h2>All pictures</h2>\n<div class=\"scroll list\"><table>")?;
+    let label = if labeled { r#"<th scope="col">label</th>"# } else { "" };
+    writeln!(
         out,
-        "</div>\n</section>\n<footer>weakrest {}</footer>\n<script>\n{JS}</script>\n</body>\n</html>\n",
-        env!("CARGO_PKG_VERSION")
-    )
+        r#"<thead><tr><th scope="col">picture</th>{label}<th scope="col">verdict</th><th scope="col">score / threshold</th></tr></thead>"#
+    )?;
+    writeln!(out, "<tbody>")?;
+    for card in cards {
+        write!(out, r##"<tr><td><a href="#{}"><bdi>{}</bdi></a></td>"##, card.anchor, Text(&card.name))?;
+        if labeled {
+            let defect =
+                card.defect.as_deref().unwrap_or(if card.label == Label::Good { "good" } else { "–" });
+            write!(out, "<td><bdi>{}</bdi></td>", Text(defect))?;
+        }
+        let wrong = card.contradiction().map(|wrong| format!(", {wrong}")).unwrap_or_default();
+        let times = card.ratio.map_or("–".into(), multiple);
+        writeln!(out, "<td>{}{wrong}</td><td>{times}</td></tr>", card.kind.word())?;
+    }
+    writeln!(out, "</tbody>\n</table></div>\n</section>")
+}
+
+/// Package and settings, folded.
+fn write_facts(out: &mut impl Write, facts: &[(String, String)]) -> io::Result<()> {
+    if facts.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<details>\n<summary>Package and settings</summary>\n<dl class=\"facts\">")?;
+    for (label, value) in facts {
+        writeln!(out, "<dt>{}</dt><dd>{}</dd>", Text(label), Text(value))?;
+    }
+    writeln!(out, "</dl>\n</details>")
 }
 
 fn write_counts(out: &mut impl Write, cards: &[Card]) -> io::Result<()> {
@@ -122,8 +188,8 @@ fn write_table(out: &mut impl Write, table: &Table) -> io::Result<()> {
     writeln!(out, "</tbody>\n</table></div>\n</section>")
 }
 
-/// Buttons that the script shows; without it they would do nothing, and stay hidden. One kind needs no filter.
-fn write_filters(out: &mut impl Write, cards: &[Card]) -> io::Result<()> {
+/// Buttons, hidden without the script. One kind of picture needs no filter.
+fn write_filters(out: &mut impl Write, cards: &[&Card]) -> io::Result<()> {
     let of = |kind| cards.iter().filter(|c| c.kind == kind).count();
     let wrong = cards.iter().filter(|c| c.contradiction().is_some()).count();
     let kinds = [

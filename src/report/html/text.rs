@@ -1,9 +1,9 @@
-//! Text and numbers, as they stand in the page.
+//! Text and numbers in the page.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Text that can stand anywhere in the page, attribute values included.
+/// Escaped text. It is safe everywhere in the page, also in attributes.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
 impl fmt::Display for Text<'_> {
@@ -16,7 +16,7 @@ impl fmt::Display for Text<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // HTML has no way to write these.
+                // HTML cannot represent these.
                 c if c.is_control() && c != '\n' && c != '\t' => f.write_char(char::REPLACEMENT_CHARACTER)?,
                 c => f.write_char(c)?,
             }
@@ -25,7 +25,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Three significant digits, and never an exponent for numbers of a usual size.
+/// Three significant digits, without an exponent for usual numbers.
 pub(super) fn number(value: f32) -> String {
     let size = value.abs();
     if !value.is_finite() {
@@ -39,6 +39,11 @@ pub(super) fn number(value: f32) -> String {
     } else {
         format!("{value:.2e}")
     }
+}
+
+/// A score as a multiple of the threshold.
+pub(super) fn multiple(ratio: f32) -> String {
+    if ratio.is_finite() { format!("{}×", number(ratio)) } else { "∞".into() }
 }
 
 pub(super) fn milliseconds(duration: Duration) -> String {
