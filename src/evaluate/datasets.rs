@@ -1,9 +1,8 @@
-//! Labeled data sets in the layouts in which they are published.
+//! Labeled data sets in their published layouts.
 //!
-//! [`read`] lists pictures; it opens them only where nothing but a mask says whether a picture is defective. Folders deeper
-//! than a layout has them are not searched, and pictures of kinds that are not read are left out: [`Category::notes`] tell.
-//! Links are followed; a picture that is a link to nothing is an error, because a silently smaller data set gives different
-//! numbers.
+//! [`read`] lists pictures. It opens a mask only where the mask alone says whether a picture is defective. Folders below
+//! the layout are not searched, and pictures of unsupported formats are left out: see [`Category::notes`]. Links are
+//! followed. A broken link is an error: a smaller data set would silently give different numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -22,9 +21,9 @@ pub use crate::imaging::{Mask, MaskRule};
 /// The layout of a labeled data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// MVTec-AD, and own data sets in its layout.
+    /// MVTec-AD, and your own data sets in its layout.
     Mvtec,
-    /// MVTec 3D-AD, of which only the color pictures are read.
+    /// MVTec 3D-AD; only its color pictures are read.
     Mvtec3d,
     /// beanTech anomaly detection (BTAD).
     Btad,
@@ -39,28 +38,28 @@ pub enum Format {
 /// The pictures of one product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Category {
-    /// What the data set calls it.
+    /// Its name in the data set.
     pub name: String,
     /// Good pictures to enroll.
     pub train: Vec<PathBuf>,
-    /// Pictures to be judged.
+    /// Pictures to inspect.
     pub test: Vec<Sample>,
-    /// What was left out or looked odd, in whole sentences for people.
+    /// What was left out or looks odd, as sentences for people.
     pub notes: Vec<String>,
 }
 
-/// A picture to be judged, with the truth about it.
+/// A picture to inspect, with its label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sample {
     /// The picture.
     pub image: PathBuf,
-    /// The kind of defect, as the data set names it; `None` for a good part.
+    /// The data set's name of the defect; `None` for a good part.
     pub defect: Option<String>,
-    /// Where the defects are; `None` for a good part, and where the data set has no masks.
+    /// The mask; `None` for a good part, or if the data set has no masks.
     pub mask: Option<MaskSource>,
 }
 
-/// A file that says which pixels are defective.
+/// A file that marks defective pixels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MaskSource {
     /// The file.
@@ -70,12 +69,11 @@ pub struct MaskSource {
 }
 
 impl Sample {
-    /// The ground truth at the size of `frame`, which is this sample's picture as opened. `None` for a defective
-    /// sample without a mask.
+    /// The ground truth at the size of `frame`, the opened picture of this sample. `None` for a defective sample
+    /// without a mask.
     ///
     /// # Errors
-    /// [`ErrorKind::Dataset`] naming both files when the mask's size is not the picture's; as [`Frame::open`] for the
-    /// mask file.
+    /// [`ErrorKind::Dataset`] naming both files if mask and picture differ in size; as [`Frame::open`] for the mask.
     pub fn truth(&self, frame: &Frame) -> Result<Option<Mask>> {
         let Some(source) = &self.mask else {
             let good = self.defect.is_none();
@@ -107,7 +105,7 @@ impl Format {
     pub const ALL: [Format; 6] =
         [Format::Mvtec, Format::Mvtec3d, Format::Btad, Format::Ksdd2, Format::Visa, Format::Mtd];
 
-    /// The name used on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Format::Mvtec => "mvtec",
@@ -119,7 +117,7 @@ impl Format {
         }
     }
 
-    /// Where the layout has its files, for messages.
+    /// The layout in words, for messages.
     pub fn layout(self) -> &'static str {
         match self {
             Format::Mvtec => {
@@ -145,7 +143,7 @@ impl Format {
         }
     }
 
-    /// Whether `dir` is laid out this way beyond doubt.
+    /// Whether `dir` certainly has this layout.
     fn fits(self, dir: &Path) -> bool {
         match self {
             Format::Mvtec => pictures(&dir.join("train/good")).is_ok_and(|p| !p.is_empty()),
@@ -158,8 +156,8 @@ impl Format {
         }
     }
 
-    /// Whether `dir` means to be a category of this format. Less is asked than by [`Format::fits`], so that what an
-    /// incomplete category lacks can be said.
+    /// Whether `dir` looks like a category of this format. It is less strict than [`Format::fits`], so an error can say
+    /// what an incomplete category lacks.
     fn attempted(self, dir: &Path) -> bool {
         match self {
             Format::Mvtec | Format::Mvtec3d | Format::Btad | Format::Ksdd2 => {
@@ -170,7 +168,7 @@ impl Format {
         }
     }
 
-    /// A format that fits `dir` or a folder in it, unless this one does.
+    /// Another format that fits `dir` or a folder in it, if this one does not.
     fn better(self, dir: &Path) -> Option<Format> {
         let inside = folders(dir).unwrap_or_default();
         let fits = |f: Format| f.fits(dir) || inside.iter().any(|d| f.fits(d));
@@ -200,31 +198,30 @@ impl FromStr for Format {
     }
 }
 
-/// Lists a data set. `dir` holds the categories or is one of them; categories, pictures and samples come sorted by
-/// name, and the same folder always gives the same answer.
+/// Lists a data set. `dir` is a folder of categories or one category. Categories, pictures and samples are sorted by
+/// name.
 ///
-/// What is particular to a format:
-/// - *mvtec*: a mask may also be called just `NAME.png`.
-/// - *mvtec*, *mvtec3d*, *btad*: a category may do without masks altogether; then there is no pixel truth.
+/// By format:
+/// - *mvtec*: a mask may also be named `NAME.png`.
+/// - *mvtec*, *mvtec3d*, *btad*: a category may have no masks at all. Then there are no pixel metrics.
 /// - *mvtec3d*: the validation pictures are ignored.
-/// - *ksdd2*: a picture is defective when its mask holds a pixel above 127; defective training pictures are left out.
-///   Files not named by a number (the archive holds two stray copies, one of them a mask) are left out.
-/// - *visa*: split by `split_csv/1cls.csv`. Categories that it lists and that are not there are skipped.
-/// - *mtd*: the good pictures are split by whole tiles, so that no tile is seen in training and in testing: sorted by
-///   the capture number in their names, a step of more than 150 starts a new tile, and every fifth tile is for
-///   testing. Pictures labeled defective with an empty mask (four in the published set) are left out.
+/// - *ksdd2*: a picture is defective if its mask has a pixel above 127. Defective training pictures are left out.
+///   Files not named by a number are left out: the archive holds two stray copies, one of them a mask.
+/// - *visa*: split by `split_csv/1cls.csv`. Listed categories without a folder are skipped.
+/// - *mtd*: good pictures are split by whole tiles, so no tile is in training and in testing. Pictures are sorted by the
+///   capture number in their names; a step of more than 150 starts a new tile; every fifth tile is for testing.
+///   Pictures labeled defective with an empty mask (four in the published set) are left out.
 ///
 /// # Errors
-/// [`ErrorKind::Dataset`] when a folder is missing, when there is no category, when a category has no training
-/// pictures, when a defective picture has no mask or a listed one is not there, when a folder without masks is named as good
-/// parts are, but not as the layout names them; the message names the place, the
-/// expected layout, and another format where that would fit. [`ErrorKind::Io`] when a folder cannot be listed, and
-/// [`ErrorKind::Image`] when a mask that must be opened is damaged.
+/// [`ErrorKind::Dataset`] for a missing folder, no category, a category without training pictures, a defective picture
+/// without a mask, a listed picture that is missing, or a folder without masks whose name says good parts but is not
+/// the layout's. The message names the place, the expected layout and a better format if there is one.
+/// [`ErrorKind::Io`] if a folder cannot be listed; [`ErrorKind::Image`] if a mask is damaged.
 pub fn read(dir: impl AsRef<Path>, format: Format) -> Result<Vec<Category>> {
     read_with(dir, format, &[])
 }
 
-/// The same where folders of good parts may also have other names than the layout's (*mvtec*, *mvtec3d*, *btad*).
+/// As [`read`], with more names for folders of good parts (*mvtec*, *mvtec3d*, *btad*).
 ///
 /// # Errors
 /// As [`read`].
@@ -278,10 +275,10 @@ pub fn read_with(dir: impl AsRef<Path>, format: Format, good: &[String]) -> Resu
     Ok(categories)
 }
 
-/// Takes test pictures out that a file names, one per line.
+/// Removes the test pictures that a file lists, one per line.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a line that names no test picture; when the file cannot be read.
+/// [`ErrorKind::Usage`] for a line that names no test picture, or if the file cannot be read.
 pub fn leave_out(categories: &mut [Category], file: &Path) -> Result<()> {
     let text = files::read_text(file)?;
     let same = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -300,15 +297,15 @@ pub fn leave_out(categories: &mut [Category], file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Adds the expected layout, and a better format if there is one, to what is wrong.
+/// Completes an error with the expected layout, and a better format if there is one.
 type Complain<'a> = &'a dyn Fn(String) -> Error;
 
-/// Where a layout in the manner of MVTec has its files, below a category's folder and below a type's.
+/// A layout like MVTec's: its files below a category's folder and a type's folder.
 struct Tree {
     good: &'static str,
     pictures: &'static str,
     masks: fn(category: &Path, kind: &OsStr) -> PathBuf,
-    /// What a mask's name has after its picture's, the preferred one first.
+    /// What follows the picture's name in a mask's name, in order of preference.
     suffixes: &'static [&'static str],
 }
 
@@ -333,7 +330,7 @@ const BTAD: Tree = Tree {
     suffixes: &[""],
 };
 
-/// Whether a folder's name says that the parts in it are good, in the words of factories: `OK`, `i.O.`, `Good parts`.
+/// Whether a folder's name says good parts, in factory words: `OK`, `i.O.`, `Good parts`.
 fn is_good_name(name: &str) -> bool {
     const WORDS: [&str; 30] = [
         "free",
@@ -435,7 +432,7 @@ fn read_tree(dir: &Path, tree: &Tree, good: &[String], complain: Complain) -> Re
         }
     }
     if let Some((image, folder)) = unmarked {
-        // One forgotten mask would silently change the pixel metrics; none at all is a user's own folder.
+        // One missing mask would silently change the pixel metrics. No mask at all is fine.
         if has_masks {
             return Err(complain(format!(
                 "the defective picture {} has no mask in {}",
@@ -443,12 +440,12 @@ fn read_tree(dir: &Path, tree: &Tree, good: &[String], complain: Complain) -> Re
                 folder.display()
             )));
         }
-        category.notes.push("There are no masks: whole pictures are judged, not pixels.".to_owned());
+        category.notes.push("There are no masks: only whole pictures are measured, not pixels.".to_owned());
     }
     Ok(category.finished())
 }
 
-/// The number that a KSDD2 file is named by, and whether the file is a mask. `None` for any other file.
+/// The number in a KSDD2 file name, and whether the file is a mask. `None` for other files.
 fn ksdd2_name(path: &Path) -> Option<(&str, bool)> {
     let stem = path.file_stem()?.to_str()?;
     let (number, mask) = match stem.strip_suffix("_GT") {
@@ -472,7 +469,7 @@ fn read_ksdd2(dir: &Path, complain: Complain) -> Result<Category> {
         for image in images {
             let Some(mask) = masks.take(&image, "_GT") else {
                 return Err(complain(format!(
-                    "the picture {} has no mask, which alone says whether it is good",
+                    "the picture {} has no mask, so it is unknown whether it is good",
                     image.display()
                 )));
             };
@@ -505,11 +502,11 @@ fn read_ksdd2(dir: &Path, complain: Complain) -> Result<Category> {
 
 const MTD_GOOD: &str = "MT_Free";
 
-/// Captures of one tile (six exposures, seconds apart) are at most this far apart in their numbers; between tiles
-/// the step is larger. Measured on the published set: nothing lies between 149 and 166.
+/// The largest step between the capture numbers of one tile: six exposures, seconds apart. The step between tiles is
+/// larger. In the published set no step lies between 149 and 166.
 const MTD_TILE_STEP: u64 = 150;
 
-/// One tile in so many is for testing.
+/// One of this many tiles is for testing.
 const MTD_TEST_SHARE: usize = 5;
 
 /// The kind of picture that a folder of MTD holds: `MT_Crack` → `crack`.
@@ -603,7 +600,7 @@ struct VisaRow {
 }
 
 fn read_visa(dir: &Path, complain: Complain) -> Result<Vec<Category>> {
-    // One category lies beside the folder with the split.
+    // A single category lies beside the folder of the split.
     let (root, only) = if Format::Visa.attempted(dir) {
         let dir = by_name(dir);
         (dir.parent().unwrap_or(&dir).to_path_buf(), Some(folder_name(&dir)))
@@ -623,7 +620,7 @@ fn read_visa(dir: &Path, complain: Complain) -> Result<Vec<Category>> {
         Error::new(ErrorKind::Dataset, message).with_source(e)
     };
 
-    // A table from elsewhere must not lead out of the data set.
+    // A foreign table must not lead out of the data set.
     let inside = |file: &str| {
         !file.is_empty() && Path::new(file).components().all(|c| matches!(c, Component::Normal(_)))
     };
@@ -684,11 +681,11 @@ fn read_visa(dir: &Path, complain: Complain) -> Result<Vec<Category>> {
 }
 
 impl Category {
-    /// Opens every mask, before long work: what is odd about them, in whole sentences for people.
+    /// Opens every mask before long work. Returns what looks odd, as sentences for people.
     ///
     /// # Errors
-    /// [`ErrorKind::Dataset`] when a mask has another size than its picture, none marks anything, or each looks inverted; as
-    /// [`Mask::open`].
+    /// [`ErrorKind::Dataset`] if a mask and its picture differ in size, if all masks are empty, or if all look inverted;
+    /// as [`Mask::open`].
     pub fn check_masks(&self) -> Result<Vec<String>> {
         let seen = |(sample, source): (&Sample, &MaskSource)| {
             let (width, height, _) = Frame::header(&sample.image)?;
@@ -736,7 +733,7 @@ impl Masks {
         Masks { files: paths.into_iter().filter_map(named).collect() }
     }
 
-    /// Whether there is a defective pixel in any of them.
+    /// Whether any of them has a defective pixel.
     fn mark_anything(&self) -> Result<bool> {
         for (path, _) in self.files.values() {
             if Mask::open(path, MaskRule::AboveHalf)?.defective_pixels() > 0 {
@@ -746,7 +743,7 @@ impl Masks {
         Ok(false)
     }
 
-    /// The mask named like `image` with `suffix`, which counts as used from now on.
+    /// Takes the mask named like `image` with `suffix`.
     fn take(&mut self, image: &Path, suffix: &str) -> Option<PathBuf> {
         let mut name = image.file_stem()?.to_os_string();
         name.push(suffix);
@@ -761,14 +758,14 @@ impl Masks {
     }
 }
 
-/// Notes how many files something is true of, and names the first ones.
+/// Notes the number of files, and names the first ones.
 fn note(notes: &mut Vec<String>, what: &str, files: &[PathBuf]) {
     if !files.is_empty() {
         notes.push(format!("{what}: {} ({}).", files.len(), named(files)));
     }
 }
 
-/// Notes pictures of a folder that only has folders of pictures, and folders in it that are no part of the layout.
+/// Notes pictures and folders outside of the layout.
 fn note_loose(dir: &Path, folders: Vec<PathBuf>, notes: &mut Vec<String>) -> Result<()> {
     let listing = listing(dir)?;
     note(notes, "Pictures outside of the layout's folders, not used", &listing.taken);
@@ -776,7 +773,7 @@ fn note_loose(dir: &Path, folders: Vec<PathBuf>, notes: &mut Vec<String>) -> Res
     Ok(())
 }
 
-/// The folder by a path that ends in its name, as "." and ".." do not.
+/// The folder as a path that ends in its name, unlike "." and "..".
 fn by_name(dir: &Path) -> PathBuf {
     match dir.file_name() {
         Some(_) => dir.to_path_buf(),
@@ -788,12 +785,12 @@ fn folder_name(dir: &Path) -> String {
     by_name(dir).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The pictures directly in a folder, sorted; none when there is no such folder.
+/// The pictures directly in a folder, sorted; none if the folder is missing.
 fn pictures(dir: &Path) -> Result<Vec<PathBuf>> {
     listed(dir, &mut Vec::new())
 }
 
-/// The same; what is passed over there is noted.
+/// The same, with a note about other files.
 fn listed(dir: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>> {
     let listing = listing(dir)?;
     notes.extend(listing.passed_over());
@@ -818,8 +815,8 @@ fn listing(dir: &Path) -> Result<Listing> {
     if dir.is_dir() { Listing::of(dir) } else { Ok(Listing::default()) }
 }
 
-/// The folders directly in a folder, sorted; none when there is no such folder. A link to nothing that is not named
-/// like a file may have been one.
+/// The folders directly in a folder, sorted; none if the folder is missing. A broken link without a file's ending may
+/// have been a folder: it is an error.
 fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {
         return Ok(Vec::new());

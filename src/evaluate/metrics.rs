@@ -1,11 +1,11 @@
-//! How well scores and anomaly maps tell defective from good.
+//! Metrics: how well scores and anomaly maps separate defective from good.
 //!
-//! All numbers are shares (0 to 1) over *every* distinct threshold, without binning, and equal to scikit-learn's of
-//! the same name. A metric that needs both classes is `None` when one of them is missing: there is no honest number
-//! then. Scores that are not finite are refused, because sorting them anywhere would invent a result.
+//! All numbers are shares (0 to 1) over *every* distinct threshold, without binning. They equal scikit-learn's numbers
+//! of the same name. A metric that needs both classes is `None` if one is missing. Scores that are not finite are
+//! refused: any place in the order would invent a result.
 //!
-//! Everything rests on one pass over the scores from the highest to the lowest, at pixel level as at image level.
-//! Scores that are equal are taken together: no order among them is better than another.
+//! Pixel and image metrics come from one pass over the scores, from the highest to the lowest. Equal scores count
+//! together.
 
 use rayon::slice::ParallelSliceMut;
 use serde::Serialize;
@@ -14,21 +14,21 @@ use super::datasets::Mask;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Components;
 
-/// False-positive rate up to which [`PixelMetrics::pro`] is integrated.
+/// The highest false-positive rate of [`PixelMetrics::pro`].
 pub const PRO_LIMIT: f64 = 0.3;
 
-/// The best F1 score and where it is reached.
+/// The best F1 score and its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BestF1 {
     /// Harmonic mean of precision and recall, 0 to 1.
     pub f1: f64,
-    /// What is *above* it is defective, as for the inspector's threshold: the next `f32` below the lowest score that
-    /// is still called defective. (scikit-learn's thresholds are that score itself, because it compares with `>=`.)
-    /// Of several thresholds with the same F1 it is the lowest, which misses the fewest defects.
+    /// Scores *above* it are defective, as with the inspector's threshold: it is the next `f32` below the lowest score
+    /// that counts as defective. (scikit-learn compares with `>=`, so its threshold is that score itself.) Of several
+    /// thresholds with the same F1, it is the lowest: it misses the fewest defects.
     pub threshold: f32,
 }
 
-/// What a threshold does to labeled images.
+/// False rejects and misses of labeled images at a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Confusion {
     /// Good images.
@@ -48,11 +48,11 @@ pub struct PixelMetrics {
     pub auroc: f64,
     /// Average precision, 0 to 1: see [`average_precision`].
     pub average_precision: f64,
-    /// Per-region overlap, 0 to 1: the share of a connected defect that is found, averaged over all defects whatever
-    /// their size, integrated over false-positive rates from 0 to [`PRO_LIMIT`] (trapezoids, interpolated at the
-    /// limit) and divided by the limit.
+    /// Per-region overlap, 0 to 1: the found share of a connected defect, averaged over all defects with equal weight.
+    /// It is integrated over false-positive rates from 0 to [`PRO_LIMIT`] (trapezoids, interpolated at the limit) and
+    /// divided by the limit.
     pub pro: f64,
-    /// Best F1 score of single pixels.
+    /// Best F1 score of pixels.
     pub best_f1: BestF1,
     /// 8-connected defects.
     pub defects: u64,
@@ -62,18 +62,18 @@ pub struct PixelMetrics {
     pub good_pixels: u64,
 }
 
-/// The probability that a defective image scores higher than a good one, ties counting one half: the area under the
-/// receiver operating characteristic, 0 to 1, as scikit-learn's `roc_auc_score`. `labels` are true for defective;
-/// `None` without images of both kinds.
+/// The area under the receiver operating characteristic, 0 to 1, as scikit-learn's `roc_auc_score`: the probability
+/// that a defective image scores higher than a good one. Ties count one half. `labels` are true for defective. `None`
+/// without images of both kinds.
 ///
 /// # Errors
-/// [`ErrorKind::NotFinite`] for a score that is not finite, [`ErrorKind::Usage`] when there are not as many labels as
-/// scores.
+/// [`ErrorKind::NotFinite`] for a score that is not finite, [`ErrorKind::Usage`] if the numbers of labels
+/// and scores differ.
 pub fn auroc(scores: &[f32], labels: &[bool]) -> Result<Option<f64>> {
     Ok(measure_images(scores, labels)?.map(|m| m.auroc))
 }
 
-/// The mean of the precisions at all thresholds, weighted by how much recall each adds, 0 to 1: no interpolation, as
+/// The mean precision over all thresholds, weighted by the recall each adds, 0 to 1. It is not interpolated, as
 /// scikit-learn's `average_precision_score`. `None` without images of both kinds.
 ///
 /// # Errors
@@ -82,8 +82,8 @@ pub fn average_precision(scores: &[f32], labels: &[bool]) -> Result<Option<f64>>
     Ok(measure_images(scores, labels)?.map(|m| m.average_precision))
 }
 
-/// The highest F1 score that any threshold gives. It is chosen on the very images it is measured on: good for
-/// comparing methods, never as a promise. `None` without images of both kinds.
+/// The highest F1 score of all thresholds. It is chosen on the images it is measured on: use it to compare methods,
+/// not to predict results. `None` without images of both kinds.
 ///
 /// # Errors
 /// As [`auroc`].
@@ -91,11 +91,11 @@ pub fn best_f1(scores: &[f32], labels: &[bool]) -> Result<Option<BestF1>> {
     Ok(measure_images(scores, labels)?.map(|m| m.best_f1))
 }
 
-/// Counts what a threshold rejects and misses. A score *above* the threshold rejects.
+/// Counts false rejects and misses. A score *above* the threshold rejects.
 ///
 /// # Errors
 /// [`ErrorKind::NotFinite`] for a score that is not finite or a threshold that is not a number, [`ErrorKind::Usage`]
-/// when there are not as many labels as scores.
+/// if the numbers of labels and scores differ.
 pub fn confusion(scores: &[f32], labels: &[bool], threshold: f32) -> Result<Confusion> {
     check_images(scores, labels)?;
     if threshold.is_nan() {
@@ -114,7 +114,7 @@ pub fn confusion(scores: &[f32], labels: &[bool], threshold: f32) -> Result<Conf
     Ok(counts)
 }
 
-/// Collects anomaly maps and ground truth image by image, then measures all their pixels together.
+/// Collects anomaly maps and ground truth by image, then measures all pixels together.
 ///
 /// Memory: 4 bytes per good pixel and 8 per defective one, with at most one eighth on top while growing; sorting is
 /// in place. While an image with defects is added, another 4 bytes per pixel of that image. Measured (the ignored test
@@ -131,12 +131,12 @@ pub struct PixelScores {
 }
 
 impl PixelScores {
-    /// Adds one test image. `map` is its anomaly map *at the mask's own resolution*, rows from the top: shrinking the
-    /// ground truth instead would inflate the results. Good images count too, with an empty mask.
+    /// Adds one test image. `map` is its anomaly map *at the mask's resolution*, rows from the top. Shrinking the mask
+    /// instead would inflate the results. Good images count too, with an empty mask.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when map and mask differ in size, [`ErrorKind::NotFinite`] when the map holds a value that
-    /// is not finite. Nothing is added then.
+    /// [`ErrorKind::Usage`] if map and mask differ in size; [`ErrorKind::NotFinite`] if a value of the map is not
+    /// finite. Then nothing is added.
     pub fn add(&mut self, map: &[f32], mask: &Mask) -> Result<()> {
         let (width, bits) = (mask.width() as usize, mask.bits());
         if map.len() != bits.len() {
@@ -177,7 +177,7 @@ impl PixelScores {
         Ok(())
     }
 
-    /// Measures everything that was added; `None` when there are no good or no defective pixels.
+    /// Measures all added pixels; `None` without good or without defective pixels.
     pub fn finish(mut self) -> Option<PixelMetrics> {
         self.good.par_sort_unstable();
         self.defective.par_sort_unstable();
@@ -185,8 +185,8 @@ impl PixelScores {
     }
 }
 
-/// Makes room for `more` values. `Vec` would double, which is half a gigabyte too much in the middle of a large data
-/// set; an eighth keeps the number of moves just as logarithmic.
+/// Makes room for `more` values. `Vec` would double its capacity: half a gigabyte too much in a large data set. An
+/// eighth keeps the number of moves logarithmic, too.
 fn reserve_lean<T>(values: &mut Vec<T>, more: usize) {
     if values.capacity() - values.len() < more {
         values.reserve_exact(more.max(values.len() / 8));
@@ -208,7 +208,7 @@ fn check_images(scores: &[f32], labels: &[bool]) -> Result<()> {
     }
 }
 
-/// An image is measured as a defect of one pixel.
+/// Treats an image as a defect of one pixel.
 fn measure_images(scores: &[f32], labels: &[bool]) -> Result<Option<PixelMetrics>> {
     check_images(scores, labels)?;
     let (mut good, mut defective) = (Vec::new(), Vec::new());
@@ -232,7 +232,7 @@ fn measure(good: &[u32], defective: &[u64], defects: u64) -> Option<PixelMetrics
     let (good_total, defective_total) = (good.len() as u64, defective.len() as u64);
     let limit = PRO_LIMIT * good_total as f64;
 
-    // Twice the area under the curve, in pixels by pixels: exact, whatever the number of pixels.
+    // Twice the area under the curve, in pixels squared: exact for any number of pixels.
     let mut twice_auroc = 0u128;
     let mut average_precision = 0.0;
     let mut pro = 0.0;
@@ -268,11 +268,11 @@ fn measure(good: &[u32], defective: &[u64], defects: u64) -> Option<PixelMetrics
                 pro += (end - from) * (overlap_before + overlap_at_end) / 2.0;
             }
         }
-        // Precision and F1 can only matter where recall grows.
+        // Precision and F1 matter only where recall grows.
         if d < d_before {
             let called = hits + false_positives;
             average_precision += (d_before - d) as f64 * (hits as f64 / called as f64);
-            // F1 = 2 hits / (called + defective), compared as fractions so that equal ones are equal.
+            // F1 = 2 hits / (called + defective), compared as fractions: equal values stay equal.
             let (hits_best, sum_best, _) = best;
             let sum = called + defective_total;
             if u128::from(hits) * u128::from(sum_best) >= u128::from(hits_best) * u128::from(sum) {
@@ -294,7 +294,7 @@ fn measure(good: &[u32], defective: &[u64], defects: u64) -> Option<PixelMetrics
     })
 }
 
-/// An integer that sorts as the finite score does. Both zeros have the same.
+/// An integer with the order of the finite scores. Both zeros have the same key.
 fn key(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }

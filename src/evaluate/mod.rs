@@ -1,4 +1,4 @@
-//! How good are the inspections? Labeled data sets, metrics, and what brings them together.
+//! Measures inspections on labeled data sets.
 
 pub mod datasets;
 mod dump;

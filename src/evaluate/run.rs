@@ -1,4 +1,4 @@
-//! Inspecting a labeled category and summing up.
+//! Inspects a labeled category and sums up the results.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
 use crate::inspector::{Inspection, Inspector, StagePercentiles};
 
-/// What became of one labeled picture.
+/// The result of one labeled picture.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     /// The picture.
@@ -23,7 +23,7 @@ pub struct Outcome {
     pub score: f32,
 }
 
-/// What became of the parts of one kind: the good ones, or those with one kind of defect.
+/// The results of one kind of part: good parts, or parts with one kind of defect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KindCount {
     /// The kind of defect; `None` for good parts.
@@ -35,7 +35,7 @@ pub struct KindCount {
 }
 
 impl KindCount {
-    /// Of outcomes: good parts first, then the defects by name.
+    /// Counts outcomes: good parts first, then defects by name.
     fn of(outcomes: &[Outcome], threshold: f32) -> Vec<KindCount> {
         let mut counts: BTreeMap<&Option<String>, (usize, usize)> = BTreeMap::new();
         for outcome in outcomes {
@@ -52,7 +52,7 @@ impl KindCount {
     }
 }
 
-/// Not every file name can be written as JSON.
+// Not every file name is valid JSON.
 fn as_text<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&path.display())
 }
@@ -61,8 +61,8 @@ fn as_texts<S: serde::Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::
     to.collect_seq(paths.iter().map(|path| path.display().to_string()))
 }
 
-/// How good the inspections of one category are. Metrics are shares, 0 to 1; those that need pictures of both kinds are
-/// `None` without them.
+/// The results of one category. Metrics are shares, 0 to 1. A metric that needs pictures of both kinds is `None`
+/// without them.
 #[derive(Debug, Clone, Serialize)]
 pub struct CategoryResult {
     /// Name of the category.
@@ -73,31 +73,30 @@ pub struct CategoryResult {
     pub threshold: f32,
     /// Area under the images' receiver operating characteristic.
     pub image_auroc: Option<f64>,
-    /// Best F1 score of images: a threshold chosen with the answers known.
+    /// Best F1 score of images, at a threshold chosen with the labels known.
     pub image_best_f1: Option<BestF1>,
     /// False rejects and misses at the shipped threshold.
     pub confusion: Confusion,
-    /// The same, by kind of part.
+    /// Rejects by kind of part.
     pub kinds: Vec<KindCount>,
-    /// Pixel metrics; `None` also when a defective picture has no mask.
+    /// Pixel metrics; `None` also if a defective picture has no mask.
     pub pixels: Option<PixelMetrics>,
     /// Milliseconds per frame.
     pub times: StagePercentiles,
     /// Every picture's score, in the order of the data set.
     pub outcomes: Vec<Outcome>,
-    /// Pictures that were left out because they are labeled defective but their mask is empty: neither good nor
-    /// defective.
+    /// Pictures left out: labeled defective with an empty mask, so neither good nor defective.
     #[serde(serialize_with = "as_texts")]
     pub left_out: Vec<PathBuf>,
 }
 
-/// Inspects a category's test pictures and measures how good the results are.
+/// Inspects a category's test pictures and measures the results.
 ///
-/// `visit` sees every picture with its inspection and ground truth, for reports; it may fail to stop.
+/// `visit` gets every picture with its inspection and ground truth, for reports. An error of `visit` stops.
 ///
 /// # Errors
-/// [`ErrorKind::Dataset`] when there is nothing to test; otherwise as [`Frame::open`], [`Sample::truth`] and
-/// [`Inspector::inspect`], with the file named. A data set is wanted whole: nothing is skipped.
+/// [`ErrorKind::Dataset`] without test pictures; otherwise as [`Frame::open`], [`Sample::truth`] and
+/// [`Inspector::inspect`], with the file named. Nothing is skipped.
 pub fn evaluate(
     category: &Category,
     inspector: &mut Inspector,

@@ -1,24 +1,25 @@
-//! Wrong tokens cost time, each address its own.
+//! Delays after wrong tokens, per address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Slips of a person that cost nothing.
+/// Wrong tokens without a delay: typing errors.
 const FREE: u32 = 5;
-/// After the first that costs; it doubles with each.
+/// The first delay. It doubles with each further wrong token.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Whoever knows the token and shares the address waits as long: short, and long enough that nobody guesses 16 signs.
+/// A person who knows the token and shares the address waits as long. It is short for a person, and too long for
+/// guessing 16 characters.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// More than that waits at an address already: who asks too is sent away.
+/// An address with a longer queue is refused.
 const LONGEST_QUEUE: Duration = Duration::from_secs(8);
-/// One wrong token is forgotten in this time.
+/// One wrong token per this time is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(10);
-/// Addresses that are remembered.
+/// Remembered addresses.
 const MOST: usize = 1024;
 
-/// Who gave wrong tokens.
+/// Wrong tokens by address.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(Mutex<HashMap<IpAddr, Known>>);
 
@@ -26,7 +27,7 @@ pub(super) struct Attempts(Mutex<HashMap<IpAddr, Known>>);
 struct Known {
     wrong: u32,
     last: Instant,
-    /// When a token of this address is looked at next.
+    /// When the next token of this address is checked.
     next: Instant,
 }
 
@@ -45,10 +46,10 @@ impl Known {
 }
 
 impl Attempts {
-    /// How long a token from an address waits until it is looked at, right or wrong: one after the other.
+    /// The wait until a token of an address is checked, right or wrong. Tokens are checked one after the other.
     ///
     /// # Errors
-    /// How long to stay away, where too many wait.
+    /// The wait of a full queue.
     pub fn turn(&self, from: IpAddr, now: Instant) -> Result<Duration, Duration> {
         let mut all = self.lock();
         let Some(known) = all.get_mut(&from) else { return Ok(Duration::ZERO) };
@@ -60,7 +61,7 @@ impl Attempts {
         Ok(wait)
     }
 
-    /// An address gave a wrong token.
+    /// Counts a wrong token.
     pub fn is_wrong(&self, from: IpAddr, now: Instant) {
         let mut all = self.lock();
         if all.len() >= MOST && !all.contains_key(&from) {

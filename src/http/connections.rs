@@ -1,6 +1,6 @@
-//! Connections that cannot use up the service. Every step of a request has a deadline from its beginning, whatever
-//! trickles in or out meanwhile. There is a limit to all connections, a lower one to those of an address and of
-//! everybody elsewhere; whoever comes above it takes the place of the one that has done nothing for the longest.
+//! Limits that keep clients from exhausting the service. Every step of a request has a deadline, counted from its
+//! start, even if bytes keep trickling. Connections are limited in total, per address and for all other machines.
+//! Above a limit, a new connection replaces the one that has been idle longest.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,20 +16,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Between two requests. A hidden page asks every 10 s, a scraper often every 15 s.
+/// Between two requests. A hidden page polls every 10 s, a scraper often every 15 s.
 const IDLE: Duration = Duration::from_secs(20);
 /// From a request's first byte to the end of its header.
 const HEADER: Duration = Duration::from_secs(5);
 /// From an answer's first byte to its last.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Far below the 1024 files that a process may usually open.
+/// Far below 1024, the usual limit of open files per process.
 const MOST: usize = 256;
-/// Of them never taken by other machines.
+/// Reserved for this machine.
 const KEPT_FOR_THIS_MACHINE: usize = 32;
-/// Of one address: many people behind a proxy.
+/// Per address: enough for many people behind a proxy.
 const MOST_OF_ADDRESS: usize = 64;
 
-/// What counts as one address: of IPv6 a network of 64 bits, of which anybody has all addresses.
+/// What counts as one address. With IPv6 it is a /64 network: one client has all its addresses.
 pub(super) fn neighborhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -39,7 +39,7 @@ pub(super) fn neighborhood(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Accepts connections and keeps to the limits.
+/// Accepts connections within the limits.
 pub(crate) struct Limited {
     inner: TcpListener,
     open: Arc<Mutex<HashMap<u64, Open>>>,
@@ -56,7 +56,7 @@ impl Limited {
         Limited { inner, open: Arc::default(), accepted: 0 }
     }
 
-    /// Makes room for one more; false where everybody is being served.
+    /// Makes room for one more connection. Returns false if all connections are being served.
     fn has_room(&self, from: IpAddr) -> bool {
         let mut open = locked(&self.open);
         let mut makes_room = |most: usize, concerned: &dyn Fn(&Open) -> bool| {
@@ -84,16 +84,15 @@ impl Listener for Limited {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
-            // Whoever was accepted before is read first: a request that is there already keeps its place, however many
-            // come after it.
+            // Read earlier connections first: a request that has arrived keeps its place.
             yield_now().await;
             let (stream, peer) = Listener::accept(&mut self.inner).await;
             let from = neighborhood(peer.ip());
             if !self.has_room(from) {
-                log::debug!("{peer} refused, too many connections are being served");
+                log::debug!("refused {peer}: too many connections");
                 continue;
             }
-            // Only costs time where it fails.
+            // A failure only costs time.
             let _ = stream.set_nodelay(true);
             let watch = Arc::new(Watch::default());
             self.accepted += 1;
@@ -109,7 +108,7 @@ impl Listener for Limited {
     }
 }
 
-/// Given back when it is dropped.
+/// A place among the connections. Dropping it frees the place.
 struct Place {
     id: u64,
     open: Arc<Mutex<HashMap<u64, Open>>>,
@@ -125,7 +124,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Who asks, on which connection.
+/// The client and its connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub address: SocketAddr,
@@ -133,17 +132,17 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The header of a request is complete: from here on its handler sees to deadlines.
+    /// The header of a request is complete. From here on its handler keeps the deadlines.
     pub fn is_served(&self) {
         self.watch.enter(Step::Served);
     }
 
-    /// Its handler waits for the body, and sees to the deadline.
+    /// The handler waits for the body and keeps the deadline.
     pub fn is_sending(&self) {
         self.watch.enter(Step::Body);
     }
 
-    /// The answer is there.
+    /// The answer is ready.
     pub fn is_answered(&self) {
         self.watch.enter(Step::Answer);
     }
@@ -155,18 +154,18 @@ impl Connected<IncomingStream<'_, Limited>> for Peer {
     }
 }
 
-/// Where a connection stands.
+/// The step of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Nothing is asked.
+    /// No request.
     Idle,
-    /// A request has begun.
+    /// Receiving the header.
     Header,
-    /// Its body is awaited.
+    /// Receiving the body.
     Body,
-    /// It is being worked on.
+    /// Handling the request.
     Served,
-    /// It is being answered.
+    /// Sending the answer.
     Answer,
 }
 
@@ -203,7 +202,7 @@ impl Watch {
         (standing.step, standing.since) = (step, Instant::now());
     }
 
-    /// From another step the time goes on.
+    /// Time of the earlier step keeps counting.
     fn advance(&self, from: Step, to: Step) {
         let mut standing = locked(&self.0);
         if standing.step == from {
@@ -211,13 +210,13 @@ impl Watch {
         }
     }
 
-    /// Since when its other end lets it wait; `None` while it is this end.
+    /// Since when the client is silent. `None` while the service is working.
     fn silent_since(&self) -> Option<Instant> {
         let standing = locked(&self.0);
         (standing.step != Step::Served).then_some(standing.since)
     }
 
-    /// Breaks the connection.
+    /// Ends the connection.
     fn end(&self) {
         let mut standing = locked(&self.0);
         standing.ended = true;
@@ -236,7 +235,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// The connection's end, whatever can be read or written yet.
+    /// The error that ends the connection, if it must end now.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let deadline = {
             let mut standing = locked(&self.watch.0);
@@ -281,9 +280,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // All that there was to write is written.
+        // Everything is written.
         self.watch.advance(Step::Answer, Step::Idle);
-        // TCP has nothing to flush.
+        // TCP needs no flush.
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

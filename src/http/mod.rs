@@ -1,7 +1,6 @@
-//! What every web server of the program shares: who may ask, what a request may be like, and what is said of
-//! everything that is served.
+//! The base of both web servers: access, request limits and common headers.
 //!
-//! Plain HTTP/1.1, from memory, on a thread of its own.
+//! Plain HTTP/1.1 on a thread of its own. Everything is served from memory.
 
 mod attempts;
 mod connections;
@@ -31,36 +30,35 @@ use crate::files;
 use attempts::Attempts;
 use connections::{Limited, Peer, neighborhood};
 
-/// Nothing from elsewhere, nothing inline: text that came from a camera's driver or a file name can never
-/// run.
+/// Nothing from elsewhere and nothing inline: text from a camera driver or a file name can never run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// A page of another origin cannot send it without being asked by the browser first, and is never answered.
+/// A page of another origin cannot send this header: the browser asks the server first and gets no permission.
 const OWN_HEADER: HeaderName = HeaderName::from_static("x-weakrest");
-/// Connections that may wait to be accepted. Whoever finds no place tries again after a second at the earliest.
+/// Connections that may wait to be accepted. A client without a place retries after a second at the earliest.
 const WAITING: u32 = 1024;
-/// What a small body may take to arrive.
+/// The time for a small body to arrive.
 const BODY: Duration = Duration::from_secs(5);
-/// How slowly a large one may.
+/// The least speed of a large body.
 const LEAST_BYTES_PER_SECOND: u64 = 1 << 20;
-/// Whoever comes later than so many bodies of the largest size waits.
+/// Memory for bodies, as a number of bodies of the largest size. Further requests wait.
 const LARGEST_BODIES: u64 = 2;
-/// So long.
+/// How long they wait.
 const TURN: Duration = Duration::from_secs(10);
 
-/// Who may change something.
+/// Who may make changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Whoever knows the token.
+    /// Anyone with the token.
     Token(String),
-    /// Whoever is on this machine.
+    /// Anyone on this machine.
     Local,
-    /// Nobody.
+    /// No one.
     Refused,
 }
 
 impl Access {
-    /// For a server on `address`: with a token whoever knows it, and without one only this machine.
+    /// Access to a server on `address`. Without a token, only this machine may make changes.
     pub fn new(token: Option<String>, address: SocketAddr) -> Access {
         match (token, is_local(address)) {
             (Some(token), _) => Access::Token(token),
@@ -70,25 +68,25 @@ impl Access {
     }
 }
 
-/// What requests must be like.
+/// What a request must satisfy.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Who may change something.
+    /// Who may make changes.
     pub access: Access,
-    /// Whether the address is one of this machine alone.
+    /// Whether the address is a loopback address.
     pub is_local: bool,
-    /// The most bytes that a request may bring along.
+    /// The largest body, in bytes.
     pub most_body: u64,
-    /// What is said of a request that brings more.
+    /// The error for a larger body.
     pub too_large: &'static str,
-    /// How whoever runs the server calls the file with the token.
+    /// The option or key that names the token file.
     pub token_file: &'static str,
-    /// How they call the address.
+    /// The option or key that sets the address.
     pub listen: &'static str,
 }
 
 impl Gate {
-    /// Who may change something by such a request.
+    /// Who may make changes with this request.
     pub fn access_of(&self, request: &Parts) -> &Access {
         match self.access == Access::Local && !is_from_here(request) {
             true => &Access::Refused,
@@ -97,21 +95,21 @@ impl Gate {
     }
 }
 
-/// Whether an address is one of this machine alone.
+/// Whether an address is a loopback address.
 pub(crate) fn is_local(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// The token in a file.
+/// Reads the token from a file.
 ///
 /// # Errors
-/// As [`files::read_secret`]; [`ErrorKind::Usage`] when it holds no token.
+/// As [`files::read_secret`]; [`ErrorKind::Usage`] if the file holds no token.
 pub(crate) fn token_from_file(path: &Path) -> Result<String> {
     let text = files::read_secret(path)?;
     let token = text.trim();
     if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        let text = "the file that it names must hold one line of at least 16 letters, digits and signs; \
-                    make one with: openssl rand -hex 16";
+        let text = "the file must hold one line of at least 16 letters, digits and signs; create a token with: \
+                    openssl rand -hex 16";
         return Err(Error::new(ErrorKind::Usage, text));
     }
     Ok(token.into())
@@ -120,7 +118,7 @@ pub(crate) fn token_from_file(path: &Path) -> Result<String> {
 /// An IP address and a port.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when it is none.
+/// [`ErrorKind::Usage`] for any other text.
 pub(crate) fn address_from_text(text: &str) -> Result<SocketAddr> {
     text.parse().map_err(|_| {
         let text = "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080";
@@ -133,7 +131,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // As the standard library does: the port of a server that has just ended is free.
+    // As the standard library: a server that has just ended leaves its port free.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(WAITING)
@@ -151,11 +149,11 @@ impl Server {
     /// Serves a router on a thread called `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the address cannot be listened on, such as one that another program has.
+    /// [`ErrorKind::Io`] if the server cannot listen on the address.
     pub fn start(name: &'static str, wanted: SocketAddr, router: Router) -> Result<Server> {
         let failed = |e: std::io::Error| {
             let advice = match e.kind() {
-                std::io::ErrorKind::AddrInUse => "; another program has that port, choose another one",
+                std::io::ErrorKind::AddrInUse => "; another program uses that port, choose another one",
                 std::io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
                 std::io::ErrorKind::PermissionDenied => "; ports below 1024 are for privileged programs",
                 _ => "",
@@ -188,26 +186,26 @@ impl Server {
                         _ = stopped => {}
                     }
                 });
-                // What is still being sent or encoded is of no use to anybody.
+                // Answers that are still on their way are dropped.
                 runtime.shutdown_background();
             })
             .map_err(failed)?;
         Ok(Server { name, address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The address that is listened on.
+    /// The address the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether it still serves.
+    /// Whether the server still runs.
     pub fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Stops it, and waits until it has.
+    /// Stops the server and waits for its end.
     pub fn halt(&mut self) {
-        // Fails where the thread has ended already: nothing to stop then.
+        // Fails if the thread has already ended: nothing to stop.
         let _ = self.stop.take().map(|stop| stop.send(()));
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the thread of the {} server panicked", self.name);
@@ -221,16 +219,16 @@ impl Drop for Server {
     }
 }
 
-/// A gate, and what is known of those before it.
+/// A gate with its counters.
 struct Guard {
     gate: Arc<Gate>,
     attempts: Attempts,
-    /// KiB that bodies may take yet.
+    /// KiB left for bodies.
     bodies: Semaphore,
 }
 
-/// A router with what holds for every request: `private` are the routes to look at for those only who may change
-/// something, `changes` those that change something.
+/// Adds access control and common headers to routes. `looks` are open to all; `private` and `changes` need access,
+/// and `changes` also need a header that other sites cannot send.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     gate: Arc<Gate>,
     looks: Router<S>,
@@ -241,7 +239,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     let bodies = (LARGEST_BODIES * gate.most_body).max(1 << 20) >> 10;
     let bodies = Semaphore::new(usize::try_from(bodies).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
     let guard = Arc::new(Guard { gate, attempts: Attempts::default(), bodies });
-    // A layer on an empty router is an error.
+    // An empty router accepts no layer.
     let looks = match private.has_routes() {
         true => {
             looks.merge(private.route_layer(middleware::from_fn_with_state(Arc::clone(&guard), may_look)))
@@ -251,18 +249,18 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     let changes = changes.route_layer(middleware::from_fn_with_state(Arc::clone(&guard), may_change));
     looks
         .merge(changes)
-        .fallback(
-            |uri: Uri| async move { problem(StatusCode::NOT_FOUND, format!("there is no {}", uri.path())) },
-        )
+        .fallback(|uri: Uri| async move {
+            problem(StatusCode::NOT_FOUND, format!("no such page: {}", uri.path()))
+        })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-            let text = format!("{} does not take {method}", uri.path());
+            let text = format!("{} does not accept {method}", uri.path());
             problem(StatusCode::METHOD_NOT_ALLOWED, text)
         })
         .layer(middleware::from_fn_with_state(guard, everybody))
         .with_state(state)
 }
 
-/// A failed request, for people and machines.
+/// The answer to a failed request, for people and machines.
 pub(crate) fn problem(code: StatusCode, text: impl Into<String>) -> Response {
     #[derive(Serialize)]
     struct Body {
@@ -271,7 +269,7 @@ pub(crate) fn problem(code: StatusCode, text: impl Into<String>) -> Response {
     (code, Json(Body { error: text.into() })).into_response()
 }
 
-/// A file that is part of the program.
+/// A file inside the program.
 pub(crate) fn asset<S: Clone + Send + Sync + 'static>(
     kind: &'static str,
     text: &'static str,
@@ -279,7 +277,7 @@ pub(crate) fn asset<S: Clone + Send + Sync + 'static>(
     get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
 }
 
-/// What holds for every request and answer.
+/// Checks every request, and completes every answer.
 async fn everybody(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<Peer>>().cloned();
     if let Some(ConnectInfo(peer)) = &peer {
@@ -306,7 +304,7 @@ async fn everybody(State(guard): State<Arc<Guard>>, request: Request, next: Next
     response
 }
 
-/// A refusal after which the connection cannot be used again, because what follows is not read.
+/// A refusal that closes the connection: the rest of the request is not read.
 fn last_word(code: StatusCode, text: impl Into<String>) -> Response {
     let mut response = problem(code, text);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -315,19 +313,19 @@ fn last_word(code: StatusCode, text: impl Into<String>) -> Response {
 
 fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
     let headers = request.headers();
-    // A body of unknown length is one too many.
+    // A body of unknown length is refused.
     if headers.contains_key(header::TRANSFER_ENCODING) || length(headers) > gate.most_body {
         return Some(last_word(StatusCode::PAYLOAD_TOO_LARGE, gate.too_large));
     }
     let Some(host) = host(headers) else {
-        return Some(problem(StatusCode::BAD_REQUEST, "the request needs one Host header with a host in it"));
+        return Some(problem(StatusCode::BAD_REQUEST, "the request needs exactly one Host header"));
     };
-    // A site somewhere can give its own name this machine's address, and would then be let in by the browser.
+    // A foreign site can give its own name this machine's address (DNS rebinding). The browser would let it in.
     let named = [Some(host), request.uri().host()];
     if gate.is_local && !named.into_iter().flatten().all(is_loopback) {
         let text = format!(
-            "{host} is not a name of this machine: use http://localhost, let a proxy ask for Host localhost, or set \
-             {} to an address that others reach",
+            "{host} is not a name of this machine: use http://localhost, let a proxy send Host: localhost, or set {} to \
+             an address that others reach",
             gate.listen
         );
         return Some(problem(StatusCode::FORBIDDEN, text));
@@ -335,13 +333,13 @@ fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
     None
 }
 
-/// How many bytes a request brings along.
+/// The length of a request's body.
 fn length(headers: &HeaderMap) -> u64 {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
     length.map_or(0, |n| n.parse().unwrap_or(u64::MAX))
 }
 
-/// The host that the request is meant for, without its port.
+/// The host of a request, without its port.
 fn host(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::HOST).iter();
     let (host, None) = (all.next()?.to_str().ok()?, all.next()) else { return None };
@@ -367,8 +365,8 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// Whether a request was made on this machine. A proxy makes everybody's requests from here: most say so, and some of
-/// the others still speak HTTP/1.0 or pass on where a browser got the page from.
+/// Whether a request comes from this machine and not through a proxy on it. Most proxies add a header; some others
+/// use HTTP/1.0 or forward the origin of the page.
 fn is_from_here(request: &Parts) -> bool {
     let headers = &request.headers;
     let is_forwarded = |name: &HeaderName| {
@@ -389,7 +387,7 @@ fn is_from_here(request: &Parts) -> bool {
         && !headers.keys().any(is_forwarded)
 }
 
-/// Whose wrong tokens are counted together. A proxy on this machine adds whom it asks for to the end of the list.
+/// The address whose wrong tokens count together. A proxy on this machine appends its client to the list.
 fn asker(request: &Parts) -> IpAddr {
     let peer = peer(request).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let list = request.headers.get_all("x-forwarded-for").iter().next_back();
@@ -397,23 +395,22 @@ fn asker(request: &Parts) -> IpAddr {
     neighborhood(last.filter(|_| peer.to_canonical().is_loopback()).unwrap_or(peer))
 }
 
-/// The answer to whoever may not change anything.
+/// The refusal of a request that may not make changes.
 async fn stranger(guard: &Guard, request: &Parts) -> Option<Response> {
     let gate = &guard.gate;
     let token = match gate.access_of(request) {
         Access::Local => return None,
         Access::Refused if gate.is_local => {
             let text = format!(
-                "this request came from elsewhere or through a proxy, so it may be anybody's: set {} to let those change \
-                 something who know it",
+                "this request came from another machine or through a proxy: set {} to allow changes with a token",
                 gate.token_file
             );
             return Some(last_word(StatusCode::FORBIDDEN, text));
         }
         Access::Refused => {
             let text = format!(
-                "this page is for looking only: set {} to change something from another machine, or set {} to a \
-                 loopback address such as 127.0.0.1:8080",
+                "this page is read-only: set {} to allow changes with a token, or set {} to a loopback address such as \
+                 127.0.0.1:8080",
                 gate.token_file, gate.listen
             );
             return Some(last_word(StatusCode::FORBIDDEN, text));
@@ -430,7 +427,7 @@ async fn stranger(guard: &Guard, request: &Parts) -> Option<Response> {
                 Ok(Duration::ZERO) => {}
                 Ok(wait) => sleep(wait).await,
                 Err(wait) => {
-                    let text = format!("too many wrong tokens came from {asker}: try again later");
+                    let text = format!("too many wrong tokens from {asker}: try again later");
                     let mut response = last_word(StatusCode::TOO_MANY_REQUESTS, text);
                     response.headers_mut().insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
                     return Some(response);
@@ -440,17 +437,17 @@ async fn stranger(guard: &Guard, request: &Parts) -> Option<Response> {
                 return None;
             }
             guard.attempts.is_wrong(asker, Instant::now());
-            log::warn!("web: {asker} asked for {} with a wrong token", request.uri.path());
-            format!("that is not the token in {file}")
+            log::warn!("web: wrong token from {asker} for {}", request.uri.path());
+            format!("wrong token: it is not the one in {file}")
         }
-        None => format!("this needs the token in {file}, as Authorization: Bearer TOKEN"),
+        None => format!("token required: send the token in {file} as Authorization: Bearer TOKEN"),
     };
     let mut response = last_word(StatusCode::UNAUTHORIZED, text);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Some(response)
 }
 
-/// What holds for requests that only those may use who may change something, though they change nothing.
+/// Checks access to private routes.
 async fn may_look(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let (request, body) = request.into_parts();
     match stranger(&guard, &request).await {
@@ -459,7 +456,7 @@ async fn may_look(State(guard): State<Arc<Guard>>, request: Request, next: Next)
     }
 }
 
-/// What holds for requests that change something.
+/// Checks requests that make changes.
 async fn may_change(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let (request, body) = request.into_parts();
     if let Some(refusal) = stranger(&guard, &request).await {
@@ -469,18 +466,18 @@ async fn may_change(State(guard): State<Arc<Guard>>, request: Request, next: Nex
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let is_json = kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"));
     if !is_json && !headers.contains_key(OWN_HEADER) {
-        let text = "changes need the header X-Weakrest: 1, or Content-Type: application/json, which a page \
-                    of another site cannot send";
+        let text = "changes need the header X-Weakrest: 1 or Content-Type: application/json, which other sites \
+                    cannot send";
         return last_word(StatusCode::FORBIDDEN, text);
     }
     if let Some(peer) = peer(&request) {
-        log::info!("web: {} asked for by {peer}", request.uri.path());
+        log::info!("web: {} requested by {peer}", request.uri.path());
     }
-    // Only now: nobody else makes the service keep anything.
+    // Only now: a refused client uses no memory.
     with_body(&guard, Request::from_parts(request, body), next).await
 }
 
-/// Passes a request on with its body in memory, where there is room for it until it is answered.
+/// Reads the body into memory and passes the request on. The memory is limited.
 async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
     let length = length(request.headers());
     if length == 0 {
@@ -492,7 +489,7 @@ async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
     }
     let room = u32::try_from(length.div_ceil(1 << 10)).unwrap_or(u32::MAX);
     let Ok(Ok(_room)) = timeout(TURN, guard.bodies.acquire_many(room)).await else {
-        return last_word(StatusCode::SERVICE_UNAVAILABLE, "too much is being sent at once: try again");
+        return last_word(StatusCode::SERVICE_UNAVAILABLE, "too many large requests at once: try again");
     };
     let (parts, body) = request.into_parts();
     let patience = BODY + Duration::from_secs(length / LEAST_BYTES_PER_SECOND);
@@ -505,7 +502,7 @@ async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
             next.run(Request::from_parts(parts, Body::from(bytes))).await
         }
         Ok(Err(e)) => last_word(StatusCode::BAD_REQUEST, format!("the request cannot be read: {e}")),
-        Err(_) => last_word(StatusCode::REQUEST_TIMEOUT, "the request came too slowly"),
+        Err(_) => last_word(StatusCode::REQUEST_TIMEOUT, "the request arrived too slowly"),
     }
 }
 
@@ -513,7 +510,7 @@ fn peer(request: &Parts) -> Option<IpAddr> {
     request.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address.ip())
 }
 
-/// Compares in a time that tells nothing of the token, nor of its length.
+/// Compares in constant time: the time reveals neither the token nor its length.
 fn is_same(given: &str, token: &str) -> bool {
     let (given, token) = (Sha256::digest(given), Sha256::digest(token));
     given.iter().zip(token.iter()).fold(0, |different, (a, b)| different | (a ^ b)) == 0

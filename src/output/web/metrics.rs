@@ -11,13 +11,13 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// All metrics.
 pub(super) fn text(status: &Status, uptime: Duration) -> String {
     let mut out = String::with_capacity(8192);
-    // A `String` takes whatever is written.
+    // Writing to a `String` cannot fail.
     let _ = write(&mut out, status, &status.snapshot(), uptime);
     out
 }
 
 fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) -> fmt::Result {
-    head(out, "weakrest_info", "gauge", "What runs, as labels; always 1.")?;
+    head(out, "weakrest_info", "gauge", "Version, product, package and provider as labels; always 1.")?;
     let engine = &now.engine;
     writeln!(
         out,
@@ -27,18 +27,18 @@ fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) ->
         Label(&engine.package),
         Label(&engine.provider)
     )?;
-    head(out, "weakrest_uptime_seconds", "gauge", "Time since the web page was started.")?;
+    head(out, "weakrest_uptime_seconds", "gauge", "Time since the start of the web page.")?;
     writeln!(out, "weakrest_uptime_seconds {}", uptime.as_secs_f64())?;
     head(out, "weakrest_threshold", "gauge", "Scores above it are rejected.")?;
     writeln!(out, "weakrest_threshold {}", Number(engine.threshold))?;
-    let help = "Share of the last seconds' frames that were not inspected, where every frame is a part.";
+    let help = "Share of recent frames without an inspection, if every frame is a part.";
     head(out, "weakrest_unjudged_share", "gauge", help)?;
     writeln!(out, "weakrest_unjudged_share {}", now.unjudged_share)?;
-    head(out, "weakrest_state", "gauge", "1 for the state that the inspector is in, 0 for the others.")?;
+    head(out, "weakrest_state", "gauge", "1 for the current state, 0 for the others.")?;
     for state in [State::Preoperational, State::Halted, State::Error, State::Operational] {
         writeln!(out, r#"weakrest_state{{state="{state}"}} {}"#, u8::from(state == now.state))?;
     }
-    head(out, "weakrest_problem", "gauge", "1 for each component that does not work.")?;
+    head(out, "weakrest_problem", "gauge", "1 for each component with a problem.")?;
     for (component, problem) in &now.problems {
         let severity = match problem.severity {
             crate::record::Severity::Error => "error",
@@ -49,29 +49,29 @@ fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) ->
     }
 
     for (name, help, value) in [
-        ("parts", "Parts that got a verdict.", now.parts),
-        ("passes", "Parts that passed.", now.passes),
-        ("rejects", "Parts that were rejected.", now.rejects),
-        ("dropped_frames", "Frames of a free-running camera dropped for newer ones.", now.dropped_frames),
-        ("lost_frames", "Frames missing in the camera's own numbering.", now.lost_frames),
-        ("camera_losses", "Times that the camera was lost.", now.camera_losses),
-        ("late_inspections", "Inspections that ended after their part's deadline.", now.late_inspections),
+        ("parts", "Parts with a verdict.", now.parts),
+        ("passes", "Parts passed.", now.passes),
+        ("rejects", "Parts rejected.", now.rejects),
         (
-            "missed_pulses",
-            "Parts to be rejected whose pulse was late, short or not given.",
-            now.missed_pulses,
+            "dropped_frames",
+            "Frames of a free-running camera dropped in favor of newer ones.",
+            now.dropped_frames,
         ),
-        ("late_pulses", "Other pulses that began or ended too late.", now.late_pulses),
-        ("swaps", "Packages swapped in while running.", now.swaps),
+        ("lost_frames", "Frames missing in the camera's own numbering.", now.lost_frames),
+        ("camera_losses", "Losses of the camera.", now.camera_losses),
+        ("late_inspections", "Inspections finished after the deadline of their part.", now.late_inspections),
+        ("missed_pulses", "Rejects whose pulse was late, short or missing.", now.missed_pulses),
+        ("late_pulses", "Other pulses that started or ended late.", now.late_pulses),
+        ("swaps", "Package changes while running.", now.swaps),
     ] {
         let name = format!("weakrest_{name}_total");
         head(out, &name, "counter", help)?;
         writeln!(out, "{name} {value}")?;
     }
     for (name, help, label, values) in [
-        ("faults", "Parts that could not be judged, by cause.", "kind", &now.faults),
-        ("output_dropped", "Parts that an output was too slow for.", "output", &now.outputs_dropped),
-        ("output_failed", "Parts that an output failed to pass on.", "output", &now.outputs_failed),
+        ("faults", "Parts without a judgment, by cause.", "kind", &now.faults),
+        ("output_dropped", "Parts dropped by a slow output.", "output", &now.outputs_dropped),
+        ("output_failed", "Parts that an output failed to publish.", "output", &now.outputs_failed),
     ] {
         let name = format!("weakrest_{name}_total");
         head(out, &name, "counter", help)?;
@@ -80,7 +80,7 @@ fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) ->
         }
     }
 
-    let help = "Time of each stage; latency is from the trigger to the verdict.";
+    let help = "Time per stage; latency is from trigger to verdict.";
     head(out, "weakrest_stage_seconds", "histogram", help)?;
     for stage in Stage::ALL {
         let times = status.times(stage);
@@ -122,7 +122,7 @@ impl fmt::Display for Label<'_> {
     }
 }
 
-/// Infinity is written in the format's own way.
+/// A number; infinity as the format spells it.
 struct Number(f32);
 
 impl fmt::Display for Number {

@@ -1,23 +1,22 @@
-//! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the
-//! line.
+//! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the line.
 //!
-//! Everything is served from memory and from the program itself, over plain HTTP. Whoever reaches the address
-//! may look; who may change something is told in [`Settings::token_file`].
+//! Everything is served from memory over plain HTTP. Anyone who reaches the address may look. Changes need access:
+//! see [`Settings::token_file`].
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /` | the page |
 //! | `GET /api/status` | state, problems, counters, times |
-//! | `GET /api/parts?after=N` | the latest parts; `after` is the `next` of the answer before |
-//! | `GET /api/rejects` | the rejected parts whose pictures are kept |
+//! | `GET /api/parts?after=N` | the latest parts; `after` is `next` of the previous answer |
+//! | `GET /api/rejects` | the rejected parts with a picture |
 //! | `GET /api/rejects/{part}.jpg` | one of these pictures, at most 640 pixels long |
-//! | `GET /api/live.jpg`, `?plain=1` | the latest picture with or without heat; `X-Part` is its part |
+//! | `GET /api/live.jpg`, `?plain=1` | the latest picture, with or without anomaly map; `X-Part` is its part |
 //! | `GET /metrics` | for Prometheus |
-//! | `GET /healthz` | 200 while parts are inspected, else 503 with what is wrong |
-//! | `POST /api/rejects/{part}/label` | copies the part's original to where pictures are labeled; as below |
-//! | `POST /api/trigger`, `halt`, `resume`, `reload` | what its name says; needs the header `X-Weakrest: 1` |
+//! | `GET /healthz` | 200 while parts are inspected, otherwise 503 with the problems |
+//! | `POST /api/rejects/{part}/label` | copies the part's original to the label folder; needs the header below |
+//! | `POST /api/trigger`, `halt`, `resume`, `reload` | control the line; need the header `X-Weakrest: 1` |
 //!
-//! Everything that fails is answered with `{"error": "…"}`.
+//! Every failed request is answered with `{"error": "…"}`.
 
 mod metrics;
 mod picture;
@@ -43,24 +42,22 @@ use crate::record::{FaultKind, Record, Status};
 use crate::settings::range;
 use picture::Shot;
 
-/// A rejected part has this many regions at most in what is told of it: a part that is strange all over can
-/// have thousands, and the picture shows them.
+/// The most regions reported for a part. A part with defects all over can have thousands; the picture shows them.
 const MAX_REGIONS: usize = 16;
 
-/// How the web page is served: the table `[web]` of the configuration.
+/// The web page's settings: the table `[web]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Address and port, by default `127.0.0.1:8080`: to be seen on this machine only. `0.0.0.0:8080` is to
-    /// be seen from everywhere that reaches this machine. Port 0 takes a free one.
+    /// Address and port, by default `127.0.0.1:8080`: this machine only. `0.0.0.0:8080` listens on all networks.
+    /// Port 0 takes a free port.
     pub listen: String,
-    /// File with the token, at least 16 characters on one line, that whoever triggers, halts, resumes or
-    /// reloads must know. Without it that can be done from this machine only, through a loopback `listen`
-    /// address.
+    /// File with the token for changes: trigger, halt, resume, reload. It holds one line of at least 16 characters.
+    /// Without a token, changes are possible only from this machine, with a loopback `listen` address.
     pub token_file: Option<PathBuf>,
-    /// How many of the latest rejected parts are kept with their picture, by default 12; at most 200.
+    /// Number of latest rejects kept with their picture: 12 by default, at most 200.
     pub rejects: usize,
-    /// How many of the latest parts are kept with their score, by default 500; 10 to 10 000.
+    /// Number of latest parts kept with their score: 500 by default, 10 to 10 000.
     pub history: usize,
 }
 
@@ -71,7 +68,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks what can be checked without opening anything.
+    /// Checks the settings without opening anything.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
@@ -95,8 +92,7 @@ impl Settings {
 pub struct WebPage {
     shared: Arc<Shared>,
     server: Server,
-    /// The shot before the latest: its buffers are used again for the next, unless somebody still looks at
-    /// it.
+    /// The shot before the latest. The next one reuses its buffers, unless a request still reads them.
     spare: Option<Arc<Shot>>,
 }
 
@@ -104,14 +100,13 @@ impl WebPage {
     /// Starts serving on a thread of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] as [`Settings::validate`], or when the token file holds no token;
-    /// [`ErrorKind::Io`] when it cannot be read, or the address cannot be listened on, such as one that
-    /// another program has.
+    /// [`ErrorKind::Usage`] as [`Settings::validate`], or if the token file holds no token; [`ErrorKind::Io`] if that
+    /// file cannot be read or the server cannot listen on the address.
     pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
         Self::with_labeling(settings, control, None)
     }
 
-    /// As [`WebPage::start`], with a button beside each reject that has it labeled.
+    /// As [`WebPage::start`], with a button at each reject that copies it to the label folder.
     ///
     /// # Errors
     /// As [`WebPage::start`].
@@ -126,9 +121,9 @@ impl WebPage {
         let gate = Arc::new(Gate {
             access: Access::new(token, wanted),
             is_local: http::is_local(wanted),
-            // Far more than any needs: none has anything to say.
+            // Requests have no body; this is more than enough.
             most_body: 1024,
-            too_large: "requests need no body; this one is too large",
+            too_large: "request body too large: requests need no body",
             token_file: "web.token_file",
             listen: "web.listen",
         });
@@ -147,7 +142,7 @@ impl WebPage {
         Ok(WebPage { shared, server, spare: None })
     }
 
-    /// The address that is listened on.
+    /// The address the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -161,7 +156,7 @@ impl Output for WebPage {
     fn publish(&mut self, record: &Record) -> Result<()> {
         let part = Arc::new(Part::new(record));
         let wanted = record.verdict == Verdict::Reject && self.shared.settings.rejects > 0;
-        // A part whose picture cannot be made is told all the same.
+        // A part is published even if its picture fails.
         let reject = record
             .frame()
             .filter(|_| wanted)
@@ -203,12 +198,12 @@ impl WebPage {
     fn alive(&self) -> Result<()> {
         match self.server.is_alive() {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::Runtime, "the web page is not served any more")),
+            false => Err(Error::new(ErrorKind::Runtime, "the web server has stopped")),
         }
     }
 }
 
-/// What the server's thread and the publishing one share.
+/// What the server's thread and the publishing thread share.
 struct Shared {
     control: Arc<dyn Control>,
     labeling: Option<Arc<dyn Labeling>>,
@@ -220,9 +215,9 @@ struct Shared {
 }
 
 impl Shared {
-    /// Never held while a picture is made or anything is sent.
+    /// Never held while a picture is encoded or sent.
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Whatever a panic left there is only shown.
+        // The memory is only displayed, so a panic does no harm.
         self.memory.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
@@ -237,11 +232,11 @@ struct Memory {
     latest: Option<Arc<Shot>>,
 }
 
-/// What is told of a part.
+/// A part, as sent to the page.
 #[derive(Debug, Serialize)]
 struct Part {
     part: u64,
-    /// When it was triggered, in milliseconds since 1970.
+    /// Time of the trigger, in milliseconds since 1970.
     time_ms: u64,
     verdict: &'static str,
     fault: Option<FaultKind>,
@@ -249,7 +244,7 @@ struct Part {
     score: Option<f32>,
     threshold: Option<f32>,
     latency_ms: f64,
-    /// The highest peaks.
+    /// The regions with the highest peaks.
     regions: Vec<Region>,
 }
 

@@ -1,5 +1,5 @@
-//! Pictures for the page: scaled first, painted and encoded after, so that their cost does not grow with the
-//! camera's.
+//! Pictures for the page. They are scaled first, then painted and encoded: the cost does not grow with the camera's
+//! resolution.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +18,7 @@ pub(super) const REJECT_SIDE: u32 = 640;
 const LIVE_SIDE: u32 = 1280;
 const JPEG_QUALITY: u8 = 85;
 
-/// The latest part's frame and inspection. They are encoded when somebody asks for them, once for all who do.
+/// The latest part's frame and inspection. They are encoded on the first request, once for all clients.
 #[derive(Default)]
 pub(super) struct Shot {
     pub part: u64,
@@ -29,8 +29,7 @@ pub(super) struct Shot {
 }
 
 impl Shot {
-    /// A copy of the record's frame and inspection, in the buffers of `spare` where it is no longer looked
-    /// at.
+    /// A copy of the record's frame and inspection. It reuses the buffers of `spare` if no one reads them.
     pub fn refilled(spare: Option<Arc<Shot>>, record: &Record) -> Arc<Shot> {
         let mut shot = spare.and_then(|spare| Arc::try_unwrap(spare).ok()).unwrap_or_default();
         shot.part = record.part;
@@ -40,7 +39,7 @@ impl Shot {
                 pixels.copy_from_slice(frame.pixels());
                 Ok(())
             });
-            // A frame that exists has a size that a frame may have.
+            // The frame exists, so its size is valid.
             debug_assert!(copied.is_ok());
         }
         shot.inspection = record.inspection().map(|new| {
@@ -54,8 +53,7 @@ impl Shot {
         Arc::new(shot)
     }
 
-    /// The picture as JPEG, with the anomaly map over it or without; `None` when it cannot be encoded. Takes
-    /// a while the first time.
+    /// The picture as JPEG, with or without the anomaly map; `None` if it cannot be encoded. The first call is slow.
     pub fn jpeg(&self, plain: bool) -> Option<Bytes> {
         let (cell, inspection) =
             if plain { (&self.plain, None) } else { (&self.painted, self.inspection.as_ref()) };
@@ -65,10 +63,10 @@ impl Shot {
     }
 }
 
-/// A JPEG of a frame, no longer than `longest` pixels, under its anomaly map where there is an inspection.
+/// A JPEG of a frame, at most `longest` pixels long, with the anomaly map of the inspection.
 ///
 /// # Errors
-/// [`ErrorKind::Image`] when it cannot be encoded.
+/// [`ErrorKind::Image`] if it cannot be encoded.
 pub(super) fn encoded(frame: &Frame, inspection: Option<&Inspection>, longest: u32) -> Result<Bytes> {
     let small = shrunk(frame, longest)?;
     let frame_of_picture = small.as_ref().unwrap_or(frame);
@@ -91,7 +89,7 @@ pub(super) fn encoded(frame: &Frame, inspection: Option<&Inspection>, longest: u
     Ok(jpeg.into())
 }
 
-/// `None` for a frame that is small enough.
+/// A smaller copy; `None` if the frame is small enough.
 fn shrunk(frame: &Frame, longest: u32) -> Result<Option<Frame>> {
     let (width, height) = (frame.width(), frame.height());
     let side = width.max(height);
@@ -112,7 +110,7 @@ fn shrunk(frame: &Frame, longest: u32) -> Result<Option<Frame>> {
     Frame::new(new_width, new_height, frame.color(), pixels.unwrap_or_default()).map(Some)
 }
 
-/// A region of one frame in the same frame of another size.
+/// A region, scaled to another size of the frame.
 fn moved(region: &Region, from: &Frame, to: &Frame) -> Region {
     let scale = |start: u32, length: u32, from: u32, to: u32| {
         let position = |v: u32| f64::from(v) * f64::from(to) / f64::from(from);
