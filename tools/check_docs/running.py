@@ -100,6 +100,8 @@ class Stage:
 
     def serve(self, command: str, folder: Path) -> str | None:
         """Starts a service, which must run until it is stopped."""
+        if command.startswith("weakrest label") and "--listen" not in command:
+            command += " --listen 127.0.0.1:0"  # another labeler may run on this machine
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(
                 ["sh", "-c", f"exec {command}"],
