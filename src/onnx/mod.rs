@@ -5,6 +5,8 @@ mod interrupt;
 mod network;
 mod providers;
 mod runtime;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "workshop")]
 mod text;
 

@@ -25,6 +25,8 @@ mod network_file;
 mod prompts;
 mod signature;
 mod source;
+#[cfg(test)]
+mod tests;
 mod verified;
 
 pub use bank_file::{bank_from_bytes, bytes_from_bank};

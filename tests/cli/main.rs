@@ -30,3 +30,4 @@ mod runtime;
 mod usage;
 #[cfg(not(feature = "workshop"))]
 mod workshop;
+mod written;

@@ -1,5 +1,5 @@
 """Writes `swin.onnx` beside this file, a small head with random weights, and `golden.safetensors`, what PyTorch makes of random
-residuals of several sizes: with them `tests/networks.rs` checks that the inspector computes what training computed.
+residuals of several sizes: with them `src/onnx/tests.rs` checks that the inspector computes what training computed.
 
 python make.py     (needs `weakrest_export`; the exporter's environment has it)
 """

@@ -1,4 +1,4 @@
-"""Writes the small networks beside this file, with which `tests/networks.rs` tries what is taken and what is refused.
+"""Writes the small networks beside this file, with which `src/onnx/tests.rs` tries what is taken and what is refused.
 
 python make.py     (needs `onnx`; the exporter's environment has it)
 """

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::enroll::{Enrollment, Settings, enroll};
+use crate::inspector::{Inspector, Options};
+use crate::package::BackboneFile;
+use crate::{Error, Package};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use weakrest::enroll::{Enrollment, Settings, enroll};
-use weakrest::inspector::{Inspector, Options};
-use weakrest::package::BackboneFile;
-use weakrest::{Error, Package};
 
 /// Writes pictures of one product: stripes with a little noise, each its own.
 pub fn draw_pictures(folder: &Path, count: u32) -> Vec<PathBuf> {

@@ -1,15 +1,16 @@
 //! Networks that are taken, and those that are refused: see `tests/data/onnx/make.py`.
 
 use ndarray::Array4;
-use weakrest::enroll::{Settings, enroll};
-use weakrest::inspector::Options;
-use weakrest::onnx::{Execution, Network, Runtime, refuse_external_data};
-use weakrest::package::BackboneFile;
-use weakrest::{Error, ErrorKind};
+
+use super::{Execution, Network, Runtime, refuse_external_data};
+use crate::enroll::{Settings, enroll};
+use crate::inspector::Options;
+use crate::package::BackboneFile;
+use crate::{Error, ErrorKind};
 
 macro_rules! network {
     ($name:literal) => {
-        include_bytes!(concat!("data/onnx/", $name, ".onnx")).as_slice()
+        include_bytes!(concat!("../../tests/data/onnx/", $name, ".onnx")).as_slice()
     };
 }
 
@@ -128,11 +129,11 @@ fn the_networks_here_keep_everything_to_themselves() {
     refuse_external_data(network!("rank-5-when-run")).unwrap();
     refuse_external_data(&BackboneFile::built_in().unwrap().onnx).unwrap();
     for bytes in [
-        include_bytes!("../models/general-head.onnx").as_slice(),
-        include_bytes!("../models/adclick.onnx"),
-        include_bytes!("data/head/swin.onnx"),
-        include_bytes!("data/adclick/adclick.onnx"),
-        include_bytes!("data/adclick/seg.onnx"),
+        include_bytes!("../../models/general-head.onnx").as_slice(),
+        include_bytes!("../../models/adclick.onnx"),
+        include_bytes!("../../tests/data/head/swin.onnx"),
+        include_bytes!("../../tests/data/adclick/adclick.onnx"),
+        include_bytes!("../../tests/data/adclick/seg.onnx"),
     ] {
         refuse_external_data(bytes).unwrap();
     }
@@ -419,7 +420,7 @@ fn golden(bytes: &[u8]) -> impl Fn(&str) -> Array4<f32> {
     }
 }
 
-fn assert_alike(ours: ndarray::ArrayView4<f32>, theirs: &Array4<f32>, what: &str) -> weakrest::Result<()> {
+fn assert_alike(ours: ndarray::ArrayView4<f32>, theirs: &Array4<f32>, what: &str) -> crate::Result<()> {
     let largest = theirs.iter().fold(0.0f32, |l, v| l.max(v.abs()));
     assert!(largest > 0.1, "logits of nothing prove nothing: {largest}");
     assert_eq!(ours.dim(), theirs.dim(), "{what}");
@@ -432,9 +433,10 @@ fn assert_alike(ours: ndarray::ArrayView4<f32>, theirs: &Array4<f32>, what: &str
 /// What the inspector computes is what training computed, on grids of every kind: see `tests/data/head/make.py`.
 #[test]
 fn a_head_gives_what_pytorch_gives() {
-    let array = golden(include_bytes!("data/head/golden.safetensors"));
+    let array = golden(include_bytes!("../../tests/data/head/golden.safetensors"));
     let runtime = Runtime::load(None).unwrap();
-    let mut head = Network::head(runtime, include_bytes!("data/head/swin.onnx"), &one_thread(), 6).unwrap();
+    let mut head =
+        Network::head(runtime, include_bytes!("../../tests/data/head/swin.onnx"), &one_thread(), 6).unwrap();
     for size in ["8x8", "32x32", "13x50", "1x1", "9x7"] {
         let expected = array(&format!("logits.{size}"));
         head.run([&array(&format!("residuals.{size}"))], |logits| assert_alike(logits, &expected, size))
@@ -445,12 +447,17 @@ fn a_head_gives_what_pytorch_gives() {
 /// The same for ADClick, with clicks and without: see `tests/data/adclick/make.py`.
 #[test]
 fn adclick_gives_what_pytorch_gives() {
-    let array = golden(include_bytes!("data/adclick/golden.safetensors"));
+    let array = golden(include_bytes!("../../tests/data/adclick/golden.safetensors"));
     let runtime = Runtime::load(None).unwrap();
-    let bytes = include_bytes!("data/adclick/adclick.onnx");
+    let bytes = include_bytes!("../../tests/data/adclick/adclick.onnx");
     let mut clicked = Network::adclick(runtime, bytes, &one_thread(), 176, 384).unwrap();
-    let mut alone =
-        Network::seeing_head(runtime, include_bytes!("data/adclick/seg.onnx"), &one_thread(), 176).unwrap();
+    let mut alone = Network::seeing_head(
+        runtime,
+        include_bytes!("../../tests/data/adclick/seg.onnx"),
+        &one_thread(),
+        176,
+    )
+    .unwrap();
     for size in ["3x9", "10x8", "1x1"] {
         let input = |name: &str| array(&format!("{name}.{size}"));
         let (residuals, picture) = (input("residuals"), input("picture"));
@@ -464,10 +471,10 @@ fn adclick_gives_what_pytorch_gives() {
 #[test]
 fn a_network_with_other_inputs_is_no_adclick() {
     let runtime = Runtime::load(None).unwrap();
-    let head = include_bytes!("data/head/swin.onnx");
+    let head = include_bytes!("../../tests/data/head/swin.onnx");
     let error = Network::adclick(runtime, head, &one_thread(), 6, 384).err().unwrap().to_string();
     assert!(error.contains("picture"), "{error}");
-    let adclick = include_bytes!("data/adclick/adclick.onnx");
+    let adclick = include_bytes!("../../tests/data/adclick/adclick.onnx");
     let error = Network::seeing_head(runtime, adclick, &one_thread(), 176).err().unwrap().to_string();
     assert!(error.contains("more inputs than residuals, picture"), "{error}");
 }

@@ -8,10 +8,10 @@ use posfar::{Bank, CoresetScope, Grid, Matching, Parameters, Residuals, TokenSto
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use weakrest::ErrorKind;
-use weakrest::package::{bank_from_bytes, bytes_from_bank};
 
-use crate::support::Copy;
+use super::support::Copy;
+use crate::ErrorKind;
+use crate::package::{bank_from_bytes, bytes_from_bank};
 
 type Arrays = HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use image::ImageEncoder;
-use weakrest::package::FORMAT;
-use weakrest::{ErrorKind, Frame, Package, Verdict};
 
-use crate::support::{Copy, contents, pictures, sha256};
+use super::support::{Copy, contents, pictures, sha256};
+use crate::package::FORMAT;
+use crate::{ErrorKind, Frame, Package, Verdict};
 
 #[test]
 fn an_intact_package_opens_and_passes_what_it_was_made_of() {
@@ -415,8 +415,8 @@ fn a_bank_that_knows_nothing_stops_the_inspector() {
 
 #[test]
 fn a_threshold_of_the_device_must_tell_the_golden_pictures_apart() {
-    use weakrest::Inspector;
-    use weakrest::inspector::Options;
+    use crate::Inspector;
+    use crate::inspector::Options;
     let package = || Copy::new().opened().unwrap();
     let with = |threshold| Options { threshold: Some(threshold), ..Options::default() };
     for threshold in [f32::MAX, 3e38, 0.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE] {
