@@ -17,7 +17,8 @@ const PROGRAM: &str = "../lib/weakrest/weakrest-workshop";
 /// Replaces this process by the workshop's program with the same arguments. Returns the error if that fails.
 pub fn hand_over(what: &str) -> Error {
     let Some(program) = installed() else {
-        let text = format!("{what} needs the package weakrest-workshop; apt install weakrest-workshop");
+        let text =
+            format!("{what} needs the package weakrest-workshop; apt install ./weakrest-workshop_*.deb");
         return Error::new(ErrorKind::Usage, text);
     };
     let error = Command::new(&program).arg0("weakrest").args(std::env::args_os().skip(1)).exec();

@@ -22,7 +22,7 @@ fn the_workshop_is_named_and_then_called() {
     for arguments in COMMANDS {
         let (code, _, told) = run(arguments);
         assert_eq!(code, Some(2), "{told}");
-        let wanted = format!("weakrest {} is in the package weakrest-workshop", arguments[0]);
+        let wanted = format!("weakrest {} needs the package weakrest-workshop", arguments[0]);
         assert!(told.contains(&wanted), "{told}");
     }
     assert!(run(&["--help"]).1.contains("weakrest-workshop"));
