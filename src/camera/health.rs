@@ -34,7 +34,7 @@ impl HealthSettings {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         range("health.black", self.black, 0.0..=255.0)?;
         range("health.over_exposed", self.over_exposed, 0.0..=1.0)?;
         range("health.sharpness", self.sharpness, 0.0..=255.0)?;

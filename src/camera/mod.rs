@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use folder::FolderOpener;
-pub use health::{Health, HealthSettings, Unhealthy};
-pub use simulated::{Scene, SimulatedCamera, SimulatedOpener};
-pub use v4l2::{
-    ControlDescription, ControlValue, DeviceDescription, FormatDescription, PixelFormat, V4l2Opener,
-    V4l2Settings, describe_device,
-};
+use folder::FolderOpener;
+pub use health::HealthSettings;
+pub(crate) use health::{Health, Unhealthy};
+pub use simulated::{Scene, SimulatedOpener};
+use v4l2::V4l2Opener;
+pub use v4l2::{ControlValue, PixelFormat, V4l2Settings};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -100,7 +99,7 @@ impl Framing {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if !matches!(self.rotation, 0 | 90 | 180 | 270) {
             let what = format!("{} is no quarter turn; set 0, 90, 180 or 270", self.rotation);
             return Err(Error::setting("framing.rotation", what));
@@ -160,7 +159,7 @@ impl Framing {
     }
 
     /// Whether frames stay as they are.
-    pub fn is_identity(&self) -> bool {
+    pub(crate) fn is_identity(&self) -> bool {
         self.region.is_none() && self.rotation == 0
     }
 }
@@ -197,7 +196,7 @@ impl Source {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         match self {
             Source::Folder(settings) => range("camera.rate", settings.rate, 0.001..=1000.0),
             Source::V4l2(settings) => settings.validate(),
@@ -206,7 +205,7 @@ impl Source {
 
     /// The same camera, giving frames of this color unless its settings ask for one.
     #[must_use]
-    pub fn of_color(mut self, color: Color) -> Self {
+    pub(crate) fn of_color(mut self, color: Color) -> Self {
         if let Source::V4l2(settings) = &mut self {
             settings.color.get_or_insert(color);
         }

@@ -111,7 +111,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`], naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if self.path.as_os_str().is_empty() {
             return Err(Error::setting("journal.path", "is missing; name the journal's file"));
         }

@@ -5,6 +5,8 @@ pub mod journal;
 pub mod line;
 pub mod mqtt;
 pub mod pictures;
+#[cfg(test)]
+mod tests;
 pub mod web;
 
 use std::hash::{BuildHasher, RandomState};
@@ -73,7 +75,7 @@ pub trait Control: Send + Sync {
 }
 
 /// Puts kept pictures of parts where they will be labeled.
-pub trait Labeling: Send + Sync {
+pub(crate) trait Labeling: Send + Sync {
     /// Copies the original of a rejected part of this run, which was triggered then, to the millisecond.
     ///
     /// # Errors
@@ -83,7 +85,7 @@ pub trait Labeling: Send + Sync {
 
 /// A picture that waits to be labeled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Labeled {
+pub(crate) struct Labeled {
     /// Where it is.
     pub file: PathBuf,
     /// False when it was there already.
@@ -92,7 +94,7 @@ pub struct Labeled {
 
 /// An output that is opened when that becomes possible, and until then says why it is not: a broken disk or a taken
 /// port must not keep the line from running.
-pub struct Reopening<F> {
+pub(crate) struct Reopening<F> {
     name: &'static str,
     open: F,
     output: Option<Box<dyn Output>>,

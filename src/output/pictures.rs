@@ -70,7 +70,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`], naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         const MOST: u64 = 1 << 40;
         let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
         if self.folder.as_os_str().is_empty() {
@@ -243,7 +243,7 @@ fn stem(folder: &Path, run: &str, part: u64, triggered: SystemTime, verdict: &st
 }
 
 /// The originals of one run's rejects, to be labeled.
-pub struct Originals {
+pub(crate) struct Originals {
     settings: Settings,
     run: String,
 }

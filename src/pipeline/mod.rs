@@ -13,6 +13,8 @@ mod gate;
 mod pairing;
 mod publish;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::ops::Bound;
@@ -26,7 +28,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 
 pub use publish::Subscription;
-pub use stages::{SharedStages, Stages};
+pub(crate) use stages::SharedStages;
+pub use stages::Stages;
 
 use crate::camera::{Framing, HealthSettings, OpenCamera, Timing};
 use crate::clock::Clock;
@@ -98,7 +101,7 @@ impl Trigger {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         const GPIO: &str = "is for a GPIO trigger; set trigger.source to \"gpio\"";
         match (self.source, &self.chip, self.line) {
             (TriggerSource::Gpio, None, _) => {
@@ -205,7 +208,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         range("pipeline.queue", self.queue, 1..=256)?;
         range("pipeline.camera_timeout_ms", self.camera_timeout_ms, 10..=3_600_000)?;
         range("pipeline.stall_ms", self.stall_ms, 500..=600_000)?;
@@ -546,7 +549,7 @@ impl Pipeline {
 
     /// Rejects whatever comes to the gate from now until a part that is triggered now has gone past it: for a line whose
     /// parts on their way were known to a process that died.
-    pub fn reject_unknown_parts(&self) {
+    pub(crate) fn reject_unknown_parts(&self) {
         let _ = self.shared.clock.send(&self.shared.gate, ToGate::Unknown);
     }
 
@@ -577,7 +580,7 @@ impl Pipeline {
     }
 
     /// Whether an output asked for the configuration to be read again, since this was asked last.
-    pub fn take_reload(&self) -> bool {
+    pub(crate) fn take_reload(&self) -> bool {
         self.shared.reload.swap(false, Relaxed)
     }
 

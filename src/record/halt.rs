@@ -44,7 +44,7 @@ pub struct Halt {
 
 impl Halt {
     /// A halt as of now.
-    pub fn new(by: HaltedBy, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(by: HaltedBy, reason: impl Into<String>) -> Self {
         Halt { since_ms: unix_ms(SystemTime::now()), by, reason: reason.into() }
     }
 }
@@ -106,7 +106,7 @@ impl Halts {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the thread that reads and writes cannot be started.
-    pub fn open(folder: StateFolder) -> Result<Arc<Self>> {
+    pub(crate) fn open(folder: StateFolder) -> Result<Arc<Self>> {
         let halts = Halts::default();
         let kept = Arc::clone(&halts.kept);
         std::thread::Builder::new().name("halt".into()).spawn(move || keep(&kept, &folder)).map_err(|e| {
@@ -127,17 +127,17 @@ impl Halts {
     }
 
     /// Whether the line is halted.
-    pub fn is_halted(&self) -> bool {
+    pub(crate) fn is_halted(&self) -> bool {
         self.halted.load(Relaxed)
     }
 
     /// Why it is.
-    pub fn halt(&self) -> Option<Halt> {
+    pub(crate) fn halt(&self) -> Option<Halt> {
         self.kept.lock().halt.clone()
     }
 
     /// Halts the line at once; the file follows. The first of several reasons stands.
-    pub fn begin(&self, halt: Halt) {
+    pub(crate) fn begin(&self, halt: Halt) {
         let mut known = self.kept.lock();
         self.halted.store(true, Relaxed);
         if known.halt.is_none() {
@@ -148,7 +148,7 @@ impl Halts {
 
     /// Waits a moment for the file to know of a new halt, so that a crash right after the news of a fault does not
     /// undo what it led to. A disk that is slower, or blocks, is waited for once.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let number = {
             let mut known = self.kept.lock();
             if known.settled == known.wanted {
@@ -165,7 +165,7 @@ impl Halts {
     /// # Errors
     /// Why the disk did not take it. The line is halted in either case: one that is to be halted is, and one that
     /// would be halted again after a restart is not resumed.
-    pub fn decide(&self, halted: bool) -> Result<()> {
+    pub(crate) fn decide(&self, halted: bool) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         if halted {
             self.begin(Halt::new(HaltedBy::Person, "asked for through the web page"));

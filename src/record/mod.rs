@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 pub use halt::{Halt, HaltedBy, Halts};
-pub use part::Part;
-pub use status::{Counts, Histogram, OutputCounts, Problem, Severity, Snapshot, Stage, State, Status};
+pub(crate) use part::Part;
+pub(crate) use status::OutputCounts;
+pub use status::{Histogram, Problem, Severity, Snapshot, Stage, State, Status};
 
 use crate::imaging::Frame;
 use crate::inspector::{Inspection, Verdict};

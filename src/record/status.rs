@@ -107,7 +107,7 @@ impl Histogram {
     ];
 
     /// Counts a duration.
-    pub fn add(&self, time: Duration) {
+    pub(crate) fn add(&self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let bucket = Self::BOUNDS.partition_point(|&bound| bound < us);
         self.buckets[bucket].fetch_add(1, Relaxed);
@@ -177,7 +177,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Status {
     /// Counters.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     times: [Histogram; Stage::ALL.len()],
     loading: AtomicBool,
     halts: Arc<Halts>,
@@ -192,11 +192,11 @@ pub struct Status {
 
 impl Status {
     /// The component whose problem are pulses that were not given.
-    pub const GATE: &str = "gate";
+    pub(crate) const GATE: &str = "gate";
     /// The component whose problem are parts that nobody was told of.
-    pub const TRIGGER: &str = "lost triggers";
+    pub(crate) const TRIGGER: &str = "lost triggers";
     /// Components whose errors are latched.
-    pub const LATCHED: [&str; 2] = [Status::GATE, Status::TRIGGER];
+    pub(crate) const LATCHED: [&str; 2] = [Status::GATE, Status::TRIGGER];
 
     /// The status of a line that is starting.
     pub fn new(engine: Arc<Engine>) -> Self {
@@ -204,7 +204,7 @@ impl Status {
     }
 
     /// The same of a line that may be halted already.
-    pub fn with_halts(engine: Arc<Engine>, halts: Arc<Halts>) -> Self {
+    pub(crate) fn with_halts(engine: Arc<Engine>, halts: Arc<Halts>) -> Self {
         Status {
             counts: Counts::default(),
             times: Default::default(),
@@ -235,7 +235,7 @@ impl Status {
     }
 
     /// Says whether the line is still starting, or stopping already.
-    pub fn set_loading(&self, loading: bool) {
+    pub(crate) fn set_loading(&self, loading: bool) {
         self.loading.store(loading, Relaxed);
     }
 
@@ -245,12 +245,12 @@ impl Status {
     }
 
     /// Halts the line for a fault; waits for nothing.
-    pub fn halt(&self, halt: Halt) {
+    pub(crate) fn halt(&self, halt: Halt) {
         self.halts.begin(halt);
     }
 
     /// Waits a moment for the disk to know of a halt that is new.
-    pub fn settle_halt(&self) {
+    pub(crate) fn settle_halt(&self) {
         if self.is_halted() {
             self.halts.settle();
         }
@@ -304,12 +304,12 @@ impl Status {
     }
 
     /// The counters of an output, made on the first call.
-    pub fn output(&self, name: &'static str) -> Arc<OutputCounts> {
+    pub(crate) fn output(&self, name: &'static str) -> Arc<OutputCounts> {
         Arc::clone(self.outputs.lock().unwrap_or_else(|e| e.into_inner()).entry(name).or_default())
     }
 
     /// How many parts outputs lost, and in words which; `None` while none did.
-    pub fn losses(&self) -> Option<(u64, String)> {
+    pub(crate) fn losses(&self) -> Option<(u64, String)> {
         let outputs = self.outputs.lock().unwrap_or_else(|e| e.into_inner());
         let lost = outputs.iter().map(|(name, counts)| (*name, counts.dropped.load(Relaxed)));
         let lost: Vec<_> = lost.filter(|(_, count)| *count > 0).collect();
@@ -330,17 +330,17 @@ impl Status {
     }
 
     /// Says what parts are inspected with from now on.
-    pub fn set_engine(&self, engine: Arc<Engine>) {
+    pub(crate) fn set_engine(&self, engine: Arc<Engine>) {
         *self.engine.write().unwrap_or_else(|e| e.into_inner()) = engine;
     }
 
     /// Says what share of the camera's frames is not inspected, 0 to 1, where every frame is a part.
-    pub fn set_unjudged(&self, share: f64) {
+    pub(crate) fn set_unjudged(&self, share: f64) {
         self.unjudged.store(share.to_bits(), Relaxed);
     }
 
     /// Counts a part.
-    pub fn count(&self, record: &Record) {
+    pub(crate) fn count(&self, record: &Record) {
         let counts = &self.counts;
         counts.parts.fetch_add(1, Relaxed);
         match (&record.verdict, record.fault) {

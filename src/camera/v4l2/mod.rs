@@ -5,8 +5,6 @@
 //! boards. After a time-out it would give a buffer back twice and fail, so whether a frame is there is asked
 //! for first. And it panics on answers that it does not know; `guarded` makes errors of them.
 
-mod describe;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
@@ -26,8 +24,6 @@ use v4l::io::traits::CaptureStream;
 use v4l::video::Capture;
 use v4l::video::capture::Parameters;
 use v4l::{Format, FourCC, Fraction};
-
-pub use describe::{ControlDescription, DeviceDescription, FormatDescription, describe_device};
 
 use super::pixels::{self, Layout, Range};
 use super::{Camera, Captured, OpenCamera, Timing};
@@ -175,7 +171,7 @@ impl V4l2Settings {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if self.device.as_os_str().is_empty() || self.device.as_os_str().as_encoded_bytes().contains(&0) {
             let what = format!("is no path; name a device, such as {BY_PATH}/…-video-index0");
             return Err(Error::setting("camera.device", what));

@@ -1,9 +1,7 @@
 use proptest::prelude::*;
 use v4l::control::{Description, Flags, MenuItem, Type};
-use v4l::frameinterval::{FrameIntervalEnum, Stepwise};
 use v4l::timestamp::Timestamp;
 
-use super::describe::{describe_control, rates_of};
 use super::*;
 use crate::camera::Source;
 use crate::settings;
@@ -381,9 +379,6 @@ fn settings(device: &Path) -> V4l2Settings {
 fn cannot_open(device: &Path) -> String {
     let Err(e) = (V4l2Opener { settings: settings(device) }).open() else { panic!("{device:?} is a camera") };
     assert_eq!(e.kind(), ErrorKind::Camera);
-    let described = describe_device(device).unwrap_err();
-    assert_eq!(described.kind(), ErrorKind::Camera);
-    assert_eq!(described.chain(), e.chain());
     assert!(e.chain().contains(device.to_str().unwrap()), "{}", e.chain());
     e.chain()
 }
@@ -485,58 +480,12 @@ fn a_damaged_frame_does_not_mean_that_the_camera_is_gone() {
     }
 }
 
-#[test]
-fn rates_are_listed_for_people() {
-    let intervals = [
-        FrameIntervalEnum::Discrete(Fraction::new(1, 30)),
-        FrameIntervalEnum::Discrete(Fraction::new(2, 15)),
-        FrameIntervalEnum::Discrete(Fraction::new(1001, 30_000)),
-        FrameIntervalEnum::Discrete(Fraction::new(0, 0)),
-        FrameIntervalEnum::Stepwise(Stepwise {
-            min: Fraction::new(1, 100),
-            max: Fraction::new(1, 1),
-            step: Fraction::new(1, 1),
-        }),
-    ];
-    assert_eq!(rates_of(intervals.iter()), " at 30, 7.5, 29.97, 1 to 100 frames/s");
-    assert_eq!(rates_of([].iter()), "");
-}
-
-#[test]
-fn a_camera_is_described_for_people() {
-    let known = controls();
-    let (name, exposure) = &known[1];
-    let description = DeviceDescription {
-        card: "Camera".into(),
-        driver: "uvcvideo".into(),
-        bus: "usb-1".into(),
-        formats: vec![
-            FormatDescription {
-                code: "YUYV".into(),
-                name: "YUYV 4:2:2".into(),
-                format: Some(PixelFormat::Yuyv),
-                sizes: vec!["640×480 at 30 frames/s".into()],
-            },
-            FormatDescription { code: "H264".into(), name: "H.264".into(), format: None, sizes: vec![] },
-        ],
-        controls: vec![describe_control(name.clone(), exposure, Some(1))],
-    };
-    let text = description.to_string();
-    assert_eq!(
-        text,
-        "Camera (driver uvcvideo, at usb-1)\n  format \"yuyv\" (YUYV, YUYV 4:2:2)\n    \
-         640×480 at 30 frames/s\n  not supported: H264, H.264\n  control auto_exposure (Menu): is 1, 0 to 3, \
-         by default 0\n    1: Manual\n    3: Aperture Priority\n"
-    );
-}
-
 /// For a machine with a camera, or `vivid`: `WEAKREST_CAMERA=/dev/video0 cargo test --lib real_camera --
 /// --ignored`.
 #[test]
 #[ignore = "needs a camera, named by WEAKREST_CAMERA"]
 fn a_real_camera_gives_frames_again_and_again() {
     let device = PathBuf::from(std::env::var_os("WEAKREST_CAMERA").unwrap());
-    println!("{}", describe_device(&device).unwrap());
     let mut opener = V4l2Opener { settings: settings(&device) };
     let mut frame = Frame::default();
     for _ in 0..3 {

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use gpio::{EdgeTrigger, GpioLines, LineEdge};
-pub use held::HeldLines;
-pub use recorded::RecordedLines;
-pub use schedule::{Deviation, Energize, Pulse, Schedule};
+pub(crate) use gpio::EdgeTrigger;
+use gpio::GpioLines;
+pub(crate) use held::HeldLines;
+use recorded::RecordedLines;
+pub use schedule::Energize;
+pub(crate) use schedule::{Deviation, Pulse, Schedule};
 pub use simulated::{Edge, SimulatedLines};
 
 use crate::error::{Error, Result};
@@ -120,7 +122,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         // An hour is a slip of the unit.
         const MOST: f64 = 3_600_000.0;
         let times = [
@@ -165,12 +167,12 @@ impl Settings {
     }
 
     /// From the trigger until the part is at the gate.
-    pub fn travel(&self) -> Duration {
+    pub(crate) fn travel(&self) -> Duration {
         Duration::from_secs_f64(self.travel_ms / 1e3)
     }
 
     /// How long the line is driven for a part.
-    pub fn pulse(&self) -> Duration {
+    pub(crate) fn pulse(&self) -> Duration {
         Duration::from_secs_f64(self.pulse_ms / 1e3)
     }
 
@@ -182,7 +184,7 @@ impl Settings {
     }
 
     /// From the trigger until there must be a verdict.
-    pub fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Duration {
         Duration::from_secs_f64(self.deadline_ms.unwrap_or(self.travel_ms) / 1e3)
     }
 

@@ -8,13 +8,13 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The driver's priority among real-time threads: above all ordinary threads, below the kernel's interrupts (50), which
 /// it waits for.
-pub const PRIORITY: i32 = 20;
+pub(crate) const PRIORITY: i32 = 20;
 
 /// Gives the calling thread its priority. Threads and programs that it starts do not get it.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] when the process has no right to it.
-pub fn prioritize() -> Result<()> {
+pub(crate) fn prioritize() -> Result<()> {
     // SAFETY: plain numbers, of which all zeros are valid.
     let mut priority: libc::sched_param = unsafe { std::mem::zeroed() };
     priority.sched_priority = PRIORITY;

@@ -123,7 +123,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`], naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
         let levels_are_empty = self.prefix.split('/').any(str::is_empty);
         if levels_are_empty || self.prefix.starts_with('$') || self.prefix.contains(['+', '#', '\0']) {
@@ -176,7 +176,7 @@ impl Settings {
     }
 
     /// The broker's port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port.unwrap_or(if self.tls { 8883 } else { 1883 })
     }
 

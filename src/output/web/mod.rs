@@ -72,7 +72,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
-    pub fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         self.listen_address()?;
         range("web.rejects", self.rejects, 0..=200)?;
         range("web.history", self.history, 10..=10_000)
@@ -110,7 +110,7 @@ impl WebPage {
     ///
     /// # Errors
     /// As [`WebPage::start`].
-    pub fn with_labeling(
+    pub(crate) fn with_labeling(
         settings: &Settings,
         control: Arc<dyn Control>,
         labeling: Option<Arc<dyn Labeling>>,

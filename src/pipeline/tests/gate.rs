@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
-use weakrest::camera::{Framing, HealthSettings, Scene, SimulatedOpener};
-use weakrest::clock::{Clock, Simulation};
-use weakrest::output::line::{
+use crate::camera::{Framing, HealthSettings, Scene, SimulatedOpener};
+use crate::clock::{Clock, Simulation};
+use crate::output::line::{
     Deviation, Energize, Line, Lines, NoLines, OnFault, Pulse, Schedule, Settings as LineSettings,
     SimulatedLines,
 };
-use weakrest::pipeline::{Pipeline, Settings, Setup, Trigger};
-use weakrest::record::{State, Status};
+use crate::pipeline::{Pipeline, Settings, Setup, Trigger};
+use crate::record::{State, Status};
+use proptest::prelude::*;
 
-use crate::world::*;
+use super::world::*;
 
 /// A line with pulses of 20 ms, 200 ms after the trigger.
 fn world(change: impl FnOnce(&mut LineSettings)) -> World {
@@ -469,7 +469,11 @@ fn a_process_that_was_stopped_tells_what_it_missed() {
         return stop_yourself();
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "gate::a_process_that_was_stopped_tells_what_it_missed", "--nocapture"]);
+    child.args([
+        "--exact",
+        "pipeline::tests::gate::a_process_that_was_stopped_tells_what_it_missed",
+        "--nocapture",
+    ]);
     let output = child.env(STOPPED, "1").stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

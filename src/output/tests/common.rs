@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use weakrest::inspector::AnomalyMap;
-use weakrest::inspector::StageTimes;
-use weakrest::record::{Engine, FaultKind, Record, Status};
-use weakrest::{Color, Frame, Inspection, Region, Verdict};
+use crate::inspector::AnomalyMap;
+use crate::inspector::StageTimes;
+use crate::record::{Engine, FaultKind, Record, Status};
+use crate::{Color, Frame, Inspection, Region, Verdict};
 
 pub fn engine() -> Arc<Engine> {
     Arc::new(Engine {

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use weakrest::camera::{Framing, HealthSettings, Scene, SimulatedOpener};
-use weakrest::clock::{Clock, Simulation};
-use weakrest::output::Output;
-use weakrest::output::line::{Edge, Line, Settings as LineSettings, SimulatedLines};
-use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Subscription, Trigger};
-use weakrest::record::{Engine, FaultKind, Record, State, Status};
-use weakrest::{Color, Error, ErrorKind, Frame, Verdict};
+use crate::camera::{Framing, HealthSettings, Scene, SimulatedOpener};
+use crate::clock::{Clock, Simulation};
+use crate::output::Output;
+use crate::output::line::{Edge, Line, Settings as LineSettings, SimulatedLines};
+use crate::pipeline::{Pipeline, Settings, Setup, Stages, Subscription, Trigger};
+use crate::record::{Engine, FaultKind, Record, State, Status};
+use crate::{Color, Error, ErrorKind, Frame, Verdict};
 
 pub fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use weakrest::camera::{Camera, Captured, Framing, HealthSettings, OpenCamera};
-use weakrest::clock::{Clock, Simulation};
-use weakrest::output::line::{Settings as LineSettings, SimulatedLines};
-use weakrest::pipeline::{Pipeline, Settings, Setup, Subscription, Trigger};
-use weakrest::record::State;
-use weakrest::{Frame, Result};
+use crate::camera::{Camera, Captured, Framing, HealthSettings, OpenCamera};
+use crate::clock::{Clock, Simulation};
+use crate::output::line::{Settings as LineSettings, SimulatedLines};
+use crate::pipeline::{Pipeline, Settings, Setup, Subscription, Trigger};
+use crate::record::State;
+use crate::{Frame, Result};
 
-use crate::world::*;
+use super::world::*;
 
 fn patient() -> LineSettings {
     LineSettings { travel_ms: 3_000.0, deadline_ms: Some(2_000.0), ..Options::default().line }
@@ -139,7 +139,7 @@ impl Camera for Fired {
         self.taken = self.taken.wrapping_add(1);
         let mut pixels = picture(self.shown).pixels().to_vec();
         pixels[0] = self.taken;
-        *frame = Frame::new(32, 24, weakrest::Color::Gray, pixels)?;
+        *frame = Frame::new(32, 24, crate::Color::Gray, pixels)?;
         Ok(())
     }
 }

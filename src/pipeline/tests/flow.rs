@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use weakrest::output::Output;
-use weakrest::output::line::{Energize, Line, Settings as LineSettings};
-use weakrest::pipeline::Trigger;
-use weakrest::record::{Record, State};
+use crate::output::Output;
+use crate::output::line::{Energize, Line, Settings as LineSettings};
+use crate::pipeline::Trigger;
+use crate::record::{Record, State};
 
-use crate::world::*;
+use super::world::*;
 
 #[test]
 fn every_part_gets_its_verdict_and_bad_ones_their_pulse() {
@@ -166,7 +166,7 @@ fn a_record_has_the_picture_and_the_times() {
 
 /// An output that takes its time.
 struct Slow {
-    clock: weakrest::clock::Clock,
+    clock: crate::clock::Clock,
     passed_on: Arc<AtomicU64>,
 }
 
@@ -175,7 +175,7 @@ impl Output for Slow {
         "slow"
     }
 
-    fn publish(&mut self, _: &Record) -> weakrest::Result<()> {
+    fn publish(&mut self, _: &Record) -> crate::Result<()> {
         self.clock.sleep_until(self.clock.now() + ms(500));
         self.passed_on.fetch_add(1, Relaxed);
         Ok(())
@@ -198,7 +198,7 @@ fn a_slow_subscriber_loses_the_oldest_records_and_delays_nobody() {
 #[test]
 fn a_slow_output_loses_records_counted_and_delays_nobody() {
     let passed_on = Arc::new(AtomicU64::new(0));
-    let (clock, simulation) = weakrest::clock::Simulation::start();
+    let (clock, simulation) = crate::clock::Simulation::start();
     let slow = Slow { clock: clock.clone(), passed_on: Arc::clone(&passed_on) };
     let world = World::on(clock, simulation, Options { outputs: vec![Box::new(slow)], ..Options::default() });
     for _ in 0..200 {

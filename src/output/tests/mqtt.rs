@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use crate::ErrorKind;
+use crate::output::Output;
+use crate::output::mqtt::{Mqtt, Settings};
+use crate::record::Status;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::{Value, json};
-use weakrest::ErrorKind;
-use weakrest::output::Output;
-use weakrest::output::mqtt::{Mqtt, Settings};
-use weakrest::record::Status;
 
-use crate::common::*;
+use super::common::*;
 
 const RUN: &str = "0123456789abcdef";
 

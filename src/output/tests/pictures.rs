@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use weakrest::output::pictures::{Originals, Pictures, Settings};
-use weakrest::output::{Labeling, Output};
-use weakrest::record::Record;
-use weakrest::{Color, ErrorKind, Frame};
+use crate::output::pictures::{Originals, Pictures, Settings};
+use crate::output::{Labeling, Output};
+use crate::record::Record;
+use crate::{Color, ErrorKind, Frame};
 
-use crate::common::*;
+use super::common::*;
 
 const RUN: &str = "0123456789abcdef";
 
@@ -140,7 +140,7 @@ fn the_newest_stay_whatever_the_clock_said() {
     let clocks =
         [time_of(0), SystemTime::UNIX_EPOCH, time_of(0) + 800 * Duration::from_secs(86_400), time_of(9)];
     for (run, clock) in (0..).zip(clocks) {
-        let mut output = Pictures::new(small.clone(), &weakrest::output::run_id()).unwrap();
+        let mut output = Pictures::new(small.clone(), &crate::output::run_id()).unwrap();
         for part in 1..=2 {
             output.publish(&Record { triggered: clock, ..large(10 * run + part) }).unwrap();
         }
@@ -259,7 +259,7 @@ const VICTIM: &str = "WEAKREST_TEST_PICTURES";
 #[test]
 fn writes_until_it_is_killed() {
     let Some(folder) = std::env::var_os(VICTIM) else { return };
-    let mut output = Pictures::new(settings(Path::new(&folder)), &weakrest::output::run_id()).unwrap();
+    let mut output = Pictures::new(settings(Path::new(&folder)), &crate::output::run_id()).unwrap();
     for part in 1.. {
         output.publish(&large(part)).unwrap();
     }
@@ -270,7 +270,7 @@ fn what_a_kill_leaves_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     for kill in 0..20 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "pictures::writes_until_it_is_killed", "--nocapture"])
+            .args(["--exact", "output::tests::pictures::writes_until_it_is_killed", "--nocapture"])
             .env(VICTIM, folder.path())
             .stdout(Stdio::null())
             .spawn()

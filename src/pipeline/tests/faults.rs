@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use weakrest::output::line::{Line, OnFault, Settings as LineSettings};
-use weakrest::pipeline::Trigger;
-use weakrest::record::State;
-use weakrest::{Color, Frame};
+use crate::output::line::{Line, OnFault, Settings as LineSettings};
+use crate::pipeline::Trigger;
+use crate::record::State;
+use crate::{Color, Frame};
 
-use crate::world::*;
+use super::world::*;
 
 fn fault(world: &World, kind: &str) -> u64 {
     world.status().snapshot().faults[kind]

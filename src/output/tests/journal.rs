@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::ErrorKind;
+use crate::output::journal::{Journal, JournalSummary, Settings, check};
+use crate::output::{Output, run_id};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
-use weakrest::ErrorKind;
-use weakrest::output::journal::{Journal, JournalSummary, Settings, check};
-use weakrest::output::{Output, run_id};
 
-use crate::common::*;
+use super::common::*;
 
 fn settings(path: &Path) -> Settings {
     Settings { path: path.to_path_buf(), ..Settings::default() }
@@ -42,7 +42,7 @@ fn has(path: &Path, parts: u64) -> bool {
 }
 
 /// A record whose row takes some kilobytes.
-fn large(part: u64) -> weakrest::record::Record {
+fn large(part: u64) -> crate::record::Record {
     let mut record = reject(part);
     record.inspection_buffer.regions = vec![record.inspection_buffer.regions[0]; 2000];
     record
@@ -599,7 +599,7 @@ fn two_hundred_kills_leave_it_whole() {
     let begun = Instant::now();
     for kill in 0..200u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "journal::writes_until_it_is_killed", "--nocapture"])
+            .args(["--exact", "output::tests::journal::writes_until_it_is_killed", "--nocapture"])
             .env(VICTIM, &path)
             .stdout(Stdio::null())
             .spawn()
