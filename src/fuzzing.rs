@@ -1,5 +1,4 @@
-//! What the fuzz targets call. Each function takes bytes from anywhere and panics where something that was accepted
-//! cannot be used.
+//! Functions for the fuzz targets. Each reads arbitrary bytes, and panics if accepted data cannot be used.
 
 use ndarray::Array2;
 
@@ -23,12 +22,12 @@ fn parameters(matching: Matching) -> Parameters {
     }
 }
 
-/// `bank.safetensors`: a bank that is accepted can also be searched.
+/// `bank.safetensors`: an accepted bank can be searched.
 pub fn bank(bytes: &[u8]) {
     let Ok(bank) = bank_from_bytes(bytes, &parameters(Matching::Window { reach: 0.3 })) else { return };
     let features = Array2::from_shape_fn((6, bank.channels()), |(i, j)| (i + j) as f32);
     for exclude in [None, Some(0), Some(usize::MAX)] {
-        // Too large to measure, or nothing left: an error is an answer.
+        // An error is fine: distances too large, or no tokens left.
         let _ = bank.residuals(
             features.view(),
             (2, 3),
@@ -40,7 +39,7 @@ pub fn bank(bytes: &[u8]) {
     }
 }
 
-/// The bytes of a small bank, for [`bank`] to start with.
+/// The bytes of a small bank, as a seed for [`bank`].
 ///
 /// # Errors
 /// As [`fit`].
@@ -59,7 +58,7 @@ pub fn small_bank() -> Result<Option<Vec<u8>>> {
     bank.map(|bank| bytes_from_bank(&bank)).transpose()
 }
 
-/// `package.toml`: a manifest that is accepted has a place for every frame.
+/// `package.toml`: an accepted manifest has a place for every frame.
 pub fn manifest(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(manifest) = Manifest::parse(text) {
@@ -71,10 +70,10 @@ pub fn manifest(bytes: &[u8]) {
     }
 }
 
-/// The search for references to other files, which sees networks before ONNX Runtime does.
+/// The search for references to other files. It reads a network before ONNX Runtime does.
 pub fn onnx(bytes: &[u8]) {
     let taken = refuse_external_data(bytes).is_ok();
-    // Graphs are merged, so an empty one in front changes nothing.
+    // ONNX merges graphs, so an empty one in front changes nothing.
     let merged = [&[0x3a, 0], bytes].concat();
     assert!(bytes.is_empty() || taken == refuse_external_data(&merged).is_ok());
 }

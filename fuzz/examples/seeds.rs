@@ -1,4 +1,4 @@
-//! Writes the files that fuzzing starts with:
+//! Writes the seeds of the fuzz targets:
 //!
 //! ```text
 //! cargo run --manifest-path fuzz/Cargo.toml --example seeds

@@ -1,4 +1,4 @@
-//! `bank.safetensors`: a bank that is accepted can also be searched.
+//! `bank.safetensors`: an accepted bank can be searched.
 
 #![no_main]
 

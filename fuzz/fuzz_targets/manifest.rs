@@ -1,4 +1,4 @@
-//! `package.toml` as anyone could have written it.
+//! `package.toml` with any content.
 
 #![no_main]
 

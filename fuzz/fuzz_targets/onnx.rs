@@ -1,4 +1,4 @@
-//! The search for references to other files, which sees networks before ONNX Runtime does.
+//! The search for references to other files. It reads a network before ONNX Runtime does.
 
 #![no_main]
 

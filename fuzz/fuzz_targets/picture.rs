@@ -1,4 +1,4 @@
-//! Pictures from anywhere.
+//! Pictures with any content.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use image::ImageReader;
 use libfuzzer_sys::fuzz_target;
 use weakrest::Frame;
 
-/// Larger pictures are allowed, but allocating them takes all the time there is.
+/// Larger pictures are accepted, but their allocation takes most of the time.
 const PIXELS: u64 = 1 << 20;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -13,7 +13,7 @@ use super::{Outcome, RuntimeArguments, inspector, pictures_in};
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Package
+    /// Package to measure
     package: PathBuf,
     /// Folder of pictures to inspect repeatedly
     #[arg(long, value_name = "DIR")]

@@ -71,7 +71,7 @@ pub enum Scope {
 /// Arguments of `enroll` and `evaluate`.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArguments {
-    /// Scale the longest side to this length, or "native": longer finds smaller defects, slower
+    /// Longest side after scaling, or "native" for no scaling
     #[arg(long, value_name = "PIXELS", default_value_t = Size(Settings::default().longest_side),
         allow_negative_numbers = true)]
     size: Size,

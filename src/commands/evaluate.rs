@@ -28,7 +28,7 @@ pub struct Evaluate {
     /// Layout: mvtec, mvtec3d, btad, ksdd2, visa or mtd
     #[arg(long, value_name = "LAYOUT", default_value = "mvtec")]
     format: Format,
-    /// Other name of folders of good parts, for mvtec, mvtec3d and btad; repeatable
+    /// Other name for folders of good parts (mvtec, mvtec3d, btad); repeatable
     #[arg(long, value_name = "NAME")]
     good: Vec<String>,
     /// Evaluate this category only
@@ -37,7 +37,7 @@ pub struct Evaluate {
     /// List the pictures as JSON and exit
     #[arg(long)]
     list: bool,
-    /// File of pictures to leave out, one path per line, such as a head's training pictures
+    /// File of pictures to leave out, one path per line
     #[arg(long, value_name = "FILE")]
     leave_out: Option<PathBuf>,
     /// Evaluate this package instead of enrolling

@@ -18,7 +18,7 @@ use super::{Outcome, PictureReport, RuntimeArguments, inspector, number, parent,
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// Package
+    /// Package of the product
     package: PathBuf,
     /// Pictures or folders of pictures
     #[arg(required = true)]

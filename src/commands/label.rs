@@ -17,8 +17,8 @@ use super::{Outcome, RuntimeArguments};
 /// Arguments of `label`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The command prints the address of its page. Ctrl+C ends it. Every action is saved at once. New pictures in the folder \
-appear on the page, least certain first.")]
+The command prints the address of its page. Ctrl+C ends it. Every action is saved at once.
+New pictures in the folder appear on the page, least certain first.")]
 pub struct Label {
     /// Package that orders the pictures and suggests defects
     #[arg(long, value_name = "PACKAGE", required_unless_present_any = ["import", "export"])]
@@ -44,7 +44,7 @@ pub struct Label {
     /// File with the token for the page, one line of at least 16 characters
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Import coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR (DIR/TYPE/NAME_mask.png) and exit
+    /// Import coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR, and exit
     #[arg(long, value_name = "FORMAT:PATH")]
     import: Option<Place>,
     /// Export to coco:FILE, label-studio:FILE or masks:DIR, after any --import, and exit

@@ -157,7 +157,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
 /// Arguments of commands that use the service's state.
 #[derive(Debug, Clone, Args)]
 struct StateArguments {
-    /// Folder for state that outlives the service [default: CONFIG.state beside the configuration]
+    /// Folder of the service's state [default: CONFIG.state]
     #[arg(long, value_name = "DIR", env = "STATE_DIRECTORY", hide_env_values = true)]
     state: Option<PathBuf>,
 }
@@ -171,7 +171,7 @@ impl StateArguments {
 /// Arguments of commands that run networks.
 #[derive(Debug, Clone, Args)]
 struct RuntimeArguments {
-    /// ONNX Runtime's library [default: from ORT_DYLIB_PATH, beside the program, or the system's]
+    /// ONNX Runtime's library [default: ORT_DYLIB_PATH, or the installed one]
     #[arg(long, value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
     /// Number of threads [default: one per core]

@@ -28,7 +28,7 @@ pub struct Arguments {
 enum Action {
     /// Show a package's contents, and verify its files
     Show {
-        /// Package
+        /// Package to show
         package: PathBuf,
         /// Print the manifest as JSON
         #[arg(long)]
@@ -36,7 +36,7 @@ enum Action {
     },
     /// Add a trained head to a package, and set its threshold again
     AddHead {
-        /// Package
+        /// Package to extend
         package: PathBuf,
         /// Trained head: NAME.onnx, with NAME.toml beside it, or `general`, which is built in
         #[arg(long, value_name = "FILE")]
@@ -55,7 +55,7 @@ enum Action {
     },
     /// Add a trained click network to a package, for `weakrest label`
     AddAdclick {
-        /// Package
+        /// Package to extend
         package: PathBuf,
         /// Click network: NAME.onnx, with NAME.toml and NAME.safetensors beside it
         #[arg(long, value_name = "FILE")]
@@ -69,9 +69,9 @@ enum Action {
     },
     /// Verify a package's files, and its golden scores on this machine
     Verify {
-        /// Package
+        /// Package to verify
         package: PathBuf,
-        /// Minisign public key that must have signed the package, or its file; repeatable
+        /// Minisign public key, or its file, of an accepted signature; repeatable
         #[arg(long = "key", value_name = "KEY")]
         keys: Vec<String>,
         #[command(flatten)]
@@ -83,7 +83,7 @@ enum Action {
         source: String,
         #[command(flatten)]
         place: PlaceArguments,
-        /// Minisign public key that must have signed the package, or its file [default: the configuration's]
+        /// Minisign public key, or its file, of an accepted signature [default: the configuration's]
         #[arg(long = "key", value_name = "KEY", conflicts_with_all = ["config", "unsigned"])]
         keys: Vec<String>,
         /// Do not verify the signature

@@ -13,9 +13,9 @@ use super::{Outcome, RuntimeArguments};
 /// Arguments of `residuals`.
 #[derive(Debug, Args)]
 pub struct Residuals {
-    /// Package
+    /// Package of the product
     package: PathBuf,
-    /// List with {"image": "PATH"} or {"image": "PATH", "leave_out": "PATH"} per line, relative to it
+    /// List of {"image": "PATH"} or {"image": "PATH", "leave_out": "PATH"}, one per line
     #[arg(long, value_name = "FILE.jsonl")]
     list: PathBuf,
     /// Output folder, created if missing
