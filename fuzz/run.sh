@@ -1,8 +1,8 @@
 #!/bin/sh
 # Fuzz each target with stable Rust and gcc: ./fuzz/run.sh SECONDS [TARGET ...]
 #
-# Needs `cargo install cargo-fuzz --locked`. RUSTC_BOOTSTRAP lets the stable compiler count branches. Sanitizers
-# need a nightly compiler, and find little in a program with almost no unsafe code.
+# Needs `cargo install cargo-fuzz --locked`. RUSTC_BOOTSTRAP lets the stable compiler count branches.
+# Sanitizers need a nightly compiler, and find little in a program with almost no unsafe code.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:?usage: $0 SECONDS [TARGET ...]}

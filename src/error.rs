@@ -1,6 +1,7 @@
 //! One error type for the whole crate.
 //!
-//! People read the message and its causes. Callers branch on the [`ErrorKind`], which alone decides the exit code.
+//! People read the message and its causes. Callers branch on the [`ErrorKind`], which alone decides the exit
+//! code.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -53,8 +53,8 @@ pub(crate) fn text_from_bytes(bytes: Vec<u8>) -> Result<String> {
     }
 }
 
-/// A file name within the limit of file systems, with room for `more` bytes. The end of a longer name is replaced by a hash of
-/// the whole, so different names stay different.
+/// A file name within the limit of file systems, with room for `more` bytes. The end of a longer name is
+/// replaced by a hash of the whole, so different names stay different.
 pub(crate) fn short_name(name: &str, more: usize) -> String {
     const MOST: usize = 255;
     let most = MOST.saturating_sub(more);
@@ -93,8 +93,8 @@ pub(crate) fn open_beneath(root: &Path, below: &Path, make: bool) -> std::io::Re
     Ok(folder)
 }
 
-/// Writes files into a new directory beside `path`, and moves it there when all are on disk. Everybody may read them, whatever
-/// the umask: the service runs as another user than the person who enrolls.
+/// Writes files into a new directory beside `path`, and moves it there when all are on disk. Everybody may
+/// read them, whatever the umask: the service runs as another user than the person who enrolls.
 pub(crate) fn write_directory(path: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     let parent = parent(path);
     sweep(parent);
@@ -155,8 +155,8 @@ fn locked_folder(parent: &Path) -> std::io::Result<(TempDir, File)> {
     }
 }
 
-/// Removes the temporary folders of killed processes. A locked folder is in use. A folder with a replaced directory may be
-/// its only copy, and stays.
+/// Removes the temporary folders of killed processes. A locked folder is in use. A folder with a replaced
+/// directory may be its only copy, and stays.
 pub(crate) fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -16,8 +16,8 @@ use crate::files;
 pub struct StateFolder(PathBuf);
 
 impl StateFolder {
-    /// `folder` if it is given (systemd sets `STATE_DIRECTORY` to `/var/lib/weakrest`), or `CONFIG.state` beside the
-    /// configuration.
+    /// `folder` if it is given (systemd sets `STATE_DIRECTORY` to `/var/lib/weakrest`), or `CONFIG.state`
+    /// beside the configuration.
     pub fn locate(folder: Option<PathBuf>, config: &Path) -> Self {
         StateFolder(folder.unwrap_or_else(|| {
             let mut name = OsString::from(config);

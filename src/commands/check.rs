@@ -64,8 +64,8 @@ impl Check {
     }
 }
 
-/// Prints the providers that ONNX Runtime has on this machine. For a missing one that the configuration lists, prints what
-/// to do. A missing `require` is an error later, when the networks are loaded.
+/// Prints the providers that ONNX Runtime has on this machine. For a missing one that the configuration
+/// lists, prints what to do. A missing `require` is an error later, when the networks are loaded.
 fn say_providers(runtime: &Runtime, options: &Options) -> Result<()> {
     for (i, provider) in Provider::ALL.into_iter().enumerate() {
         let asked = options.execution.providers.contains(&provider);
@@ -114,7 +114,8 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
         return Err(Error::new(ErrorKind::Camera, unhealthy.to_string()));
     }
 
-    // Pulses may be late on a busy machine without it. That is no error: the service runs, and reports late pulses.
+    // Pulses may be late on a busy machine without it. That is no error: the service runs, and reports late
+    // pulses.
     let lacks = realtime::lacks();
     if lacks.is_empty() {
         say!("gate's thread  has real-time priority and locked memory")?;

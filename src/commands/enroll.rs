@@ -240,8 +240,8 @@ pub fn unless_stopped(work: impl FnOnce(Progress) -> Result<Option<Enrollment>>)
     done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was interrupted"))
 }
 
-/// Ends the process a second after a signal, unless the work ends before. It may hang in a network file. It has no files
-/// open for writing then.
+/// Ends the process a second after a signal, unless the work ends before. It may hang in a network file. It
+/// has no files open for writing then.
 fn end_what_hangs(signal: &AtomicUsize, done: &Receiver<()>) {
     const POLL: Duration = Duration::from_millis(50);
     const GRACE: Duration = Duration::from_secs(1);
@@ -255,8 +255,8 @@ fn end_what_hangs(signal: &AtomicUsize, done: &Receiver<()>) {
     }
 }
 
-/// Holds the number of the first SIGINT or SIGTERM, or 0. The work then ends without leaving a part of a package behind.
-/// The second signal ends the process at once.
+/// Holds the number of the first SIGINT or SIGTERM, or 0. The work then ends without leaving a part of a
+/// package behind. The second signal ends the process at once.
 fn signals() -> Result<Arc<AtomicUsize>> {
     let (number, second) = (Arc::default(), Arc::default());
     for signal in [SIGINT, SIGTERM] {

@@ -234,8 +234,8 @@ fn parent(file: &Path) -> &Path {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Checks the path of a report before long work. `--report part-1.png part-2.png`, where the report's name is missing, must
-/// not overwrite a picture.
+/// Checks the path of a report before long work. `--report part-1.png part-2.png`, where the report's name is
+/// missing, must not overwrite a picture.
 fn check_report(path: &Path) -> Result<()> {
     let usage = |what: String| Err(Error::new(ErrorKind::Usage, what).within(path.display()));
     if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html") || e.eq_ignore_ascii_case("htm")) {

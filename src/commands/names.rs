@@ -5,8 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::files::short_name;
 
-/// A short and unique name for each picture, also on file systems that ignore case. The name is the path below the folder
-/// that all share, with `-` between folders and without its extension. A name that is too long ends in a hash.
+/// A short and unique name for each picture, also on file systems that ignore case. The name is the path
+/// below the folder that all share, with `-` between folders and without its extension. A name that is too
+/// long ends in a hash.
 pub fn distinct_names(images: &[PathBuf]) -> Vec<String> {
     // For an extension, and a number.
     const MORE: usize = 24;

@@ -124,7 +124,8 @@ impl Run {
             if until.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
-            // A request while loading means to load again: the files may have changed. The line goes on meanwhile.
+            // A request while loading means to load again: the files may have changed. The line goes on
+            // meanwhile.
             if reload && loader.running.is_none() {
                 reload = false;
                 if let Err(e) = loader.begin(limit_of(&line.config)) {
@@ -274,7 +275,8 @@ impl Running {
     /// Applies a new configuration. The line restarts only if more than the inspection changed.
     ///
     /// # Errors
-    /// The reason why it cannot be applied. The previous one stays in use, from memory, as its package may be gone.
+    /// The reason why it cannot be applied. The previous one stays in use, from memory, as its package may be
+    /// gone.
     fn change(&mut self, new: Config, stages: SharedStages) -> Result<()> {
         let same_line = Config { inspection: self.config.inspection.clone(), ..new.clone() } == self.config;
         // The camera gives the color of the enrolled parts.
@@ -369,7 +371,8 @@ fn holds_some(config: &Config, new: &line::Settings) -> bool {
     held.iter().flatten().any(|line| wanted.contains(&Some(*line)))
 }
 
-/// Lines that are opened when they are driven first. Until that works, driving them is an error that is tried again.
+/// Lines that are opened when they are driven first. Until that works, driving them is an error that is tried
+/// again.
 struct LaterLines {
     settings: line::Settings,
     lines: Option<Box<dyn Lines>>,

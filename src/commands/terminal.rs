@@ -14,7 +14,8 @@ use crate::enroll::Step;
 use crate::error::without_passwords;
 use crate::{Error, Result};
 
-/// Prints a line to stdout. `println!` panics when the disk is full or the reader is gone (`weakrest … | head -1`).
+/// Prints a line to stdout. `println!` panics when the disk is full or the reader is gone (`weakrest … | head
+/// -1`).
 macro_rules! say {
     ($($text:tt)*) => { $crate::commands::terminal::print(format_args!($($text)*)) };
 }
@@ -31,8 +32,9 @@ fn acts(c: char) -> bool {
     c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
-/// A line that is safe to show, whatever file names it has. Characters that move the cursor, begin a line or turn the
-/// direction of writing are escaped as in JSON, so JSON stays the same. Passwords of addresses are left out.
+/// A line that is safe to show, whatever file names it has. Characters that move the cursor, begin a line or
+/// turn the direction of writing are escaped as in JSON, so JSON stays the same. Passwords of addresses are
+/// left out.
 fn plain(line: &str) -> Cow<'_, str> {
     let line = without_passwords(line);
     if !line.contains(acts) {

@@ -1,4 +1,5 @@
-//! The device's configuration: one TOML file. Each table belongs to a room, which documents and checks its keys.
+//! The device's configuration: one TOML file. Each table belongs to a room, which documents and checks its
+//! keys.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,8 @@ pub struct Config {
 pub struct InspectionSettings {
     /// The package.
     pub package: PathBuf,
-    /// Minisign public keys, or their files. One of them must have signed the package. Without any, no signature is needed.
+    /// Minisign public keys, or their files. One of them must have signed the package. Without any, no
+    /// signature is needed.
     #[serde(default)]
     pub public_keys: Vec<String>,
     /// Score above which a part is rejected. Default: the package's.
@@ -118,8 +120,8 @@ impl Config {
     /// Reads and checks a configuration.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] when the file cannot be read. [`crate::ErrorKind::Usage`] with file, line and key when a key is missing
-    /// or unknown, or has a wrong value.
+    /// [`crate::ErrorKind::Io`] when the file cannot be read. [`crate::ErrorKind::Usage`] with file, line and
+    /// key when a key is missing or unknown, or has a wrong value.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&crate::files::read_text(path)?, path)
     }

@@ -49,7 +49,8 @@ pub(crate) fn wanted<T: fmt::Display>(bounds: &impl RangeBounds<T>) -> String {
 /// Reads settings, and the lines of their keys.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] naming file, line and key. It never shows a value, which may be a secret in the wrong place.
+/// [`ErrorKind::Usage`] naming file, line and key. It never shows a value, which may be a secret in the wrong
+/// place.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, file: &str) -> Result<(T, Lines)> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut places = Vec::new();

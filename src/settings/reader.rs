@@ -1,4 +1,5 @@
-//! Reads values of TOML. It tells which key is wrong, and never the value, which may be a secret in the wrong place.
+//! Reads values of TOML. It tells which key is wrong, and never the value, which may be a secret in the wrong
+//! place.
 
 use std::fmt;
 
