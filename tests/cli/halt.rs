@@ -236,9 +236,8 @@ fn a_clock_that_jumps_between_two_starts_costs_the_journal_nothing() {
             .output();
         let Ok(run) = run else { return skip("it needs faketime") };
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        let rows = "SELECT count(*) FROM parts";
-        let parts: u64 =
-            rusqlite::Connection::open(&journal).unwrap().query_row(rows, [], |row| row.get(0)).unwrap();
+        let rows = rusqlite::Connection::open(&journal).unwrap();
+        let parts: i64 = rows.query_row("SELECT count(*) FROM parts", [], |row| row.get(0)).unwrap();
         assert!(parts > before, "{parts} rows after {jump}, {before} before");
         before = parts;
     }

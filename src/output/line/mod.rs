@@ -167,12 +167,12 @@ impl Settings {
     }
 
     /// From the trigger until the part is at the gate.
-    pub(crate) fn travel(&self) -> Duration {
+    pub fn travel(&self) -> Duration {
         Duration::from_secs_f64(self.travel_ms / 1e3)
     }
 
     /// How long the line is driven for a part.
-    pub(crate) fn pulse(&self) -> Duration {
+    pub fn pulse(&self) -> Duration {
         Duration::from_secs_f64(self.pulse_ms / 1e3)
     }
 
