@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use weakrest::camera::{Camera, Captured, Framing, HealthSettings, OpenCamera};
 use weakrest::clock::Clock;
-use weakrest::inspector::{Inspector, Options};
-use weakrest::onnx::Execution;
+use weakrest::inspector::{Execution, Inspector, Options};
+
 use weakrest::output::journal::{self, Journal};
 use weakrest::output::line::{NoLines, Settings as LineSettings};
 use weakrest::output::pictures::{self, Pictures};

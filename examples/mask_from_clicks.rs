@@ -8,7 +8,7 @@ use weakrest::{Error, ErrorKind, Frame, Inspector, Package, Result};
 /// How many pixels the mask has after one click after another, each on the defect.
 pub fn pixels_marked(package: &Path, picture: &Path, places: &[(f32, f32)]) -> Result<Vec<usize>> {
     let package = Package::open(package)?;
-    let Some(mut segmenter) = ClickSegmenter::load(&package, &Options::default(), None)? else {
+    let Some(mut segmenter) = ClickSegmenter::load(&package, &Options::default())? else {
         let text = "the package has no network for clicks: weakrest package add-adclick";
         return Err(Error::new(ErrorKind::Usage, text));
     };

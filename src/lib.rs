@@ -24,7 +24,7 @@ pub mod inspector;
 mod label;
 #[cfg(feature = "workshop")]
 mod labels;
-pub mod onnx;
+mod onnx;
 pub mod output;
 pub mod package;
 pub mod pipeline;

@@ -1,4 +1,4 @@
-//! ADClick: from clicks and words to the mask of a defect (arXiv 2407.03130).
+//! ADClick: clicks and words → mask of a defect (arXiv 2407.03130).
 
 use ndarray::{Array2, Array4, ArrayView2, s};
 
@@ -9,10 +9,10 @@ use crate::imaging::Placement;
 use crate::onnx::{Network, Runtime, TextEncoder, check_finite};
 use crate::package::{ClickFile, Clicks, NetworkInfo, Package, Prompts};
 
-/// Without smoothing: a mask's edge must stay where it is.
+/// No smoothing, which would move the mask's edge.
 const SHARP: MapParameters = MapParameters { sigma: 0.0, window: 1 };
 
-/// The network that makes masks, loaded and ready.
+/// The network for clicks, loaded and ready. `examples/mask_from_clicks.rs` shows its use.
 pub struct ClickSegmenter {
     network: Network,
     info: NetworkInfo<Clicks>,
@@ -23,12 +23,13 @@ pub struct ClickSegmenter {
 }
 
 impl ClickSegmenter {
-    /// Loads a package's network, or the built-in one for packages that have none and the built-in backbone. `None` when
-    /// neither is there. Words that were not trained with need `encoder`.
+    /// Loads a package's network, or the built-in one for packages that have none and the built-in backbone.
+    /// `None` when neither is there.
     ///
     /// # Errors
-    /// [`ErrorKind::Runtime`] without a usable ONNX Runtime, [`ErrorKind::Model`] when the network is not one that can run.
-    pub fn load(package: &Package, options: &Options, encoder: Option<TextEncoder>) -> Result<Option<Self>> {
+    /// [`ErrorKind::Runtime`] without a usable ONNX Runtime, [`ErrorKind::Model`] when the network is not one
+    /// that can run.
+    pub fn load(package: &Package, options: &Options) -> Result<Option<Self>> {
         let (info, onnx, prompts) = match (&package.manifest.adclick, &package.adclick) {
             (Some(info), Some((onnx, prompts))) => (info.clone(), onnx.clone(), prompts.clone()),
             _ => {
@@ -45,7 +46,12 @@ impl ClickSegmenter {
             Network::adclick(runtime, &onnx, &options.execution, info.kind.channels, info.kind.prompt)
                 .map_err(|e| e.within(&info.name))?;
         let (scale, scratch) = (package.manifest.residual_scale, MapScratch::default());
-        Ok(Some(ClickSegmenter { network, info, scale, prompts, encoder, scratch }))
+        Ok(Some(ClickSegmenter { network, info, scale, prompts, encoder: None, scratch }))
+    }
+
+    /// The same network with an encoder for words that it was not trained with.
+    pub(crate) fn with_encoder(self, encoder: Option<TextEncoder>) -> Self {
+        ClickSegmenter { encoder, ..self }
     }
 
     /// Name of the network.
@@ -53,20 +59,20 @@ impl ClickSegmenter {
         &self.info.name
     }
 
-    /// What it was trained to understand.
-    pub fn prompts(&self) -> &Prompts {
+    /// The prompts that it was trained with.
+    pub(crate) fn prompts(&self) -> &Prompts {
         &self.prompts
     }
 
-    /// Whether words count that it was not trained with.
-    pub fn takes_any_words(&self) -> bool {
+    /// Whether it reads words other than its prompts.
+    pub(crate) fn takes_any_words(&self) -> bool {
         self.encoder.is_some()
     }
 
-    /// The vector of a text or of a kind of defect. `None` when nobody knows it: see [`ClickSegmenter::takes_any_words`].
+    /// The vector of a text or of a kind of defect. `None` if it is not a prompt and there is no encoder.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when the text encoder fails.
+    /// [`ErrorKind::Model`] if the text encoder fails.
     pub fn prompt(&mut self, text: &str) -> Result<Option<Vec<f32>>> {
         match (self.prompts.find(text), &mut self.encoder) {
             (Some(vector), _) => Ok(Some(vector.to_vec())),
@@ -75,12 +81,15 @@ impl ClickSegmenter {
         }
     }
 
-    /// How likely each pixel of the frame is defective, 0 to 1, `[height, width]`, given clicks in the order in which they were
-    /// made, the mask before them (of the same shape; above one half is inside), and a prompt's vector.
+    /// The probability that each pixel of the frame is defective, 0 to 1, `[height, width]`.
+    ///
+    /// `previous` is the mask before these clicks, of the same shape; values above 0.5 are inside. `prompt`
+    /// is a prompt's vector.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a click outside of the frame, and a mask or a vector of another size; [`ErrorKind::Model`] when
-    /// the network fails; [`ErrorKind::NotFinite`] when it gives NaN.
+    /// - [`ErrorKind::Usage`] for a click outside the frame, or a mask or vector of another size.
+    /// - [`ErrorKind::Model`] if the network fails.
+    /// - [`ErrorKind::NotFinite`] if its output has NaN.
     pub fn segment(
         &mut self,
         prepared: &Prepared,
@@ -113,7 +122,7 @@ impl ClickSegmenter {
         let likely = self.network.run(inputs, |logits| {
             if logits.dim() != (1, rows, cols, 1) {
                 let text =
-                    format!("the network gave {:?}, but {:?} was expected", logits.dim(), (1, rows, cols, 1));
+                    format!("the network's output is {:?} instead of {:?}", logits.dim(), (1, rows, cols, 1));
                 return Err(Error::new(ErrorKind::Model, text));
             }
             Ok(logits.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect::<Vec<f32>>())
@@ -123,7 +132,7 @@ impl ClickSegmenter {
         map_from_tokens(&likely, &cells, &SHARP, &mut self.scratch, &mut map);
         let (width, height) = (cells.frame.0 as usize, cells.frame.1 as usize);
         Array2::from_shape_vec((height, width), map.resized(width, height).values)
-            .map_err(|e| Error::new(ErrorKind::Model, "a mask of another shape").with_source(e))
+            .map_err(|e| Error::new(ErrorKind::Model, "the mask has another shape").with_source(e))
     }
 }
 
@@ -131,7 +140,8 @@ impl ClickSegmenter {
 fn draw_disk(click: &Click, radius: f32, cells: &Placement, guidance: &mut Array4<f32>) -> Result<()> {
     let (width, height) = (cells.frame.0 as f32, cells.frame.1 as f32);
     if !((0.0..=width).contains(&click.x) && (0.0..=height).contains(&click.y)) {
-        let text = format!("a click at {},{} is outside of the picture, {width}×{height}", click.x, click.y);
+        let text =
+            format!("the click at {},{} is outside the picture of {width}×{height} pixels", click.x, click.y);
         return Err(Error::new(ErrorKind::Usage, text));
     }
     let (x, y) = (click.x * cells.content.0 as f32 / width, click.y * cells.content.1 as f32 / height);
@@ -145,14 +155,14 @@ fn draw_disk(click: &Click, radius: f32, cells: &Placement, guidance: &mut Array
     Ok(())
 }
 
-/// Marks the cells of which more than half lies in a mask.
+/// Marks the cells with more than half their pixels in a mask.
 fn draw_mask(mask: ArrayView2<f32>, cells: &Placement, guidance: &mut Array4<f32>) -> Result<()> {
     let (width, height) = (cells.frame.0 as usize, cells.frame.1 as usize);
     if mask.dim() != (height, width) {
-        let text = format!("a mask of {:?} pixels is not of a picture of {width}×{height}", mask.dim());
+        let text = format!("the mask has {:?} pixels, but the picture has {width}×{height}", mask.dim());
         return Err(Error::new(ErrorKind::Usage, text));
     }
-    // Pixels of the frame that each cell covers, at least one.
+    // The pixels of the frame in a cell, at least one.
     let span = |cell: usize, content: u32, frame: usize| {
         let at = |cell: usize| {
             (cell as f64 * f64::from(cells.stride) / f64::from(content) * frame as f64).round() as usize

@@ -1,4 +1,4 @@
-//! What the stages hand to one another.
+//! The data that stages pass to one another.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,59 +11,66 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::Execution;
 
-/// What a device decides about running a package.
+/// A device's options for running a package.
+///
+/// ```
+/// use weakrest::inspector::Options;
+///
+/// let options = Options { threshold: Some(2.5), ..Options::default() };
+/// # assert!(options.onnxruntime.is_none());
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The ONNX Runtime library. `None` looks for it: see [`Runtime::load`](crate::onnx::Runtime::load).
+    /// The ONNX Runtime library. `None` searches `ORT_DYLIB_PATH`, the program's folders and the system's.
     pub onnxruntime: Option<PathBuf>,
-    /// What networks run on.
+    /// Threads and providers of networks.
     pub execution: Execution,
-    /// Score above which a part is rejected. `None` takes the package's.
+    /// Scores above it are rejected. `None` takes the package's threshold.
     pub threshold: Option<f32>,
 }
 
-/// A frame's tokens as the backbone sees them.
+/// A frame's tokens.
 #[derive(Debug, Clone, Default)]
 pub struct Features {
     /// `[rows × cols, channels]`, padding left out.
     pub tokens: Array2<f32>,
     /// Where the frame lies on the grid.
     pub placement: Placement,
-    /// What the network saw of the frame, `[1, 3, rows × stride, cols × stride]`, normalized. Empty unless
-    /// [`FeatureStage::keep_picture`](super::FeatureStage::keep_picture) asked for it.
+    /// The backbone's input, `[1, 3, rows × stride, cols × stride]`, normalized. Empty unless
+    /// [`FeatureStage::keep_picture`](super::FeatureStage::keep_picture) is set.
     pub picture: Array4<f32>,
-    /// How long it took.
+    /// Time of this stage.
     pub time: Duration,
 }
 
-/// A frame's residuals and what later stages need of the frame.
+/// A frame's residuals, with the data that later stages need.
 #[derive(Debug, Clone, Default)]
 pub struct FrameResiduals {
-    /// Residual of every token.
+    /// One residual per token.
     pub residuals: Residuals,
     /// Where the frame lies on the grid.
     pub placement: Placement,
     /// As [`Features::picture`].
     pub picture: Array4<f32>,
-    /// How long this stage took, and the one before.
+    /// Time of this stage and the one before.
     pub times: StageTimes,
 }
 
-/// A place that is, or is not, to be in the mask; pixels of the frame, from its left top corner.
+/// A click, in pixels of the frame from its top left corner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Click {
-    /// To the right, 0 to the frame's width.
+    /// 0 to the frame's width.
     pub x: f32,
-    /// Down, 0 to the frame's height.
+    /// 0 to the frame's height.
     pub y: f32,
-    /// Whether it is defective there.
+    /// Whether the mask includes this place, or excludes it.
     pub positive: bool,
 }
 
-/// What was computed of a frame before its first click: see [`super::Inspector::prepare`].
+/// The data of a frame that clicks need: see [`super::Inspector::prepare`].
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// Residuals, what the backbone saw, and where the frame lies on the grid.
+    /// Residuals and picture.
     pub residuals: FrameResiduals,
     /// Anomaly map, score and verdict.
     pub inspection: Inspection,
@@ -71,7 +78,8 @@ pub struct Prepared {
 
 /// Residuals of the nearest neighbors, `[rows, cols, channels]`.
 pub(super) fn nearest(residuals: &Residuals, channels: usize) -> Result<ArrayView3<'_, f32>> {
-    let unexpected = || Error::new(ErrorKind::Model, "residuals of another shape than the head takes");
+    let unexpected =
+        || Error::new(ErrorKind::Model, "the residuals have another shape than the network takes");
     let (rows, cols) = residuals.grid;
     let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
     ArrayView3::from_shape((rows, cols, channels), nearest.ok_or_else(unexpected)?).map_err(|_| unexpected())

@@ -18,7 +18,7 @@ use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Network, Provider, Runtime, check_finite};
 use crate::package::{FrameSize, Golden, ORDINARY, Package, Standard, damaged, golden_tolerance, painted};
 
-/// First stage: frame → tokens. Owns the backbone.
+/// First stage: frame → tokens. It owns the backbone.
 pub struct FeatureStage {
     network: Network,
     geometry: Geometry,
@@ -50,7 +50,7 @@ impl FeatureStage {
         }
     }
 
-    /// Whether to hand on what the network saw, for networks that look at more than tokens.
+    /// Whether to pass on the backbone's input, for networks that see the picture.
     pub fn keep_picture(&mut self, keep: bool) {
         self.keep_picture = keep;
     }
@@ -58,8 +58,9 @@ impl FeatureStage {
     /// Computes a frame's tokens.
     ///
     /// # Errors
-    /// [`ErrorKind::Image`] when the frame has not the color or size that was enrolled; [`ErrorKind::NotFinite`] when
-    /// the network gives NaN or infinity; [`ErrorKind::Model`] when it fails or gives another shape than it should.
+    /// - [`ErrorKind::Image`] if color or size are not as enrolled.
+    /// - [`ErrorKind::NotFinite`] if the network's output has NaN or infinity.
+    /// - [`ErrorKind::Model`] if the network fails or its output has another shape.
     pub fn run(&mut self, frame: &Frame, features: &mut Features) -> Result<()> {
         let start = Instant::now();
         check_frame(frame, self.color, self.size)?;
@@ -84,10 +85,10 @@ impl FeatureStage {
     }
 }
 
-/// Whether a frame is of the enrolled kind.
+/// Checks color and size of a frame.
 ///
 /// # Errors
-/// [`ErrorKind::Image`] otherwise.
+/// [`ErrorKind::Image`] if they are not as enrolled.
 pub(crate) fn check_frame(frame: &Frame, color: Color, size: FrameSize) -> Result<()> {
     if frame.color() != color {
         return Err(Error::new(
@@ -110,7 +111,7 @@ pub(crate) fn check_frame(frame: &Frame, color: Color, size: FrameSize) -> Resul
     Ok(())
 }
 
-/// `[1, channels, rows, cols]` → `[rows × cols, channels]`, without the cells that are padding.
+/// `[1, channels, rows, cols]` → `[rows × cols, channels]`, without padding.
 fn tokens_from_output(
     output: ArrayView4<f32>,
     placement: &Placement,
@@ -124,7 +125,7 @@ fn tokens_from_output(
         return Err(Error::new(
             ErrorKind::Model,
             format!(
-                "the network gave {:?}, but {:?} was expected: its manifest does not fit it",
+                "the network's output is {:?} instead of {:?}: its manifest does not fit it",
                 output.dim(),
                 (1, channels, all_rows, all_cols)
             ),
@@ -135,9 +136,9 @@ fn tokens_from_output(
     }
     let (output, plane) = (output.as_standard_layout(), all_rows * all_cols);
     let (Some(output), Some(tokens_slice)) = (output.as_slice(), tokens.as_slice_mut()) else {
-        return Err(Error::new(ErrorKind::Model, "the network's output does not lie in one piece"));
+        return Err(Error::new(ErrorKind::Model, "the network's output is not contiguous"));
     };
-    // Some channels at a time, so that writing goes along the token and reading along the row.
+    // A few channels at a time: writes run along the token, reads along the row.
     const CHANNELS: usize = 8;
     for (row, tokens) in tokens_slice.chunks_exact_mut((cols * channels).max(1)).enumerate() {
         for first in (0..channels).step_by(CHANNELS) {
@@ -155,7 +156,7 @@ fn tokens_from_output(
     check_finite("the network's output", &*tokens)
 }
 
-/// Second stage: tokens → residuals. Shares the bank.
+/// Second stage: tokens → residuals. It shares the bank.
 pub struct ResidualStage {
     bank: Arc<Bank>,
     scratch: Scratch,
@@ -171,7 +172,7 @@ impl ResidualStage {
         &self.bank
     }
 
-    /// The last frame's tokens in PCA space, `[tokens, dims]`, and the bank tokens that were searched for them.
+    /// The last frame's tokens in PCA space, `[tokens, dims]`, and the bank's tokens of that search.
     pub fn searched(&self) -> (ArrayView2<'_, f32>, Array2<f32>) {
         (self.scratch.queries(), self.bank.index().rows_of(self.scratch.searched()))
     }
@@ -184,8 +185,8 @@ impl ResidualStage {
         self.run_without(features, None, 1, out)
     }
 
-    /// As [`ResidualStage::run`], leaving out the tokens of one enrolled image (leave-one-out), and with the residuals
-    /// of up to three neighbors.
+    /// As [`ResidualStage::run`], without the tokens of the enrolled image `exclude` (leave-one-out), for up
+    /// to three neighbors.
     ///
     /// # Errors
     /// As [`Bank::residuals`].
@@ -217,8 +218,8 @@ impl ResidualStage {
     }
 }
 
-/// Third stage: residuals → map, score, regions, verdict. Owns the head, if the package has one; without it a block is as
-/// strange as its residual is long.
+/// Third stage: residuals → map, score, regions, verdict. It owns the head, if the package has one. Without a
+/// head, a block's score is the length of its residual.
 pub struct ClassifyStage {
     head: Option<Head>,
     parameters: MapParameters,
@@ -231,7 +232,7 @@ impl ClassifyStage {
         ClassifyStage { head, parameters, threshold, scratch: MapScratch::default() }
     }
 
-    /// What the head really runs on; `None` without a head.
+    /// The provider that really runs the head; `None` without a head.
     pub fn provider(&self) -> Option<Provider> {
         self.head.as_ref().map(Head::provider)
     }
@@ -249,12 +250,12 @@ impl ClassifyStage {
     /// Judges a frame. After an error `out` is unspecified.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] when the score is not a finite number; otherwise as [`Head::run`].
+    /// [`ErrorKind::NotFinite`] if the score is not a finite number, and as [`Head::run`].
     pub fn run(&mut self, residuals: &FrameResiduals, out: &mut Inspection) -> Result<()> {
         let start = Instant::now();
         let score = self.score(residuals, &mut out.map)?;
         let reject = score > self.threshold;
-        // A part that passes can have pixels above the threshold, but no window of them: nothing to show.
+        // A pass can have single pixels above the threshold, but no window of them.
         out.regions.clear();
         if reject {
             let frame = residuals.placement.frame;
@@ -309,7 +310,7 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Opens a package, verifies it, and checks that its golden images still get their scores.
+    /// Opens and verifies a package, and checks the scores of its golden images.
     ///
     /// # Errors
     /// As [`Package::open`] and [`Inspector::with_options`].
@@ -317,12 +318,14 @@ impl Inspector {
         Self::with_options(Package::open(package)?, &Options::default())
     }
 
-    /// The same for a package that is open already, with the device's options.
+    /// As [`Inspector::open`], for an open package and with the device's options.
     ///
     /// # Errors
-    /// [`ErrorKind::Runtime`] without a usable ONNX Runtime, [`ErrorKind::Model`] when the backbone is not one that can
-    /// run, [`ErrorKind::Package`] when a golden image gets another score than it must, and when the threshold would reject
-    /// the ordinary one, or pass it with a defect painted on it: [`ErrorKind::Usage`] for a threshold of the options.
+    /// - [`ErrorKind::Runtime`] without a usable ONNX Runtime.
+    /// - [`ErrorKind::Model`] if the backbone cannot run.
+    /// - [`ErrorKind::Package`] if a golden image gets another score, or the package's threshold rejects the
+    ///   ordinary one or passes it with a painted defect.
+    /// - [`ErrorKind::Usage`] if the threshold in the options does.
     pub fn with_options(mut package: Package, options: &Options) -> Result<Self> {
         let golden = std::mem::take(&mut package.golden);
         let mut inspector = Self::unproven(package, options)?;
@@ -330,11 +333,12 @@ impl Inspector {
         Ok(inspector)
     }
 
-    /// The same without a look at golden images: for measurements of packages that were changed, whose verdicts mean nothing.
+    /// As [`Inspector::with_options`], without the golden images. For measurements of changed packages: the
+    /// verdicts mean nothing.
     ///
     /// # Errors
     /// As [`Inspector::with_options`].
-    pub fn unproven(package: Package, options: &Options) -> Result<Self> {
+    pub(crate) fn unproven(package: Package, options: &Options) -> Result<Self> {
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
         let threshold = options.threshold.unwrap_or(package.manifest.threshold.value);
         if !threshold.is_finite() {
@@ -380,7 +384,7 @@ impl Inspector {
         Ok(inspection)
     }
 
-    /// As [`Inspector::inspect`], with what a mask is made from.
+    /// As [`Inspector::inspect`], with the data that clicks need.
     ///
     /// # Errors
     /// As [`Inspector::inspect`].
@@ -392,11 +396,12 @@ impl Inspector {
     }
 
     /// The bank that is searched.
-    pub fn bank(&self) -> &Arc<Bank> {
+    pub(crate) fn bank(&self) -> &Arc<Bank> {
         self.residuals.bank()
     }
 
     /// The three stages, to run on three threads.
+    #[doc(hidden)]
     pub fn into_stages(self) -> (FeatureStage, ResidualStage, ClassifyStage) {
         (self.features, self.residuals, self.classify)
     }
@@ -406,38 +411,39 @@ impl Inspector {
         self.classify.threshold()
     }
 
-    /// Name of the product.
+    /// The product's name.
     pub fn product(&self) -> &str {
         &self.product
     }
 
-    /// SHA-256 of the package's manifest, in hexadecimal: names the package.
+    /// SHA-256 of the package's manifest, in hexadecimal. It identifies the package.
     pub fn package(&self) -> &str {
         &self.package
     }
 
-    /// What the networks really run on: the slowest of what backbone and head do.
+    /// The provider that really runs the networks: the slower one of backbone and head.
     pub fn provider(&self) -> Provider {
         let backbone = self.features.network.provider();
         self.classify.provider().map_or(backbone, |head| backbone.max(head))
     }
 
-    /// What frames must be like.
+    /// The color that frames must have.
     pub fn color(&self) -> Color {
         self.features.color
     }
 
-    /// Whether this machine computes what the package was made with, and whether the threshold can judge.
+    /// Checks that this machine computes the golden scores, and that the threshold can judge.
     fn check_golden(&mut self, golden: Vec<Golden>, overridden: bool) -> Result<()> {
-        let ordinary = golden.iter().find(|image| image.info.file == ORDINARY).ok_or_else(|| {
-            damaged(format!("there is no golden image {ORDINARY} to show that it can judge; enroll again"))
-        })?;
-        // Painted anew, so that what is rejected is the defect that every package must see.
+        let ordinary = golden
+            .iter()
+            .find(|image| image.info.file == ORDINARY)
+            .ok_or_else(|| damaged(format!("the golden image {ORDINARY} is missing; enroll again")))?;
+        // Painted anew, because a package could bring a defect of its own.
         let standard = Standard {
             ordinary: self.golden_score(&ordinary.frame)?,
             painted: self.golden_score(&painted(&ordinary.frame)?)?,
         };
-        // Scores that a boundless threshold allows prove nothing.
+        // A huge threshold must not widen the tolerance.
         let most = golden_tolerance(standard.painted, self.classify.head.is_some());
         for mut image in golden {
             let score = self.golden_score(&image.frame)?;
@@ -445,7 +451,9 @@ impl Inspector {
             image.check(score)?;
         }
         let (kind, advice) = match overridden {
-            true => (ErrorKind::Usage, "choose one between the two scores, or leave it to the package"),
+            true => {
+                (ErrorKind::Usage, "choose one between the two scores, or remove it to use the package's")
+            }
             false => (ErrorKind::Package, "enroll again"),
         };
         standard.check(self.threshold(), kind, advice)
@@ -453,7 +461,7 @@ impl Inspector {
 
     fn golden_score(&mut self, frame: &Frame) -> Result<f32> {
         let (features, residuals) = &mut self.buffers;
-        // Golden images are kept at the scaled size, which the size check for camera frames would refuse.
+        // Golden images have the scaled size, which the check for camera frames would refuse.
         let size = std::mem::replace(&mut self.features.size, FrameSize::Any);
         let ran = self.features.run(frame, features);
         self.features.size = size;

@@ -1,4 +1,4 @@
-//! The trained head: residuals → how likely each block is defective.
+//! The head: residuals → probability that each block is defective.
 
 use ndarray::{Array4, ArrayView4, s};
 use posfar::Residuals;
@@ -21,7 +21,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Loads a head for residuals of so many channels. `scale` is the package's unit of residuals.
+    /// Loads a head. `channels` are of the residuals, `scale` is the package's unit of residuals.
     ///
     /// # Errors
     /// As [`Network::head`].
@@ -49,7 +49,7 @@ impl Head {
         })
     }
 
-    /// What the head really runs on.
+    /// The provider that really runs the head.
     pub fn provider(&self) -> Provider {
         self.network.provider()
     }
@@ -59,13 +59,15 @@ impl Head {
         matches!(self.kind, Kind::Seeing(_))
     }
 
-    /// How likely each block is defective, 0 to 1, and where the blocks lie; those of a head that sees the picture are smaller.
+    /// The probability that each block is defective, 0 to 1, and the placement of the blocks. A head that
+    /// sees the picture has smaller ones, its cells.
     ///
-    /// A grid larger than the head's window is covered by windows a step apart, and what they say is averaged (SemiREST,
-    /// arXiv 2306.03492v1).
+    /// Overlapping windows cover a grid larger than the head's window; overlaps are averaged (SemiREST, arXiv
+    /// 2306.03492v1).
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when the network fails or gives another shape; [`ErrorKind::NotFinite`] when it gives NaN.
+    /// [`ErrorKind::Model`] if the network fails or its output has another shape; [`ErrorKind::NotFinite`]
+    /// for NaN.
     pub fn run(&mut self, frame: &FrameResiduals) -> Result<(&[f32], Placement)> {
         let placement = match self.kind {
             Kind::Seeing(SeeingHead { cell, .. }) => self.run_with_picture(frame, cell)?,
@@ -130,16 +132,16 @@ impl Head {
 }
 
 fn unlike(found: (usize, usize, usize, usize), expected: (usize, usize, usize, usize)) -> Error {
-    Error::new(ErrorKind::Model, format!("the head gave {found:?}, but {expected:?} was expected"))
+    Error::new(ErrorKind::Model, format!("the head's output is {found:?} instead of {expected:?}"))
 }
 
-/// Where windows start so that all is covered; the last one ends at the end.
+/// The starts of windows that cover a length. The last window ends at its end.
 fn starts(length: usize, window: usize, step: usize) -> impl Iterator<Item = usize> {
     let last = length - window;
     (0..last).step_by(step.max(1)).chain([last])
 }
 
-/// Adds one window's softmax, the share of the second of two logits.
+/// Adds one window's softmax: the second of two probabilities.
 fn add(
     logits: ArrayView4<f32>,
     (top, left): (usize, usize),

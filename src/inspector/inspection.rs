@@ -1,4 +1,4 @@
-//! What an inspection says of a part.
+//! The result of an inspection.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::anomaly::{AnomalyMap, Region};
 
-/// What happens to the part.
+/// The verdict on a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "verdict", content = "reason")]
 pub enum Verdict {
@@ -14,7 +14,7 @@ pub enum Verdict {
     Pass,
     /// The score is above the threshold.
     Reject,
-    /// The part could not be judged. Never to be taken for a pass.
+    /// The part could not be judged. A fault is never a pass.
     Fault(String),
 }
 
@@ -28,7 +28,7 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// How long each stage took.
+/// The time of each stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StageTimes {
     /// Scaling, normalizing and the backbone.
@@ -42,21 +42,21 @@ pub struct StageTimes {
 /// The result for one part.
 #[derive(Debug, Clone)]
 pub struct Inspection {
-    /// What happens to the part.
+    /// Pass, reject or fault.
     pub verdict: Verdict,
     /// Image score: the highest local mean of the anomaly map.
     pub score: f32,
     /// Scores above it are rejected.
     pub threshold: f32,
-    /// Areas of a rejected part above the threshold, highest peak first; at least one. Empty for a part that passes.
+    /// Areas of a rejected part above the threshold, highest peak first; at least one. Empty for a pass.
     pub regions: Vec<Region>,
-    /// Where the frame is strange.
+    /// The anomaly map.
     pub map: AnomalyMap,
-    /// How long it took.
+    /// The time of each stage.
     pub times: StageTimes,
 }
 
-/// A buffer to judge into: as long as nothing is judged, not a pass.
+/// A buffer for a result. It is a fault until then.
 impl Default for Inspection {
     fn default() -> Self {
         Inspection {

@@ -1,4 +1,4 @@
-//! The engine: frame → inspection, in three stages that a pipeline runs on three threads and everyone else calls in a
+//! The engine: frame → inspection, in three stages. A pipeline runs them on three threads, everyone else in a
 //! row.
 
 #[cfg(feature = "workshop")]
@@ -12,12 +12,19 @@ mod percentiles;
 
 #[cfg(feature = "workshop")]
 pub use click::ClickSegmenter;
-pub use data::{Click, Features, FrameResiduals, Options, Prepared};
+pub use data::Options;
+#[cfg(feature = "workshop")]
+pub use data::{Click, Prepared};
+#[doc(hidden)]
+pub use data::{Features, FrameResiduals};
+pub use engine::Inspector;
 pub(crate) use engine::check_frame;
-pub use engine::{ClassifyStage, FeatureStage, Inspector, ResidualStage};
-pub use head::Head;
+#[doc(hidden)]
+pub use engine::{ClassifyStage, FeatureStage, ResidualStage};
+pub(crate) use head::Head;
 pub use inspection::{Inspection, StageTimes, Verdict};
 pub use overlay::{OverlayOptions, overlay};
-pub use percentiles::{Percentiles, StagePercentiles};
+pub(crate) use percentiles::{Percentiles, StagePercentiles};
 
 pub use crate::anomaly::{AnomalyMap, Region};
+pub use crate::onnx::{Execution, Interrupt, Provider};

@@ -13,8 +13,8 @@ pub struct OverlayOptions<'a> {
     pub boxes: bool,
     /// White lines just outside the edge of a rejected part's area whose anomaly map is above the threshold.
     pub contours: bool,
-    /// The labeled defect, drawn as a cyan outline: rows from the top, one value per frame pixel. A mask that is
-    /// not of the frame's size is not drawn.
+    /// The labeled defect, drawn as a cyan outline: rows from the top, one value per frame pixel. A mask that
+    /// is not of the frame's size is not drawn.
     pub truth: Option<&'a [bool]>,
 }
 
@@ -26,9 +26,9 @@ impl Default for OverlayOptions<'_> {
 
 /// The frame, in its own size, under its anomaly map.
 ///
-/// Pixels whose anomaly value is at most half the threshold and that no line crosses are those of the frame. Lines
-/// grow with the frame, so that they survive scaling down to a report. An inspection without a map (a fault) gives
-/// the frame with whatever boxes it has.
+/// Pixels whose anomaly value is at most half the threshold and that no line crosses are those of the frame.
+/// Lines grow with the frame, so that they survive scaling down to a report. An inspection without a map (a
+/// fault) gives the frame with whatever boxes it has.
 ///
 /// ```
 /// use weakrest::{Color, Frame};

@@ -99,7 +99,7 @@ impl Worker {
             }
             None => None,
         };
-        let clicks = ClickSegmenter::load(&package, options, encoder)?;
+        let clicks = ClickSegmenter::load(&package, options)?.map(|clicks| clicks.with_encoder(encoder));
         let mut prompts = session.prompts().clone();
         for prompt in clicks.iter().flat_map(|clicks| &clicks.prompts().0) {
             if !session.prompts().contains_key(&prompt.kind) {

@@ -1,15 +1,16 @@
-//! ONNX files may name other files: weights that lie elsewhere, code compiled before. A package must not reach outside
-//! itself, and what is not in the file is not covered by its hash, so such networks are refused before ONNX Runtime sees them.
+//! Refusal of ONNX files that refer to other files: external weights, or compiled code. A package must not
+//! reach outside itself, and its hash does not cover other files. Such networks are refused before ONNX
+//! Runtime sees them.
 //!
-//! Every message that may hold a tensor or a node is walked. Operators are a white list: those of ONNX itself, none of which
-//! names a file, and functions that the file brings along. An operator of somebody else's may do anything, as ONNX Runtime's own
-//! `EPContext` does, whose attribute is a path.
+//! Every message that can hold a tensor or a node is walked. Operators have an allow list: ONNX's own, none
+//! of which names a file, and functions in the file itself. Other operators can do anything: ONNX Runtime's
+//! `EPContext` has a path as an attribute.
 
 use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Messages in `onnx.proto3` that hold tensors or nodes, or others that do.
+/// Messages in `onnx.proto3` that can hold tensors or nodes, directly or not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Message {
     Model,
@@ -23,7 +24,7 @@ enum Message {
 }
 
 impl Message {
-    /// The message in a field, by its number, if it is one of these.
+    /// The message in a field, if it is one of these.
     fn inner(self, field: u64) -> Option<Message> {
         Some(match (self, field) {
             (Message::Model, 7) | (Message::Training, 1 | 2) => Message::Graph,
@@ -41,7 +42,7 @@ impl Message {
     }
 }
 
-/// Field numbers of what is looked at itself.
+/// Numbers of the fields that are read.
 mod field {
     pub const NODE_OPERATOR: u64 = 4;
     pub const NODE_DOMAIN: u64 = 7;
@@ -51,16 +52,16 @@ mod field {
     pub const TENSOR_DATA_LOCATION: u64 = 14;
 }
 
-/// Deeper nesting of graphs than any real network has.
+/// Limit for nested graphs, deeper than in any real network.
 const MAX_DEPTH: usize = 64;
 
-/// The operator that stands for code in another file, whatever domain it claims.
+/// The operator for code in another file, in any domain.
 const CONTEXT: &[u8] = b"EPContext";
 
-/// Refuses an ONNX file that refers to other files, or may.
+/// Refuses an ONNX file that refers to other files, or could.
 ///
 /// # Errors
-/// [`ErrorKind::Model`] when it does, or when the bytes are not an ONNX file at all.
+/// [`ErrorKind::Model`] if it does, or if the bytes are not an ONNX file.
 pub fn refuse_external_data(bytes: &[u8]) -> Result<()> {
     let refused = |text: String| Err(Error::new(ErrorKind::Model, text));
     let mut found = Found::default();
@@ -79,19 +80,20 @@ pub fn refuse_external_data(bytes: &[u8]) -> Result<()> {
     let context = |of: &BTreeSet<Named>| of.iter().any(|(_, operator)| *operator == CONTEXT);
     if context(&found.nodes) || context(&found.functions) {
         return refused(
-            "the network has a node EPContext, which runs code from another file; export the network itself as a single \
-             ONNX file"
+            "the network has a node EPContext, which runs code from another file; export the original network as a \
+             single ONNX file"
                 .into(),
         );
     }
-    // Old versions of the format have no functions: one by the name of ONNX Runtime's own operator would only hide that.
+    // Old versions of the format have no functions. A function with the name of ONNX Runtime's operator would
+    // hide it.
     let own = |node: &Named| found.functions.contains(node) && !node.0.starts_with(b"com.m");
     let known = |node: &&Named| matches!(node.0, b"" | b"ai.onnx") || own(node);
     match found.nodes.iter().find(|node| !known(node)) {
         None => Ok(()),
         Some((domain, operator)) => refused(format!(
-            "the network has the node {} of {}, which is none of ONNX's own operators and may reach for other files; export \
-             the network with ONNX's operators only",
+            "the network has the node {} of {}, which is not an ONNX operator and could read other files; export the \
+             network with ONNX operators only",
             text(operator),
             text(domain)
         )),
@@ -101,29 +103,29 @@ pub fn refuse_external_data(bytes: &[u8]) -> Result<()> {
 /// A domain and a name in it.
 type Named<'a> = (&'a [u8], &'a [u8]);
 
-/// What a walk through a file has met.
+/// Findings of a walk through a file.
 #[derive(Default)]
 struct Found<'a> {
-    /// A graph that holds anything.
+    /// A graph that is not empty.
     graph: bool,
-    /// A tensor with its numbers elsewhere.
+    /// A tensor with external data.
     external: bool,
     /// Operators of nodes.
     nodes: BTreeSet<Named<'a>>,
-    /// Functions that nodes may call.
+    /// Functions in the file.
     functions: BTreeSet<Named<'a>>,
 }
 
 impl<'a> Found<'a> {
-    /// `None` when the bytes are malformed.
+    /// `None` if the bytes are malformed.
     fn walk(&mut self, mut bytes: &'a [u8], message: Message, depth: usize) -> Option<()> {
         if depth > MAX_DEPTH {
             return None;
         }
-        // Of a text that comes twice, every reader takes the last.
+        // If a text comes twice, every reader takes the last.
         let mut named: Named = (b"", b"");
         while !bytes.is_empty() {
-            // Other readers cut a longer key down to 32 bits, and would see another field than is looked at here.
+            // Other readers cut a longer key to 32 bits, and would see another field.
             let key = u32::try_from(varint(&mut bytes)?).ok()?;
             let (number, wire_type) = (u64::from(key >> 3), key & 7);
             if number == 0 {
@@ -174,7 +176,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A name from a file, for people.
+/// A name from a file, for a message.
 fn text(name: &[u8]) -> String {
     const LONGEST: usize = 60;
     format!("{:?}", String::from_utf8_lossy(&name[..name.len().min(LONGEST)]))

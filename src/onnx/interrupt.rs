@@ -1,4 +1,4 @@
-//! Ending what networks compute: one with a loop may never end by itself.
+//! Interrupting networks: one with a loop may never end.
 
 use std::sync::{Arc, Mutex, Weak};
 
@@ -6,7 +6,7 @@ use ort::session::RunOptions;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Ends all that networks compute which were loaded with it, from another thread and for good.
+/// Ends all runs of the networks loaded with it, now and later, from another thread.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<Mutex<Known>>);
 
@@ -17,7 +17,7 @@ struct Known {
 }
 
 impl Interrupt {
-    /// Ends them. Whoever waits for one gets an error, now and later.
+    /// Ends the runs. They return an error.
     pub fn interrupt(&self) {
         let mut known = self.0.lock().unwrap_or_else(|e| e.into_inner());
         known.over = true;
@@ -26,10 +26,10 @@ impl Interrupt {
         }
     }
 
-    /// What a network's runs are to be given.
+    /// Options for a network's runs.
     pub(super) fn options(&self) -> Result<Arc<RunOptions>> {
         let options = RunOptions::new().map(Arc::new).map_err(|e| {
-            Error::new(ErrorKind::Runtime, "ONNX Runtime gives no options for a run").with_source(e)
+            Error::new(ErrorKind::Runtime, "ONNX Runtime refused options for a run").with_source(e)
         })?;
         let mut known = self.0.lock().unwrap_or_else(|e| e.into_inner());
         if known.over {
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Interrupt {
     }
 }
 
-/// How a network runs does not depend on who may end it.
+/// Two settings are equal even if different interrupts can end them.
 impl PartialEq for Interrupt {
     fn eq(&self, _: &Self) -> bool {
         true

@@ -1,4 +1,4 @@
-//! ONNX Runtime: finding its library, loading networks, running them.
+//! ONNX Runtime: its library, its providers, and networks.
 
 mod external;
 mod interrupt;
@@ -10,11 +10,11 @@ mod tests;
 #[cfg(feature = "workshop")]
 mod text;
 
-pub use external::refuse_external_data;
+pub(crate) use external::refuse_external_data;
 pub use interrupt::Interrupt;
-pub use network::Network;
+pub(crate) use network::Network;
 pub(crate) use network::check_finite;
 pub use providers::{Execution, Provider};
-pub use runtime::{MINIMUM_VERSION, Runtime};
+pub(crate) use runtime::{MINIMUM_VERSION, Runtime};
 #[cfg(feature = "workshop")]
-pub use text::{TextEncoder, check_text};
+pub(crate) use text::{TextEncoder, check_text};

@@ -1,4 +1,4 @@
-//! A network with one output: a backbone, a head, or one that turns clicks into masks.
+//! A network with one output: a backbone, a head, or a network for clicks.
 
 use std::sync::Arc;
 
@@ -20,11 +20,13 @@ pub struct Network {
 }
 
 impl Network {
-    /// Loads a backbone, `[N, 3, height, width]` to `[N, channels, rows, cols]`, from the bytes of an ONNX file.
+    /// Loads a backbone, `[N, 3, height, width]` to `[N, channels, rows, cols]`, from the bytes of an ONNX
+    /// file.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when the bytes are not an ONNX network, keep weights in other files, or have other inputs
-    /// and outputs than one of these shapes each; [`ErrorKind::Runtime`] when the required provider cannot be used, or none.
+    /// - [`ErrorKind::Model`] if the bytes are not an ONNX network, refer to other files, or have other
+    ///   inputs and outputs.
+    /// - [`ErrorKind::Runtime`] if the required provider, or no provider, can be used.
     pub fn backbone(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
         let output = Shape([("N", None), ("channels", None), ("rows", None), ("cols", None)]);
         Self::load(runtime, bytes, execution, &[("image", PICTURE)], output)
@@ -39,9 +41,10 @@ impl Network {
         Self::load(runtime, bytes, execution, &[("residuals", residuals(channels))], output)
     }
 
-    /// Loads ADClick, from the bytes of an ONNX file. Its inputs are residuals `[N, rows, cols, channels]`, the picture
-    /// `[N, 3, height, width]`, guidance `[N, 3, cells down, cells across]` and a prompt's vector `[N, 1, 1, length]`; its
-    /// output is a logit for each cell, `[N, cells down, cells across, 1]`.
+    /// Loads a network for clicks from the bytes of an ONNX file. Its inputs are residuals `[N, rows, cols,
+    /// channels]`, the picture `[N, 3, height, width]`, guidance `[N, 3, cells down, cells across]` and a
+    /// prompt's vector `[N, 1, 1, length]`. Its output is one logit per cell, `[N, cells down, cells across,
+    /// 1]`.
     ///
     /// # Errors
     /// As [`Network::backbone`].
@@ -63,8 +66,8 @@ impl Network {
         Self::load(runtime, bytes, execution, &inputs, CELLS)
     }
 
-    /// Loads a head that sees the picture, too: residuals `[N, rows, cols, channels]` and the picture `[N, 3, height, width]` to
-    /// a logit for each cell, `[N, cells down, cells across, 1]`.
+    /// Loads a head that sees the picture: residuals `[N, rows, cols, channels]` and the picture `[N, 3,
+    /// height, width]` to one logit per cell, `[N, cells down, cells across, 1]`.
     ///
     /// # Errors
     /// As [`Network::backbone`].
@@ -88,7 +91,7 @@ impl Network {
         refuse_external_data(bytes)?;
         let (session, provider) = providers::session(runtime, bytes, execution)?;
         let inputs = match inputs {
-            // Backbones of other programs call it what they like.
+            // Backbones of other programs have other names.
             [(_, shape)] => vec![only(session.inputs(), "input", *shape)?],
             _ => inputs
                 .iter()
@@ -108,15 +111,16 @@ impl Network {
         Ok(Network { session, inputs, output, provider, options })
     }
 
-    /// What it really runs on.
+    /// The provider that really runs it.
     pub fn provider(&self) -> Provider {
         self.provider
     }
 
-    /// Runs the network and hands its output to `read`. Inputs stand in the order in which the network's loader names them.
+    /// Runs the network and passes its output to `read`. Inputs are in the order of the loading function's
+    /// description.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when ONNX Runtime cannot run it on inputs of these sizes, or it was interrupted.
+    /// [`ErrorKind::Model`] if ONNX Runtime cannot run it on inputs of these sizes, or it was interrupted.
     pub fn run<const N: usize, T>(
         &mut self,
         inputs: [&Array4<f32>; N],
@@ -140,7 +144,7 @@ impl Network {
     }
 }
 
-/// Each dimension's name and, where it must be one, its size.
+/// Each dimension's name and required size.
 #[derive(Clone, Copy)]
 struct Shape([(&'static str, Option<i64>); 4]);
 
@@ -151,7 +155,7 @@ fn residuals(channels: usize) -> Shape {
     Shape([("N", None), ("rows", None), ("cols", None), ("channels", Some(channels as i64))])
 }
 
-/// The only outlet's name, if it is an `f32` tensor of this shape. Sizes that a network leaves open fit.
+/// The name of the only outlet, if it is an `f32` tensor of this shape. An open size fits.
 fn only<'a>(
     outlets: impl IntoIterator<Item = &'a Outlet, IntoIter: ExactSizeIterator>,
     what: &str,

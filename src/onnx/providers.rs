@@ -1,8 +1,8 @@
-//! What networks run on: execution providers that were asked for, and the one that really does the work.
+//! Execution providers: the requested ones, and the one that really runs a network.
 //!
-//! ONNX Runtime goes on with the CPU when a provider cannot be loaded, or takes only some of a network's nodes, and tells
-//! nobody. Here each provider is tried by itself with that fall-back forbidden, so that the one that loads is the one that
-//! runs, and whoever requires a provider gets it or an error.
+//! ONNX Runtime falls back to the CPU in silence if a provider cannot be loaded or takes only some nodes.
+//! Here each provider is tried alone and without fall-back. So the provider that loads is the one that runs,
+//! and a required provider runs or is an error.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::{Interrupt, Runtime};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a network can run on, the fastest first.
+/// An execution provider, the fastest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// NVIDIA TensorRT, half precision; what it does not take runs on CUDA.
+    /// NVIDIA TensorRT in half precision, and CUDA for the nodes that it does not take.
     TensorRt,
     /// NVIDIA CUDA.
     Cuda,
@@ -28,10 +28,10 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// Every one, the fastest first.
+    /// All providers, the fastest first.
     pub const ALL: [Provider; 3] = [Provider::TensorRt, Provider::Cuda, Provider::Cpu];
 
-    /// Whether the library was built with it. Whether it can be used here is for [`Provider::load`] to say.
+    /// Whether the library was built with it. [`Provider::load`] tells whether it works here.
     pub fn is_built_in(self, _: &Runtime) -> bool {
         match self {
             Provider::TensorRt => TensorRT::is_available(),
@@ -41,10 +41,10 @@ impl Provider {
         .unwrap_or(false)
     }
 
-    /// Loads what it needs from this machine: its own libraries and the driver's.
+    /// Loads its libraries and the driver's.
     ///
     /// # Errors
-    /// [`ErrorKind::Runtime`] saying what is missing and what to do.
+    /// [`ErrorKind::Runtime`] with what is missing and what to do.
     pub fn load(self, runtime: &Runtime) -> Result<()> {
         if self == Provider::Cpu {
             return Ok(());
@@ -70,19 +70,27 @@ impl std::fmt::Display for Provider {
     }
 }
 
-/// How a network is to be run.
+/// Settings for running networks.
+///
+/// ```
+/// use weakrest::inspector::{Execution, Provider};
+///
+/// let execution = Execution { providers: vec![Provider::Cuda, Provider::Cpu], ..Execution::default() };
+/// # assert!(execution.spinning);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Execution {
-    /// Threads within the network, on the CPU. `None` takes one per core.
+    /// Threads of a network on the CPU. `None`: one per core.
     pub threads: Option<NonZeroUsize>,
-    /// Whether threads without work wait actively: faster when a network has the machine for itself, and in the way of
-    /// other threads otherwise.
+    /// Whether idle threads spin. This is faster if the network has the machine for itself, and slows down
+    /// others if not.
     pub spinning: bool,
-    /// What to run on, the best first.
+    /// Providers to try, in this order.
     pub providers: Vec<Provider>,
-    /// Nothing but this will do.
+    /// The only acceptable provider.
     pub require: Option<Provider>,
-    /// Folder in which TensorRT keeps what it has built; building takes minutes. Without it, every start builds again.
+    /// Folder for TensorRT's engines. Building them takes minutes; without the folder, every start builds
+    /// them.
     pub cache: Option<PathBuf>,
     /// Ends it from another thread.
     pub interrupt: Interrupt,
@@ -102,10 +110,10 @@ impl Default for Execution {
 }
 
 impl Execution {
-    /// Checks that what is required is also asked for.
+    /// Checks that the required provider is among the requested ones.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming the key.
+    /// [`ErrorKind::Usage`] with the key.
     pub fn validate(&self) -> Result<()> {
         if self.providers.is_empty() {
             let what = "is empty; set at least one of \"tensorrt\", \"cuda\" and \"cpu\"";
@@ -121,7 +129,7 @@ impl Execution {
     }
 }
 
-/// A session on the first provider that takes all of the network, and which one that is.
+/// A session on the first provider that takes the whole network, and that provider.
 pub(super) fn session(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<(Session, Provider)> {
     execution.validate()?;
     let mut failed: Option<Error> = None;
@@ -150,7 +158,7 @@ pub(super) fn session(runtime: &Runtime, bytes: &[u8], execution: &Execution) ->
 fn attempt(runtime: &Runtime, bytes: &[u8], execution: &Execution, provider: Provider) -> Result<Session> {
     let refused =
         |e: ort::Error| Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e);
-    // Without the format's name ONNX Runtime guesses it, and one of those it knows may name other files.
+    // Without its name, ONNX Runtime guesses the format. One of its formats can refer to other files.
     let mut builder = Session::builder(runtime.environment())
         .map_err(refused)?
         .with_config_entry("session.load_model_format", "ONNX")
@@ -168,7 +176,7 @@ fn attempt(runtime: &Runtime, bytes: &[u8], execution: &Execution, provider: Pro
     builder.commit_from_memory(bytes).map_err(refused)
 }
 
-/// What to do about a provider, on a device that came with its own ONNX Runtime and on others.
+/// Remedy for a missing provider.
 const ADVICE: &str = "install an ONNX Runtime built for this machine's JetPack or CUDA, and name its library in \
                       inspection.onnxruntime";
 
@@ -207,7 +215,7 @@ fn register(
     CUDA::default().register(builder).map_err(failed)
 }
 
-/// Where the engines of one network and one ONNX Runtime are kept. TensorRT adds the device's kind to its files' names itself.
+/// The folder for engines of one network and one ONNX Runtime. TensorRT adds the device's kind to file names.
 fn engine_folder(cache: &Path, bytes: &[u8]) -> PathBuf {
     let library = crate::files::sha256(ort::info().as_bytes());
     let model = crate::files::sha256(bytes);

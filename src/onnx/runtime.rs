@@ -10,10 +10,10 @@ use ort::environment::Environment;
 
 use crate::error::{Error, ErrorKind, Hint, Result};
 
-/// The oldest ONNX Runtime that works: the API level this crate is built for.
+/// The oldest supported ONNX Runtime, by the API level that this crate uses.
 pub const MINIMUM_VERSION: &str = "1.20";
 
-/// Name that the system's loader looks for.
+/// Name for the system's loader.
 const LIBRARY: &str = "libonnxruntime.so";
 
 /// The loaded library.
@@ -27,20 +27,19 @@ static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
 impl Runtime {
-    /// The library of this process, loaded on the first call.
+    /// The library of this process. The first call loads it; later ones ignore `path`.
     ///
-    /// With `path` exactly that file is taken. Otherwise the environment variable `ORT_DYLIB_PATH`, then
-    /// `libonnxruntime.so` beside the executable, in `../lib`, `../lib/weakrest` and `../onnxruntime` from there, and
-    /// at last wherever the system's loader finds it. Once a library is loaded it stays; a later `path` is not
-    /// looked at.
+    /// The search order is `path`, the environment variable `ORT_DYLIB_PATH`, `libonnxruntime.so` beside the
+    /// executable and in `../lib`, `../lib/weakrest` and `../onnxruntime` from there, and the system's
+    /// loader.
     ///
     /// # Errors
-    /// [`ErrorKind::Runtime`] when there is none, or it is older than [`MINIMUM_VERSION`].
+    /// [`ErrorKind::Runtime`] if there is none, or it is older than [`MINIMUM_VERSION`].
     pub fn load(path: Option<&Path>) -> Result<&'static Runtime> {
         if let Some(runtime) = RUNTIME.get() {
             return Ok(runtime);
         }
-        // A second environment cannot be built, so two threads must not try. A poisoned lock guards nothing.
+        // Only one environment can be built, so only one thread may try. A poisoned lock guards nothing.
         let _guard = LOADING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(runtime) = RUNTIME.get() {
             return Ok(runtime);
@@ -49,7 +48,7 @@ impl Runtime {
         Ok(RUNTIME.get_or_init(|| runtime))
     }
 
-    /// The file that was loaded.
+    /// The library's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -59,7 +58,7 @@ impl Runtime {
         &self.version
     }
 
-    /// What the library says of its build.
+    /// The library's description of its build.
     pub fn build_info(&self) -> &'static str {
         ort::info()
     }
@@ -78,7 +77,7 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
             if !path.exists() {
                 return Err(unusable(&format!("there is no file {}", path.display())));
             }
-            // The loader looks up a relative path in other places than the current folder.
+            // The loader searches a relative path in other places than the current folder.
             let path = std::path::absolute(&path).map_err(|e| Error::io("find", &path, e))?;
             if is_cut_short(&path) {
                 return Err(unusable(&format!("{} is cut short", path.display())));
@@ -101,7 +100,7 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
                 .with_hint(Hint::NoRuntime)
         }
         ort::LoadDynamicError::Dlopen { error, path } => {
-            // The system's loader has the file and what is wrong with it in its own words.
+            // The system's loader names the file and the cause.
             let cause = std::error::Error::source(&error)
                 .map_or_else(|| format!("{}: {error}", path.display()), |e| e.to_string());
             unusable(&cause)
@@ -119,11 +118,11 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
     Ok(Runtime { environment, path, version })
 }
 
-/// The version of the library at `path`, which is loaded already.
+/// The version of the loaded library at `path`.
 fn version(path: &Path) -> Option<String> {
     type GetApiBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
-    // SAFETY: the library was loaded from there as ONNX Runtime and stays, so its initializers have run and its function has
-    // this type. The text that it gives is a constant.
+    // SAFETY: the library was loaded from there as ONNX Runtime and stays, so its initializers have run and
+    // its function has this type. The text that it gives is a constant.
     unsafe {
         let library = libloading::Library::new(path).ok()?;
         let base = library.get::<GetApiBase>(b"OrtGetApiBase").ok()?();
@@ -137,8 +136,9 @@ fn unusable(what: &str) -> Error {
         .with_hint(Hint::NoRuntime)
 }
 
-/// Whether a library ends before the table that its header puts last, as after an interrupted copy. The system's loader
-/// does not look, and ends the process by a signal. What is no 64-bit library is left to the loader.
+/// Whether a library is truncated, as after an interrupted copy: it ends before the table at its end. The
+/// system's loader does not check that, and the process dies by a signal. Files other than 64-bit libraries
+/// are left to the loader.
 fn is_cut_short(path: &Path) -> bool {
     const ELF_64_BIT_LITTLE_ENDIAN: &[u8] = b"\x7fELF\x02\x01";
     let look = || -> std::io::Result<bool> {

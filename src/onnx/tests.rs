@@ -309,7 +309,8 @@ fn either_sign_of_weights_elsewhere_is_enough() {
     refuse_external_data(&field(7, &field(5, &value(14, 0)))).unwrap();
 }
 
-/// ONNX Runtime cuts a field's key down to 32 bits, and finds the graph where a reader of 64 bits sees an unknown field.
+/// ONNX Runtime cuts a field's key down to 32 bits, and finds the graph where a reader of 64 bits sees an
+/// unknown field.
 #[test]
 fn a_key_that_readers_understand_differently_is_refused() {
     let graph = field(5, &external_tensor());
@@ -430,7 +431,8 @@ fn assert_alike(ours: ndarray::ArrayView4<f32>, theirs: &Array4<f32>, what: &str
     Ok(())
 }
 
-/// What the inspector computes is what training computed, on grids of every kind: see `tests/data/head/make.py`.
+/// What the inspector computes is what training computed, on grids of every kind: see
+/// `tests/data/head/make.py`.
 #[test]
 fn a_head_gives_what_pytorch_gives() {
     let array = golden(include_bytes!("../../tests/data/head/golden.safetensors"));

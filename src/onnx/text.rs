@@ -1,4 +1,4 @@
-//! From words to vectors.
+//! Words → vectors.
 
 #[cfg(feature = "words")]
 mod encoder;
@@ -10,10 +10,10 @@ pub use encoder::TextEncoder;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// More is no description of a defect, and would only take time.
+/// Longest description of a defect, in characters.
 const MAX_TEXT: usize = 1000;
 
-/// Refuses what cannot be a description.
+/// Refuses a text that cannot be a description.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for a text without a letter or with more than 1,000 characters.
@@ -21,13 +21,11 @@ pub fn check_text(text: &str) -> Result<()> {
     let wrong = |text: String| Err(Error::new(ErrorKind::Usage, text));
     let length = text.chars().count();
     if length > MAX_TEXT {
-        return wrong(format!(
-            "the prompt has {length} characters; describe the defect in {MAX_TEXT} at most"
-        ));
+        return wrong(format!("the prompt has {length} characters; use at most {MAX_TEXT}"));
     }
     if !text.chars().any(char::is_alphabetic) {
         return wrong(
-            "the prompt has no letters; describe the defect in words, such as: a thin crack".into(),
+            "the prompt has no letters; describe the defect in words, such as \"a thin crack\"".into(),
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `bank.safetensors`: arrays without code, read with every length checked.
+//! `bank.safetensors`: arrays without code. Every length is checked.
 
 use std::collections::HashMap;
 
@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Reads a bank.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Package`] when an array is missing or has a wrong type or shape,
-/// [`crate::ErrorKind::NotFinite`] when one holds NaN or infinity.
+/// [`ErrorKind::Package`] if an array is missing or has a wrong type or shape, [`ErrorKind::NotFinite`] if
+/// one holds NaN or infinity.
 pub fn bank_from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Bank> {
     let tensors = SafeTensors::deserialize(bytes)
         .map_err(|e| damaged("not a safetensors file, or a damaged one".into()).with_source(e))?;
@@ -26,7 +26,7 @@ pub fn bank_from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Bank> {
         reader.values("col", u16::from_le_bytes)?,
     );
     if image.len() != row.len() || image.len() != col.len() {
-        return Err(damaged("the tokens' images, rows and columns differ in number".into()));
+        return Err(damaged("image, row and col have different lengths".into()));
     }
     let places = image
         .into_iter()
@@ -54,10 +54,10 @@ pub fn bank_from_bytes(bytes: &[u8], parameters: &Parameters) -> Result<Bank> {
     })?)
 }
 
-/// Writes a bank. What [`bank_from_bytes`] makes of it gives the same residuals to the last bit.
+/// Writes a bank. Read again, it gives the same residuals to the last bit.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Package`] when the arrays cannot be put into the format.
+/// [`ErrorKind::Package`] if the format cannot hold the arrays.
 pub fn bytes_from_bank(bank: &Bank) -> Result<Vec<u8>> {
     let parts = bank.parts();
     let mut arrays: HashMap<String, (Dtype, Vec<usize>, Vec<u8>)> = HashMap::new();
@@ -109,7 +109,7 @@ struct Reader<'a> {
     tensors: SafeTensors<'a>,
 }
 
-/// Numbers that a bank holds, by the name that safetensors has for them.
+/// Numbers in a bank, with safetensors' name of their type.
 trait Element {
     const DTYPE: Dtype;
 }

@@ -1,4 +1,4 @@
-//! Golden pictures: what a package must say of them, and what they say of a threshold.
+//! Golden images: they test the machine, and the threshold.
 
 use super::damaged;
 use super::manifest::GoldenInfo;
@@ -7,57 +7,58 @@ use crate::imaging::Frame;
 
 /// The file of the most ordinary good picture.
 pub(crate) const ORDINARY: &str = "golden/ordinary.png";
-/// The file of the strangest good picture.
+/// The file of the good picture with the highest score.
 pub(crate) const STRANGEST: &str = "golden/strangest.png";
-/// The file of the ordinary picture after [`painted`].
+/// The file of the ordinary picture with a [`painted`] defect.
 pub(crate) const PAINTED: &str = "golden/painted.png";
 
-/// How far a golden image's score may be off, as a share of the threshold. Half-precision providers stay well within.
+/// Tolerance of a golden image's score, as a share of the threshold. Half-precision providers stay well
+/// within.
 const GOLDEN_TOLERANCE: f32 = 0.05;
 
-/// The same for a head's scores, which are probabilities: the threshold may be tiny, and a score still be one half.
+/// Tolerance of a head's scores. They are probabilities: one may be 0.5 although the threshold is tiny.
 const PROBABILITY_TOLERANCE: f32 = 0.02;
 
 /// Side of the squares of [`painted`] in pixels.
 const SQUARE: usize = 4;
 
-/// A picture and the score it must get.
+/// A golden image and its score.
 #[derive(Debug, Clone)]
 pub struct Golden {
     /// The picture, at the scaled size.
     pub frame: Frame,
-    /// What the manifest says of it.
+    /// Its entry in the manifest.
     pub info: GoldenInfo,
-    /// How far the score may be off, in the score's own unit.
+    /// Tolerance of the score, in its own unit.
     pub tolerance: f32,
 }
 
 impl Golden {
-    /// Checks the score that the picture got.
+    /// Checks a score of the picture.
     ///
     /// # Errors
-    /// [`ErrorKind::Package`] when it is too far from what it must be.
+    /// [`ErrorKind::Package`] if it is out of tolerance.
     pub fn check(&self, score: f32) -> Result<()> {
         let expected = self.info.score;
         if (score - expected).abs() <= self.tolerance {
             return Ok(());
         }
         Err(damaged(format!(
-            "golden image {} scores {score:.4}, but must score {expected:.4} (± {:.4}): this machine does not \
-             compute what the package was made with; enroll here again",
+            "golden image {} scores {score:.4}, but must score {expected:.4} (± {:.4}): this machine \
+             computes something else than the one that made the package; enroll on this machine",
             self.info.file, self.tolerance
         )))
     }
 }
 
-/// How far a golden image's score may be off.
+/// The tolerance of golden images' scores.
 pub(crate) fn golden_tolerance(threshold: f32, head: bool) -> f32 {
     let least = if head { PROBABILITY_TOLERANCE } else { f32::MIN_POSITIVE };
     (GOLDEN_TOLERANCE * threshold.abs()).max(least)
 }
 
-/// What an ordinary good picture scores, and the same picture with a defect painted on it: every threshold must tell one
-/// from the other.
+/// Scores of an ordinary good picture and of the same picture with a painted defect. A threshold must lie
+/// between them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standard {
     pub ordinary: f32,
@@ -65,10 +66,8 @@ pub(crate) struct Standard {
 }
 
 impl Standard {
-    /// Refuses a threshold that rejects the ordinary picture or passes the painted one. `advice` says what to do about it.
-    ///
-    /// # Errors
-    /// An error of this kind.
+    /// Refuses a threshold that rejects the ordinary picture or passes the painted one. The error has this
+    /// kind and ends in `advice`.
     pub fn check(&self, threshold: f32, kind: ErrorKind, advice: &str) -> Result<()> {
         let Standard { ordinary, painted } = *self;
         // No comparison with NaN holds.
@@ -82,8 +81,8 @@ impl Standard {
         Err(Error::new(
             kind,
             format!(
-                "the threshold is {}, but an ordinary good picture scores {} and the same with a painted defect {}: \
-                 {what}; {advice}",
+                "the threshold is {}, but an ordinary good picture scores {}, and with a painted defect {}: {what}; \
+                 {advice}",
                 number(threshold),
                 number(ordinary),
                 number(painted)
@@ -92,7 +91,7 @@ impl Standard {
     }
 }
 
-/// A score, short whatever its size.
+/// A score in a few digits.
 fn number(value: f32) -> String {
     match value.abs() {
         0.0 | 0.001..1e6 => format!("{value:.4}"),
@@ -100,9 +99,9 @@ fn number(value: f32) -> String {
     }
 }
 
-/// The picture with a defect that no product looks like: in its middle, a third of the longest side wide, beside each other a
-/// chessboard of black and white and a plain area, black on what is light and white on what is dark. A network that sees
-/// texture finds the one, a network that sees brightness the other; `benches/README.md` has what they score on real products.
+/// Paints a defect that looks like no product: in the middle, a third of the longest side wide, a chessboard
+/// beside a plain area, which is black on a light product and white on a dark one. Networks that see texture
+/// find the chessboard, those that see brightness the area; `benches/README.md` has scores on real products.
 pub(crate) fn painted(frame: &Frame) -> Result<Frame> {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let channels = frame.color().channels();

@@ -1,8 +1,9 @@
-//! Installing packages, and going back to the one before.
+//! Installing packages, and rolling back.
 //!
-//! At each moment, of a power cut too, a whole package lies at the installed one's name. The one before lies beside it, at
-//! `NAME.previous`: going back makes the two change places, and so does installing, after it put the new one there. What
-//! `.NAME.installed` says of the installed one is asked when that is damaged.
+//! A whole package lies at the installed name at any moment, even in a power cut. The previous one lies
+//! beside it, at `NAME.previous`. A roll-back exchanges the two. An installation puts the new package there
+//! first, then exchanges. The file `.NAME.installed` describes the installed package in case that gets
+//! damaged.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -20,26 +21,26 @@ use super::{MANIFEST, MANIFEST_HASH, Manifest, Package, SIGNATURE, check_target,
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 
-/// What may be installed.
+/// Rules for an installation.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Who must have signed it. Without keys a package needs no signature.
+    /// Trusted keys. Without keys, a package needs no signature.
     pub keys: PublicKeys,
-    /// Whether it may be of another product than the one that it replaces.
+    /// Accept another product.
     pub other_product: bool,
-    /// Whether its signature may be older than that of the one that it replaces.
+    /// Accept an older signature than the installed package's.
     pub older: bool,
 }
 
-/// How far the signer's clock may be ahead of this machine's.
+/// Tolerance for a signer's clock ahead of this machine's.
 const CLOCKS_APART: Duration = Duration::from_secs(3600);
 
-/// Where the package is that was in use before the one at `path`.
+/// The place of the package that was in use before the one at `path`.
 pub fn previous(path: &Path) -> PathBuf {
     beside(path, "", ".previous")
 }
 
-/// A whole package in a waiting place, which others do not get at meanwhile. Dropping it changes nothing.
+/// A whole package in a locked waiting place. Dropping it changes nothing.
 pub struct Candidate {
     current: PathBuf,
     previous: PathBuf,
@@ -51,14 +52,14 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Fetches a package into the waiting place of `path`, and verifies it. `None` if it is installed already.
-    ///
-    /// The signature is verified before anything else is read, and of everything else only what the manifest lists is.
+    /// Fetches a package into the waiting place of `path` and verifies it. The result is `None` if it is
+    /// installed already. The signature is verified first. Only files listed in the manifest are read.
     ///
     /// # Errors
-    /// As [`Package::open_signed`]; [`ErrorKind::Network`] when a server does not give what it should;
-    /// [`ErrorKind::Usage`] when the rules forbid it, its signature is dated in the future, `path` is something else than a
-    /// package, or another installation is going on.
+    /// - As [`Package::open_signed`].
+    /// - [`ErrorKind::Network`] if a server fails.
+    /// - [`ErrorKind::Usage`] if the rules forbid it, its signature is from the future, `path` is not a
+    ///   package, or another installation is running.
     pub fn fetch(mut source: Source, path: &Path, rules: &Rules) -> Result<Option<(Package, Self)>> {
         let mut candidate = Self::lock(path)?;
         check_target(&candidate.previous, true)?;
@@ -116,12 +117,12 @@ impl Candidate {
     /// The package that was in use before the one at `path`.
     ///
     /// # Errors
-    /// As [`Package::open_signed`]; [`ErrorKind::Usage`] when there is none, or an installation is going on.
+    /// As [`Package::open_signed`], and [`ErrorKind::Usage`] if there is none, or an installation is running.
     pub fn previous(path: &Path, keys: &PublicKeys) -> Result<(Package, Self)> {
         let mut candidate = Self::lock(path)?;
         candidate.is_new = false;
         if !candidate.previous.exists() || !candidate.current.exists() {
-            let text = format!("there is no package before {}", candidate.current.display());
+            let text = format!("there is no previous package of {}", candidate.current.display());
             return Err(Error::new(ErrorKind::Usage, text));
         }
         let package = Package::open_signed(&candidate.previous, keys)?;
@@ -129,10 +130,10 @@ impl Candidate {
         Ok((package, candidate))
     }
 
-    /// Puts the package in its place. What was there becomes the previous one.
+    /// Puts the package in its place. The package there becomes the previous one.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when files cannot be renamed. The old package or the new one is in place in any case.
+    /// [`ErrorKind::Io`] if files cannot be renamed. Either the old or the new package is in place then.
     pub fn install(mut self) -> Result<()> {
         self.installed.write(&self.record)?;
         let (current, folder) = (&self.current, files::parent(&self.current));
@@ -150,10 +151,10 @@ impl Candidate {
         sync(folder)
     }
 
-    /// Names the places, and keeps others from changing them.
+    /// Locks the places.
     fn lock(path: &Path) -> Result<Self> {
         let record = beside(path, ".", ".installed");
-        // Of a package that is known to have been here, even the manifest may be gone.
+        // A known package may have lost even its manifest.
         if !(path.is_dir() && record.is_file()) {
             check_target(path, true)?;
         }
@@ -182,18 +183,18 @@ impl Candidate {
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        // What is left there now is what failed, or the package before the previous one.
+        // It holds a failed package, or the one before the previous.
         if let Err(e) = remove(&self.incoming) {
             log::warn!("{}", e.chain());
         }
     }
 }
 
-/// What is remembered of the installed package, beside it.
+/// The record of the installed package, beside it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Installed {
     product: String,
-    /// When it was signed, in seconds since 1970.
+    /// Time of signing, in seconds since 1970.
     signed: Option<u64>,
 }
 
@@ -216,17 +217,17 @@ impl Installed {
     }
 }
 
-/// What is known of the package that is to be replaced: by itself where it is whole, else by what is remembered, else by
-/// what can be read of it still.
+/// The package to replace, as far as known: from its manifest if that is whole, else from the record, else
+/// from what is still readable.
 struct Replaced {
     hash: String,
-    /// `None` where nothing tells.
+    /// `None` if unknown.
     product: Option<String>,
     signed: Option<u64>,
 }
 
 impl Replaced {
-    /// `None` where there is no package.
+    /// `None` if there is no package.
     fn read(path: &Path, record: &Path, rules: &Rules) -> Option<Self> {
         if !exists(path) {
             return None;
@@ -244,9 +245,9 @@ impl Replaced {
         let signature = verified::read(path, SIGNATURE, None).unwrap_or_default();
         let signed = match rules.keys.verify(&text, &signature) {
             Ok(signed) => signed.time,
-            // Who takes packages whatever their signature compares no ages.
+            // Without keys, ages are not compared.
             Err(_) if rules.keys.is_empty() => None,
-            // Not believed, but a damaged package is not younger than it says.
+            // Unverified, but a damaged package is not younger than it claims.
             Err(_) => remembered.map_or_else(|| Signed::claimed(&signature).time, |i| i.signed),
         };
         Some(Replaced { hash, product, signed })
@@ -262,13 +263,13 @@ impl Replaced {
             }
             None => {
                 let text = format!(
-                    "it is for {:?}, and the installed one is too damaged to tell what it is for",
+                    "it is for {:?}, and the installed one is damaged, so its product is unknown",
                     new.product
                 );
                 return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::OtherProduct));
             }
         }
-        // Whoever can offer files could else offer an old package, whose signature is as good as ever.
+        // An attacker could offer an old package, whose signature stays valid.
         if signed.and_then(|s| s.time) < self.signed && !rules.older {
             let text = "it was signed before the installed one was";
             return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::Older));
@@ -306,7 +307,7 @@ fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Result<()> {
     })
 }
 
-/// Waits until a folder's entries are on disk.
+/// Flushes a folder's entries to disk.
 fn sync(folder: &Path) -> Result<()> {
     let synced = || -> io::Result<()> { File::open(folder)?.sync_all() };
     synced().map_err(|e| Error::io("write", folder, e))

@@ -28,28 +28,28 @@ pub struct Manifest {
     pub made_by: String,
     /// Number of good images enrolled.
     pub images: usize,
-    /// What frames must look like.
+    /// Color and size of frames.
     pub input: InputInfo,
     /// How frames are scaled.
     pub scaling: Scaling,
-    /// The network that makes features.
+    /// The backbone.
     pub backbone: NetworkInfo<Backbone>,
-    /// How the bank was made and is searched.
+    /// Parameters of the bank and its search.
     pub posfar: Parameters,
-    /// Root mean square of the residuals' values on good pictures, each without itself: the unit in which heads read
-    /// residuals, so that one head can serve products of all kinds.
+    /// Root mean square of the residuals of good pictures, each matched without itself. Heads read residuals
+    /// in this unit, so one head can serve all kinds of products.
     pub residual_scale: f32,
-    /// How the anomaly map is smoothed and read.
+    /// Parameters of the anomaly map.
     pub map: MapParameters,
-    /// The trained head; without it a block is as strange as its residual is long.
+    /// The head. Without it, a block's score is the length of its residual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<NetworkInfo<Head>>,
-    /// The network that turns clicks into masks, for the labeler.
+    /// The labeler's network for clicks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adclick: Option<NetworkInfo<Clicks>>,
-    /// When to reject.
+    /// The threshold and its origin.
     pub threshold: ThresholdInfo,
-    /// Self-test pictures.
+    /// The golden images.
     #[serde(default)]
     pub golden: Vec<GoldenInfo>,
     /// Every other file, with its hash.
@@ -57,13 +57,13 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileInfo>,
 }
 
-/// What frames must look like.
+/// Color and size of frames.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputInfo {
     /// Gray or color.
     pub color: Color,
-    /// The one size, or `any`.
+    /// One size, or `any`.
     pub size: FrameSize,
 }
 
@@ -78,11 +78,11 @@ pub struct Scaling {
     pub native: bool,
 }
 
-/// Which sizes of frames are taken.
+/// Accepted sizes of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum FrameSize {
-    /// Exactly this width and height in pixels: one camera, one crop.
+    /// This width and height in pixels: one camera, one crop.
     Fixed(u32, u32),
     /// Every size.
     Any,
@@ -118,20 +118,19 @@ impl TryFrom<String> for FrameSize {
     }
 }
 
-/// When to reject, and what that can promise.
+/// The threshold, its origin and its promise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ThresholdInfo {
     /// Scores above it are rejected.
     pub value: f32,
-    /// The share of good parts that was allowed to be rejected, 0 to 1.
+    /// Accepted share of false rejects, 0 to 1.
     pub false_reject_rate: f64,
-    /// What set the value.
+    /// The rule that set the value.
     pub rule: ThresholdRule,
-    /// Good images whose leave-one-out scores it was chosen from.
+    /// Number of good images with leave-one-out scores.
     pub images: usize,
-    /// The largest share of good parts that is rejected on average, whatever the distribution of their scores, as far
-    /// as so many images can promise it. 0 to 1.
+    /// Promised bound on the mean share of false rejects, for any distribution of scores. 0 to 1.
     pub promised_rate: f64,
     /// Lowest, median and highest leave-one-out score.
     pub scores: [f32; 3],
@@ -151,15 +150,15 @@ impl ThresholdInfo {
     }
 }
 
-/// What set a threshold.
+/// Rule for a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdRule {
-    /// The leave-one-out score of the right rank: needs no assumption.
+    /// The leave-one-out score of the right rank. It assumes nothing.
     Rank,
-    /// A prediction limit for log-normal scores, above every rank that so few images have.
+    /// A prediction limit for log-normal scores, if there are too few images for a rank.
     Tail,
-    /// Half-way to what a painted defect scores, which so few images would let pass.
+    /// Half-way to the score of a painted defect, which the other rules would pass.
     Painted,
 }
 
@@ -170,17 +169,17 @@ pub const THRESHOLD_RULES: [(ThresholdRule, &str); 3] = [
     (ThresholdRule::Painted, "half-way from the leave-one-out scores to a painted defect"),
 ];
 
-/// A self-test picture.
+/// A golden image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenInfo {
     /// Its file within the package.
     pub file: String,
-    /// The score it must get.
+    /// Its score.
     pub score: f32,
 }
 
-/// What a file must be.
+/// Hash and length of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileInfo {
@@ -190,7 +189,7 @@ pub struct FileInfo {
     pub bytes: u64,
 }
 
-/// Refuses a format that this version does not know. Text without any format is left to [`Manifest::parse`].
+/// Refuses another format. [`Manifest::parse`] refuses text without a format.
 pub(super) fn check_format(text: &str) -> Result<()> {
     #[derive(Deserialize)]
     struct Version {
@@ -198,8 +197,8 @@ pub(super) fn check_format(text: &str) -> Result<()> {
     }
     match toml::from_str::<Version>(text) {
         Ok(version) if version.format != FORMAT => Err(damaged(format!(
-            "the package has format {}, and this program reads format {FORMAT}; use the program's version that made it, \
-             or enroll again",
+            "the package has format {}, and this program reads format {FORMAT}; enroll again, or use the program's version \
+             that made it",
             version.format
         ))),
         _ => Ok(()),
@@ -210,12 +209,12 @@ impl Manifest {
     /// Reads and checks the text of `package.toml`.
     ///
     /// # Errors
-    /// [`ErrorKind::Package`] with the line when a key is missing, unknown or has a wrong value.
+    /// [`ErrorKind::Package`] if a key is missing, unknown or has a wrong value.
     pub fn parse(text: &str) -> Result<Self> {
         check_format(text)?;
         let manifest: Manifest =
             toml::from_str(text).map_err(|e| damaged("package.toml cannot be read".into()).with_source(e))?;
-        let wrong = |e: Error| damaged("package.toml has a value that cannot be".into()).with_source(e);
+        let wrong = |e: Error| damaged("package.toml has a wrong value".into()).with_source(e);
         manifest.backbone.validate().map_err(wrong)?;
         manifest.head.as_ref().map_or(Ok(()), NetworkInfo::validate).map_err(wrong)?;
         manifest.adclick.as_ref().map_or(Ok(()), NetworkInfo::validate).map_err(wrong)?;
@@ -230,11 +229,14 @@ impl Manifest {
         if !threshold.value.is_finite() || scores.any(|score| !score.is_finite()) {
             return Err(wrong(Error::new(
                 ErrorKind::NotFinite,
-                "a threshold or score is not a finite number",
+                "the threshold or a score is not a finite number",
             )));
         }
         if [threshold.false_reject_rate, threshold.promised_rate].iter().any(|r| !(0.0..=1.0).contains(r)) {
-            return Err(wrong(Error::new(ErrorKind::Usage, "a share of rejected parts must be 0 to 1")));
+            return Err(wrong(Error::new(
+                ErrorKind::Usage,
+                "false_reject_rate and promised_rate must be 0 to 1",
+            )));
         }
         let bytes = manifest.files.values().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
         if bytes > MAX_BYTES {

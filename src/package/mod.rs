@@ -1,24 +1,24 @@
-//! The product: a directory that holds all it takes to inspect one kind of part.
+//! The package: a folder with everything needed to inspect one kind of part.
 //!
 //! | file | what |
 //! |---|---|
-//! | `package.toml` | the [`Manifest`]: what was enrolled, how, the threshold, the SHA-256 of every other file |
-//! | `package.sha256` | the SHA-256 of `package.toml`; `sha256sum -c package.sha256` checks it too |
-//! | `backbone.onnx` | the network that makes features |
-//! | `bank.safetensors` | the good parts' tokens: see [`posfar::BankParts`] |
-//! | `head.onnx` | the trained head, if there is one |
-//! | `adclick.onnx`, `adclick.safetensors` | the network that turns clicks into masks, and its prompts, if there is one |
-//! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the order of their numbers in the bank |
-//! | `golden/*.png` | pictures that must get the scores in the manifest; the ordinary one shows whether the threshold can judge |
-//! | `backbone-license.txt` | the license of the network's weights |
-//! | `package.toml.minisig` | the signature of `package.toml`, if it was signed: see [`PublicKeys`] |
+//! | `package.toml` | the [`Manifest`]: product, settings, threshold, and the SHA-256 of every other file |
+//! | `package.sha256` | the SHA-256 of `package.toml`; `sha256sum -c package.sha256` checks it, too |
+//! | `backbone.onnx` | the backbone |
+//! | `bank.safetensors` | the tokens of the good parts: see [`posfar::BankParts`] |
+//! | `head.onnx` | the head; optional |
+//! | `adclick.onnx`, `adclick.safetensors` | the network for clicks and its prompts; optional |
+//! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the bank's order |
+//! | `golden/*.png` | the golden images: they must get the scores in the manifest |
+//! | `backbone-license.txt` | the license of the backbone's weights |
+//! | `package.toml.minisig` | the signature of `package.toml`; optional: see [`PublicKeys`] |
 //!
-//! Everything is read once, checked, and used from the checked bytes. A package is written beside its place and moved
-//! there when it is complete.
+//! Each file is read once, verified, and used from the verified bytes. A package is written under another
+//! name and renamed when it is complete.
 
 mod bank_file;
 mod golden;
-pub mod install;
+pub(crate) mod install;
 mod manifest;
 mod network;
 mod network_file;
@@ -29,21 +29,18 @@ mod source;
 mod tests;
 mod verified;
 
-pub use bank_file::{bank_from_bytes, bytes_from_bank};
-pub use golden::Golden;
-pub(crate) use golden::{ORDINARY, PAINTED, STRANGEST, Standard, golden_tolerance, painted};
-pub(crate) use manifest::geometry;
-pub use manifest::{
+pub(crate) use bank_file::{bank_from_bytes, bytes_from_bank};
+pub(crate) use golden::{Golden, ORDINARY, PAINTED, STRANGEST, Standard, golden_tolerance, painted};
+pub(crate) use manifest::{
     FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, Scaling, THRESHOLD_RULES, ThresholdInfo,
-    ThresholdRule,
+    ThresholdRule, geometry,
 };
-pub use network::{
-    Backbone, BlockHead, ChannelOrder, Clicks, Head, Kind, NetworkInfo, ReadsResiduals, SeeingHead, Tap,
-};
+pub(crate) use network::{BlockHead, Clicks, Head, NetworkInfo, ReadsResiduals, SeeingHead};
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
-pub use prompts::{Prompt, Prompts};
-pub use signature::{PublicKeys, Signed};
-pub use source::Source;
+pub(crate) use prompts::Prompts;
+pub use signature::PublicKeys;
+pub(crate) use signature::Signed;
+pub(crate) use source::Source;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,45 +64,57 @@ const PICTURES: &str = "pictures.sha256";
 const BANK: &str = "bank.safetensors";
 
 /// A verified package in memory.
+///
+/// ```no_run
+/// use weakrest::Package;
+/// use weakrest::package::PublicKeys;
+///
+/// let package = Package::open("bottle.weakrest")?;
+/// let keys = PublicKeys::read(&["plant.pub".into()])?;
+/// let signed = Package::open_signed("bottle.weakrest", &keys)?;
+/// # Ok::<(), weakrest::Error>(())
+/// ```
 pub struct Package {
-    /// What was enrolled, and how.
-    pub manifest: Manifest,
-    /// Bytes of the ONNX network.
-    pub backbone: Vec<u8>,
-    /// License text of the network's weights.
-    pub backbone_license: String,
+    /// `package.toml`.
+    pub(crate) manifest: Manifest,
+    /// The backbone's ONNX file.
+    pub(crate) backbone: Vec<u8>,
+    /// The license of the backbone's weights.
+    pub(crate) backbone_license: String,
     /// Tokens of the good parts.
-    pub bank: Bank,
-    /// SHA-256 of each enrolled picture's pixels, by its number in the bank.
-    pub pictures: Vec<[u8; 32]>,
-    /// Bytes of the head's ONNX network, when [`Manifest::head`] is there.
-    pub head: Option<Vec<u8>>,
-    /// Bytes of ADClick's ONNX network and its prompts, when [`Manifest::adclick`] is there.
-    pub adclick: Option<(Vec<u8>, Prompts)>,
-    /// Self-test pictures.
-    pub golden: Vec<Golden>,
-    /// SHA-256 of the manifest, in hexadecimal: names the package, since the manifest holds all other hashes.
-    pub hash: String,
-    /// What its signature says, where that was verified.
-    pub signed: Option<Signed>,
+    pub(crate) bank: Bank,
+    /// SHA-256 of each enrolled picture's pixels, in the bank's order.
+    pub(crate) pictures: Vec<[u8; 32]>,
+    /// The head's ONNX file. Present if [`Manifest::head`] is.
+    pub(crate) head: Option<Vec<u8>>,
+    /// The click network's ONNX file and its prompts. Present if [`Manifest::adclick`] is.
+    pub(crate) adclick: Option<(Vec<u8>, Prompts)>,
+    /// The golden images.
+    pub(crate) golden: Vec<Golden>,
+    /// SHA-256 of the manifest, in hexadecimal. It identifies the package, because the manifest holds all
+    /// other hashes.
+    pub(crate) hash: String,
+    /// The signature, if it was verified.
+    pub(crate) signed: Option<Signed>,
 }
 
 impl Package {
     /// Reads and verifies a package.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Package`] when the directory is no package, its
-    /// format is unknown, or a file is missing, changed, or outside the directory; [`ErrorKind::NotFinite`] when the
-    /// bank holds NaN. Messages name the file.
+    /// - [`ErrorKind::Io`] if a file cannot be read.
+    /// - [`ErrorKind::Package`] if the folder is not a package, has another format, or a file is missing,
+    ///   changed or outside the folder.
+    /// - [`ErrorKind::NotFinite`] if the bank holds NaN.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_signed(path, &PublicKeys::default())
     }
 
-    /// The same for a package that must be signed with one of some keys. Its signature is verified before anything
-    /// else is looked at. Without keys it need not be signed.
+    /// As [`Package::open`], for a package signed with one of these keys. The signature is verified first.
+    /// Without keys, no signature is needed.
     ///
     /// # Errors
-    /// As [`Package::open`], and [`ErrorKind::Package`] when it is not signed, or not with one of the keys.
+    /// As [`Package::open`], and [`ErrorKind::Package`] if none of the keys has signed it.
     pub fn open_signed(path: impl AsRef<Path>, keys: &PublicKeys) -> Result<Self> {
         let root = path.as_ref();
         Self::read(root, keys).map_err(|e| e.within(root.display()))
@@ -118,7 +127,9 @@ impl Package {
             return Err(damaged(what.into()));
         }
         if root.join(MANIFEST).symlink_metadata().is_err() {
-            return Err(damaged(format!("{MANIFEST} is missing, so this is no package, or not all of it")));
+            return Err(damaged(format!(
+                "{MANIFEST} is missing: this is not a package, or an incomplete one"
+            )));
         }
         let text = verified::read(root, MANIFEST, None)?;
         let signed = match keys.is_empty() {
@@ -127,7 +138,7 @@ impl Package {
         };
         let hash = files::sha256(&text);
         let text = String::from_utf8(text).map_err(|_| damaged(format!("{MANIFEST} is not text")))?;
-        // The version comes first: a newer format may well have another way of hashing.
+        // The format comes first: another one may hash differently.
         manifest::check_format(&text)?;
         let recorded = verified::read(root, MANIFEST_HASH, None)?;
         if recorded != hash_line(&hash).into_bytes() {
@@ -154,7 +165,10 @@ impl Package {
         }
         let pictures = digests_from_text(&take(PICTURES)?).filter(|p| p.len() == bank.images());
         let pictures = pictures.ok_or_else(|| {
-            damaged(format!("{PICTURES} does not hold a SHA-256 for each of {} pictures", bank.images()))
+            damaged(format!(
+                "{PICTURES} does not hold one SHA-256 for each of the {} pictures",
+                bank.images()
+            ))
         })?;
         let head = manifest.head.as_ref().map(|_| take(HEAD)).transpose()?;
         let adclick = match &manifest.adclick {
@@ -194,12 +208,12 @@ impl Package {
 
     /// Writes the package to `path`, whole or not at all.
     ///
-    /// The manifest's list of files and their hashes is made anew. An existing package is replaced only with
-    /// `overwrite`, and stays as it was when writing fails.
+    /// The manifest's list of files is renewed. An existing package is replaced only with `overwrite`. If
+    /// writing fails, it stays unchanged.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when `path` exists and must not be replaced, or is something else than a package;
-    /// [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing fails.
+    /// - [`ErrorKind::Usage`] if `path` exists and `overwrite` is not set, or is not a package.
+    /// - [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] if writing fails.
     pub fn write(&mut self, path: impl AsRef<Path>, overwrite: bool) -> Result<()> {
         let path = path.as_ref();
         check_target(path, overwrite)?;
@@ -233,10 +247,10 @@ impl Package {
         files::write_directory(path, &contents)
     }
 
-    /// Puts the network that turns clicks into masks into the package. One that is there already is replaced.
+    /// Adds a network for clicks, or replaces the one in the package.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when it was trained with another backbone.
+    /// [`ErrorKind::Model`] if it was trained with another backbone.
     pub fn add_adclick(&mut self, file: ClickFile) -> Result<()> {
         file.network.info.check_backbone(&files::sha256(&self.backbone), &self.manifest.backbone.kind)?;
         self.manifest.adclick = Some(file.network.info);
@@ -244,17 +258,17 @@ impl Package {
         Ok(())
     }
 
-    /// Bytes that the package takes on disk, as its manifest tells.
-    pub fn size(&self) -> u64 {
+    /// Bytes on disk, by the manifest.
+    pub(crate) fn size(&self) -> u64 {
         self.manifest.files.values().map(|f| f.bytes).sum()
     }
 }
 
-/// Whether a package may be written to `path`: checked before long work, and again when it is written.
+/// Checks whether a package may be written to `path`: before long work, and again before writing.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when `path` is taken, or the folder that it is to lie in does not exist.
-pub fn check_target(path: &Path, overwrite: bool) -> Result<()> {
+/// [`ErrorKind::Usage`] if `path` exists, or its folder does not.
+pub(crate) fn check_target(path: &Path, overwrite: bool) -> Result<()> {
     let usage = |m: String| Err(Error::new(ErrorKind::Usage, m));
     if path.file_name().is_none() {
         return usage(format!("{} cannot be the name of a package", path.display()));
@@ -276,7 +290,7 @@ pub fn check_target(path: &Path, overwrite: bool) -> Result<()> {
     Ok(())
 }
 
-/// One digest per line, in hexadecimal.
+/// Writes one digest per line, in hexadecimal.
 fn text_from_digests(digests: &[[u8; 32]]) -> String {
     digests.iter().map(|digest| files::hex(digest) + "\n").collect()
 }
@@ -290,7 +304,7 @@ fn digests_from_text(bytes: &[u8]) -> Option<Vec<[u8; 32]>> {
     std::str::from_utf8(bytes).ok()?.lines().map(digest).collect()
 }
 
-/// Content of the file with the manifest's hash, as `sha256sum` writes it.
+/// The content of `package.sha256`, as `sha256sum` writes it.
 fn hash_line(hash: &str) -> String {
     format!("{hash}  {MANIFEST}\n")
 }

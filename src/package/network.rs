@@ -286,7 +286,8 @@ impl ReadsResiduals for Clicks {
 }
 
 impl<K: ReadsResiduals> NetworkInfo<K> {
-    /// Refuses a backbone other than the one the network was trained with. `sha256` is of the backbone's ONNX file.
+    /// Refuses a backbone other than the one the network was trained with. `sha256` is of the backbone's ONNX
+    /// file.
     ///
     /// # Errors
     /// [`ErrorKind::Model`].
@@ -300,7 +301,8 @@ impl<K: ReadsResiduals> NetworkInfo<K> {
         }
         match self.kind.cell() {
             Some(cell) if !backbone.stride.is_multiple_of(cell) => wrong(format!(
-                "{name} judges cells of {cell} pixels, which do not fit into blocks of {} pixels: train one with this package",
+                "{name} has cells of {cell} pixels, which do not fit into blocks of {} pixels: train one with this \
+                 package",
                 backbone.stride
             )),
             _ => Ok(()),

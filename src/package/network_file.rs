@@ -1,5 +1,5 @@
-//! A trained network outside of packages: `NAME.onnx`, its description `NAME.toml` beside it, and for a network for clicks
-//! its prompts `NAME.safetensors`. `weakrest-export` writes them.
+//! A trained network outside of packages: `NAME.onnx`, its manifest `NAME.toml` beside it, and for a network
+//! for clicks its prompts `NAME.safetensors`. `weakrest-export` writes them.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -13,20 +13,20 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::imaging::Geometry;
 
-/// Version of the description's keys.
+/// Version of the manifest's keys.
 const FORMAT: u32 = 2;
 
 /// A verified network, ready for a package.
 #[derive(Debug, Clone)]
 pub struct NetworkFile<K> {
-    /// Its description.
-    pub info: NetworkInfo<K>,
+    /// The manifest's description of it.
+    pub(crate) info: NetworkInfo<K>,
     /// SHA-256 of the ONNX file, in hexadecimal.
-    pub sha256: String,
+    pub(crate) sha256: String,
     /// The ONNX file.
-    pub onnx: Vec<u8>,
+    pub(crate) onnx: Vec<u8>,
     /// Text of the license of its weights.
-    pub license: String,
+    pub(crate) license: String,
 }
 
 /// A backbone to enroll with.
@@ -39,15 +39,15 @@ pub type HeadFile = NetworkFile<Head>;
 #[derive(Debug, Clone)]
 pub struct ClickFile {
     /// The network.
-    pub network: NetworkFile<Clicks>,
+    pub(crate) network: NetworkFile<Clicks>,
     /// The prompts that it was trained with.
-    pub prompts: Prompts,
+    pub(crate) prompts: Prompts,
 }
 
-/// The description beside the ONNX file.
+/// The manifest beside the ONNX file.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "K: TryFrom<Kind, Error: Display>"))]
-struct Description<K> {
+struct SideCar<K> {
     #[serde(rename = "format")]
     _format: u32,
     sha256: String,
@@ -57,13 +57,13 @@ struct Description<K> {
 }
 
 impl<K: Clone + Into<Kind> + TryFrom<Kind, Error: Display>> NetworkFile<K> {
-    /// Reads `NAME.onnx` and its description `NAME.toml`; `path` is either of them.
+    /// Reads `NAME.onnx` and its manifest `NAME.toml`; `path` is either of them.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Model`] when the description has another format or
-    /// describes another kind of network, or the ONNX file has another hash.
+    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Model`] when the manifest has another
+    /// format or is of another kind of network, or the ONNX file has another hash.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let (description, network) =
+        let (manifest, network) =
             (path.as_ref().with_extension("toml"), path.as_ref().with_extension("onnx"));
         let read = |file: &Path| {
             std::fs::read(file).map_err(|e| match e.kind() {
@@ -71,26 +71,26 @@ impl<K: Clone + Into<Kind> + TryFrom<Kind, Error: Display>> NetworkFile<K> {
                     "there is no {}; a network is two files, {} and {}",
                     file.display(),
                     network.display(),
-                    description.display()
+                    manifest.display()
                 )),
                 _ => Error::io("read", file, e),
             })
         };
         let onnx = read(&network)?;
-        let text = String::from_utf8_lossy(&read(&description)?).into_owned();
+        let text = String::from_utf8_lossy(&read(&manifest)?).into_owned();
         let license = |name: &str| {
             let only_a_name = Path::new(name).file_name() == Some(name.as_ref());
-            let text = std::fs::read(files::parent(&description).join(name)).ok().filter(|_| only_a_name)?;
+            let text = std::fs::read(files::parent(&manifest).join(name)).ok().filter(|_| only_a_name)?;
             Some(String::from_utf8_lossy(&text).into_owned())
         };
-        Self::assemble(&text, onnx, license).map_err(|e| e.within(description.display()))
+        Self::assemble(&text, onnx, license).map_err(|e| e.within(manifest.display()))
     }
 
-    /// Verifies a network. `license` reads a file beside the description.
+    /// Verifies a network. `license` reads a file beside the manifest.
     fn assemble(text: &str, onnx: Vec<u8>, license: impl Fn(&str) -> Option<String>) -> Result<Self> {
         check_format(text)?;
-        let Description::<K> { sha256, license_file, info, .. } = toml::from_str(text)
-            .map_err(|e| model("not the description of such a network".into()).with_source(e))?;
+        let SideCar::<K> { sha256, license_file, info, .. } = toml::from_str(text)
+            .map_err(|e| model("not the manifest of such a network".into()).with_source(e))?;
         info.validate()?;
         if let Kind::Backbone(backbone) = info.kind.clone().into() {
             let smallest =
@@ -98,7 +98,7 @@ impl<K: Clone + Into<Kind> + TryFrom<Kind, Error: Display>> NetworkFile<K> {
             geometry(&smallest, &backbone).validate().map_err(|e| model(e.reason()))?;
         }
         if files::sha256(&onnx) != sha256 {
-            let wrong = "the ONNX file is not the one the description was made for (its SHA-256 differs)";
+            let wrong = "the ONNX file is not the one the manifest was made for (its SHA-256 differs)";
             return Err(model(wrong.into()));
         }
         let license = match license_file {
@@ -126,7 +126,8 @@ impl BackboneFile {
 }
 
 impl HeadFile {
-    /// The general head, for products without a head of their own. It reads residuals of the built-in backbone.
+    /// The general head, for products without a head of their own. It reads residuals of the built-in
+    /// backbone.
     ///
     /// # Errors
     /// None in a program built from an intact source tree.
@@ -137,7 +138,8 @@ impl HeadFile {
 }
 
 impl ClickFile {
-    /// The general network for clicks, for products without one of their own. It reads residuals of the built-in backbone.
+    /// The general network for clicks, for products without one of their own. It reads residuals of the
+    /// built-in backbone.
     ///
     /// # Errors
     /// None in a program built from an intact source tree.
@@ -151,7 +153,7 @@ impl ClickFile {
         Ok(ClickFile { network, prompts })
     }
 
-    /// Reads `NAME.onnx`, its description `NAME.toml` and its prompts `NAME.safetensors`; `path` is any of them.
+    /// Reads `NAME.onnx`, its manifest `NAME.toml` and its prompts `NAME.safetensors`; `path` is any of them.
     ///
     /// # Errors
     /// As [`NetworkFile::open`] and [`Prompts::from_bytes`].
@@ -173,7 +175,7 @@ fn check_format(text: &str) -> Result<()> {
     }
     match toml::from_str::<Version>(text) {
         Ok(Version { format }) if format != FORMAT => Err(model(format!(
-            "the description has format {format}, and this program reads {FORMAT}; export the network again with the \
+            "the manifest has format {format}, and this program reads {FORMAT}; export the network again with the \
              weakrest-export of this version"
         ))),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! Words for defects, with the vectors that a text encoder made of them.
+//! Prompts: words for defects, with their vectors by a text encoder.
 
 use std::collections::HashMap;
 
@@ -11,18 +11,18 @@ use crate::error::Result;
 const VECTORS: &str = "vectors";
 const TEXTS: &str = "prompts";
 
-/// One way to say what a defect looks like.
+/// A description of a defect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
     /// Kind of defect, such as `scratch`.
     pub kind: String,
     /// The words, such as `a thin scratch`.
     pub text: String,
-    /// What the text encoder made of them.
+    /// Its vector.
     pub vector: Vec<f32>,
 }
 
-/// The prompts that ADClick was trained with.
+/// The prompts that a network for clicks was trained with.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prompts(pub Vec<Prompt>);
 
@@ -34,11 +34,11 @@ struct Text {
 }
 
 impl Prompts {
-    /// Reads a safetensors file with `vectors`, `f32`, `[prompts, length]`, and in its metadata `prompts`, a JSON list of
-    /// `{"type": …, "text": …}` in the same order.
+    /// Reads a safetensors file with `vectors`, `f32`, `[prompts, length]`, and in its metadata `prompts`, a
+    /// JSON list of `{"type": …, "text": …}` in the same order.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Package`] when it is not such a file, or a number is not finite.
+    /// [`crate::ErrorKind::Package`] if it is not such a file, or a number is not finite.
     pub fn from_bytes(bytes: &[u8], length: usize) -> Result<Self> {
         let wrong = |what: &str| damaged(format!("the prompts are damaged: {what}"));
         let failed = |e: safetensors::SafeTensorError| wrong("not a safetensors file").with_source(e);
@@ -65,10 +65,10 @@ impl Prompts {
         Ok(Prompts(texts.into_iter().zip(values.chunks(length.max(1))).map(prompt).collect()))
     }
 
-    /// The same as a file's bytes, for vectors of this length.
+    /// Writes the same file, for vectors of this length.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Package`] when they cannot be put into the format, as with vectors of another length.
+    /// [`crate::ErrorKind::Package`] if a vector has another length.
     pub fn to_bytes(&self, length: usize) -> Result<Vec<u8>> {
         let failed = |e: safetensors::SafeTensorError| damaged("cannot store prompts".into()).with_source(e);
         let texts: Vec<Text> =
@@ -81,8 +81,7 @@ impl Prompts {
         safetensors::serialize([(VECTORS, view)], Some(metadata)).map_err(failed)
     }
 
-    /// The vector of a text, or of a kind of defect, whose first prompt that is. Upper case and blanks at the ends do not
-    /// count.
+    /// The vector of a text, or of the first prompt of a kind of defect. Case and outer blanks are ignored.
     pub fn find(&self, text: &str) -> Option<&[f32]> {
         let plain = |text: &str| text.trim().to_lowercase();
         let wanted = plain(text);

@@ -1,7 +1,7 @@
-//! Who may make packages: signatures of manifests by [minisign](https://jedisct1.github.io/minisign/)'s keys.
+//! Signatures of packages, made with [minisign](https://jedisct1.github.io/minisign/).
 //!
-//! `package.toml` holds the SHA-256 of every other file, so its signature, `package.toml.minisig` beside it, vouches for
-//! all of them. `minisign -S -m bottle.weakrest/package.toml` makes it.
+//! `package.toml` holds the SHA-256 of every other file, so its signature `package.toml.minisig` covers all
+//! of them. `minisign -S -m bottle.weakrest/package.toml` makes it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,33 +11,33 @@ use super::damaged;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 
-/// The keys whose signatures are believed.
+/// Trusted public keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicKeys(Vec<PublicKey>);
 
-/// What a signature that holds says of a package.
+/// A valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// The signer's words; minisign's own name the time and the file.
+    /// The signer's comment. By default it has the time and the file's name.
     pub comment: String,
-    /// When it was signed, in seconds since 1970, if the comment says so as minisign's does.
+    /// Time of signing in seconds since 1970, if the comment has it in minisign's form.
     pub time: Option<u64>,
 }
 
 impl PublicKeys {
-    /// Reads keys, each either the file that `minisign -G` wrote (`NAME.pub`) or the line in it that begins with `RW`.
+    /// Reads keys. Each is a file written by `minisign -G` (`NAME.pub`), or its line that begins with `RW`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file cannot be read, [`ErrorKind::Usage`] when it holds no public key.
+    /// [`ErrorKind::Io`] if a file cannot be read, [`ErrorKind::Usage`] if it holds no public key.
     pub fn read(keys: &[String]) -> Result<Self> {
         let read = |key: &String| {
             if let Ok(key) = PublicKey::from_base64(key) {
                 return Ok(key);
             }
-            // Somebody has put the secret key there.
+            // People name the secret key by mistake: the error must not show it.
             let text = files::read_secret(key.as_ref())?;
             let no_key = |e| {
-                let text = "holds no public key; it must be what minisign -G wrote into NAME.pub";
+                let text = "holds no public key; name the file NAME.pub that minisign -G wrote";
                 Error::new(ErrorKind::Usage, text).with_source(e).within(key)
             };
             PublicKey::decode(&text).map_err(no_key)
@@ -45,21 +45,19 @@ impl PublicKeys {
         keys.iter().map(read).collect::<Result<_>>().map(PublicKeys)
     }
 
-    /// Whether there are none: nothing needs a signature then.
+    /// Whether there are no keys. Then packages need no signature.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Checks the signature of a manifest.
+    /// Verifies the signature of a manifest.
     ///
     /// # Errors
-    /// [`ErrorKind::Package`] when it is not one of these keys', or of something else.
+    /// [`ErrorKind::Package`] if none of the keys has made it, or for another manifest.
     pub(super) fn verify(&self, manifest: &[u8], signature: &[u8]) -> Result<Signed> {
         let decoded = std::str::from_utf8(signature).ok().map(Signature::decode);
         let Some(Ok(signature)) = decoded else {
-            return Err(damaged(
-                "the signature is not one that minisign makes; sign the package again".into(),
-            ));
+            return Err(damaged("the signature is not in minisign's form; sign the package again".into()));
         };
         let mut refusal = Refusal::UnexpectedKeyId;
         for key in &self.0 {
@@ -72,26 +70,28 @@ impl PublicKeys {
         Err(damaged(match refusal {
             Refusal::UnexpectedKeyId => "it was signed with a key that is not trusted here".into(),
             Refusal::UnexpectedAlgorithm => {
-                "its signature is of minisign's old kind; sign it with minisign 0.10 or newer".into()
+                "its signature has minisign's old form; sign it with minisign 0.10 or newer".into()
             }
-            _ => "the signature is not this package's: the manifest was changed, or the signature was copied"
-                .into(),
+            _ => {
+                "the signature is not of this package: the manifest was changed, or the signature was copied"
+                    .into()
+            }
         }))
     }
 }
 
 impl Signed {
-    /// What a signature says that holds for nothing that is known.
+    /// An unverified signature's claims.
     pub(super) fn claimed(signature: &[u8]) -> Self {
         let text = String::from_utf8_lossy(signature);
         let comment = text.lines().find_map(|line| line.strip_prefix("trusted comment:"));
         Signed::new(comment.unwrap_or_default())
     }
 
-    /// Refuses a signature from the future: no later one could replace it. `now` is what this machine's clock says.
+    /// Refuses a signature from the future: no later package could replace it.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when it is dated later than the clock by more than `apart`.
+    /// [`ErrorKind::Usage`] if it is later than `now`, this machine's time, by more than `apart`.
     pub(super) fn check_date(&self, now: SystemTime, apart: Duration) -> Result<()> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let ahead = self.time.unwrap_or_default().saturating_sub(now);
@@ -102,13 +102,13 @@ impl Signed {
             hours @ ..48 => format!("{hours} hours"),
             hours => format!("{} days", hours / 24),
         };
-        // Of the Gregorian calendar's mean length.
+        // The Gregorian calendar's mean year.
         let year = 1970 + now / 31_556_952;
         Err(Error::new(
             ErrorKind::Usage,
             format!(
-                "its signature is dated {ahead} ahead of this machine's clock, which is in the year {year}: set this clock \
-                 (timedatectl), or sign again if the signer's was wrong"
+                "its signature is dated {ahead} ahead of this machine's clock, which shows the year {year}; set this clock \
+                 (timedatectl), or sign again if the signer's clock was wrong"
             ),
         ))
     }

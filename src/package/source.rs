@@ -1,4 +1,4 @@
-//! Where a package to install comes from: a folder, or a web server that holds the same files.
+//! The source of a package: a folder, or a web server with the same files.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use super::{SIGNATURE, damaged};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files::hex;
 
-/// Where a package comes from, and how long it may take.
+/// The source of a package, and its time limit.
 pub struct Source {
     place: Place,
     patience: Option<Duration>,
@@ -30,24 +30,25 @@ enum Place {
     Server { address: String, agent: ureq::Agent },
 }
 
-/// To reach a server, and for it to begin its answer.
+/// Time to reach a server, and for its answer to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A server that sends nothing for so long has died.
+/// Longest pause within an answer.
 const SILENCE: Duration = Duration::from_secs(20);
 const REDIRECTS: u32 = 3;
-/// For manifest and signature, and the least for a package: whatever a server does, it is over then.
+/// Time for manifest and signature, and the least for a package.
 const LEAST_PATIENCE: Duration = Duration::from_secs(60);
-/// The slowest that a package may come, on average: a megabit a second.
+/// Slowest mean rate of a package: a megabit per second.
 const SLOWEST: u64 = 128 << 10;
-/// Bytes that are read in one go.
+/// Bytes per read.
 const PIECE: usize = 64 << 10;
 
 impl Source {
-    /// A folder, or the `https://` address of one. Plain `http://` is taken from this machine only, and leads nowhere else.
-    /// Servers are believed when an authority in the file `authorities` vouches for them; without it, one that the system trusts.
+    /// A folder, or its `https://` address. Plain `http://` is accepted for this machine only, without
+    /// redirections. A server needs a certificate by an authority in the file `authorities`, or by one of the
+    /// system's.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the address is none, [`ErrorKind::Io`] when the authorities cannot be read.
+    /// [`ErrorKind::Usage`] for a wrong address, [`ErrorKind::Io`] if the authorities cannot be read.
     pub fn new(source: &str, authorities: Option<&Path>) -> Result<Self> {
         let usage = |text: &str| Err(Error::new(ErrorKind::Usage, text).within(source));
         let Some((scheme, _)) = source.split_once("://") else {
@@ -56,12 +57,12 @@ impl Source {
         let Ok(uri) = source.parse::<Uri>() else { return usage("is not the address of a package") };
         let Some(host) = uri.host() else { return usage("is not the address of a package") };
         if uri.query().is_some() || source.contains('#') {
-            return usage("the address of a package has no ? or #: files' names are put behind it");
+            return usage("the address of a package cannot have ? or #, because files' names follow it");
         }
         let secure = match scheme {
             "https" => true,
             "http" if is_this_machine(host) => false,
-            "http" => return usage("is not encrypted, so who answers is anyone's guess; use https://"),
+            "http" => return usage("is not encrypted, so anyone could answer; use https://"),
             _ => return usage("a package comes from a folder or an https:// address"),
         };
         let mut config = ureq::Agent::config_builder()
@@ -72,15 +73,15 @@ impl Source {
             .timeout_per_read(Some(SILENCE));
         config = match secure {
             true => config.tls_config(tls(authorities)?),
-            // Another machine's proxy is not this machine.
+            // A proxy would be another machine.
             false => config.proxy(None),
         };
         let address = source.trim_end_matches('/').to_owned();
         Ok(Self::at(Place::Server { address, agent: config.build().new_agent() }))
     }
 
-    /// The same with a time after which a server is given up, whatever it does. Without, it is a minute and what the package
-    /// takes at a megabit a second.
+    /// Sets the time limit for a server. The default is a minute, and the package's time at a megabit per
+    /// second.
     pub fn with_patience(mut self, patience: Option<Duration>) -> Self {
         self.patience = patience;
         self
@@ -91,19 +92,19 @@ impl Source {
         Source { place, patience: None, start, end: start }
     }
 
-    /// Begins to fetch a package: from now on time runs.
+    /// Starts the clock for a package.
     pub(super) fn begin(&mut self) {
         self.start = Instant::now();
         self.allow(0);
     }
 
-    /// Allows the time that so many bytes take.
+    /// Extends the limit for this number of bytes.
     pub(super) fn allow(&mut self, bytes: u64) {
         let enough = LEAST_PATIENCE + Duration::from_secs(bytes / SLOWEST);
         self.end = self.start + self.patience.unwrap_or(enough);
     }
 
-    /// A file that nothing is known of yet, such as the manifest.
+    /// Reads a file that no manifest lists, such as the manifest itself.
     pub(super) fn small_file(&self, name: &str) -> Result<Vec<u8>> {
         match &self.place {
             Place::Folder(folder) => {
@@ -127,7 +128,7 @@ impl Source {
         }
     }
 
-    /// Writes a file to `path`, as it comes, of which the manifest says what it must be.
+    /// Copies a file to `path` and checks it against its entry in the manifest.
     pub(super) fn file(&self, name: &str, expected: &FileInfo, out: &mut File, path: &Path) -> Result<()> {
         verified::check_name(name)?;
         let (place, changed, body): (String, Error, Box<dyn Read>) = match &self.place {
@@ -145,7 +146,7 @@ impl Source {
         let written = self.copy(body, expected.bytes, |piece| {
             out.write_all(piece).map_err(|e| Error::io("write", path, e))
         });
-        // An unsigned manifest is the server's word as well, which is why its lengths are bounded.
+        // An unsigned manifest comes from the same server, so its lengths are bounded, too.
         let (length, sha256) = written.map_err(|e| e.within(&place))?;
         if length != expected.bytes || sha256 != expected.sha256 {
             return Err(changed.within(place));
@@ -153,7 +154,7 @@ impl Source {
         Ok(())
     }
 
-    /// Reads to the end, or to more than so many bytes, but no longer than there is time. Gives the length and the SHA-256.
+    /// Reads to the end, or past `most` bytes, within the time limit. Returns length and SHA-256.
     fn copy(
         &self,
         mut from: impl Read,
@@ -206,7 +207,7 @@ fn is_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|a| a.is_loopback())
 }
 
-/// Whom to believe that they are the server.
+/// The authorities to trust.
 fn tls(authorities: Option<&Path>) -> Result<TlsConfig> {
     let certificates: Vec<Certificate<'static>> = match authorities {
         Some(file) => {
@@ -235,7 +236,7 @@ fn tls(authorities: Option<&Path>) -> Result<TlsConfig> {
         .build())
 }
 
-/// The address of a file. Whatever a name is made of, it stays one path.
+/// The address of a file. Other characters are escaped, so a name stays a path.
 fn url(address: &str, name: &str) -> String {
     name.bytes().fold(format!("{address}/"), |url, byte| match byte {
         b'/' | b'.' | b'-' | b'_' | b'~' => url + char::from(byte).encode_utf8(&mut [0; 4]),
@@ -244,24 +245,24 @@ fn url(address: &str, name: &str) -> String {
     })
 }
 
-/// What a server has under a name, as long as there is time.
+/// Requests a file from a server, until `end`.
 fn get(agent: &ureq::Agent, url: &str, name: &str, end: Instant) -> Result<impl Read + use<>> {
     log::debug!("fetching {url}");
     let network = |text: String| Error::new(ErrorKind::Network, text);
-    // No time at all would be none that is kept.
+    // Zero would mean no limit.
     let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let asked = agent.get(url).config().timeout_global(Some(left)).build().call();
     let refused = match asked {
         Ok(response) if response.status() == 200 => return Ok(response.into_body().into_reader()),
         Ok(response) if response.status().is_redirection() => {
-            network("the server sends on to another place, which is not followed without TLS".into())
+            network("the server redirects to another address; without TLS this is not followed".into())
         }
         Ok(response) => network(format!("the server answers with status {}", response.status().as_u16())),
         Err(ureq::Error::StatusCode(404)) if name == SIGNATURE => {
             damaged("there is no signature; the package was not signed".into()).with_hint(Hint::Unsigned)
         }
         Err(ureq::Error::StatusCode(404)) => network("the server has no such file".into()),
-        Err(ureq::Error::StatusCode(code)) => network(format!("the server refuses, with status {code}")),
+        Err(ureq::Error::StatusCode(code)) => network(format!("the server refuses with status {code}")),
         Err(e) => network("cannot be fetched".into()).with_source(e),
     };
     Err(refused.within(url))

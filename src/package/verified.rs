@@ -1,4 +1,4 @@
-//! Reading what a manifest promised, and nothing else.
+//! Reads exactly the files that a manifest lists.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -9,13 +9,13 @@ use super::{SIGNATURE, damaged};
 use crate::error::{Error, Hint, Result};
 use crate::files::sha256;
 
-/// More bytes are not read: no package comes near it.
+/// Limit for a package's files together, far above any real one.
 pub(super) const MAX_BYTES: u64 = 4 << 30;
 
-/// The same for what the manifest does not list, such as itself.
+/// Limit for a file that the manifest does not list, such as itself.
 pub(super) const MAX_MANIFEST: u64 = 1 << 20;
 
-/// Refuses a name that would lead out of the package.
+/// Refuses a name outside the package.
 pub(super) fn check_name(name: &str) -> Result<()> {
     let inside = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
     if inside && !name.is_empty() {
@@ -24,12 +24,12 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Err(damaged(format!("the manifest names {name:?}, which is not a file inside the package")))
 }
 
-/// What is wrong with a file that is not the one that the manifest lists.
+/// The error for a file that differs from the manifest's entry.
 pub(super) fn changed(name: &str) -> Error {
     damaged(format!("{name} was changed or is incomplete; copy the package again, or enroll again"))
 }
 
-/// Reads a file of the package, checked against the manifest where it says what to expect.
+/// Reads a file of the package and checks it against its entry, if it has one.
 pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Result<Vec<u8>> {
     let file = open(root, name, expected)?;
     let most = expected.map_or(MAX_MANIFEST, |e| e.bytes);
@@ -44,11 +44,11 @@ pub(crate) fn read(root: &Path, name: &str, expected: Option<&FileInfo>) -> Resu
     Ok(bytes)
 }
 
-/// Opens a file of the package that has the length that the manifest says.
+/// Opens a file of the package and checks its length against its entry, if it has one.
 pub(super) fn open(root: &Path, name: &str, expected: Option<&FileInfo>) -> Result<File> {
     check_name(name)?;
     let relative = Path::new(name);
-    // A link anywhere below the root could lead outside, so every step is looked at.
+    // A link anywhere below the root could lead outside, so each step is checked.
     let mut path = root.to_path_buf();
     for component in relative.components() {
         path.push(component);
@@ -63,7 +63,7 @@ pub(super) fn open(root: &Path, name: &str, expected: Option<&FileInfo>) -> Resu
             other => other.map_err(|e| Error::io("read", &path, e))?,
         };
         if meta.file_type().is_symlink() {
-            return Err(damaged(format!("{name} is a symbolic link; a package must hold its own files")));
+            return Err(damaged(format!("{name} is a symbolic link; copy the file itself into the package")));
         }
     }
     let meta = fs::metadata(&path).map_err(|e| Error::io("read", &path, e))?;

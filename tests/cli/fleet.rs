@@ -302,11 +302,11 @@ fn a_plant_is_seen_through_one_broker_and_one_prometheus_and_updated_one_by_one(
     forge(&folder.path("inspector-2/product.weakrest"), |t| t.replacen("made_by = \"", "made_by = \"me ", 1));
     service.signal("HUP");
     let line = service.wait_for("the previous configuration stays in use");
-    assert!(line.contains("the signature is not this package's"), "{line}");
+    assert!(line.contains("the signature is not of this package"), "{line}");
     weakrest!("run", "--config", config, "--seconds", "1")
         .exits(3)
-        .says(&["the signature is not this package's"]);
-    weakrest!("check", "--config", config).exits(3).says(&["the signature is not this package's"]);
+        .says(&["the signature is not of this package"]);
+    weakrest!("check", "--config", config).exits(3).says(&["the signature is not of this package"]);
     weakrest!("package", "rollback", "--config", config).exits(0).prints(&[&hash(&package)]);
     service.signal("HUP");
     service.wait_for("is in use");

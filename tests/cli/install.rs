@@ -166,7 +166,7 @@ fn installing_keeps_the_package_before_and_rolling_back_returns_to_it() {
     let to = folder.folder("lib").join("disc.weakrest");
     let before = folder.path("lib/disc.weakrest.previous");
     let rollback = || weakrest!("package", "rollback", to);
-    rollback().exits(2).says(&["there is no package before", "disc.weakrest"]);
+    rollback().exits(2).says(&["there is no previous package of", "disc.weakrest"]);
 
     let key = folder.file("plant.pub", format!("untrusted comment: plant\n{}\n", signer.key()).as_bytes());
     weakrest!("package", "install", packages[0], to, "--key", key).exits(0).prints(&[
@@ -274,9 +274,9 @@ fn a_package_that_is_not_what_was_signed_is_refused_and_changes_nothing() {
             "manifest",
             &|p| forge(p, |t| t.replacen("made_by = \"", "made_by = \"me ", 1)),
             3,
-            "not this package's",
+            "not of this package",
         ),
-        ("garbage", &|p| std::fs::write(p.join("package.toml"), "[[[").unwrap(), 3, "not this package's"),
+        ("garbage", &|p| std::fs::write(p.join("package.toml"), "[[[").unwrap(), 3, "not of this package"),
         (
             "unsigned",
             &|p| std::fs::remove_file(p.join("package.toml.minisig")).unwrap(),
@@ -284,14 +284,14 @@ fn a_package_that_is_not_what_was_signed_is_refused_and_changes_nothing() {
             "there is no signature",
         ),
         ("stranger", &|p| stranger.sign(p, 2000), 3, "a key that is not trusted here"),
-        ("no-signature", &|p| put_signature(p, "signature"), 3, "not one that minisign makes"),
+        ("no-signature", &|p| put_signature(p, "signature"), 3, "not in minisign's form"),
         (
             "of-another-file",
             &|p| {
                 put_signature(p, &signer.signature(&std::fs::read(p.join("bank.safetensors")).unwrap(), "x"))
             },
             3,
-            "not this package's",
+            "not of this package",
         ),
         (
             "of-another-package",
@@ -300,13 +300,13 @@ fn a_package_that_is_not_what_was_signed_is_refused_and_changes_nothing() {
                 put_signature(p, &signature);
             },
             3,
-            "not this package's",
+            "not of this package",
         ),
         (
             "comment",
             &|p| put_signature(p, &signer.signature(&manifest(p), "timestamp:1").replace("p:1", "p:9999")),
             3,
-            "not this package's",
+            "not of this package",
         ),
         ("out", &|p| rename(p, "../bank.safetensors"), 3, "not a file inside the package"),
         ("absolute", &|p| rename(p, "/tmp/bank.safetensors"), 3, "not a file inside the package"),
@@ -556,7 +556,7 @@ fn the_minisign_tool_signs_what_is_installed() {
     };
     let key = folder.path("plant.pub");
     sign(&["-l"]);
-    weakrest!("package", "install", package, to, "--key", key).exits(3).says(&["minisign's old kind"]);
+    weakrest!("package", "install", package, to, "--key", key).exits(3).says(&["minisign's old form"]);
     sign(&[]);
     weakrest!("package", "install", package, to, "--key", key)
         .exits(0)
@@ -622,7 +622,9 @@ fn a_damaged_package_is_replaced_by_none_that_is_older_or_of_another_product() {
     std::fs::remove_file(folder.path("copied/.disc.weakrest.installed")).unwrap();
     put(to.join("package.toml"), b"product = ");
     install(&older, &to, &signer, &["--other-product"]).exits(2).says(&["add --older"]);
-    install(&newer, &to, &signer, &[]).exits(2).says(&["too damaged to tell", "add --other-product"]);
+    install(&newer, &to, &signer, &[])
+        .exits(2)
+        .says(&["is damaged, so its product is unknown", "add --other-product"]);
     install(&newer, &to, &signer, &["--other-product"]).exits(0);
 }
 

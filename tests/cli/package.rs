@@ -44,7 +44,7 @@ fn what_is_no_package_is_told() {
     let image = folder.picture("good/00.png", &part(0));
     for (package, says) in [
         ("missing", "missing: there is no such package"),
-        ("good", "good: package.toml is missing, so this is no package, or not all of it"),
+        ("good", "good: package.toml is missing: this is not a package, or an incomplete one"),
         ("good/00.png", "good/00.png: a package is a folder, not a file"),
     ] {
         let package = folder.path(package);
@@ -129,7 +129,7 @@ fn a_path_out_of_the_package_is_refused() {
     let package = folder.package("linked");
     std::fs::remove_file(package.join("backbone.onnx")).unwrap();
     std::os::unix::fs::symlink(&secret, package.join("backbone.onnx")).unwrap();
-    refused(&package, &["backbone.onnx is a symbolic link; a package must hold its own files"]);
+    refused(&package, &["backbone.onnx is a symbolic link; copy the file itself into the package"]);
 }
 
 #[test]
@@ -137,10 +137,7 @@ fn an_unknown_format_is_told() {
     let folder = Folder::new();
     let package = folder.package("p");
     forge(&package, |text| text.replacen("format = 2", "format = 99", 1));
-    refused(
-        &package,
-        &["the package has format 99, and this program reads format 2; use the program's version"],
-    );
+    refused(&package, &["the package has format 99, and this program reads format 3; enroll again"]);
 }
 
 #[test]
@@ -237,7 +234,7 @@ fn golden_images_must_get_their_scores() {
         &[
             "golden image golden/ordinary.png scores",
             "but must score 3.2500",
-            "this machine does not compute what the package was made with; enroll here again",
+            "this machine computes something else than the one that made the package; enroll on this machine",
         ],
     );
 }
@@ -280,7 +277,7 @@ fn a_threshold_that_cannot_judge_is_refused_wherever_it_comes_from() {
     {
         let says = ["the threshold is ", "an ordinary good picture scores ", "a painted defect ", says];
         let mut over = says.to_vec();
-        over.push("choose one between the two scores, or leave it to the package");
+        over.push("choose one between the two scores, or remove it to use the package's");
         weakrest!("inspect", package, image, "--threshold", value).exits(2).says(&over);
         weakrest!("run", "--config", config(value), "--seconds", "1").exits(2).says(&over);
         weakrest!("check", "--config", config(value)).exits(2).says(&over);

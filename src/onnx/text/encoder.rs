@@ -14,7 +14,7 @@ use crate::onnx::{Runtime, check_finite, refuse_external_data};
 
 /// The network's file in an encoder's folder.
 const NETWORK: &str = "text-encoder.onnx";
-/// The file that says how texts are cut into pieces of words.
+/// The tokenizer's file.
 const TOKENIZER: &str = "tokenizer.json";
 
 /// A sentence encoder, loaded and ready.
@@ -24,11 +24,13 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Loads `text-encoder.onnx` and `tokenizer.json` from a folder, as `weakrest-export text-encoder` writes them.
+    /// Loads `text-encoder.onnx` and `tokenizer.json` from a folder. `weakrest-export text-encoder` writes
+    /// them.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when a file cannot be read; [`ErrorKind::Model`] when it is not what its name says;
-    /// [`ErrorKind::Runtime`] as [`super::Network::backbone`].
+    /// - [`ErrorKind::Io`] if a file cannot be read.
+    /// - [`ErrorKind::Model`] if a file is not a network or not a tokenizer.
+    /// - [`ErrorKind::Runtime`] as [`crate::onnx::Network::backbone`].
     pub fn open(runtime: &Runtime, folder: &Path, execution: &Execution) -> Result<Self> {
         let read = |name: &str| {
             let path = folder.join(name);
@@ -41,9 +43,9 @@ impl TextEncoder {
         let mut tokenizer = Tokenizer::from_bytes(words).map_err(|e| {
             Error::new(ErrorKind::Model, "is not a tokenizer").with_source(e).within(place.display())
         })?;
-        // The network takes only so many pieces, and the tokenizer's file says how many.
+        // The network takes a limited number of pieces. The tokenizer's file sets it.
         if tokenizer.get_truncation().is_none() {
-            let text = "sets no longest text; make the text encoder again with weakrest-export";
+            let text = "has no truncation; make the text encoder again with weakrest-export";
             return Err(Error::new(ErrorKind::Model, text).within(place.display()));
         }
         tokenizer.with_padding(None);
@@ -53,8 +55,9 @@ impl TextEncoder {
     /// The vector of a text, of length 1.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a text without a letter or with more than 1,000 characters; [`ErrorKind::Model`] when the
-    /// network fails; [`ErrorKind::NotFinite`] when it gives NaN.
+    /// - [`ErrorKind::Usage`] for a text without a letter or with more than 1,000 characters.
+    /// - [`ErrorKind::Model`] if the network fails.
+    /// - [`ErrorKind::NotFinite`] if its output has NaN.
     pub fn encode(&mut self, text: &str) -> Result<Vec<f32>> {
         check_text(text)?;
         let failed = |what: &str| Error::new(ErrorKind::Model, format!("the text encoder failed: {what}"));

@@ -1,11 +1,11 @@
-//! In the place of a sentence encoder, where the program is built without.
+//! Stands for the sentence encoder in a program built without the feature `words`.
 
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{Execution, Runtime};
 
-/// There is none.
+/// Never exists.
 pub enum TextEncoder {}
 
 impl TextEncoder {

@@ -354,7 +354,8 @@ fn a_backbone_that_is_no_network_stops_the_inspector() {
     }
 }
 
-/// Whatever a package says of itself, consistently: what would pass or reject everything is noticed by the golden pictures.
+/// Whatever a package says of itself, consistently: what would pass or reject everything is noticed by the
+/// golden pictures.
 #[test]
 fn a_package_that_judges_nothing_stops_the_inspector() {
     type Change = fn(&mut toml::Table);
