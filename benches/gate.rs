@@ -1,8 +1,8 @@
 //! Pulses on a busy machine: `make bench-gate`, for about ten minutes (`PULSES=2000`: two).
 //!
-//! A line of bad parts, 60 ms apart, with pulses of 20 ms, real time, simulated lines that note when they are set, and four
-//! programs beside it that do nothing but compute (`BUSY=8`: eight). Each pulse is held against the time of its trigger. Ends
-//! with an error when one was missed that nobody was told of, or more than one in a thousand.
+//! Bad parts every 60 ms in real time, pulses of 20 ms on simulated lines that record their edges, and four programs
+//! beside them that only compute (`BUSY=8`: eight). Each pulse is compared with its trigger. Ends with an error if a pulse
+//! was missed without an alarm, or if more than one in a thousand was missed.
 
 use std::error::Error;
 use std::process::{Child, Command};
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let busy = Busy::start(busy)?;
     std::thread::sleep(Duration::from_millis(500));
 
-    // The trigger's own time lies between both.
+    // The trigger's time is between both.
     let mut triggers = Vec::with_capacity(pulses);
     let start = Instant::now();
     for i in 0..pulses as u32 {

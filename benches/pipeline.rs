@@ -1,7 +1,7 @@
-//! What the pipeline adds to its stages: `cargo bench --bench pipeline`
+//! The overhead of the pipeline: `cargo bench --bench pipeline`
 //!
-//! Throughput against the slowest stage alone, latency on an idle line against the sum of the stages, and how exactly the
-//! reject line is driven. Stages of known length stand in for the inspector's, so that nothing but the pipeline is measured.
+//! Measures the throughput against the slowest stage, the latency of an idle line against the sum of the stages, and the
+//! accuracy of the reject line's edges. The stages sleep for a known time: only the pipeline is measured.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
 use weakrest::record::Engine;
 use weakrest::{Color, Frame, Verdict};
 
-/// Length of each stage: what a small board needs, and asleep, so that two cores are enough for five threads.
+/// Length of each stage, as on a small board. They sleep, so two cores are enough for five threads.
 const STAGES: [Duration; 3] = [Duration::from_millis(8), Duration::from_millis(12), Duration::from_millis(2)];
 
 fn line(trigger: Trigger, period: Duration) -> (Pipeline, SimulatedLines) {
@@ -64,7 +64,7 @@ fn percentile(times: &mut [Duration], share: f64) -> Duration {
 }
 
 fn main() {
-    // What a stage of 12 ms really takes here, alone.
+    // The real length of a 12 ms stage on this machine.
     let alone = Instant::now();
     for _ in 0..100 {
         std::thread::sleep(STAGES[1]);

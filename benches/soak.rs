@@ -1,8 +1,8 @@
 //! A line at the machine's full rate for a while: `make soak MINUTES=10`
 //!
-//! The real inspector on the demo's package, with journal, pictures and web page, in front of a camera that is always a little
-//! faster than the inspector. Ends with an error when a part is missing or doubled, a verdict is wrong, memory or file
-//! descriptors grow, or a part is late.
+//! The real inspector with the demo's package, journal, pictures and web page. The camera is always a little faster than
+//! the inspector. Ends with an error if a part is missing, doubled or late, a verdict is wrong, or memory or open files
+//! grow.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
 use weakrest::record::Stage;
 use weakrest::{Frame, Package, Verdict};
 
-/// Pictures one after the other, at a rate.
+/// A camera that shows pictures at a rate.
 #[derive(Clone)]
 struct Reel {
     frames: Arc<Vec<Frame>>,
@@ -132,7 +132,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let Some(inspection) = record.inspection() else {
             return Err(format!("part {parts}: {}", record.verdict).into());
         };
-        // Threads may split the work another way, which changes the last digits.
+        // Threads can split the work differently: the last digits change.
         let known = scores.iter().any(|s| (s - inspection.score).abs() <= 1e-3 * s);
         let reject = inspection.score > threshold;
         if !known || (record.verdict == Verdict::Reject) != reject {

@@ -1,10 +1,10 @@
 //! Bad parts under attack: `make wrong-pass MINUTES=3`
 //!
-//! Three lines run side by side in real time. Two have a hostile camera and a bouncing trigger, one energized to reject,
-//! one to pass; the third is the service itself, on a folder of made-up parts. Beside them other programs use the
-//! processor in turns, and each line is stopped and killed again and again. Every edge of each gate is recorded by the
-//! kernel's clock and held against the parts. Ends with an error when a bad part got the verdict *pass*, or when a part
-//! that was to be rejected met a gate that did not reject and nobody was told.
+//! Three lines run side by side in real time. Two have a hostile camera and a bouncing trigger; one is energized to
+//! reject, one to pass. The third is the service, on a folder of made-up parts. Other programs use the processor in turns,
+//! and each line is stopped and killed again and again. Every edge of each gate is recorded with the kernel's clock and
+//! compared with the parts. Ends with an error if a bad part got the verdict *pass*, or if the gate missed a bad part
+//! without an alarm.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
@@ -32,9 +32,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const TRAVEL_MS: u64 = 300;
 const PULSE_MS: u64 = 40;
 const PERIOD: Duration = Duration::from_millis(10);
-/// Wall clock and kernel's clock are held against each other in milliseconds.
+/// The wall clock and the kernel's clock are compared in milliseconds.
 const SLACK_MS: u64 = 2;
-/// Names the folder of a hostile line, and what it is.
+/// The environment variable with a hostile line's folder and kind.
 const LINE: &str = "WEAKREST_HOSTILE_LINE";
 
 fn main() -> Result<()> {
@@ -90,7 +90,7 @@ struct Tally {
     bad: u64,
     passes: u64,
     wrong_passes: u64,
-    /// Bad parts, and others that could not be judged, that came to the gate.
+    /// Bad parts, and parts without a verdict, at the gate.
     to_be_rejected: u64,
     rejected_in_time: u64,
     missed: u64,
@@ -142,7 +142,7 @@ fn monotonic() -> u64 {
     clock.tv_sec as u64 * 1_000_000_000 + clock.tv_nsec as u64
 }
 
-/// A moment of the wall clock, by the monotonic one.
+/// A moment of the wall clock on the monotonic one.
 fn monotonic_at(wall: SystemTime) -> u64 {
     let (mono, now) = (monotonic(), SystemTime::now());
     let age = now.duration_since(wall).map_or(0, |age| age.as_nanos() as u64);
@@ -170,7 +170,7 @@ impl Random {
     }
 }
 
-/// Other programs that use the processor, now and then.
+/// Other programs that use the processor now and then.
 fn busy_in_turns(until: Instant) {
     while Instant::now() < until {
         let mut busy: Vec<Child> = (0..4)
@@ -185,7 +185,7 @@ fn busy_in_turns(until: Instant) {
     }
 }
 
-/// What is known of a part in the end.
+/// A part in the end.
 #[derive(Debug, Clone, Copy, Default)]
 struct PartLog {
     bad: Option<bool>,
@@ -197,7 +197,7 @@ struct PartLog {
 struct Life {
     child: Child,
     parts: Arc<Mutex<BTreeMap<u64, PartLog>>>,
-    /// The last number of missed pulses that the line told.
+    /// The last number of missed pulses that the line reported.
     told: Arc<Mutex<u64>>,
     folder: PathBuf,
 }
@@ -238,9 +238,9 @@ fn signal(child: &Child, name: &str) {
     let _ = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
 }
 
-/// Holds one life's edges against its parts. `last` is when it ended.
+/// Compares one life's edges with its parts. `last` is its end.
 fn judge(life: &Life, to_pass: bool, last: u64, tally: &mut Tally) -> Result<()> {
-    /// What happens so shortly before the end may not be told any more: the line is dead, and its healthy line with it.
+    /// So shortly before the end, an alarm is not possible any more: the line is dead, and its healthy line with it.
     const UNTOLD_MS: u64 = 700;
     let text = std::fs::read_to_string(life.folder.join("edges"))?;
     let mut edges: Vec<(u64, bool)> = Vec::new();
@@ -283,7 +283,7 @@ fn judge(life: &Life, to_pass: bool, last: u64, tally: &mut Tally) -> Result<()>
     Ok(())
 }
 
-// A hostile line: this program again, as a process of its own.
+// A hostile line: this program again, in its own process.
 
 fn start_hostile(folder: &Path, to_pass: bool, seed: u64) -> Result<Life> {
     let mut child = Command::new(std::env::current_exe()?)
@@ -319,7 +319,7 @@ fn start_hostile(folder: &Path, to_pass: bool, seed: u64) -> Result<Life> {
     Ok(Life { child, parts, told, folder: folder.to_owned() })
 }
 
-/// When which part came before the camera.
+/// The times of the parts in front of the camera.
 type Parts = Arc<Mutex<VecDeque<(Instant, bool)>>>;
 
 fn hostile_line(folder: &Path, to_pass: bool) -> Result<()> {
@@ -379,7 +379,7 @@ fn hostile_line(folder: &Path, to_pass: bool) -> Result<()> {
     }
 }
 
-/// Stages that reject what is bright.
+/// Stages that reject bright pictures.
 fn stages() -> Stages {
     Stages {
         engine: Arc::new(Engine {
@@ -406,7 +406,7 @@ fn stages() -> Stages {
     }
 }
 
-/// A free-running camera that stalls, loses pictures, damages them and hands them over late.
+/// A free-running camera that stalls, and loses, damages and delays pictures.
 struct Hostile {
     parts: Parts,
     random: Random,
@@ -433,7 +433,7 @@ impl Camera for Hostile {
             if !self.random.happens(20) {
                 break;
             }
-            // Half of what is lost leaves no gap in the numbers.
+            // Half of the lost pictures leave no gap in the numbers.
             lost += self.random.below(2);
         }
         if self.random.happens(10) {
@@ -475,7 +475,7 @@ impl OpenCamera for OpenHostile {
     }
 }
 
-// The service itself.
+// The service.
 
 /// Pictures in the service's folder; every third shows a dented part.
 const PICTURES: u64 = 12;
@@ -517,13 +517,13 @@ fn start_service(folder: &Path, port: u16) -> Result<Life> {
                 continue;
             };
             let verdict = Some((monotonic_at(at), value["verdict"] == "pass"));
-            // Every picture is a part, one after the other.
+            // Every picture is a part.
             parts.insert(part, PartLog { bad: Some(dented((part - 1) % PICTURES)), verdict });
         }
     });
     let to_told = Arc::clone(&told);
     std::thread::spawn(move || {
-        // Until nobody answers for long.
+        // Until there is no answer for long.
         let mut silent = 0;
         while silent < 100 {
             match missed_pulses(port) {
@@ -552,7 +552,7 @@ fn missed_pulses(port: u16) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("weakrest_missed_pulses_total ")?.parse().ok())
 }
 
-/// A moment of today as JSON tells it, such as `2026-01-31T12:34:56.789Z`. Only its time of day is read.
+/// A moment of today in JSON, such as `2026-01-31T12:34:56.789Z`. Only the time of day is read.
 fn moment(text: &str) -> Option<SystemTime> {
     let time = text.split_once('T')?.1.trim_end_matches('Z');
     let mut seconds = 0.0;
@@ -563,6 +563,6 @@ fn moment(text: &str) -> Option<SystemTime> {
     const DAY: u64 = 86_400;
     let midnight = now.as_secs() / DAY * DAY;
     let at = UNIX_EPOCH + Duration::from_secs(midnight) + Duration::from_secs_f64(seconds);
-    // Told before midnight, read after it.
+    // Written before midnight, read after it.
     Some(if at > SystemTime::now() + Duration::from_secs(3600) { at - Duration::from_secs(DAY) } else { at })
 }

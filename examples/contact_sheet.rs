@@ -1,4 +1,4 @@
-//! Pictures with their overlays beside them, two pairs in a row, as one picture: `make readme-picture`
+//! Pictures beside their overlays, two pairs in a row, in one picture: `make readme-picture`
 //!
 //! `cargo run --release --example contact_sheet -- OUTPUT PACKAGE PICTURE...`
 

@@ -1,12 +1,12 @@
-//! The pipeline inside another program, which reacts to each part's record:
+//! The pipeline in your own program, with a reaction to each part:
 //! `cargo run --release --example embed_pipeline -- bottle.weakrest PICTURES`
 
 use std::time::Duration;
 
-use weakrest::camera::{FolderSettings, Framing, HealthSettings, Source};
+use weakrest::camera::{FolderSettings, Source};
 use weakrest::clock::Clock;
 use weakrest::output::line;
-use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
+use weakrest::pipeline::{Pipeline, Setup, Stages};
 use weakrest::{Inspector, Verdict};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,16 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Clock::system();
     let camera = Source::Folder(FolderSettings { path: pictures.into(), rate: 10.0, repeat: false });
     let setup = Setup {
-        stages: Stages::new(inspector),
-        camera: camera.opener(&clock),
-        framing: Framing::default(),
-        health: HealthSettings::default(),
-        trigger: Trigger::free(),
-        halts: Default::default(),
-        lines: Box::new(line::NoLines),
-        line: line::Settings::default(),
-        settings: Settings::default(),
-        clock,
+        // The gate is 800 ms behind the camera. Without a chip, no line is driven.
+        line: line::Settings { travel_ms: 800.0, ..line::Settings::default() },
+        ..Setup::new(clock.clone(), Stages::new(inspector), camera.opener(&clock))
     };
     let pipeline = Pipeline::start(setup, |_| {})?;
     let records = pipeline.subscribe(64);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use weakrest::{Frame, Inspection, Inspector, Result};
 
-/// All that it takes. Who judges many pictures keeps the inspector: opening it checks every file of the package.
+/// For many pictures, keep the inspector: opening it checks every file of the package.
 pub fn inspect_one(package: &Path, picture: &Path) -> Result<Inspection> {
     Inspector::open(package)?.inspect(&Frame::open(picture)?)
 }

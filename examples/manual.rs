@@ -1,4 +1,4 @@
-//! Writes the manual pages and the shells' completions, as the arguments say: `manual DIR`
+//! Writes the manual pages and the shells' completions: `manual DIR`
 
 use std::path::Path;
 

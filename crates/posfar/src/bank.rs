@@ -27,6 +27,18 @@ pub struct TokenPlace {
 }
 
 /// Everything in a bank, to store it and to load it: [`Bank::parts`] and [`Bank::from_parts`].
+///
+/// ```
+/// use posfar::{Bank, BankParts, TokenPlace};
+///
+/// fn reload(bank: &Bank) -> Result<Bank, posfar::Error> {
+///     let parts: BankParts = bank.parts().clone();
+///     for (token, TokenPlace { image, row, col }) in parts.tokens.rows().into_iter().zip(&parts.places) {
+///         println!("{image}, {row}, {col}: {token}");
+///     }
+///     Bank::from_parts(parts)
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct BankParts {
     /// How the bank was made.

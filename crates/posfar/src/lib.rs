@@ -58,7 +58,14 @@ pub enum CoresetScope {
 /// How [`fit`] makes a bank.
 ///
 /// ```
-/// let parameters = posfar::Parameters { coreset_share: 0.25, images: 8, ..Default::default() };
+/// use posfar::{CoresetScope, Matching, Parameters};
+///
+/// let parameters = Parameters {
+///     matching: Matching::Window { reach: 0.1 },
+///     coreset: CoresetScope::Bank,
+///     coreset_share: 0.01,
+///     ..Parameters::default()
+/// };
 /// assert!(parameters.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq)]

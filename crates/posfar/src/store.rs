@@ -13,6 +13,32 @@ pub type StorageError = Box<dyn std::error::Error + Send + Sync>;
 /// Memory for a [`TokenStore`].
 ///
 /// `Vec<Array2<f16>>` is plain memory. Implement this trait to keep the features elsewhere, such as in a file.
+///
+/// ```
+/// use half::f16;
+/// use ndarray::{Array2, CowArray, Ix2};
+/// use posfar::{StorageError, TokenStorage, TokenStore};
+///
+/// /// At most so many images.
+/// struct Limited(Vec<Array2<f16>>, usize);
+///
+/// impl TokenStorage for Limited {
+///     fn push(&mut self, features: Array2<f16>) -> Result<(), StorageError> {
+///         if self.0.len() == self.1 {
+///             return Err("too many images".into());
+///         }
+///         TokenStorage::push(&mut self.0, features)
+///     }
+///
+///     fn get(&self, image: usize) -> Result<CowArray<'_, f16, Ix2>, StorageError> {
+///         TokenStorage::get(&self.0, image)
+///     }
+/// }
+///
+/// let mut store = TokenStore::new(Limited(Vec::new(), 1));
+/// assert!(store.push(Array2::ones((6, 4)).view(), (2, 3)).is_ok());
+/// assert!(store.push(Array2::ones((6, 4)).view(), (2, 3)).is_err());
+/// ```
 pub trait TokenStorage: Sync {
     /// Appends an image's features `[tokens, channels]`. The first image has the number 0.
     ///

@@ -3,6 +3,14 @@
 //! The arithmetic is exact, so all of them agree to the last bit.
 
 /// The instruction set that a search uses. It changes the time, never the result.
+///
+/// ```
+/// use posfar::search::{Instructions, Scratch};
+///
+/// let slow = Scratch::new(Instructions::Portable);
+/// assert!(Instructions::available().contains(&Instructions::best()));
+/// # let _ = slow;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instructions {
     /// Plain Rust.
