@@ -19,8 +19,9 @@ pub struct FolderOpener {
 
 impl OpenCamera for FolderOpener {
     fn open(&mut self) -> Result<Box<dyn Camera>> {
-        let gone =
-            |e: Error| Error::new(ErrorKind::Camera, "camera.path is no folder of pictures").with_source(e);
+        let gone = |e: Error| {
+            Error::new(ErrorKind::Camera, "is no folder of pictures").with_source(e).with_key("camera.path")
+        };
         Ok(Box::new(FolderCamera {
             pictures: find_pictures(&self.settings.path).map_err(gone)?,
             next: 0,

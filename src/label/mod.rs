@@ -96,8 +96,8 @@ impl Labeler {
             is_local: http::is_local(address),
             most_body: server::MOST_BODY as u64,
             too_large: "the request is too large, or does not tell its length; no label takes so much",
-            token_file: "a token file",
-            listen: "the address",
+            token_file: "the token file",
+            listen: "the listen address",
         });
         let router = server::router(gate, work.clone());
         let server = Server::start("label", address, router).map_err(|e| e.with_key("listen"))?;

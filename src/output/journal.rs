@@ -513,15 +513,12 @@ impl Fault {
             }
             Fault::Sql(e) => Error::new(ErrorKind::Io, format!("cannot {doing} {at}")).with_source(e),
             Fault::Damaged(what) => Error::new(ErrorKind::Io, format!("{at} is damaged: {what}")),
-            Fault::Foreign => Error::new(
-                ErrorKind::Usage,
-                format!("{at} is not a journal; name another file in journal.path"),
-            ),
-            Fault::Version(version) => Error::new(
-                ErrorKind::Usage,
-                format!(
-                    "{at} has version {version}, this program knows {VERSION}; name another in journal.path"
-                ),
+            Fault::Foreign => {
+                Error::setting("journal.path", format!("{at} is not a journal; name another file"))
+            }
+            Fault::Version(version) => Error::setting(
+                "journal.path",
+                format!("{at} has version {version}, this program knows {VERSION}; name another file"),
             ),
         }
     }

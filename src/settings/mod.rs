@@ -58,7 +58,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str, file: &str) -> Result<(T, Li
     if let Some(e) = errors.first() {
         let at = e.span().map_or(0, |span| span.start);
         let error = Error::new(ErrorKind::Usage, format!("is not TOML: {}; correct it", e.message().trim()));
-        // Behind the sign of equality of a key. Elsewhere the key itself is in doubt.
+        // An error in the value of a key. Elsewhere the key itself is in doubt.
         let place =
             places.iter().rev().find(|p| p.value.start <= at && at <= p.value.end && p.is_whole(text));
         let error = match place {
@@ -83,7 +83,7 @@ pub(crate) struct Lines {
     keys: Arc<BTreeMap<String, usize>>,
 }
 
-/// Settings that stand on other lines are the same settings.
+/// Settings on other lines are the same settings.
 impl PartialEq for Lines {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -99,7 +99,7 @@ impl Lines {
         }
     }
 
-    /// The line of a key. A key that is not there has the line of its table.
+    /// The line of a key. A missing key has the line of its table.
     fn line(&self, mut key: &str) -> usize {
         loop {
             match (self.keys.get(key), key.rfind(['.', '['])) {
@@ -111,12 +111,12 @@ impl Lines {
     }
 }
 
-/// Counted from 1.
+/// The line at a byte, counted from 1.
 fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
 }
 
-/// Where a key and its value stand in the text.
+/// The ranges of a key and its value in the text.
 struct Place {
     key: String,
     name: Range<usize>,
@@ -124,7 +124,7 @@ struct Place {
 }
 
 impl Place {
-    /// Whether there is a value. What ends with signs of equality is encoded, not assigned.
+    /// Whether there is a value. `ABC==` is encoded text, maybe a secret, and no key.
     fn is_whole(&self, text: &str) -> bool {
         text.get(self.value.clone()).is_some_and(|value| !value.trim_start_matches(['=', ' ']).is_empty())
     }
@@ -150,7 +150,7 @@ fn list_value(key: String, name: Range<usize>, value: &Spanned<DeValue<'_>>, pla
     }
 }
 
-/// A full key of its parts, as TOML spells it.
+/// A full key from its parts, as TOML spells it.
 pub(crate) fn path(parts: &[&str]) -> String {
     parts.iter().fold(String::new(), |within, part| join(&within, &spelled(part)))
 }

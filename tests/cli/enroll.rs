@@ -397,17 +397,17 @@ fn impossible_settings_are_usage_errors_that_name_them() {
     let good = folder.good_parts("good", 0, 3);
     let before = folder.contents();
     let cases: &[(&str, &[&str], &str)] = &[
-        ("--false-reject-rate", &["0", "100", "-1", "500", "nan", "inf", "one"], "above 0 and below 100"),
-        ("--coreset-share", &["0", "2", "-0.1", "nan", "inf"], "above 0 and at most 1"),
+        ("--false-reject-rate", &["0", "100", "-1", "500", "nan", "inf", "one"], "more than 0 and less than 100"),
+        ("--coreset-share", &["0", "2", "-0.1", "nan", "inf"], "more than 0 and at most 1"),
         ("--coreset-floor", &["-1", "0.5", "many"], "invalid value"),
         ("--size", &["1", "15", "4097", "100000"], "must be 16 to 4096 pixels, not"),
         ("--size", &["-1", "big", "99999999999"], "invalid value"),
-        ("--similar", &["0", "-1", "nan"], "of at least 1"),
+        ("--similar", &["0", "-1", "nan"], "must be at least 1"),
         ("--threads", &["0", "-1", "1000000", "two"], "must be 1 to 1024"),
-        ("--sigma", &["-1", "nan", "inf", "1e9"], "of at least 0 and at most 256"),
-        ("--score-window", &["0", "-1", "nan", "inf", "1e30"], "above 0 and at most 4096"),
-        ("--position-weight", &["-1", "nan", "inf", "1e30"], "of at least 0 and at most 100"),
-        ("--window-reach", &["0", "-1", "nan", "inf"], "above 0 and at most 1"),
+        ("--sigma", &["-1", "nan", "inf", "1e9"], "must be 0 to 256"),
+        ("--score-window", &["0", "-1", "nan", "inf", "1e30"], "more than 0 and at most 4096"),
+        ("--position-weight", &["-1", "nan", "inf", "1e30"], "must be 0 to 100"),
+        ("--window-reach", &["0", "-1", "nan", "inf"], "more than 0 and at most 1"),
         ("--seed", &["-1", "x"], "invalid value"),
         ("--matching", &["hard"], "[possible values: soft, window]"),
     ];

@@ -572,7 +572,7 @@ fn files_of_windows_editors_are_read() {
         command.args(["label", "--images"]).arg(folder.path("pictures"));
         command.arg("--labels").arg(folder.path("labels.jsonl"));
         command.arg("--import").arg(format!("{kind}:{}", path.display()));
-        Ran::of(&mut command).exits(2).says(&["is UTF-16 text: save it as UTF-8"]);
+        Ran::of(&mut command).exits(2).says(&["is UTF-16 text; save it as UTF-8"]);
     }
     // Label files as well, and several that were put together.
     let label = |name: &str| format!("{mark}{{\"image\": \"pictures/{name}\", \"tag\": \"good\"}}\r\n");
