@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import tempfile
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from tree import ROOT
@@ -24,23 +24,22 @@ class Programs:
         library = ROOT / "target/onnxruntime/libonnxruntime.so"
         if library.exists():
             self.environment.setdefault("ORT_DYLIB_PATH", str(library))
+        self.output = cache(self._output)
 
     def names(self) -> list[str]:
         return ["weakrest", "weakrest-export"] if self.python else ["weakrest"]
 
-    def output(self, *command: str | Path) -> str:
+    def _output(self, *command: str | Path) -> str:
         ended = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
         )
         return ended.stdout + ended.stderr
 
-    @cache  # noqa: B019, it lives as long as the process
     def help(self, program: str, *names: str) -> str:
         if program == "weakrest":
             return self.output(self.weakrest, *names, "--help")
         return self.output(self.python or "python3", "-m", "weakrest_export", *names, "--help")
 
-    @cache  # noqa: B019, it lives as long as the process
     def subcommands(self, program: str, *names: str) -> frozenset[str]:
         if names and names[-1] not in GROUPS:
             return frozenset()
@@ -51,7 +50,6 @@ class Programs:
     def has_flag(self, flag: str, program: str, *names: str) -> bool:
         return bool(re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", self.help(program, *names)))
 
-    @cache  # noqa: B019, it lives as long as the process
     def flag_somewhere(self, flag: str) -> bool:
         for program in self.names():
             for name in self.subcommands(program):
@@ -61,7 +59,7 @@ class Programs:
                     return True
         return not self.python
 
-    @cache  # noqa: B019, it lives as long as the process
+    @cached_property
     def keys(self) -> dict[str, set[str]]:
         """The configuration's keys by table: the program lists them when it meets an unknown one."""
         start = '[inspection]\npackage = "x"\n'
@@ -78,6 +76,6 @@ class Programs:
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(text)
             file.flush()
-            said = self.output(self.weakrest, "check", "--config", file.name).splitlines()
+            said = self._output(self.weakrest, "check", "--config", file.name).splitlines()
         listed = re.search(r"the keys are ([a-z_, ]+)", said[0]) if said else None
         return set(listed[1].split(", ")) if listed else set()

@@ -75,7 +75,7 @@ def messages(document: Document) -> Iterator[Mistake]:
 
 def keys(document: Document, programs: Programs) -> Iterator[Mistake]:
     """Configuration keys, in blocks and in the text."""
-    known = programs.keys()
+    known = programs.keys
     for block in document.blocks:
         if block.language != "toml" or sys.version_info < (3, 11):
             continue
