@@ -12,7 +12,7 @@ mod config;
 pub mod enroll;
 mod error;
 #[cfg(feature = "workshop")]
-pub mod evaluate;
+mod evaluate;
 mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -30,7 +30,7 @@ pub mod package;
 pub mod pipeline;
 pub mod record;
 #[cfg(feature = "workshop")]
-pub mod report;
+mod report;
 mod settings;
 mod state;
 #[cfg(feature = "workshop")]

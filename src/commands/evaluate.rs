@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::enroll::enroll;
-use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read_with};
+use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read};
 use crate::evaluate::{CategoryResult, KindCount, evaluate};
 use crate::inspector::{Inspector, Options, OverlayOptions, overlay};
 use crate::report::{Entry, Order, Report, ReportWriter, Table, Truth};
@@ -77,7 +77,7 @@ impl Evaluate {
         if let Some(report) = &self.report {
             check_report(report)?;
         }
-        let mut categories = read_with(&self.dataset, self.format, &self.good)?;
+        let mut categories = read(&self.dataset, self.format, &self.good)?;
         if let Some(name) = &self.category {
             let names: Vec<String> = categories.iter().map(|c| c.name.clone()).collect();
             categories.retain(|c| &c.name == name);

@@ -199,7 +199,7 @@ impl FromStr for Format {
 }
 
 /// Lists a data set. `dir` is a folder of categories or one category. Categories, pictures and samples are sorted by
-/// name.
+/// name. `good` are more names for folders of good parts (*mvtec*, *mvtec3d*, *btad*).
 ///
 /// By format:
 /// - *mvtec*: a mask may also be named `NAME.png`.
@@ -217,15 +217,7 @@ impl FromStr for Format {
 /// without a mask, a listed picture that is missing, or a folder without masks whose name says good parts but is not
 /// the layout's. The message names the place, the expected layout and a better format if there is one.
 /// [`ErrorKind::Io`] if a folder cannot be listed; [`ErrorKind::Image`] if a mask is damaged.
-pub fn read(dir: impl AsRef<Path>, format: Format) -> Result<Vec<Category>> {
-    read_with(dir, format, &[])
-}
-
-/// As [`read`], with more names for folders of good parts (*mvtec*, *mvtec3d*, *btad*).
-///
-/// # Errors
-/// As [`read`].
-pub fn read_with(dir: impl AsRef<Path>, format: Format, good: &[String]) -> Result<Vec<Category>> {
+pub fn read(dir: impl AsRef<Path>, format: Format, good: &[String]) -> Result<Vec<Category>> {
     let dir = dir.as_ref();
     let complain = |what: String| {
         let hint = match format.better(dir) {

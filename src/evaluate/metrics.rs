@@ -46,7 +46,8 @@ pub struct Confusion {
 pub struct PixelMetrics {
     /// Area under the receiver operating characteristic, 0 to 1.
     pub auroc: f64,
-    /// Average precision, 0 to 1: see [`average_precision`].
+    /// Average precision, 0 to 1: the mean precision over all thresholds, weighted by the recall each adds. It is not
+    /// interpolated, as scikit-learn's `average_precision_score`.
     pub average_precision: f64,
     /// Per-region overlap, 0 to 1: the found share of a connected defect, averaged over all defects with equal weight.
     /// It is integrated over false-positive rates from 0 to [`PRO_LIMIT`] (trapezoids, interpolated at the limit) and
@@ -73,11 +74,8 @@ pub fn auroc(scores: &[f32], labels: &[bool]) -> Result<Option<f64>> {
     Ok(measure_images(scores, labels)?.map(|m| m.auroc))
 }
 
-/// The mean precision over all thresholds, weighted by the recall each adds, 0 to 1. It is not interpolated, as
-/// scikit-learn's `average_precision_score`. `None` without images of both kinds.
-///
-/// # Errors
-/// As [`auroc`].
+/// As [`PixelMetrics::average_precision`], of images.
+#[cfg(test)]
 pub fn average_precision(scores: &[f32], labels: &[bool]) -> Result<Option<f64>> {
     Ok(measure_images(scores, labels)?.map(|m| m.average_precision))
 }

@@ -8,4 +8,4 @@ mod run;
 mod tests;
 
 pub use dump::Dump;
-pub use run::{CategoryResult, KindCount, Outcome, evaluate};
+pub use run::{CategoryResult, KindCount, evaluate};

@@ -3,10 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use crate::ErrorKind;
-use crate::evaluate::datasets::{Category, Format, Mask, MaskRule, MaskSource, Sample, read, read_with};
+use crate::evaluate::datasets::{
+    self, Category, Format, Mask, MaskRule, MaskSource, Sample, read as read_with,
+};
 use crate::imaging::Frame;
 use image::{ColorType, GrayImage, Luma, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
+
+fn read(dir: impl AsRef<Path>, format: Format) -> crate::Result<Vec<Category>> {
+    datasets::read(dir, format, &[])
+}
 
 /// A made-up data set that is deleted afterwards.
 struct Tree(TempDir);

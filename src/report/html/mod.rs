@@ -205,20 +205,6 @@ impl Card {
 ///
 /// Cards are spooled to an unnamed file beside the report and copied into the page at the end: their order and the
 /// figures need all scores. The report gets its name when it is complete. Until then an older file of that name stays.
-///
-/// ```
-/// use weakrest::inspector::Verdict;
-/// use weakrest::report::{Entry, Report, ReportWriter};
-///
-/// let folder = tempfile::tempdir()?;
-/// let path = folder.path().join("report.html");
-/// let mut report = ReportWriter::create(&path)?;
-/// let verdict = Verdict::Fault("the file is empty".into());
-/// report.add(&Entry::not_inspected("part-17.png", &verdict))?;
-/// report.finish(&Report { title: "Monday's parts".into(), ..Default::default() })?;
-/// assert!(std::fs::read_to_string(&path)?.contains("part-17.png"));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub struct ReportWriter {
     path: PathBuf,
     spool: BufWriter<File>,
