@@ -1,8 +1,9 @@
 //! Labeled data sets in their published layouts.
 //!
-//! [`read`] lists pictures. It opens a mask only where the mask alone says whether a picture is defective. Folders below
-//! the layout are not searched, and pictures of unsupported formats are left out: see [`Category::notes`]. Links are
-//! followed. A broken link is an error: a smaller data set would silently give different numbers.
+//! [`read`] lists pictures. It opens a mask only where the mask alone says whether a picture is defective.
+//! Folders below the layout are not searched, and pictures of unsupported formats are left out: see
+//! [`Category::notes`]. Links are followed. A broken link is an error: a smaller data set would silently give
+//! different numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -69,11 +70,12 @@ pub struct MaskSource {
 }
 
 impl Sample {
-    /// The ground truth at the size of `frame`, the opened picture of this sample. `None` for a defective sample
-    /// without a mask.
+    /// The ground truth at the size of `frame`, the opened picture of this sample. `None` for a defective
+    /// sample without a mask.
     ///
     /// # Errors
-    /// [`ErrorKind::Dataset`] naming both files if mask and picture differ in size; as [`Frame::open`] for the mask.
+    /// [`ErrorKind::Dataset`] naming both files if mask and picture differ in size; as [`Frame::open`] for
+    /// the mask.
     pub fn truth(&self, frame: &Frame) -> Result<Option<Mask>> {
         let Some(source) = &self.mask else {
             let good = self.defect.is_none();
@@ -156,8 +158,8 @@ impl Format {
         }
     }
 
-    /// Whether `dir` looks like a category of this format. It is less strict than [`Format::fits`], so an error can say
-    /// what an incomplete category lacks.
+    /// Whether `dir` looks like a category of this format. It is less strict than [`Format::fits`], so an
+    /// error can say what an incomplete category lacks.
     fn attempted(self, dir: &Path) -> bool {
         match self {
             Format::Mvtec | Format::Mvtec3d | Format::Btad | Format::Ksdd2 => {
@@ -198,25 +200,26 @@ impl FromStr for Format {
     }
 }
 
-/// Lists a data set. `dir` is a folder of categories or one category. Categories, pictures and samples are sorted by
-/// name. `good` are more names for folders of good parts (*mvtec*, *mvtec3d*, *btad*).
+/// Lists a data set. `dir` is a folder of categories or one category. Categories, pictures and samples are
+/// sorted by name. `good` are more names for folders of good parts (*mvtec*, *mvtec3d*, *btad*).
 ///
 /// By format:
 /// - *mvtec*: a mask may also be named `NAME.png`.
 /// - *mvtec*, *mvtec3d*, *btad*: a category may have no masks at all. Then there are no pixel metrics.
 /// - *mvtec3d*: the validation pictures are ignored.
-/// - *ksdd2*: a picture is defective if its mask has a pixel above 127. Defective training pictures are left out.
-///   Files not named by a number are left out: the archive holds two stray copies, one of them a mask.
+/// - *ksdd2*: a picture is defective if its mask has a pixel above 127. Defective training pictures are left
+///   out. Files not named by a number are left out: the archive holds two stray copies, one of them a mask.
 /// - *visa*: split by `split_csv/1cls.csv`. Listed categories without a folder are skipped.
-/// - *mtd*: good pictures are split by whole tiles, so no tile is in training and in testing. Pictures are sorted by the
-///   capture number in their names; a step of more than 150 starts a new tile; every fifth tile is for testing.
-///   Pictures labeled defective with an empty mask (four in the published set) are left out.
+/// - *mtd*: good pictures are split by whole tiles, so no tile is in training and in testing. Pictures are
+///   sorted by the capture number in their names; a step of more than 150 starts a new tile; every fifth tile
+///   is for testing. Pictures labeled defective with an empty mask (four in the published set) are left out.
 ///
 /// # Errors
-/// [`ErrorKind::Dataset`] for a missing folder, no category, a category without training pictures, a defective picture
-/// without a mask, a listed picture that is missing, or a folder without masks whose name says good parts but is not
-/// the layout's. The message names the place, the expected layout and a better format if there is one.
-/// [`ErrorKind::Io`] if a folder cannot be listed; [`ErrorKind::Image`] if a mask is damaged.
+/// [`ErrorKind::Dataset`] for a missing folder, no category, a category without training pictures, a
+/// defective picture without a mask, a listed picture that is missing, or a folder without masks whose name
+/// says good parts but is not the layout's. The message names the place, the expected layout and a better
+/// format if there is one. [`ErrorKind::Io`] if a folder cannot be listed; [`ErrorKind::Image`] if a mask is
+/// damaged.
 pub fn read(dir: impl AsRef<Path>, format: Format, good: &[String]) -> Result<Vec<Category>> {
     let dir = dir.as_ref();
     let complain = |what: String| {
@@ -494,8 +497,8 @@ fn read_ksdd2(dir: &Path, complain: Complain) -> Result<Category> {
 
 const MTD_GOOD: &str = "MT_Free";
 
-/// The largest step between the capture numbers of one tile: six exposures, seconds apart. The step between tiles is
-/// larger. In the published set no step lies between 149 and 166.
+/// The largest step between the capture numbers of one tile: six exposures, seconds apart. The step between
+/// tiles is larger. In the published set no step lies between 149 and 166.
 const MTD_TILE_STEP: u64 = 150;
 
 /// One of this many tiles is for testing.
@@ -676,8 +679,8 @@ impl Category {
     /// Opens every mask before long work. Returns what looks odd, as sentences for people.
     ///
     /// # Errors
-    /// [`ErrorKind::Dataset`] if a mask and its picture differ in size, if all masks are empty, or if all look inverted;
-    /// as [`Mask::open`].
+    /// [`ErrorKind::Dataset`] if a mask and its picture differ in size, if all masks are empty, or if all
+    /// look inverted; as [`Mask::open`].
     pub fn check_masks(&self) -> Result<Vec<String>> {
         let seen = |(sample, source): (&Sample, &MaskSource)| {
             let (width, height, _) = Frame::header(&sample.image)?;
@@ -807,8 +810,8 @@ fn listing(dir: &Path) -> Result<Listing> {
     if dir.is_dir() { Listing::of(dir) } else { Ok(Listing::default()) }
 }
 
-/// The folders directly in a folder, sorted; none if the folder is missing. A broken link without a file's ending may
-/// have been a folder: it is an error.
+/// The folders directly in a folder, sorted; none if the folder is missing. A broken link without a file's
+/// ending may have been a folder: it is an error.
 fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {
         return Ok(Vec::new());

@@ -22,8 +22,8 @@ impl Dump {
         self.add(format!("features.{number:03}"), shape, features.tokens.iter());
     }
 
-    /// Adds frame `number`'s search, the stage's last one: `queries.N` `[tokens, dims]` and `candidates.N` `[bank tokens,
-    /// dims]`.
+    /// Adds frame `number`'s search, the stage's last one: `queries.N` `[tokens, dims]` and `candidates.N`
+    /// `[bank tokens, dims]`.
     pub fn add_search(&mut self, number: usize, stage: &ResidualStage) {
         let (queries, candidates) = stage.searched();
         self.add(format!("queries.{number:03}"), queries.shape().to_vec(), queries.iter());
@@ -37,7 +37,8 @@ impl Dump {
     /// Writes a safetensors file.
     ///
     /// # Errors
-    /// [`ErrorKind::Package`] if the arrays cannot be stored, [`ErrorKind::Io`] if the file cannot be written.
+    /// [`ErrorKind::Package`] if the arrays cannot be stored, [`ErrorKind::Io`] if the file cannot be
+    /// written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |e| Error::new(ErrorKind::Package, "cannot store the arrays").with_source(e);
         let views: Vec<(&str, TensorView)> = self

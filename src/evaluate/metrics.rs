@@ -1,11 +1,11 @@
 //! Metrics: how well scores and anomaly maps separate defective from good.
 //!
-//! All numbers are shares (0 to 1) over *every* distinct threshold, without binning. They equal scikit-learn's numbers
-//! of the same name. A metric that needs both classes is `None` if one is missing. Scores that are not finite are
-//! refused: any place in the order would invent a result.
+//! All numbers are shares (0 to 1) over *every* distinct threshold, without binning. They equal
+//! scikit-learn's numbers of the same name. A metric that needs both classes is `None` if one is missing.
+//! Scores that are not finite are refused: any place in the order would invent a result.
 //!
-//! Pixel and image metrics come from one pass over the scores, from the highest to the lowest. Equal scores count
-//! together.
+//! Pixel and image metrics come from one pass over the scores, from the highest to the lowest. Equal scores
+//! count together.
 
 use rayon::slice::ParallelSliceMut;
 use serde::Serialize;
@@ -22,9 +22,9 @@ pub const PRO_LIMIT: f64 = 0.3;
 pub struct BestF1 {
     /// Harmonic mean of precision and recall, 0 to 1.
     pub f1: f64,
-    /// Scores *above* it are defective, as with the inspector's threshold: it is the next `f32` below the lowest score
-    /// that counts as defective. (scikit-learn compares with `>=`, so its threshold is that score itself.) Of several
-    /// thresholds with the same F1, it is the lowest: it misses the fewest defects.
+    /// Scores *above* it are defective, as with the inspector's threshold: it is the next `f32` below the
+    /// lowest score that counts as defective. (scikit-learn compares with `>=`, so its threshold is that
+    /// score itself.) Of several thresholds with the same F1, it is the lowest: it misses the fewest defects.
     pub threshold: f32,
 }
 
@@ -46,12 +46,12 @@ pub struct Confusion {
 pub struct PixelMetrics {
     /// Area under the receiver operating characteristic, 0 to 1.
     pub auroc: f64,
-    /// Average precision, 0 to 1: the mean precision over all thresholds, weighted by the recall each adds. It is not
-    /// interpolated, as scikit-learn's `average_precision_score`.
+    /// Average precision, 0 to 1: the mean precision over all thresholds, weighted by the recall each adds.
+    /// It is not interpolated, as scikit-learn's `average_precision_score`.
     pub average_precision: f64,
-    /// Per-region overlap, 0 to 1: the found share of a connected defect, averaged over all defects with equal weight.
-    /// It is integrated over false-positive rates from 0 to [`PRO_LIMIT`] (trapezoids, interpolated at the limit) and
-    /// divided by the limit.
+    /// Per-region overlap, 0 to 1: the found share of a connected defect, averaged over all defects with
+    /// equal weight. It is integrated over false-positive rates from 0 to [`PRO_LIMIT`] (trapezoids,
+    /// interpolated at the limit) and divided by the limit.
     pub pro: f64,
     /// Best F1 score of pixels.
     pub best_f1: BestF1,
@@ -63,9 +63,9 @@ pub struct PixelMetrics {
     pub good_pixels: u64,
 }
 
-/// The area under the receiver operating characteristic, 0 to 1, as scikit-learn's `roc_auc_score`: the probability
-/// that a defective image scores higher than a good one. Ties count one half. `labels` are true for defective. `None`
-/// without images of both kinds.
+/// The area under the receiver operating characteristic, 0 to 1, as scikit-learn's `roc_auc_score`: the
+/// probability that a defective image scores higher than a good one. Ties count one half. `labels` are true
+/// for defective. `None` without images of both kinds.
 ///
 /// # Errors
 /// [`ErrorKind::NotFinite`] for a score that is not finite, [`ErrorKind::Usage`] if the numbers of labels
@@ -80,8 +80,8 @@ pub fn average_precision(scores: &[f32], labels: &[bool]) -> Result<Option<f64>>
     Ok(measure_images(scores, labels)?.map(|m| m.average_precision))
 }
 
-/// The highest F1 score of all thresholds. It is chosen on the images it is measured on: use it to compare methods,
-/// not to predict results. `None` without images of both kinds.
+/// The highest F1 score of all thresholds. It is chosen on the images it is measured on: use it to compare
+/// methods, not to predict results. `None` without images of both kinds.
 ///
 /// # Errors
 /// As [`auroc`].
@@ -92,8 +92,8 @@ pub fn best_f1(scores: &[f32], labels: &[bool]) -> Result<Option<BestF1>> {
 /// Counts false rejects and misses. A score *above* the threshold rejects.
 ///
 /// # Errors
-/// [`ErrorKind::NotFinite`] for a score that is not finite or a threshold that is not a number, [`ErrorKind::Usage`]
-/// if the numbers of labels and scores differ.
+/// [`ErrorKind::NotFinite`] for a score that is not finite or a threshold that is not a number,
+/// [`ErrorKind::Usage`] if the numbers of labels and scores differ.
 pub fn confusion(scores: &[f32], labels: &[bool], threshold: f32) -> Result<Confusion> {
     check_images(scores, labels)?;
     if threshold.is_nan() {
@@ -114,27 +114,28 @@ pub fn confusion(scores: &[f32], labels: &[bool], threshold: f32) -> Result<Conf
 
 /// Collects anomaly maps and ground truth by image, then measures all pixels together.
 ///
-/// Memory: 4 bytes per good pixel and 8 per defective one, with at most one eighth on top while growing; sorting is
-/// in place. While an image with defects is added, another 4 bytes per pixel of that image. Measured (the ignored test
-/// `fifty_million_pixels` in `evaluate/tests/metrics.rs`): 50 million pixels in 50 images of 1000×1000 take 2 s on two cores and
-/// 0.21 GB for the whole process.
+/// Memory: 4 bytes per good pixel and 8 per defective one, with at most one eighth on top while growing;
+/// sorting is in place. While an image with defects is added, another 4 bytes per pixel of that image.
+/// Measured (the ignored test `fifty_million_pixels` in `evaluate/tests/metrics.rs`): 50 million pixels in 50
+/// images of 1000×1000 take 2 s on two cores and 0.21 GB for the whole process.
 #[derive(Debug, Default)]
 pub struct PixelScores {
     /// Sort keys of the good pixels' scores.
     good: Vec<u32>,
-    /// Sort keys of the defective pixels' scores in the upper half, the size of their defect in the lower one.
+    /// Sort keys of the defective pixels' scores in the upper half, the size of their defect in the lower
+    /// one.
     defective: Vec<u64>,
     defects: u64,
     components: Components,
 }
 
 impl PixelScores {
-    /// Adds one test image. `map` is its anomaly map *at the mask's resolution*, rows from the top. Shrinking the mask
-    /// instead would inflate the results. Good images count too, with an empty mask.
+    /// Adds one test image. `map` is its anomaly map *at the mask's resolution*, rows from the top. Shrinking
+    /// the mask instead would inflate the results. Good images count too, with an empty mask.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if map and mask differ in size; [`ErrorKind::NotFinite`] if a value of the map is not
-    /// finite. Then nothing is added.
+    /// [`ErrorKind::Usage`] if map and mask differ in size; [`ErrorKind::NotFinite`] if a value of the map is
+    /// not finite. Then nothing is added.
     pub fn add(&mut self, map: &[f32], mask: &Mask) -> Result<()> {
         let (width, bits) = (mask.width() as usize, mask.bits());
         if map.len() != bits.len() {
@@ -183,8 +184,8 @@ impl PixelScores {
     }
 }
 
-/// Makes room for `more` values. `Vec` would double its capacity: half a gigabyte too much in a large data set. An
-/// eighth keeps the number of moves logarithmic, too.
+/// Makes room for `more` values. `Vec` would double its capacity: half a gigabyte too much in a large data
+/// set. An eighth keeps the number of moves logarithmic, too.
 fn reserve_lean<T>(values: &mut Vec<T>, more: usize) {
     if values.capacity() - values.len() < more {
         values.reserve_exact(more.max(values.len() / 8));

@@ -61,8 +61,8 @@ fn as_texts<S: serde::Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::
     to.collect_seq(paths.iter().map(|path| path.display().to_string()))
 }
 
-/// The results of one category. Metrics are shares, 0 to 1. A metric that needs pictures of both kinds is `None`
-/// without them.
+/// The results of one category. Metrics are shares, 0 to 1. A metric that needs pictures of both kinds is
+/// `None` without them.
 #[derive(Debug, Clone, Serialize)]
 pub struct CategoryResult {
     /// Name of the category.

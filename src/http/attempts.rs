@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 const FREE: u32 = 5;
 /// The first delay. It doubles with each further wrong token.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// A person who knows the token and shares the address waits as long. It is short for a person, and too long for
-/// guessing 16 characters.
+/// A person who knows the token and shares the address waits as long. It is short for a person, and too long
+/// for guessing 16 characters.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// An address with a longer queue is refused.
 const LONGEST_QUEUE: Duration = Duration::from_secs(8);
@@ -46,7 +46,8 @@ impl Known {
 }
 
 impl Attempts {
-    /// The wait until a token of an address is checked, right or wrong. Tokens are checked one after the other.
+    /// The wait until a token of an address is checked, right or wrong. Tokens are checked one after the
+    /// other.
     ///
     /// # Errors
     /// The wait of a full queue.

@@ -1,6 +1,6 @@
-//! Limits that keep clients from exhausting the service. Every step of a request has a deadline, counted from its
-//! start, even if bytes keep trickling. Connections are limited in total, per address and for all other machines.
-//! Above a limit, a new connection replaces the one that has been idle longest.
+//! Limits that keep clients from exhausting the service. Every step of a request has a deadline, counted from
+//! its start, even if bytes keep trickling. Connections are limited in total, per address and for all other
+//! machines. Above a limit, a new connection replaces the one that has been idle longest.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

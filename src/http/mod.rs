@@ -33,7 +33,8 @@ use connections::{Limited, Peer, neighborhood};
 /// Nothing from elsewhere and nothing inline: text from a camera driver or a file name can never run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// A page of another origin cannot send this header: the browser asks the server first and gets no permission.
+/// A page of another origin cannot send this header: the browser asks the server first and gets no
+/// permission.
 const OWN_HEADER: HeaderName = HeaderName::from_static("x-weakrest");
 /// Connections that may wait to be accepted. A client without a place retries after a second at the earliest.
 const WAITING: u32 = 1024;
@@ -108,8 +109,8 @@ pub(crate) fn token_from_file(path: &Path) -> Result<String> {
     let text = files::read_secret(path)?;
     let token = text.trim();
     if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        let text = "the file must hold one line of at least 16 letters, digits and signs; create a token with: \
-                    openssl rand -hex 16";
+        let text = "the file must hold one line of at least 16 letters, digits and signs; create a token \
+                    with: openssl rand -hex 16";
         return Err(Error::new(ErrorKind::Usage, text));
     }
     Ok(token.into())
@@ -227,8 +228,8 @@ struct Guard {
     bodies: Semaphore,
 }
 
-/// Adds access control and common headers to routes. `looks` are open to all; `private` and `changes` need access,
-/// and `changes` also need a header that other sites cannot send.
+/// Adds access control and common headers to routes. `looks` are open to all; `private` and `changes` need
+/// access, and `changes` also need a header that other sites cannot send.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(
     gate: Arc<Gate>,
     looks: Router<S>,
@@ -320,12 +321,13 @@ fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
     let Some(host) = host(headers) else {
         return Some(problem(StatusCode::BAD_REQUEST, "the request needs exactly one Host header"));
     };
-    // A foreign site can give its own name this machine's address (DNS rebinding). The browser would let it in.
+    // A foreign site can give its own name this machine's address (DNS rebinding). The browser would let it
+    // in.
     let named = [Some(host), request.uri().host()];
     if gate.is_local && !named.into_iter().flatten().all(is_loopback) {
         let text = format!(
-            "{host} is not a name of this machine: use http://localhost, let a proxy send Host: localhost, or set {} to \
-             an address that others reach",
+            "{host} is not a name of this machine: use http://localhost, let a proxy send Host: localhost, \
+             or set {} to an address that others reach",
             gate.listen
         );
         return Some(problem(StatusCode::FORBIDDEN, text));
@@ -365,8 +367,8 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// Whether a request comes from this machine and not through a proxy on it. Most proxies add a header; some others
-/// use HTTP/1.0 or forward the origin of the page.
+/// Whether a request comes from this machine and not through a proxy on it. Most proxies add a header; some
+/// others use HTTP/1.0 or forward the origin of the page.
 fn is_from_here(request: &Parts) -> bool {
     let headers = &request.headers;
     let is_forwarded = |name: &HeaderName| {
@@ -402,15 +404,16 @@ async fn stranger(guard: &Guard, request: &Parts) -> Option<Response> {
         Access::Local => return None,
         Access::Refused if gate.is_local => {
             let text = format!(
-                "this request came from another machine or through a proxy: set {} to allow changes with a token",
+                "this request came from another machine or through a proxy: set {} to allow changes \
+                 with a token",
                 gate.token_file
             );
             return Some(last_word(StatusCode::FORBIDDEN, text));
         }
         Access::Refused => {
             let text = format!(
-                "this page is read-only: set {} to allow changes with a token, or set {} to a loopback address such as \
-                 127.0.0.1:8080",
+                "this page is read-only: set {} to allow changes with a token, or set {} to a loopback \
+                 address such as 127.0.0.1:8080",
                 gate.token_file, gate.listen
             );
             return Some(last_word(StatusCode::FORBIDDEN, text));
@@ -466,8 +469,8 @@ async fn may_change(State(guard): State<Arc<Guard>>, request: Request, next: Nex
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let is_json = kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"));
     if !is_json && !headers.contains_key(OWN_HEADER) {
-        let text = "changes need the header X-Weakrest: 1 or Content-Type: application/json, which other sites \
-                    cannot send";
+        let text = "changes need the header X-Weakrest: 1 or Content-Type: application/json, which other \
+                    sites cannot send";
         return last_word(StatusCode::FORBIDDEN, text);
     }
     if let Some(peer) = peer(&request) {

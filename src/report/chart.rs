@@ -1,6 +1,7 @@
 //! The distribution of scores, as inline SVG bars over one common axis.
 //!
-//! Labels and the axis are HTML positioned in percent: text inside a stretched SVG would be unreadable on a phone.
+//! Labels and the axis are HTML positioned in percent: text inside a stretched SVG would be unreadable on a
+//! phone.
 
 use std::io::{self, Write};
 

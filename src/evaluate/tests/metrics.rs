@@ -1,4 +1,5 @@
-//! Metrics against scikit-learn's answers (`tests/data/metrics`) and against definitions too slow to be wrong.
+//! Metrics against scikit-learn's answers (`tests/data/metrics`) and against definitions too slow to be
+//! wrong.
 
 use std::collections::BTreeSet;
 

@@ -68,7 +68,8 @@ for (const [key, , run, also] of Object.values(KEYS).flat()) {
   if (run && also) RUN.set(also, run);
 }
 const PEEK = ["M", "A", "W"];
-const REPEATED = ["[", "]", ",", ".", "+", "=", "-", "N", "P", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"];
+/** Keys that repeat while they are down. */
+const REPEATED = [..."[],.+=-NP", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"];
 /** @type {Map<string, [x: number, y: number]>} */
 const ARROWS = new Map([
   ["ArrowLeft", [-1, 0]],

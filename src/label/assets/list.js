@@ -5,7 +5,8 @@ import { desk, isThere, kindOf, library, multiple, saver } from "./desk.js";
 import { $, inner, make, plural, say } from "./page.js";
 
 /** @import { Entry } from "./server.js" */
-/** @typedef {{ item: HTMLElement, button: HTMLButtonElement, mark: Element, score: Element, entry: Entry }} Row */
+/** @typedef {{ item: HTMLElement, button: HTMLButtonElement, mark: Element, score: Element,
+ *              entry: Entry }} Row */
 
 /** @type {Map<number, Row>} */
 const rows = new Map();

@@ -1,9 +1,9 @@
 // @ts-check
-// The defective pixels of a picture. A mask never changes. A stroke returns a new one that shares all untouched
-// rows, so a hundred undo steps cost little.
+// The defective pixels of a picture. A mask never changes. A stroke returns a new one that shares all
+// untouched rows, so a hundred undo steps cost little.
 
 /** @import { Point } from "./boxes.js" */
-/** @typedef {{ size: [height: number, width: number], counts: number[] }} Runs Row-major runs; zeros first. */
+/** @typedef {{ size: [height: number, width: number], counts: number[] }} Runs Row-major; zeros first. */
 /** @typedef {number[]} Row Spans `[from, to, from, to, …]`, ascending and separate. */
 
 /** @type {(row: Row, from: number, to: number) => Row} */

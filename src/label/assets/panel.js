@@ -9,7 +9,6 @@ import { $, inner, make, number, plural, press, say } from "./page.js";
 /** @import { Doc } from "./picture.js" */
 
 const touch = matchMedia("(pointer: coarse)").matches;
-/** The order of the buttons on the page is the order of drawing. */
 const HINTS = touch
   ? {
       click: "Tap the defect. Pan and zoom with two fingers.",
@@ -58,7 +57,7 @@ export function showPicture() {
   showEmpty(missing || (lacking ? `${current.name}: ${problem.message}` : ""));
   $("offer").hidden = !suggestion;
   if (suggestion) {
-    const text = suggestion.sure ? "Suggestion: the detector is sure." : "Suggestion: the detector is not sure.";
+    const text = `Suggestion: the detector is ${suggestion.sure ? "" : "not "}sure.`;
     say(inner($("offer"), "span"), text);
   }
   showTypes();
@@ -120,7 +119,8 @@ export function showButtons() {
 }
 
 export function showHint() {
-  const selected = `Drag a corner to resize, the inside to move. ${touch ? "Remove" : "Delete"} removes the box.`;
+  const key = touch ? "Remove" : "Delete";
+  const selected = `Drag a corner to resize, the inside to move. ${key} removes the box.`;
   const width = stage.gesture?.kind === "width" && HINTS.width;
   say($("hint"), width || (stage.selected && !stage.drawing ? selected : HINTS[stage.tool]));
 }

@@ -1,7 +1,8 @@
-//! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the line.
+//! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the
+//! line.
 //!
-//! Everything is served from memory over plain HTTP. Anyone who reaches the address may look. Changes need access:
-//! see [`Settings::token_file`].
+//! Everything is served from memory over plain HTTP. Anyone who reaches the address may look. Changes need
+//! access: see [`Settings::token_file`].
 //!
 //! | request | answer |
 //! |---|---|
@@ -42,18 +43,20 @@ use crate::record::{FaultKind, Record, Status};
 use crate::settings::range;
 use picture::Shot;
 
-/// The most regions reported for a part. A part with defects all over can have thousands; the picture shows them.
+/// The most regions reported for a part. A part with defects all over can have thousands; the picture shows
+/// them.
 const MAX_REGIONS: usize = 16;
 
 /// The web page's settings: the table `[web]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Address and port, by default `127.0.0.1:8080`: this machine only. `0.0.0.0:8080` listens on all networks.
-    /// Port 0 takes a free port.
+    /// Address and port, by default `127.0.0.1:8080`: this machine only. `0.0.0.0:8080` listens on all
+    /// networks. Port 0 takes a free port.
     pub listen: String,
-    /// File with the token for changes: trigger, halt, resume, reload. It holds one line of at least 16 characters.
-    /// Without a token, changes are possible only from this machine, with a loopback `listen` address.
+    /// File with the token for changes: trigger, halt, resume, reload. It holds one line of at least 16
+    /// characters. Without a token, changes are possible only from this machine, with a loopback `listen`
+    /// address.
     pub token_file: Option<PathBuf>,
     /// Number of latest rejects kept with their picture: 12 by default, at most 200.
     pub rejects: usize,
@@ -100,8 +103,8 @@ impl WebPage {
     /// Starts serving on a thread of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] as [`Settings::validate`], or if the token file holds no token; [`ErrorKind::Io`] if that
-    /// file cannot be read or the server cannot listen on the address.
+    /// [`ErrorKind::Usage`] as [`Settings::validate`], or if the token file holds no token; [`ErrorKind::Io`]
+    /// if that file cannot be read or the server cannot listen on the address.
     pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
         Self::with_labeling(settings, control, None)
     }

@@ -1,5 +1,5 @@
-//! Pictures for the page. They are scaled first, then painted and encoded: the cost does not grow with the camera's
-//! resolution.
+//! Pictures for the page. They are scaled first, then painted and encoded: the cost does not grow with the
+//! camera's resolution.
 
 use std::sync::{Arc, OnceLock};
 
@@ -53,7 +53,8 @@ impl Shot {
         Arc::new(shot)
     }
 
-    /// The picture as JPEG, with or without the anomaly map; `None` if it cannot be encoded. The first call is slow.
+    /// The picture as JPEG, with or without the anomaly map; `None` if it cannot be encoded. The first call
+    /// is slow.
     pub fn jpeg(&self, plain: bool) -> Option<Bytes> {
         let (cell, inspection) =
             if plain { (&self.plain, None) } else { (&self.painted, self.inspection.as_ref()) };

@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::ratio;
 use crate::inspector::{Region, Verdict};
 
-/// The longest side of an embedded picture. Two fill a wide screen, and a report of a thousand parts still opens.
+/// The longest side of an embedded picture. Two fill a wide screen, and a report of a thousand parts still
+/// opens.
 const LONGEST_SIDE: u32 = 480;
 const JPEG_QUALITY: u8 = 82;
 /// The most regions listed in words. The picture shows all.
@@ -69,7 +70,8 @@ pub(super) fn write_card(
     write!(out, "{}{}", if wrong.is_some() { " wrong" } else { "" }, if bare { " bare" } else { "" })?;
     writeln!(out, r#"">"#)?;
     if !bare {
-        // Side by side, long flat parts such as boards would be strips, and tall ones would fill a screen each.
+        // Side by side, long flat parts such as boards would be strips, and tall ones would fill a screen
+        // each.
         let shape = match original.or(overlay) {
             Some(p) if p.width > p.height * 2 => " wide",
             Some(p) if p.height * 4 > p.width * 5 => " tall",

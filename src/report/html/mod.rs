@@ -51,8 +51,8 @@ pub enum Order {
     /// As they were added.
     #[default]
     AsAdded,
-    /// Missed defects, lowest score first; false rejects, highest score first; both before the figures. Then faults;
-    /// then all others by distance from the threshold, nearest first.
+    /// Missed defects, lowest score first; false rejects, highest score first; both before the figures. Then
+    /// faults; then all others by distance from the threshold, nearest first.
     WorstFirst,
 }
 
@@ -203,8 +203,9 @@ impl Card {
 
 /// Writes a report of any length, with the memory of one picture.
 ///
-/// Cards are spooled to an unnamed file beside the report and copied into the page at the end: their order and the
-/// figures need all scores. The report gets its name when it is complete. Until then an older file of that name stays.
+/// Cards are spooled to an unnamed file beside the report and copied into the page at the end: their order
+/// and the figures need all scores. The report gets its name when it is complete. Until then an older file of
+/// that name stays.
 pub struct ReportWriter {
     path: PathBuf,
     spool: BufWriter<File>,
@@ -229,8 +230,8 @@ impl ReportWriter {
     /// Adds a picture.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] if the spool cannot be written; [`ErrorKind::Image`] if a picture
-    /// cannot be encoded.
+    /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`] if the spool cannot be written; [`ErrorKind::Image`]
+    /// if a picture cannot be encoded.
     pub fn add(&mut self, entry: &Entry) -> Result<()> {
         let original = entry.original.map(embedded).transpose()?.flatten();
         let overlay = entry.overlay.map(embedded).transpose()?.flatten();

@@ -25,10 +25,12 @@ export function showVerdict(part) {
   const count = part?.regions.length ?? 0;
   const areas = count < 2 ? "one region" : count < 16 ? `${count} regions` : "16 regions or more";
   say($("reason"), part?.reason || (count ? `${areas} above the threshold` : ""));
-  const score =
-    part && part.score !== null ? `score ${number(part.score)} · threshold ${number(part.threshold)} · ` : "";
-  say($("score"), part ? `${score}${ms(part.latency_ms)} ms` : "");
+  const scores = part && part.score !== null ? scoresOf(part) : "";
+  say($("score"), part ? `${scores}${ms(part.latency_ms)} ms` : "");
 }
+
+/** @type {(part: Part) => string} */
+const scoresOf = ({ score, threshold }) => `score ${number(score)} · threshold ${number(threshold)} · `;
 
 /** What the picture shows: its part, and whether without the anomaly map. */
 let shown = "";

@@ -104,8 +104,8 @@ fn a_browser_shows_the_line() {
     assert_eq!(asked.iter().find(|url| !page_itself(url)), None);
 }
 
-/// `WEAKREST_LOOK=127.0.0.1:8080 cargo test --lib -- --ignored web::tests::browser::look` serves a made-up line for ten
-/// minutes.
+/// `WEAKREST_LOOK=127.0.0.1:8080 cargo test --lib -- --ignored web::tests::browser::look` serves a made-up
+/// line for ten minutes.
 #[test]
 #[ignore = "for people"]
 fn look() {
