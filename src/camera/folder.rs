@@ -1,4 +1,4 @@
-//! A folder of pictures as a camera.
+//! A folder of pictures that acts as a camera.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::imaging::{Frame, find_pictures};
 /// Opens a folder as a camera.
 #[derive(Debug, Clone)]
 pub struct FolderOpener {
-    /// Which folder, and how fast.
+    /// The folder and its rate.
     pub settings: FolderSettings,
     /// Time.
     pub clock: Clock,
@@ -39,7 +39,7 @@ impl OpenCamera for FolderOpener {
 
 struct FolderCamera {
     pictures: Vec<PathBuf>,
-    /// The picture after the one that was waited for last.
+    /// The index of the next picture.
     next: usize,
     due: Instant,
     period: Duration,
@@ -61,7 +61,7 @@ impl Camera for FolderCamera {
         self.clock.sleep_until(self.due);
         let at = self.due;
         self.next = self.next % self.pictures.len() + 1;
-        // Who takes longer than a period for a frame gets the next one at once, but no pile of them.
+        // A slow reader gets the next frame at once, but frames do not pile up.
         self.due = (self.due + self.period).max(self.clock.now());
         Ok(Some(Captured::at(at)))
     }

@@ -1,4 +1,4 @@
-//! Whether a frame can be trusted to show the part: not frozen, black, over-exposed or out of focus.
+//! Checks that a frame can show the part: not frozen, black, over-exposed or out of focus.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,16 +10,14 @@ use crate::settings::range;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthSettings {
-    /// A frame whose mean brightness is below this, 0 to 255, is black. 0 switches the check off.
+    /// Least mean brightness of a frame, 0 to 255. Below it the frame is black. 0: no check.
     pub black: f32,
-    /// A frame of which more than this share is at the upper end (250 of 255 or more) is over-exposed. 1 switches the
-    /// check off.
+    /// Largest share of values of 250 or more (of 255). Above it the frame is over-exposed. 1: no check.
     pub over_exposed: f32,
-    /// So many frames in a row with the very same pixels are frozen: a sensor's noise never repeats. 0 switches the
-    /// check off.
+    /// Number of identical frames in a row that count as frozen: a sensor's noise never repeats. 0: no check.
     pub frozen: u32,
-    /// A frame whose [`Health::sharpness`] is below this is out of focus. 0 switches the check off; the check
-    /// of a configuration prints the camera's present value.
+    /// Least sharpness of a frame, 0 to 255. Below it the frame is out of focus. 0: no check. `weakrest check` prints
+    /// the camera's present value.
     pub sharpness: f32,
 }
 
@@ -30,7 +28,7 @@ impl Default for HealthSettings {
 }
 
 impl HealthSettings {
-    /// Checks that the numbers make sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the key.
@@ -46,10 +44,10 @@ impl HealthSettings {
     }
 }
 
-/// Why a frame cannot be trusted.
+/// What is wrong with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unhealthy {
-    /// The same pixels again and again.
+    /// Identical to the frames before.
     Frozen,
     /// Black.
     Black,
@@ -62,15 +60,15 @@ pub enum Unhealthy {
 impl std::fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Unhealthy::Frozen => "the camera gives the same picture again and again; it hangs",
-            Unhealthy::Black => "the picture is black: look for the light, the lens cap, the exposure",
-            Unhealthy::OverExposed => "the picture is over-exposed: look for the light and the exposure",
-            Unhealthy::Defocused => "the picture is out of focus: look for the lens, dirt and vibration",
+            Unhealthy::Frozen => "the camera repeats the same picture; it hangs: restart it",
+            Unhealthy::Black => "the picture is black: check the light, the lens cap and the exposure",
+            Unhealthy::OverExposed => "the picture is over-exposed: check the light and the exposure",
+            Unhealthy::Defocused => "the picture is out of focus: check the lens, dirt and vibration",
         })
     }
 }
 
-/// Looks at one frame after the other.
+/// Checks frames in their order.
 #[derive(Debug, Default)]
 pub struct Health {
     settings: HealthSettings,
@@ -79,12 +77,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// With these settings.
+    /// A checker with these settings.
     pub fn new(settings: HealthSettings) -> Self {
         Health { settings, ..Health::default() }
     }
 
-    /// What is wrong with the next frame, if anything.
+    /// Checks the next frame. `None`: the frame is healthy.
     pub fn check(&mut self, frame: &Frame) -> Option<Unhealthy> {
         let settings = &self.settings;
         if settings.frozen > 0 {
@@ -111,8 +109,8 @@ impl Health {
         }
     }
 
-    /// The mean difference between horizontal neighbors, of the tenth of the picture's lines that has most of it: edges
-    /// count, plain surfaces do not. In steps of 0 to 255.
+    /// Sharpness, 0 to 255: the mean difference between horizontal neighbors, in the sharpest tenth of the lines. So
+    /// edges count and plain surfaces do not.
     pub fn sharpness(frame: &Frame) -> f32 {
         let (width, channels) = (frame.width() as usize, frame.color().channels());
         let green = channels / 2;
@@ -145,9 +143,9 @@ impl Health {
     }
 }
 
-/// Mean brightness, 0 to 255, and the share of values of 250 or more.
+/// Returns the mean brightness, 0 to 255, and the share of values of 250 or more.
 fn exposure(frame: &Frame) -> (f32, f32) {
-    // A prime step, so that no column or channel is preferred.
+    // A prime step prefers no column and no channel.
     const STEP: usize = 7;
     let (mut sum, mut bright, mut count) = (0u64, 0u64, 0u64);
     for &value in frame.pixels().iter().step_by(STEP) {

@@ -1,4 +1,4 @@
-//! Where frames come from. Each kind of camera is behind the same two small traits, and none knows of parts.
+//! Cameras. Each kind implements the same two small traits, and none knows about parts.
 
 mod folder;
 mod health;
@@ -23,79 +23,79 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
 use crate::settings::range;
 
-/// When a frame was taken, and what the camera says of it.
+/// Time and state of a captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Captured {
-    /// When the frame was taken, by the driver's stamp on the monotonic clock. `None` when the driver does not tell:
-    /// such a frame belongs to no trigger.
+    /// Time of capture: the driver's stamp on the monotonic clock. `None` if the driver gives none. Such a frame belongs
+    /// to no trigger.
     pub at: Option<Instant>,
-    /// Frames that the camera took and that never arrived, since the one before.
+    /// Number of frames lost since the previous frame.
     pub lost: u64,
-    /// Whether the driver marks the frame as damaged. It must not be read.
+    /// Whether the driver marks the frame as damaged. Do not read such a frame.
     pub damaged: bool,
 }
 
 impl Captured {
-    /// A whole frame that was taken at `at`.
+    /// An undamaged frame, captured at `at`.
     pub fn at(at: Instant) -> Self {
         Captured { at: Some(at), lost: 0, damaged: false }
     }
 }
 
-/// What a camera tells of its timing.
+/// A camera's timing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timing {
     /// Time between two frames.
     pub period: Option<Duration>,
-    /// Time of exposure of one frame.
+    /// Exposure time of one frame.
     pub exposure: Option<Duration>,
 }
 
-/// An open camera that is taking frames. Dropping it closes it.
+/// An open camera that captures frames. Drop it to close it.
 pub trait Camera: Send {
-    /// Waits for the next frame, at most `timeout`. `None` when none came.
+    /// Waits for the next frame, at most `timeout`. `None`: no frame came.
     ///
     /// # Errors
-    /// [`ErrorKind::Camera`] when the camera is gone; it has to be opened again.
+    /// [`ErrorKind::Camera`] if the camera is gone. Open it again.
     fn wait(&mut self, timeout: Duration) -> Result<Option<Captured>>;
 
-    /// What it tells of its timing.
+    /// The camera's timing, as far as it is known.
     fn timing(&self) -> Timing {
         Timing::default()
     }
 
-    /// Decodes the frame that [`Camera::wait`] told of.
+    /// Decodes the frame of the last [`Camera::wait`].
     ///
     /// # Errors
-    /// [`ErrorKind::Image`] when it is damaged; [`ErrorKind::Camera`] when the camera is gone.
+    /// [`ErrorKind::Image`] if the frame is damaged, [`ErrorKind::Camera`] if the camera is gone.
     fn read(&mut self, frame: &mut Frame) -> Result<()>;
 }
 
-/// Opens a camera, again and again if need be.
+/// Opens a camera. The pipeline calls it again whenever the camera was lost.
 pub trait OpenCamera: Send {
-    /// Opens it.
+    /// Opens the camera.
     ///
     /// # Errors
-    /// [`ErrorKind::Camera`] when it is not there or refuses its settings.
+    /// [`ErrorKind::Camera`] if the camera is missing or refuses its settings.
     fn open(&mut self) -> Result<Box<dyn Camera>>;
 
-    /// What it is, for people.
+    /// Name of the camera in messages.
     fn describe(&self) -> String;
 }
 
-/// How frames are cut and turned before anything looks at them.
+/// Cropping and rotation of each frame, before anything else: `[framing]` of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Framing {
-    /// The region of interest in the camera's pixels: left, top, width, height. The whole frame without it.
+    /// The region of interest in the camera's pixels: left, top, width, height. Default: the whole frame.
     pub region: Option<[u32; 4]>,
-    /// Clockwise rotation in degrees after cutting: 0, 90, 180 or 270.
+    /// Clockwise rotation in degrees, after cropping: 0, 90, 180 or 270.
     #[serde(default)]
     pub rotation: u32,
 }
 
 impl Framing {
-    /// Checks that the numbers make sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
@@ -111,10 +111,10 @@ impl Framing {
         Ok(())
     }
 
-    /// Cuts and turns `from` into `to`.
+    /// Crops and rotates `from` into `to`.
     ///
     /// # Errors
-    /// [`ErrorKind::Image`] when the region reaches beyond the frame.
+    /// [`ErrorKind::Image`] if the region exceeds the frame.
     pub fn apply(&self, from: &Frame, to: &mut Frame) -> Result<()> {
         let [left, top, width, height] = self.region.unwrap_or([0, 0, from.width(), from.height()]);
         let inside =
@@ -158,19 +158,19 @@ impl Framing {
         })
     }
 
-    /// Whether frames stay as they are.
+    /// Whether frames stay unchanged.
     pub(crate) fn is_identity(&self) -> bool {
         self.region.is_none() && self.rotation == 0
     }
 }
 
-/// What kind of camera: `[camera]` of the configuration.
+/// The camera and its kind: `[camera]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// Pictures of a folder in the order of their names: for trials and tests.
+    /// Pictures of a folder, in the order of their names. For trials and tests.
     Folder(FolderSettings),
-    /// A camera of Linux.
+    /// A Video4Linux camera.
     V4l2(V4l2Settings),
 }
 
@@ -182,7 +182,7 @@ pub struct FolderSettings {
     pub path: PathBuf,
     /// Frames per second.
     pub rate: f64,
-    /// Whether to begin again after the last picture; otherwise the camera then gives nothing more.
+    /// Whether to start again after the last picture. Otherwise no frames follow.
     #[serde(default = "yes")]
     pub repeat: bool,
 }
@@ -192,7 +192,7 @@ fn yes() -> bool {
 }
 
 impl Source {
-    /// Checks that the numbers make sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
@@ -203,7 +203,7 @@ impl Source {
         }
     }
 
-    /// The same camera, giving frames of this color unless its settings ask for one.
+    /// The same camera with a default color. A color in its settings wins.
     #[must_use]
     pub(crate) fn of_color(mut self, color: Color) -> Self {
         if let Source::V4l2(settings) = &mut self {
@@ -212,7 +212,7 @@ impl Source {
         self
     }
 
-    /// What opens this camera.
+    /// Returns the opener of this camera.
     pub fn opener(&self, clock: &Clock) -> Box<dyn OpenCamera> {
         match self {
             Source::Folder(settings) => {

@@ -1,6 +1,6 @@
-//! Pixels as cameras send them, made into those of a [`Frame`](crate::imaging::Frame).
+//! Converts the pixel formats of cameras to those of a [`Frame`](crate::imaging::Frame).
 //!
-//! Every function overwrites `to`, which holds exactly `width × height` pixels of what is asked for.
+//! Every function overwrites `to`. `to` holds exactly `width × height` pixels.
 
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -10,16 +10,16 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, whole_jpeg};
 
-/// How an uncompressed picture lies in a buffer.
+/// Memory layout of an uncompressed picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     pub width: usize,
     pub height: usize,
-    /// Bytes from the beginning of a line to that of the next.
+    /// Bytes from the start of one line to the start of the next.
     pub stride: usize,
 }
 
-/// Which values brightness and color differences have.
+/// Range of brightness and color differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Range {
     /// Black is 16, white 235; differences from 16 to 240.
@@ -160,7 +160,7 @@ pub(super) fn rgb_from_yuyv(from: &[u8], layout: Layout, range: Range, to: &mut 
     Ok(())
 }
 
-/// Gray or RGB from JPEG. What is not whole is refused, as in files.
+/// Gray or RGB from JPEG. An incomplete picture is refused, as in files.
 pub(super) fn decode_jpeg(
     from: &[u8],
     width: usize,
@@ -169,8 +169,7 @@ pub(super) fn decode_jpeg(
     to: &mut [u8],
 ) -> Result<()> {
     let whole = whole_jpeg(from).map_err(|e| e.within("the camera's JPEG frame"))?;
-    let unsupported =
-        || Error::new(ErrorKind::Image, "the camera's JPEG frame is of a kind that is not read");
+    let unsupported = || Error::new(ErrorKind::Image, "the camera's JPEG frame is of an unsupported kind");
     let options = DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(match color {
         Color::Gray => ColorSpace::Luma,
         Color::Rgb => ColorSpace::RGB,

@@ -1,4 +1,4 @@
-//! A camera for tests: it shows what it is told, at its rate, and can be unplugged.
+//! A simulated camera for tests. It shows a [`Scene`] at a fixed rate and can be unplugged.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
 
-/// What a simulated camera sees. Clones are the same scene.
+/// What a simulated camera sees. Clones share one scene.
 #[derive(Debug, Clone)]
 pub struct Scene(Arc<Mutex<SceneState>>);
 
@@ -21,13 +21,13 @@ struct SceneState {
     frozen: bool,
     lost: u64,
     damaged: bool,
-    /// Frames taken so far; a real sensor's noise is simulated from it.
+    /// Frames captured so far. The simulated sensor noise depends on it.
     taken: u64,
     opened: u64,
 }
 
 impl Scene {
-    /// A scene that shows `frame` at a rate of one per `period`.
+    /// A scene that shows `frame` once per `period`.
     pub fn new(frame: Frame, period: Duration) -> Self {
         Scene(Arc::new(Mutex::new(SceneState {
             frame,
@@ -42,37 +42,37 @@ impl Scene {
         })))
     }
 
-    /// Shows another frame from now on.
+    /// Shows another frame.
     pub fn show(&self, frame: Frame) {
         self.lock().frame = frame;
     }
 
-    /// Unplugs the camera or plugs it in again.
+    /// Unplugs the camera, or plugs it in again.
     pub fn set_plugged(&self, plugged: bool) {
         self.lock().plugged = plugged;
     }
 
-    /// Lets the camera be there but give no frames.
+    /// Stops the frames of a camera that stays plugged in, or resumes them.
     pub fn set_silent(&self, silent: bool) {
         self.lock().silent = silent;
     }
 
-    /// Lets the camera give the very same pixels again and again.
+    /// Repeats identical frames, or stops that.
     pub fn set_frozen(&self, frozen: bool) {
         self.lock().frozen = frozen;
     }
 
-    /// Lets so many frames be missing before the next one.
+    /// Loses this many frames before the next one.
     pub fn lose(&self, frames: u64) {
         self.lock().lost += frames;
     }
 
-    /// Lets the driver mark the next frame as damaged.
+    /// Marks the next frame as damaged.
     pub fn damage(&self) {
         self.lock().damaged = true;
     }
 
-    /// How often the camera was opened.
+    /// Returns how often the camera was opened.
     pub fn opened(&self) -> u64 {
         self.lock().opened
     }
@@ -85,7 +85,7 @@ impl Scene {
 /// Opens a camera that looks at a [`Scene`].
 #[derive(Debug, Clone)]
 pub struct SimulatedOpener {
-    /// What it sees.
+    /// The scene.
     pub scene: Scene,
     /// Time.
     pub clock: Clock,

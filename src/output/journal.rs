@@ -1,15 +1,14 @@
 //! The journal: one row per part in an SQLite database.
 //!
-//! Rows are committed at least once a second, and each commit reaches the disk (`synchronous = FULL`): a
-//! power cut loses the last second at most and damages nothing. SQLite's write-ahead log lets others read
-//! meanwhile. A thread of its own touches the disk: one that fails or blocks keeps rows waiting in memory.
+//! Rows are committed at least once a second, and each commit reaches the disk (`synchronous = FULL`). A power cut loses
+//! at most the last second and damages nothing. SQLite's write-ahead log allows reading meanwhile. Only the journal's own
+//! thread uses the disk. While the disk fails or blocks, rows wait in memory.
 //!
-//! No clock is trusted with what is removed: a row's age is the time between it and the newest row, as the rows
-//! between them tell it, and steps that no line takes do not count. See [`Settings::keep_days`].
+//! Removal does not trust the clock: a row's age is the sum of the times between the rows after it, and large steps do not
+//! count. See [`Settings::keep_days`].
 //!
-//! Table `parts`: `run` (which start of the service) and `part` are the primary key; `triggered` is in
-//! milliseconds since 1970, UTC; columns that end in `_ms` are milliseconds; `regions` is JSON. What was not
-//! measured is NULL.
+//! Table `parts`: `run` (one start of the service) and `part` are the primary key. `triggered` is in milliseconds since
+//! 1970, UTC. Columns that end in `_ms` are milliseconds. `regions` is JSON. Unmeasured values are NULL.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -32,34 +31,33 @@ use crate::settings::range;
 
 const NAME: &str = "journal";
 const VERSION: i64 = 1;
-/// Rows in one transaction: small enough to be quick, large enough that no line is faster than its commits.
+/// Rows in one transaction: few enough to be quick, enough for the fastest line.
 const BATCH: usize = 256;
-/// The other half of the second in which a row is to reach the disk is left to the disk.
+/// Half of the second in which a row has to reach the disk. The other half is for the disk.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-/// Rows kept in memory while the disk does not take them: some ten megabytes.
+/// Rows kept in memory while the disk takes none: about ten megabytes.
 const BACKLOG: usize = 10_000;
-/// A disk that failed is not asked again for every part.
+/// Pause before the next attempt on a failed disk.
 const RETRY: Duration = Duration::from_secs(1);
-/// A disk that takes longer blocks, which is told.
+/// After this time the disk counts as blocked.
 const BLOCKS: Duration = Duration::from_secs(5);
-/// How long the end waits for the disk.
+/// How long [`Output::finish`] waits for the disk.
 const LAST_ROWS: Duration = Duration::from_secs(2);
-/// How often there is a look at the journal's size, and at the ages of its rows.
+/// How often the size of the journal and the ages of its rows are checked.
 const SIZED: Duration = Duration::from_secs(1);
 const AGED: Duration = Duration::from_secs(600);
-/// Rows that are looked at for their age, evenly spread.
+/// Number of rows, evenly spread, from which ages are computed.
 const SAMPLES: i64 = 4096;
-/// The longest time between two rows that counts for their age, as a share of what is kept and in days: nights and
-/// weekends do, what a clock jumps does not.
+/// The longest time between two rows that counts for ages, as a share of `keep_days` and in days. Nights and weekends
+/// count, jumps of the clock do not.
 const SHARE: i64 = 10;
 const PAUSE_DAYS: i64 = 4;
-/// Rows removed in one transaction, and transactions in one look: more than any line adds in a second.
+/// Rows per removing transaction, and such transactions per check: more than any line adds in a second.
 const REMOVED: usize = 500;
 const REMOVALS: usize = 20;
-/// Room for the write-ahead log beside the database, within `max_megabytes`.
+/// Space for the write-ahead log, within `max_megabytes`.
 const LOG_BYTES: u64 = 8 << 20;
-/// Journals up to this size are read wholly when opened, which takes a second or so; of larger ones both
-/// ends.
+/// Journals up to this size are fully read when opened, in about a second. Of larger ones only both ends are read.
 const CHECKED_BYTES: u64 = 256 << 20;
 
 const SCHEMA: &str = "
@@ -86,17 +84,16 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
     COMMIT;";
 
-/// Where the journal is, and how much of it is kept.
+/// File and limits: `[journal]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The database; made if there is none. Required.
+    /// The database. Required. Created if missing.
     pub path: PathBuf,
-    /// Older rows are removed, in days, at least 1. Default 365. The age of a row is the sum of the times between the
-    /// rows after it. A pause, or a step of the clock, of more than a tenth of this or of 4 days does not count:
-    /// rows are kept longer then.
+    /// Days to keep rows, at least 1. Default 365. The age of a row is the sum of the times between the rows after it. A
+    /// pause or clock step longer than 4 days or a tenth of this does not count, so rows are kept longer then.
     pub keep_days: u32,
-    /// The most room on disk, in MiB, at least 16; the oldest rows give way. Default 1024.
+    /// Size limit on disk, in MiB, at least 16. The oldest rows are removed. Default 1024.
     pub max_megabytes: u64,
 }
 
@@ -107,10 +104,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether the values make sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`], naming the key.
+    /// [`ErrorKind::Usage`] naming the key.
     pub(crate) fn validate(&self) -> Result<()> {
         if self.path.as_os_str().is_empty() {
             return Err(Error::setting("journal.path", "is missing; name the journal's file"));
@@ -122,15 +119,15 @@ impl Settings {
 
 /// Writes the journal. See the [module](self).
 ///
-/// While the file cannot be written, publishing tells so, but the last 10 000 rows are kept and written as soon
-/// as it can. Rows that are lost for good count as dropped. A file that is damaged, or of another version, is
-/// renamed to `NAME.damaged-UNIXTIME` or `NAME.version-N-UNIXTIME`, its log with it, and a new one begun.
+/// While the file cannot be written, publishing fails, but the last 10 000 rows are kept and written later. Lost rows
+/// count as dropped. A damaged file, or one of another version, is renamed to `NAME.damaged-UNIXTIME` or
+/// `NAME.version-N-UNIXTIME` with its log, and a new one is started.
 pub struct Journal {
     run: String,
     backlog: Arc<Backlog>,
 }
 
-/// What the line's thread and the disk's share. Held for moments, never while the disk works.
+/// Shared by the line's thread and the disk's. Locked for moments only, never during disk access.
 #[derive(Default)]
 struct Backlog {
     waiting: Mutex<Waiting>,
@@ -140,14 +137,14 @@ struct Backlog {
 #[derive(Default)]
 struct Waiting {
     rows: VecDeque<Part>,
-    /// Since when the first of them waits.
+    /// Since when the first row waits.
     since: Option<Instant>,
-    /// Rows that the disk is given at this moment, and since when it works on anything.
+    /// Number of rows that are being written, and the start of the present disk access.
     given: usize,
     working: Option<Instant>,
     lost: u64,
     failed: Option<(ErrorKind, String)>,
-    /// What became of a file that could not be used.
+    /// Message about a file that could not be used.
     aside: Option<String>,
     finish: bool,
     ended: bool,
@@ -155,7 +152,7 @@ struct Waiting {
 
 impl Backlog {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Rows are pushed and taken whole.
+        // A panic leaves no half-done change.
         self.waiting.lock().unwrap_or_else(|e| e.into_inner())
     }
 
@@ -165,7 +162,7 @@ impl Backlog {
 }
 
 impl Waiting {
-    /// What is wrong with the disk.
+    /// The present error of the disk.
     fn fault(&self) -> Result<()> {
         if self.working.is_some_and(|since| since.elapsed() >= BLOCKS) {
             let text = format!("the disk blocks for more than {} s; rows wait in memory", BLOCKS.as_secs());
@@ -174,12 +171,12 @@ impl Waiting {
         self.failed.as_ref().map_or(Ok(()), |(kind, text)| Err(Error::new(*kind, text.clone())))
     }
 
-    /// How many rows are not known to be in the file.
+    /// Number of rows that may not be in the file.
     fn missing(&self) -> usize {
         self.rows.len() + self.given
     }
 
-    /// Loses the oldest rows of more than are kept.
+    /// Drops the oldest rows above the limit.
     fn bound(&mut self) {
         while self.missing() > BACKLOG && self.rows.pop_front().is_some() {
             self.lost += 1;
@@ -188,8 +185,8 @@ impl Waiting {
 }
 
 impl Journal {
-    /// A journal for parts of the run `run`, see [`super::run_id`]. The file is opened on the thread that writes it,
-    /// so that a bad disk does not keep the line from starting.
+    /// A journal for the run `run`, see [`super::run_id`]. The writing thread opens the file, so a bad disk does not delay
+    /// the start of the line.
     ///
     /// # Errors
     /// As [`Settings::validate`]; [`ErrorKind::Io`] when the thread cannot be started.
@@ -223,13 +220,13 @@ impl Output for Journal {
         let mut waiting = self.backlog.lock();
         status.output(NAME).dropped.fetch_add(std::mem::take(&mut waiting.lost), Relaxed);
         if let Some(text) = waiting.aside.take() {
-            // It stays told until the next start: somebody has to look at the file.
+            // It stays until the next start: somebody has to look at the file.
             status.raise("journal file", Severity::Warning, text);
         }
         waiting.fault()
     }
 
-    /// Rows that the disk does not take by now are written later, while the process lives.
+    /// Rows that are not on disk by then are written later, while the process lives.
     fn finish(&mut self) -> Result<()> {
         let limit = Instant::now() + LAST_ROWS;
         let mut waiting = self.backlog.lock();
@@ -259,7 +256,7 @@ impl Drop for Journal {
     }
 }
 
-/// The thread that knows the disk: writes what waits until nothing more comes.
+/// The writing thread. It writes waiting rows until the journal is dropped.
 fn write(backlog: &Backlog, mut disk: Disk) {
     let begun = Instant::now();
     let mut sized = begun;
@@ -270,7 +267,7 @@ fn write(backlog: &Backlog, mut disk: Disk) {
         if waiting.finish && waiting.rows.is_empty() && sized > begun {
             break;
         }
-        // The end is worth one more attempt at once.
+        // At the end one more attempt is made at once.
         let may = now >= retry || (waiting.finish && waiting.failed.is_none());
         let full = waiting.finish || waiting.rows.len() >= BATCH;
         let due = waiting.since.filter(|_| !waiting.rows.is_empty()).map(|since| match full {
@@ -291,7 +288,7 @@ fn write(backlog: &Backlog, mut disk: Disk) {
         }
         waiting.working = Some(now);
         let mut result = Ok(());
-        // Removing comes first: it is what makes room where the journal itself is full.
+        // Removing comes first: it makes room if the journal is full.
         if size_due {
             sized = now + SIZED;
             drop(waiting);
@@ -329,7 +326,7 @@ fn write(backlog: &Backlog, mut disk: Disk) {
         backlog.changed.notify_all();
     }
     drop(waiting);
-    // Whoever waits for the end finds the file closed.
+    // The file is closed before the end is reported.
     drop(disk);
     backlog.lock().ended = true;
     backlog.changed.notify_all();
@@ -345,7 +342,7 @@ struct Disk {
 struct Open {
     connection: Connection,
     identity: Identity,
-    /// The last row that is too old, and when that was found out.
+    /// The last row that is too old, and the time of that check.
     expired: Option<(Instant, Option<i64>)>,
 }
 
@@ -354,12 +351,11 @@ impl Disk {
         Disk { settings, open: None, aside: None }
     }
 
-    /// Runs `work` on the open database. After an error it is closed: whatever was wrong, be it a disk that
-    /// came back or a file that was replaced, opening starts afresh.
+    /// Runs `work` on the open database. After an error the database is closed, and the next call opens it again.
     fn with<T>(&mut self, work: impl FnOnce(&mut Open) -> Result<T, Fault>) -> Result<T> {
         let path = &self.settings.path;
         if self.open.as_ref().is_some_and(|open| identity_of(path).as_ref() != Some(&open.identity)) {
-            log::warn!("{NAME}: {} was moved or removed; beginning a new one", path.display());
+            log::warn!("{NAME}: {} was moved or removed; starting a new one", path.display());
             self.open = None;
         }
         if self.open.is_none() {
@@ -381,7 +377,7 @@ impl Disk {
             return Err(Error::new(ErrorKind::Io, format!("{} is not open", path.display())));
         };
         work(open).map_err(|fault| {
-            // Another program holds it for a while: opening it again would only take longer.
+            // Another program locks it for a while. Opening it again would only take longer.
             if fault.is_busy() {
                 return fault.into_error("write", path);
             }
@@ -393,7 +389,7 @@ impl Disk {
             match set_aside(path, fault) {
                 Ok(text) => {
                     self.aside = Some(text);
-                    Error::new(ErrorKind::Io, format!("{} was damaged; beginning a new one", path.display()))
+                    Error::new(ErrorKind::Io, format!("{} was damaged; starting a new one", path.display()))
                 }
                 Err(e) => e,
             }
@@ -418,25 +414,25 @@ impl Disk {
 
 const DAY: i64 = 86_400_000;
 
-/// What is in a journal.
+/// Summary of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JournalSummary {
     /// Rows.
     pub parts: u64,
     /// Starts of the service.
     pub runs: u64,
-    /// Parts that are in the journal more than once: 0 unless it is damaged.
+    /// Parts with several rows. 0 unless the journal is damaged.
     pub repeated: u64,
-    /// Part numbers that are missing between the first and the last of their run: parts whose row was lost.
+    /// Part numbers missing between the first and the last of their run: lost rows.
     pub missing: u64,
 }
 
-/// Reads a journal through, also while the service writes it. Takes seconds for a large one. Changes nothing,
-/// but completes what a service that was killed has left half done, as the service's next start would.
+/// Reads a whole journal, also while the service writes it. Takes seconds for a large one. Changes nothing, except that
+/// SQLite completes the last transaction of a killed service, as the next start would.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when there is none, it cannot be read or is damaged; [`ErrorKind::Usage`] when the file
-/// is another database, or of a newer version.
+/// [`ErrorKind::Io`] if the journal is missing, unreadable or damaged, [`ErrorKind::Usage`] if the file is another
+/// database or of a newer version.
 pub fn check(path: impl AsRef<Path>) -> Result<JournalSummary> {
     let path = path.as_ref();
     let read = || -> Result<JournalSummary, Fault> {
@@ -447,7 +443,7 @@ pub fn check(path: impl AsRef<Path>) -> Result<JournalSummary> {
             return Ok(JournalSummary { parts: 0, runs: 0, repeated: 0, missing: 0 });
         }
         quick_check(&connection)?;
-        // Counted in the table itself: the index, which would forbid repetitions, may be what is wrong.
+        // Counted in the table: the index that forbids repetitions may be damaged.
         let sql = "SELECT COALESCE(SUM(n), 0), COUNT(*), COALESCE(SUM(n - different), 0),
                 COALESCE(SUM(last - first + 1 - different), 0)
             FROM (SELECT COUNT(*) AS n, COUNT(DISTINCT part) AS different,
@@ -480,7 +476,7 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl Fault {
-    /// Whether it stays as it is until somebody does something about the file.
+    /// Whether it stays until somebody repairs the file.
     fn is_lasting(&self) -> bool {
         matches!(self, Fault::Damaged(_) | Fault::Version(_))
     }
@@ -491,7 +487,7 @@ impl Fault {
             if matches!(code(e), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)))
     }
 
-    /// Damage under its name: for some of what can be in a header SQLite knows other words, such as "read-only".
+    /// Reports damage as damage. For some damaged headers SQLite has other words, such as "read-only".
     fn examined(self, path: &Path) -> Self {
         match self {
             Fault::Sql(e) if !matches!(e.sqlite_error_code(), Some(ErrorCode::DiskFull)) => {
@@ -527,14 +523,14 @@ impl Fault {
 fn open(path: &Path, limit: u64) -> Result<Connection, Fault> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // SQLite would take a damaged log for an empty one, and some of what can be in a header for a reason to write.
+    // SQLite would take a damaged log for an empty one, and write because of some damaged headers.
     if let Some(what) = header_damage(path).or_else(|| log_damage(path)) {
         return Err(Fault::Damaged(what));
     }
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(2))?;
     if version(&connection)? == 0 {
-        // Only a database that is still empty takes this setting.
+        // Only an empty database accepts this setting.
         connection.pragma_update(None, "auto_vacuum", "incremental")?;
         connection.execute_batch(SCHEMA)?;
     } else if fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED_BYTES) {
@@ -560,12 +556,12 @@ fn version(connection: &Connection) -> Result<i64, Fault> {
     let parts = count("SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'parts'")?;
     match (version, parts, tables) {
         (_, _, 0) => Ok(0),
-        // What has no such table is somebody else's.
+        // Without this table it is somebody else's.
         (_, 0, _) => Err(Fault::Foreign),
         (VERSION, ..) => match connection.prepare(INSERT) {
             Ok(_) => Ok(VERSION),
             Err(e) => Err(match e.sqlite_error_code() {
-                // What SQLite says of the statement, and not of the disk.
+                // An error of the statement, not of the disk.
                 None | Some(ErrorCode::Unknown) => Fault::Damaged(format!("its table is another: {e}")),
                 Some(_) => e.into(),
             }),
@@ -574,10 +570,10 @@ fn version(connection: &Connection) -> Result<i64, Fault> {
     }
 }
 
-/// What is wrong with the first 100 bytes of a database that this program wrote.
+/// Checks the first 100 bytes of a database of this program.
 fn header_damage(path: &Path) -> Option<String> {
     let mut header = [0; 100];
-    // One that is shorter, or cannot be read, is told by SQLite.
+    // SQLite reports a shorter or unreadable file.
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
     let page = u16::from_be_bytes([header[16], header[17]]);
     let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -590,7 +586,7 @@ fn header_damage(path: &Path) -> Option<String> {
     (!sound).then(|| "its header is not one that this program writes".into())
 }
 
-/// What is wrong with the write-ahead log and its index, if they are there.
+/// Checks the write-ahead log and its index, if they exist.
 fn log_damage(path: &Path) -> Option<String> {
     for suffix in ["-wal", "-shm"] {
         let log = suffixed(path, suffix);
@@ -608,13 +604,13 @@ fn log_damage(path: &Path) -> Option<String> {
             return (!usual).then(|| format!("{} cannot be read: {e}", log.display()));
         }
     }
-    // A power cut can leave zeros where nothing was written yet.
+    // A power cut can leave zeros.
     if header == [0; 32] {
         return None;
     }
     let words: Vec<u32> =
         header.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
-    // The lowest bit of the first word says how those are read that are summed.
+    // The lowest bit of the first word is the byte order of the checksum.
     let (mut sum, mut other) = (0u32, 0u32);
     for pair in words[..6].chunks_exact(2) {
         let [a, b] = [pair[0], pair[1]].map(|w| if words[0] & 1 == 1 { w } else { w.swap_bytes() });
@@ -630,7 +626,7 @@ fn quick_check(connection: &Connection) -> Result<(), Fault> {
     if found == "ok" { Ok(()) } else { Err(Fault::Damaged(found)) }
 }
 
-/// Runs a statement whose rows nobody wants to the end.
+/// Runs a statement to its end and ignores its rows.
 fn run(connection: &Connection, sql: &str) -> Result<(), Fault> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -638,7 +634,7 @@ fn run(connection: &Connection, sql: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-// A commit that failed may have reached the disk all the same.
+// A failed commit may still have reached the disk.
 const INSERT: &str = "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (run, part) DO NOTHING";
 
@@ -671,8 +667,7 @@ fn insert(connection: &mut Connection, parts: &[Part]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The last row that is older than `keep` milliseconds. Rows lie in the order in which they were written, whatever the
-/// clock said then.
+/// The last row older than `keep` milliseconds. Rows are in the order of writing, whatever the clock said.
 fn last_expired(connection: &Connection, keep: i64) -> Result<Option<i64>, Fault> {
     let longest = (keep / SHARE).min(PAUSE_DAYS * DAY);
     let ends = "SELECT MIN(rowid), MAX(rowid) FROM parts";
@@ -681,7 +676,7 @@ fn last_expired(connection: &Connection, keep: i64) -> Result<Option<i64>, Fault
     let stride = (last.saturating_sub(first) / SAMPLES).max(1);
     let mut statement =
         connection.prepare("SELECT rowid, triggered FROM parts WHERE rowid >= ? ORDER BY rowid LIMIT 1")?;
-    // Each row's place on a time of the rows' own, in which no clock jumps.
+    // Each row's time on a scale without jumps of the clock.
     let mut places: Vec<(i64, i64)> = Vec::new();
     let (mut next, mut before, mut place) = (first, None, 0i64);
     loop {
@@ -707,7 +702,7 @@ fn remove(connection: &mut Connection, expired: Option<i64>, limit: u64) -> Resu
     let page = pragma("page_size")?;
     for _ in 0..REMOVALS {
         let too_large = (pragma("page_count")? - pragma("freelist_count")?) * page > limit;
-        // Only the first are looked at, or every look would read them all.
+        // Only the first rows are checked, or every check would read all of them.
         let removed = connection.execute(
             "DELETE FROM parts WHERE rowid IN (SELECT rowid FROM
                  (SELECT rowid FROM parts ORDER BY rowid LIMIT ?1) WHERE ?2 OR rowid <= ?3)",
@@ -717,14 +712,14 @@ fn remove(connection: &mut Connection, expired: Option<i64>, limit: u64) -> Resu
             break;
         }
     }
-    // A little free room is soon used again; giving back each page at once would only wear the disk.
+    // A little free space is soon used again. Returning each page at once would only wear the disk.
     if pragma("freelist_count")? * page > 1 << 20 {
         run(connection, "PRAGMA incremental_vacuum(512)")?;
     }
     Ok(())
 }
 
-/// Renames a database that cannot be used, and its log, so that a person can still rescue what is in it. Says so.
+/// Renames an unusable database and its log, so that a person can still rescue its rows. Returns a message.
 fn set_aside(path: &Path, fault: Fault) -> Result<String> {
     let why = match fault {
         Fault::Version(version) => format!("version-{version}"),
@@ -737,11 +732,11 @@ fn set_aside(path: &Path, fault: Fault) -> Result<String> {
         aside = suffixed(path, &format!(".{why}-{time}"));
     }
     let text = format!(
-        "{}; it is kept as {}, and a new journal was begun",
+        "{}; it is kept as {}, and a new journal was started",
         fault.into_error("read", path).chain(),
         aside.display()
     );
-    // The log first: SQLite would remove one that lies alone.
+    // The log first: SQLite would remove a log without its database.
     for suffix in ["-wal", "-shm", ""] {
         let file = suffixed(path, suffix);
         match fs::rename(&file, suffixed(&aside, suffix)) {
@@ -759,7 +754,7 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Which file it is: SQLite would go on writing to one that was removed.
+/// Identity of the file: SQLite would go on writing to a removed one.
 type Identity = (u64, u64);
 
 fn identity_of(path: &Path) -> Option<Identity> {

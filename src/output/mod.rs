@@ -1,5 +1,4 @@
-//! Where results go: each output is optional, and none can delay the line, because each has a thread and a bounded
-//! queue of its own.
+//! Outputs of the line. Each is optional and has its own thread and bounded queue, so none can delay the line.
 
 pub mod journal;
 pub mod line;
@@ -16,8 +15,8 @@ use std::time::SystemTime;
 use crate::error::Result;
 use crate::record::{Record, Status};
 
-/// Passes results on. It is called from one thread of its own, and may take its time: meanwhile the oldest parts that
-/// wait for it are dropped and counted.
+/// Receives every part's record. Its methods run on their own thread and may block. If its queue fills meanwhile, the
+/// oldest parts are dropped and counted.
 pub trait Output: Send {
     /// Name for logs, counters and problems.
     fn name(&self) -> &'static str;
@@ -25,10 +24,10 @@ pub trait Output: Send {
     /// Passes on one part.
     ///
     /// # Errors
-    /// Whatever is wrong; it is counted and shown until a part is passed on again. The next part is tried anyway.
+    /// Any error. It is counted, and shown until a part is passed on again. The next part is tried in any case.
     fn publish(&mut self, record: &Record) -> Result<()>;
 
-    /// Called about once a second, whether there are parts or not.
+    /// Called about once a second, with or without parts.
     ///
     /// # Errors
     /// As [`Output::publish`].
@@ -37,7 +36,7 @@ pub trait Output: Send {
         Ok(())
     }
 
-    /// Called once, when no more parts come.
+    /// Called once, after the last part.
     ///
     /// # Errors
     /// As [`Output::publish`].
@@ -46,54 +45,54 @@ pub trait Output: Send {
     }
 }
 
-/// A new name for one start of the service: 16 random hexadecimal digits. With it, part numbers, which begin
-/// again at 1, name a part for good. All outputs of one start get the same.
+/// A new name for one run of the service: 16 random hexadecimal digits. Part numbers start again at 1 in each run, so run
+/// and part together identify a part. All outputs of a run get the same name.
 pub fn run_id() -> String {
     // The keys of the standard library's hash tables come from the operating system's random numbers.
     format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))
 }
 
-/// What a person or a machine can ask of a running line through an output.
+/// Controls of a running line, for outputs such as a web page.
 pub trait Control: Send + Sync {
-    /// Triggers a part now; gives its number.
+    /// Triggers a part now and returns its number.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Usage`] where the line has no software trigger.
+    /// [`crate::ErrorKind::Usage`] if the line has no software trigger.
     fn trigger(&self) -> Result<u64>;
 
-    /// Halts the line, or resumes it, as a person decided.
+    /// Halts or resumes the line for a person.
     ///
     /// # Errors
-    /// What is wrong with the disk that is to remember it. The line is halted then, in either case.
+    /// Why the decision could not be written to disk. The line is halted then, in both cases.
     fn set_halted(&self, halted: bool) -> Result<()>;
 
-    /// Asks for the configuration to be read again.
+    /// Requests a reload of the configuration.
     fn reload(&self);
 
     /// State, counters and times.
     fn status(&self) -> &Status;
 }
 
-/// Puts kept pictures of parts where they will be labeled.
+/// Copies kept pictures to the folder for labeling.
 pub(crate) trait Labeling: Send + Sync {
-    /// Copies the original of a rejected part of this run, which was triggered then, to the millisecond.
+    /// Copies the original of a rejected part of this run. `triggered` is its trigger time, exact to the millisecond.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Usage`] when it is not kept (any more); otherwise what went wrong with the files.
+    /// [`crate::ErrorKind::Usage`] if the picture is not kept; otherwise the error of the files.
     fn label(&self, part: u64, triggered: SystemTime) -> Result<Labeled>;
 }
 
-/// A picture that waits to be labeled.
+/// A picture in the folder for labeling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Labeled {
-    /// Where it is.
+    /// Its path.
     pub file: PathBuf,
-    /// False when it was there already.
+    /// False if it was already there.
     pub copied: bool,
 }
 
-/// An output that is opened when that becomes possible, and until then says why it is not: a broken disk or a taken
-/// port must not keep the line from running.
+/// An output that is opened again until it works, and reports the error until then. So a broken disk or a taken port does
+/// not stop the line.
 pub(crate) struct Reopening<F> {
     name: &'static str,
     open: F,
@@ -101,12 +100,12 @@ pub(crate) struct Reopening<F> {
 }
 
 impl<F: FnMut() -> Result<Box<dyn Output>> + Send> Reopening<F> {
-    /// Tries to open it for the first time.
+    /// Opens the output for the first time.
     pub fn new(name: &'static str, mut open: F) -> Self {
         let output = match open() {
             Ok(output) => Some(output),
             Err(e) => {
-                log::warn!("{name}: {}; will be tried again", e.chain());
+                log::warn!("{name}: {}; retrying", e.chain());
                 None
             }
         };

@@ -1,9 +1,9 @@
-//! A folder of pictures: what the line rejected, and a sample of what it passed.
+//! A folder of pictures: rejects, faults, and a sample of passed parts.
 //!
-//! Each kept part has up to three files in a folder of its day (UTC):
-//! `YYYYMMDD/YYYYMMDD-HHMMSS.mmm-RUN-PART-VERDICT` with `.png` the frame, `.overlay.jpg` the anomaly map painted
-//! over it, and `.json` what is known of the part, in the words of the journal's columns. The JSON is written
-//! last: where it is, the others are complete.
+//! Each kept part has up to three files in a folder of its day (UTC),
+//! `YYYYMMDD/YYYYMMDD-HHMMSS.mmm-RUN-PART-VERDICT`. `.png` is the frame, `.overlay.jpg` the frame with its anomaly map,
+//! `.json` the part's data with the names of the journal's columns. The JSON is written last: if it exists, the others
+//! are complete.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
@@ -28,28 +28,28 @@ use crate::settings::range;
 const NAME: &str = "pictures";
 const SUFFIXES: [&str; 3] = [".png", ".overlay.jpg", ".json"];
 const JPEG_QUALITY: u8 = 90;
-/// What files take on disk is a multiple of it, on most file systems.
+/// Allocation unit of most file systems.
 const BLOCK: u64 = 4096;
-/// The newest parts that do not give way to others.
+/// Number of newest parts that are never removed for other files.
 const EVIDENCE: usize = 100;
-/// The runs whose pictures are kept, the first started first: no clock tells which pictures are the oldest.
+/// The runs with kept pictures, in the order of their starts. Clocks do not tell which pictures are the oldest.
 const RUNS: &str = "runs.txt";
 
-/// Which pictures are kept, where, and how many.
+/// Folder and limits: `[pictures]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The folder; made if there is none. Required. Files in it that are named otherwise are left alone.
+    /// The folder. Required. Created if missing. Files with other names in it stay.
     pub folder: PathBuf,
-    /// Of the parts that pass, every n-th is kept; 0 for none. Default 0. Rejects and faults are always kept.
+    /// Keep every n-th passed part. 0: none. Default 0. Rejects and faults are always kept.
     pub passes: u64,
-    /// The most room that pictures take, in MiB, at least 1; the oldest give way. Default 10240.
+    /// Size limit of all pictures, in MiB, at least 1. The oldest are removed. Default 10240.
     pub max_megabytes: u64,
-    /// Room on the disk that pictures leave to others, in MiB; 0 for none. The oldest give way, but neither the newest
-    /// 100 parts nor the newer half of what there is room for: where others fill the disk no more is kept. Default 1024.
+    /// Free space to leave on the disk, in MiB. 0: none. The oldest pictures are removed, but not the newest 100 parts and
+    /// not the newer half of the size limit. If other files fill the disk, no more pictures are kept. Default 1024.
     pub min_free_megabytes: u64,
-    /// The folder that the labeler works on: the web page has a button then that copies the original of a
-    /// reject there. Made if there is none; nothing in it is ever overwritten or removed. None by default.
+    /// Folder for labeling. With it, the web page has a button that copies the original of a reject to this folder. Created
+    /// if missing. Nothing in it is ever overwritten or removed. Default: none.
     pub label_folder: Option<PathBuf>,
 }
 
@@ -66,10 +66,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether the values make sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`], naming the key.
+    /// [`ErrorKind::Usage`] naming the key.
     pub(crate) fn validate(&self) -> Result<()> {
         const MOST: u64 = 1 << 40;
         let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
@@ -82,9 +82,9 @@ impl Settings {
             if folder.as_os_str().is_empty() {
                 return wrong("pictures.label_folder", "is empty; name a folder, or remove the key");
             }
-            // What is kept is removed in time, and pictures that somebody labels must not be.
+            // Kept pictures are removed in time; pictures for labeling must stay.
             if folder.starts_with(&self.folder) {
-                let what = "is within pictures.folder, where old pictures are removed; name another folder";
+                let what = "is inside pictures.folder, where old pictures are removed; name another folder";
                 return wrong("pictures.label_folder", what);
             }
         }
@@ -94,7 +94,7 @@ impl Settings {
 
 /// Keeps pictures. See the [module](self).
 ///
-/// On a full disk publishing fails, and what was begun of a part is removed; the next part is tried afresh.
+/// On a full disk publishing fails, and the unfinished files of the part are removed. The next part is tried again.
 pub struct Pictures {
     settings: Settings,
     run: String,
@@ -104,7 +104,7 @@ pub struct Pictures {
     listed: bool,
 }
 
-/// What is in the folder, oldest first: listing a large folder for each part would take longer than the part.
+/// Contents of the folder, oldest first. Listing a large folder for each part would take too long.
 #[derive(Default)]
 struct Kept {
     parts: VecDeque<(PathBuf, u64)>,
@@ -112,7 +112,7 @@ struct Kept {
 }
 
 impl Pictures {
-    /// A folder for pictures of the run `run`, see [`super::run_id`]. It is read with the first part or tick.
+    /// Pictures of the run `run`, see [`super::run_id`]. The folder is read with the first part or tick.
     ///
     /// # Errors
     /// As [`Settings::validate`].
@@ -129,7 +129,7 @@ impl Pictures {
         self.settings.passes > 0 && self.passes.is_multiple_of(self.settings.passes)
     }
 
-    /// Removes the oldest pictures until `bytes` more fit. What does not fit in any case removes nothing.
+    /// Removes the oldest pictures until `bytes` more fit. Removes nothing if they cannot fit.
     fn make_room(&mut self, bytes: u64) -> Result<()> {
         let folder = &self.settings.folder;
         if !folder.is_dir() {
@@ -150,20 +150,20 @@ impl Pictures {
         let floor = most.min(Room::of(folder)?.whole.saturating_sub(least_free)) / 2;
         let is_full = || Ok::<_, Error>(Room::of(folder)?.free < wanted);
         while is_full()? && kept.parts.len() > EVIDENCE && kept.bytes > floor && kept.remove_oldest()? {}
-        // A new picture may take the place of older ones, as long as it is not others who need the room.
+        // A new picture can replace older ones, unless other files need the space.
         let free = Room::of(folder)?.free;
         if free >= least_free && free + kept.bytes >= wanted {
             while is_full()? && kept.remove_oldest()? {}
         }
         if is_full()? {
             return full(
-                "the disk is too full, so that nothing more is kept; free some space, or lower min_free_megabytes",
+                "the disk is full, so no more pictures are kept; free some space, or lower min_free_megabytes",
             );
         }
         Ok(())
     }
 
-    /// Has [`RUNS`] name this run, after those before it that still have pictures.
+    /// Adds this run to [`RUNS`], after the earlier runs that still have pictures.
     fn list_run(&mut self) -> Result<()> {
         if self.listed {
             return Ok(());
@@ -182,7 +182,7 @@ impl Pictures {
 }
 
 impl Kept {
-    /// Whether there was one to remove.
+    /// Returns whether there was one to remove.
     fn remove_oldest(&mut self) -> Result<bool> {
         let Some((stem, size)) = self.parts.front() else { return Ok(false) };
         remove(stem)?;
@@ -214,10 +214,9 @@ impl Output for Pictures {
                 files.iter().try_for_each(|(suffix, bytes)| write_file(&with(&stem, suffix), bytes))
             });
         if let Err(e) = written {
-            // What was begun must not be taken for the part; that the disk does not work is said by the first
-            // error.
+            // Unfinished files must not pass for the part. The first error already reports the disk.
             let _ = remove(&stem);
-            // The folder instead of the file: a problem that is the same for each part is to be logged once.
+            // The folder instead of the file: one text for all parts is logged only once.
             let cause = std::error::Error::source(&e).map_or_else(|| e.reason(), ToString::to_string);
             return Err(Error::new(e.kind(), format!("cannot write pictures: {cause}"))
                 .within(self.settings.folder.display()));
@@ -242,14 +241,14 @@ fn stem(folder: &Path, run: &str, part: u64, triggered: SystemTime, verdict: &st
     folder.join(date).join(name)
 }
 
-/// The originals of one run's rejects, to be labeled.
+/// The originals of one run's rejects, for labeling.
 pub(crate) struct Originals {
     settings: Settings,
     run: String,
 }
 
 impl Originals {
-    /// Those that [`Pictures::new`] keeps with the same arguments. `None` without a folder for pictures to be labeled.
+    /// The originals that [`Pictures::new`] keeps with the same arguments. `None` without `label_folder`.
     pub fn new(settings: &Settings, run: &str) -> Option<Self> {
         settings.label_folder.is_some().then(|| Originals { settings: settings.clone(), run: run.to_owned() })
     }
@@ -286,7 +285,7 @@ impl Labeling for Originals {
     }
 }
 
-/// The part's files: suffix and content, in the order in which they are to be written.
+/// The part's files: suffix and content, in the order of writing.
 fn encode(part: &Part, record: &Record) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let failed =
         |e: image::ImageError| Error::new(ErrorKind::Image, "cannot encode a picture").with_source(e);
@@ -322,7 +321,7 @@ fn png_of(frame: &Frame) -> image::ImageResult<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Finds what earlier runs kept, and removes what they were writing when they were cut off.
+/// Lists the pictures of earlier runs, and removes their unfinished files.
 fn scan(folder: &Path) -> Result<Kept> {
     let doing = |e: std::io::Error| Error::io("read", folder, e);
     let unfinished =
@@ -337,7 +336,7 @@ fn scan(folder: &Path) -> Result<Kept> {
             sweep(&day)?;
             continue;
         }
-        // A link may lead to where files are not ours to remove.
+        // A link can lead to files that are not ours to remove.
         if !is_day || !day.file_type().is_ok_and(|t| t.is_dir()) {
             continue;
         }
@@ -357,7 +356,7 @@ fn scan(folder: &Path) -> Result<Kept> {
     let runs = runs(&folder.join(RUNS));
     let order: HashMap<&str, usize> = runs.iter().enumerate().map(|(at, run)| (run.as_str(), at)).collect();
     let mut parts: Vec<(PathBuf, u64)> = sizes.into_iter().collect();
-    // In the order in which they were written. Of runs that are not listed only the times in their names tell it.
+    // In the order of writing. For unlisted runs only the times in the names tell it.
     parts.sort_by_cached_key(|(stem, _)| {
         let name = stem.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let (run, part) = run_and_part(name).unwrap_or_default();
@@ -369,7 +368,7 @@ fn scan(folder: &Path) -> Result<Kept> {
     Ok(Kept { parts: parts.into(), bytes })
 }
 
-/// The runs that a file lists, the oldest first; none where there is no such file.
+/// The runs listed in a file, the oldest first. Empty without the file.
 fn runs(file: &Path) -> Vec<String> {
     let text = fs::read(file).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
@@ -381,7 +380,7 @@ fn run_and_part(stem: &str) -> Option<(&str, u64)> {
     Some((fields.next()?, fields.next()?.parse().ok()?))
 }
 
-/// The name without its suffix, if it is one of ours.
+/// The name without its suffix, if the file is one of ours.
 fn stem_of(name: &str) -> Option<&str> {
     let stem = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix))?;
     let parts: Vec<&str> = stem.split('-').collect();
@@ -396,10 +395,10 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Removes the files of a part, those that are there, and the folder of its day when it is empty.
+/// Removes the existing files of a part, and the folder of its day if it is then empty.
 fn remove(stem: &Path) -> Result<()> {
     let mut result = Ok(());
-    // The JSON, which vouches for the others, goes first; one that cannot be removed keeps none of them.
+    // The JSON goes first, because it vouches for the others. A failure keeps none of the other files.
     for suffix in SUFFIXES.iter().rev() {
         let file = with(stem, suffix);
         match fs::remove_file(&file) {
@@ -410,7 +409,7 @@ fn remove(stem: &Path) -> Result<()> {
         }
     }
     if let Some(day) = stem.parent() {
-        // Fails as long as there are other pictures, which is the point.
+        // Fails while there are other pictures, as intended.
         let _ = fs::remove_dir(day);
     }
     result
@@ -426,7 +425,7 @@ fn on_disk(bytes: u64) -> u64 {
     bytes.next_multiple_of(BLOCK)
 }
 
-/// The disk's room in bytes.
+/// Space on the disk, in bytes.
 struct Room {
     whole: u64,
     free: u64,

@@ -1,4 +1,4 @@
-//! The camera's thread: opens it, again and again if need be, and gives each part its frame.
+//! The camera's thread. It opens the camera, reopens a lost one, and gives each part its frame.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,26 +14,26 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
 use crate::record::{FaultKind, Severity, Status};
 
-/// Waits between attempts to open a lost camera.
+/// Pauses between attempts to open a lost camera.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Settings {
-    /// Without a frame for so long the camera is lost.
+    /// The camera is lost after this time without a frame.
     pub timeout: Duration,
-    /// A larger share of frames that are not inspected is a warning, where every frame is a part.
+    /// With a free-running camera: a larger share of uninspected frames is a warning.
     pub unjudged: f64,
     pub trigger: Trigger,
-    /// From the trigger until a part must have its verdict.
+    /// Time from the trigger to the deadline of the verdict.
     pub deadline: Duration,
 }
 
 pub(super) struct Queues {
     pub free: Receiver<Box<Slot>>,
-    /// The other end of `free`, for a slot that is not used after all.
+    /// The sender of `free`, to return an unused slot.
     pub back: Sender<Box<Slot>>,
     pub out: Sender<Job>,
-    /// The other end of `out`, to take the oldest frame back.
+    /// The receiver of `out`, to take the oldest frame back.
     pub waiting: Jobs,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Capture {
     settings: Settings,
     queues: Queues,
     unjudged: Unjudged,
-    /// Parts that just turned out to have no frame.
+    /// Parts that were just found to have no frame.
     faults: Vec<pairing::Fault>,
     raw: Frame,
 }
@@ -82,7 +82,7 @@ impl Capture {
             self.shared.counts_camera_loss();
             let until = self.shared.clock.now() + wait;
             wait = (wait * 2).min(LONGEST_WAIT);
-            // Whoever is triggered meanwhile is told at once, and does not wait for a camera that is not there.
+            // Parts triggered meanwhile fail at once; they do not wait for a missing camera.
             while !self.shared.stopping() && self.shared.clock.now() < until {
                 self.beat();
                 self.fail_waiting(Unpaired::CameraLost);
@@ -92,7 +92,7 @@ impl Capture {
         self.fail_waiting(Unpaired::Stopped);
     }
 
-    /// One life of the camera, from opening it to losing it. Ends well only when the service stops.
+    /// One session of the camera, from opening to losing it. Returns `Ok` only when the service stops.
     fn run_once(&mut self, wait: &mut Duration) -> Result<()> {
         let mut camera = self.opener.open()?;
         let clock = self.shared.clock.clone();
@@ -127,14 +127,14 @@ impl Capture {
         Ok(())
     }
 
-    /// How long to wait for a frame before looking at anything else.
+    /// How long to wait for a frame before other work.
     fn patience(&self) -> Duration {
         let expiry = self.shared.pairing().and_then(|pairing| pairing.next_expiry());
         let expiry = expiry.map(|at| at.saturating_duration_since(self.shared.clock.now()));
         HEARTBEAT.min(self.settings.timeout).min(expiry.unwrap_or(HEARTBEAT))
     }
 
-    /// Asks the pairing something, and tells the gate of the parts that turn out to have no frame.
+    /// Calls the pairing, and tells the gate about parts without a frame.
     fn with_pairing<T>(
         &mut self,
         ask: impl FnOnce(&mut Pairing, &mut Vec<pairing::Fault>) -> T,
@@ -168,7 +168,7 @@ impl Capture {
             None => self.every_frame_is_a_part(camera, captured),
             Some(Found::Nothing) => Ok(()),
             Some(Found::Stray) => {
-                let text = "the camera took a frame without a trigger: a part may have passed unseen";
+                let text = "the camera gave a frame without a trigger: a part may have passed unseen";
                 self.shared.status.latch(Status::TRIGGER, text);
                 Ok(())
             }
@@ -185,10 +185,10 @@ impl Capture {
         }
     }
 
-    /// When no second frame of this part can come any more, where the trigger fires the camera.
+    /// Time after which no second frame of this part can come, if the trigger fires the camera.
     fn certain(&self, part: &Triggered) -> Option<Instant> {
         let window = *self.shared.pairing()?.window();
-        // Half of the time until the verdict must do, or none would be given at all.
+        // At most half of the time to the verdict, or there would be none.
         window.exclusive.then(|| part.at + window.patience.min(self.settings.deadline / 2))
     }
 
@@ -209,8 +209,7 @@ impl Capture {
             self.shared.status.set_unjudged(share);
             if share > self.settings.unjudged {
                 let text = format!(
-                    "{:.1} % of the frames are not inspected, so parts may pass unseen: lower camera.rate, or use a \
-                     trigger",
+                    "{:.1} % of the frames are not inspected, so parts may pass unseen: lower camera.rate, or use a trigger",
                     share * 1e2
                 );
                 self.shared.status.raise("unjudged frames", Severity::Warning, text);
@@ -221,7 +220,7 @@ impl Capture {
         result
     }
 
-    /// A slot for a free-running camera's frame, if need be that of the oldest frame that nobody has begun with.
+    /// A slot for a free-running camera's frame. If none is free, the slot of the oldest waiting frame.
     fn slot_for_newest(&mut self) -> Option<Box<Slot>> {
         if !self.queues.out.is_full()
             && let Ok(slot) = self.queues.free.try_recv()
@@ -232,7 +231,7 @@ impl Capture {
         match self.queues.waiting.try_recv() {
             Ok(Job::Part(slot)) => Some(slot),
             Ok(swap @ Job::Swap(_)) => {
-                // New stages are never dropped; this frame is, instead of the oldest one.
+                // New stages must not be dropped, so this frame is, instead of the oldest one.
                 let _ = self.shared.clock.send(&self.queues.out, swap);
                 None
             }
@@ -240,7 +239,7 @@ impl Capture {
         }
     }
 
-    /// Reads the frame into the slot and sends it on its way.
+    /// Reads the frame into the slot and sends it to the stages.
     fn fill(
         &mut self,
         camera: &mut dyn Camera,
@@ -294,24 +293,24 @@ fn kind_of(unhealthy: Unhealthy) -> FaultKind {
     }
 }
 
-/// The share of frames that are not inspected, of the last seconds.
+/// Share of uninspected frames over the last seconds.
 struct Unjudged {
     start: Instant,
-    /// Frames, and those not inspected, of each second.
+    /// Frames and uninspected frames of each second.
     seconds: [(u64, u64); Unjudged::SECONDS],
     current: u64,
 }
 
 impl Unjudged {
     const SECONDS: usize = 10;
-    /// Of fewer frames no share is told.
+    /// With fewer frames there is no share.
     const LEAST: u64 = 20;
 
     fn new(now: Instant) -> Self {
         Unjudged { start: now, seconds: [(0, 0); Self::SECONDS], current: 0 }
     }
 
-    /// Adds frames. Gives the share once a second.
+    /// Adds frames. Returns the share once a second.
     fn add(&mut self, now: Instant, frames: u64, unjudged: u64) -> Option<f64> {
         let second = now.saturating_duration_since(self.start).as_secs();
         let mut share = None;

@@ -1,5 +1,5 @@
-//! The gate's driver: a thread that does nothing but edges. It never waits for another thread: what it is told, and what it
-//! tells, changes hands under locks that it only tries.
+//! The gate's driver: a thread that only sets edges. It never waits for another thread: it exchanges messages under locks
+//! that it only tries.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,15 +11,15 @@ use crate::clock::{Bell, Clock};
 use crate::error::Result;
 use crate::output::line::{self, Deviation, Line, Lines, Pulse, Schedule, realtime};
 
-/// How long a line that cannot be driven is left alone before the next attempt, if there is no edge before.
+/// Pause before the next attempt on a line that cannot be driven, unless an edge comes first.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How long the gate still serves parts to be rejected when the service stops.
+/// How long the gate still rejects parts while the service stops.
 const LAST_PULSES: Duration = Duration::from_millis(400);
 
-/// What the driver is told.
+/// Messages to the driver.
 enum Order {
-    /// A part is on its way.
+    /// A part is on its way to the gate.
     Expect(Pulse),
     /// It has its verdict.
     Decide { part: u64, reject: bool },
@@ -29,14 +29,14 @@ enum Order {
     Stop,
 }
 
-/// What the driver tells.
+/// Messages from the driver.
 #[derive(Default)]
 pub(super) struct Report {
-    /// Parts that may have passed although they were to be rejected.
+    /// Parts to reject that may have passed.
     pub missed: Vec<u64>,
-    /// Parts that were rejected although they were to pass, or longer than planned.
+    /// Parts to pass that were rejected, and rejects that took longer than planned.
     pub late: Vec<u64>,
-    /// That lines cannot be driven, and why; or that they can again.
+    /// Why lines cannot be driven, or that they can again.
     pub lines: Option<std::result::Result<(), String>>,
 }
 
@@ -45,7 +45,7 @@ impl Report {
         self.missed.is_empty() && self.late.is_empty() && self.lines.is_none()
     }
 
-    /// Appends what happened later, and leaves that empty.
+    /// Appends later messages, and leaves their source empty.
     fn append(&mut self, later: &mut Report) {
         self.missed.append(&mut later.missed);
         self.late.append(&mut later.late);
@@ -67,7 +67,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The driver's reins, held by the gate. Dropping them stops it.
+/// The gate's handle of the driver. Drop it to stop the driver.
 pub(super) struct Reins(Arc<Mail>);
 
 impl Reins {
@@ -83,14 +83,14 @@ impl Reins {
         self.send(Order::Healthy(level));
     }
 
-    /// What happened since this was asked last.
+    /// What happened since the last call.
     pub(super) fn report(&self) -> Report {
         let mut report = Report::default();
         report.append(&mut lock(&self.0.report));
         report
     }
 
-    /// Lets the driver serve what is on its way, if it is not too far, and end; waits for that.
+    /// Stops the driver after the parts that are close to the gate. Waits for its end.
     pub(super) fn stop(&self, clock: &Clock) {
         self.send(Order::Stop);
         let limit = clock.now() + LAST_PULSES + HEARTBEAT;
@@ -111,7 +111,7 @@ impl Drop for Reins {
     }
 }
 
-/// A driver and its reins.
+/// A driver and its handle.
 pub(super) fn driver(
     shared: Arc<Shared>,
     lines: Box<dyn Lines>,
@@ -138,15 +138,15 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     lines: Box<dyn Lines>,
     mail: Arc<Mail>,
-    /// Taken from the mail, and empty again.
+    /// Buffer for messages taken from the mail.
     orders: Vec<Order>,
-    /// What could not be told yet.
+    /// Messages that could not be delivered yet.
     report: Report,
     schedule: Schedule,
     has_gate: bool,
-    /// The level of the healthy line, and what it is to be.
+    /// The level of the healthy line, and the level to set.
     healthy: [bool; 2],
-    /// Whether each line could not be driven when this was tried last, and when to try again.
+    /// Per line: when to try again, if the last attempt failed.
     broken: [bool; 2],
     retry: Instant,
     /// When to stop, if it is to.
@@ -188,7 +188,7 @@ impl Driver {
     }
 
     fn take_orders(&mut self) {
-        // Whoever holds it rings when it is free again.
+        // The holder of the lock rings when it is free again.
         if let Ok(mut orders) = self.mail.orders.try_lock() {
             std::mem::swap(&mut *orders, &mut self.orders);
         }
@@ -209,7 +209,7 @@ impl Driver {
         }
     }
 
-    /// Sets the gate's line to what it must be. Answers when that was so.
+    /// Sets the gate's line to its planned level. Returns the time of that plan.
     fn drive_gate(&mut self) -> Instant {
         let clock = self.shared.clock.clone();
         loop {
@@ -228,7 +228,7 @@ impl Driver {
 
     fn drive_healthy(&mut self) {
         let now = self.shared.clock.now();
-        // Not while something is wrong that nobody knows of yet.
+        // Not while a fault is still unreported.
         let trouble = self.broken[0] || !self.report.is_empty() || self.stopping.is_some();
         let level = self.healthy[1] && !trouble;
         let due = if self.broken[1] { self.retry <= now } else { level != self.healthy[0] };
@@ -240,7 +240,7 @@ impl Driver {
         }
     }
 
-    /// Notes what came of setting a line, and whether it was set.
+    /// Notes the result of setting a line. Returns whether it was set.
     fn note_set(&mut self, line: Line, now: Instant, result: Result<()>) -> bool {
         let before = self.broken;
         self.broken[line as usize] = result.is_err();

@@ -1,4 +1,4 @@
-//! The gate's thread: it knows of every part from its trigger to the gate, decides, and has the lines driven.
+//! The gate's thread. It follows every part from its trigger to the gate, decides, and has the lines driven.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct Gate {
     driver: Reins,
     settings: line::Settings,
     open: VecDeque<Open>,
-    /// Inspected parts of which a second frame may still come.
+    /// Inspected parts for which a second frame can still come.
     #[expect(clippy::vec_box, reason = "slots go from thread to thread in their boxes")]
     uncertain: Vec<Box<Slot>>,
     free: Sender<Box<Slot>>,
@@ -38,15 +38,15 @@ pub(super) struct Gate {
     /// The healthy line's level.
     healthy: bool,
     next_toggle: Instant,
-    /// Parts that were not served as planned, since a person has seen it.
+    /// Parts that were not handled as planned, since the last acknowledgment.
     missed: Parts,
     late: Parts,
-    /// What was told of a line before this one.
+    /// Messages of the line before this one.
     before: Option<String>,
 }
 
-/// What a person is to do about missed pulses.
-const RESUME: &str = "; resume the line when that is seen to";
+/// What a person has to do about missed pulses.
+const RESUME: &str = "; check these parts, then resume the line";
 
 impl Gate {
     pub(super) fn new(
@@ -101,7 +101,7 @@ impl Gate {
         self.hear();
     }
 
-    /// The next moment at which there is something to do.
+    /// The time of the next action.
     fn wake(&self, now: Instant) -> Instant {
         let deadline = self.open.front().map(|open| open.triggered + self.settings.deadline());
         let certain = self.uncertain.iter().filter_map(|slot| slot.certain).min();
@@ -118,7 +118,7 @@ impl Gate {
         }
     }
 
-    /// Tells what the driver has to tell.
+    /// Passes on the driver's messages.
     fn hear(&mut self) {
         let report = self.driver.report();
         let status = &self.shared.status;
@@ -144,7 +144,7 @@ impl Gate {
             told.push(format!("{} was not given in time: it may have passed", self.missed));
         }
         if self.late.count > 0 {
-            told.push(format!("{} began or ended too late: look at what is beside", self.late));
+            told.push(format!("{} began or ended too late: check the parts beside", self.late));
         }
         let told = told.join("; ");
         status.latch(Status::GATE, format!("{told}{RESUME}"));
@@ -171,7 +171,7 @@ impl Gate {
     fn handle(&mut self, message: ToGate) {
         match message {
             ToGate::Announced { part, triggered, wall } => {
-                // Two threads that announce can overtake each other, and a trigger's edge is older than its news.
+                // Two announcing threads can overtake each other, and a trigger's edge is older than its message.
                 let from = triggered + self.settings.travel();
                 self.driver.expect(Pulse { part, from, to: from + self.settings.pulse() });
                 let place = self.open.partition_point(|open| open.triggered <= triggered);
@@ -200,7 +200,7 @@ impl Gate {
         }
     }
 
-    /// Decides on parts of which no second frame has come.
+    /// Decides parts without a second frame.
     fn confirm(&mut self, now: Instant) {
         while let Some(at) = self.uncertain.iter().position(|slot| slot.certain.is_none_or(|at| at <= now)) {
             let slot = self.uncertain.swap_remove(at);
@@ -224,7 +224,7 @@ impl Gate {
                 self.shared.status.counts.late_inspections.fetch_add(1, Relaxed);
             }
         }
-        // There are as many places as slots.
+        // The channel has room for every slot.
         let _ = self.free.try_send(slot);
     }
 
@@ -289,7 +289,7 @@ impl Gate {
     }
 }
 
-/// Parts for a message: the first ones by their numbers, and how many.
+/// Parts in a message: the numbers of the first ones, and how many more.
 #[derive(Debug, Default)]
 struct Parts {
     first: Vec<u64>,
@@ -317,15 +317,15 @@ impl std::fmt::Display for Parts {
     }
 }
 
-/// Records whose buffers are used again once nobody holds them any more.
+/// Records whose buffers are reused once nobody holds them.
 struct Pool {
     kept: Vec<Arc<Record>>,
-    /// Whoever takes a record sets the engine that it was inspected with.
+    /// The caller sets the engine of the record.
     engine: Arc<Engine>,
 }
 
 impl Pool {
-    /// The most records that are kept; more only exist while subscribers hold them.
+    /// Most records to keep. More exist only while subscribers hold them.
     const MOST: usize = 64;
 
     fn new(engine: Arc<Engine>) -> Self {

@@ -1,11 +1,11 @@
-//! Threads and channels around the inspector's stages: a part's way from the camera to its verdict.
+//! The line: threads and channels around the inspector's stages, from the camera to the verdict.
 //!
 //! ```text
 //! camera ──► features ──► residuals ──► classify ──► gate ──► publisher ──► outputs, subscribers
 //! ```
-//! Each arrow is a bounded channel. Every part gets exactly one verdict, by its deadline: the gate knows of each part from its
-//! trigger on, and what has no verdict by then is a fault. The gate serves the reject line first and never waits
-//! for an output. Buffers go round: in steady state nothing is allocated per part outside ONNX Runtime.
+//! Each arrow is a bounded channel. Every part gets exactly one verdict, by its deadline: the gate knows each part from
+//! its trigger, and a part without a verdict by then is a fault. The gate drives the reject line first and never
+//! waits for an output. Buffers are reused: in steady state nothing is allocated per part outside ONNX Runtime.
 
 mod capture;
 mod driver;
@@ -42,28 +42,27 @@ use crate::settings::range;
 use pairing::{Pairing, Unpaired, Window};
 use stages::Swap;
 
-/// How often every thread shows that it is alive, and looks whether it is to stop.
+/// How often every thread shows that it is alive, and checks whether to stop.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// What triggers a part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TriggerSource {
-    /// Every frame is a part. When frames come faster than they can be inspected, the oldest waiting one is dropped and
-    /// counted.
+    /// Every frame is a part. If frames come faster than the inspection, the oldest waiting one is dropped and counted.
     #[default]
     Free,
-    /// A request, through the web page or [`Pipeline::trigger`].
+    /// A request through the web page or [`Pipeline::trigger`].
     Software,
     /// An edge of a GPIO line.
     Gpio,
 }
 
-/// What makes a frame a part: `[trigger]` of the configuration.
+/// How frames and parts are matched: `[trigger]` of the configuration.
 ///
-/// A frame shows the part in whose window it was taken: from `frame_after_ms` to `frame_within_ms` after the trigger,
-/// by the driver's stamp. The first such frame is inspected. A part without one is a fault, and so is each part to
-/// whose window a frame may belong when it is not one part's alone.
+/// Each trigger opens a window, from `frame_after_ms` to `frame_within_ms` after it. The first frame with a driver's
+/// stamp in the window shows the part. A part without a frame is a fault. If a frame lies in the windows of several
+/// parts, all of them are faults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trigger {
@@ -73,16 +72,16 @@ pub struct Trigger {
     pub chip: Option<PathBuf>,
     /// Number of the GPIO line.
     pub line: Option<u32>,
-    /// Falling edges instead of rising ones.
+    /// Trigger on falling edges instead of rising ones.
     pub falling: bool,
-    /// From the trigger until its frame is taken at the earliest, in milliseconds. Negative where the camera's stamps
-    /// are older than the trigger's edge.
+    /// Earliest capture after the trigger, in milliseconds. Negative if the camera's stamps are older than the trigger's
+    /// edge.
     pub frame_after_ms: f64,
-    /// From the trigger until its frame is taken at the latest, in milliseconds. Without it one and a half times the
-    /// camera's period and its exposure, or 100 where the camera does not tell them.
+    /// Latest capture after the trigger, in milliseconds. Default: 1.5 times the sum of the camera's period and exposure, or
+    /// 100 if the camera does not report them.
     pub frame_within_ms: Option<f64>,
-    /// Whether the trigger also fires the camera, so that there is exactly one frame per trigger. Then a frame too
-    /// many is a fault, too, and a frame without a trigger an alarm.
+    /// Whether the trigger also fires the camera, so that each trigger gives exactly one frame. Then an extra frame is a
+    /// fault, and a frame without a trigger an alarm.
     pub fires_camera: bool,
 }
 
@@ -92,12 +91,12 @@ impl Trigger {
         Trigger::default()
     }
 
-    /// A request triggers a part.
+    /// Requests trigger parts.
     pub fn software() -> Self {
         Trigger { source: TriggerSource::Software, ..Trigger::default() }
     }
 
-    /// Checks that the keys fit each other.
+    /// Checks the values.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
@@ -140,17 +139,17 @@ impl Trigger {
         ];
         match triggered.into_iter().find(|(_, is_set)| *is_set && self.source == TriggerSource::Free) {
             Some((key, _)) => {
-                let what = "is of no use without a trigger; set trigger.source to \"software\" or \"gpio\"";
+                let what = "needs a trigger; set trigger.source to \"software\" or \"gpio\"";
                 Err(Error::setting(key, what))
             }
             None => Ok(()),
         }
     }
 
-    /// When a part's frame is taken, with a camera of this timing.
+    /// When a part's frame is captured, for a camera with this timing.
     fn window(&self, timing: Timing, deadline: Duration) -> Window {
         const UNKNOWN: Duration = Duration::from_millis(100);
-        /// From a frame's stamp until the driver has handed it over: exposure, readout, the way through the bus.
+        /// Time from a frame's stamp to its delivery: exposure, readout, bus.
         const ARRIVAL: Duration = Duration::from_millis(100);
         let millis = |ms: f64| Duration::from_secs_f64(ms / 1e3);
         let after = millis(self.frame_after_ms.abs());
@@ -174,20 +173,20 @@ impl Trigger {
     }
 }
 
-/// Queues and patience: `[pipeline]` of the configuration.
+/// Queues and time limits: `[pipeline]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// How many parts may wait to be inspected, 1 to 256.
+    /// Number of parts that can wait for inspection, 1 to 256.
     pub queue: usize,
-    /// Without a frame for so long the camera is lost, in milliseconds.
+    /// Time without a frame after which the camera is lost, in milliseconds.
     pub camera_timeout_ms: u64,
-    /// A thread that shows no sign of life for so long hangs, in milliseconds. Longer than the slowest inspection.
+    /// Time without a sign of life after which a thread hangs, in milliseconds. Set it above the slowest inspection.
     pub stall_ms: u64,
-    /// When every frame is a part: a larger share of frames that are not inspected is a warning, in percent.
+    /// With a free-running camera: a larger share of uninspected frames, in percent, is a warning.
     pub unjudged_percent: f64,
-    /// Reading the configuration and loading the package, its golden pictures included, are given up after so long, in
-    /// milliseconds. At least 15 minutes where TensorRT builds its engine.
+    /// Time limit for reading the configuration and loading the package with its golden pictures, in milliseconds. At least
+    /// 15 minutes if TensorRT builds its engine.
     pub load_timeout_ms: u64,
 }
 
@@ -204,7 +203,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks that the numbers make sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
@@ -217,8 +216,7 @@ impl Settings {
     }
 }
 
-/// Everything that a pipeline is made of. Time, camera, lines and outputs are handed in, so that all of it runs with simulated
-/// ones, too.
+/// The components of a pipeline. Clock, camera and lines are handed in, so simulated ones work, too.
 pub struct Setup {
     /// Time.
     pub clock: Clock,
@@ -232,7 +230,7 @@ pub struct Setup {
     pub health: HealthSettings,
     /// What makes a frame a part.
     pub trigger: Trigger,
-    /// Whether the line is halted from its first part on.
+    /// The halt state of the line, which outlives this pipeline.
     pub halts: Arc<Halts>,
     /// The lines.
     pub lines: Box<dyn Lines>,
@@ -268,26 +266,26 @@ struct Slot {
     record: Arc<Record>,
     features: Features,
     residuals: FrameResiduals,
-    /// Until when another frame may come in its window, which would make it a fault.
+    /// Until when a second frame can come in its window and make it a fault.
     certain: Option<Instant>,
-    /// Why it cannot be inspected.
+    /// Why the part cannot be inspected.
     failed: Option<(FaultKind, String)>,
 }
 
-/// What goes from stage to stage.
+/// Messages from stage to stage.
 enum Job {
     Part(Box<Slot>),
-    /// New stages for the parts behind.
+    /// New stages for all later parts.
     Swap(Box<Swap>),
 }
 
-/// What the gate is told.
+/// Messages to the gate.
 enum ToGate {
     /// A part exists.
     Announced { part: u64, triggered: Instant, wall: SystemTime },
     /// A part has been through all stages.
     Done(Box<Slot>),
-    /// Parts that nobody knows of may be on their way to the gate.
+    /// Unknown parts may be on their way to the gate.
     Unknown,
     /// A part cannot be inspected.
     Failed { part: u64, kind: FaultKind, reason: String },
@@ -313,8 +311,8 @@ struct Shared {
     reload: AtomicBool,
     /// Every part from its trigger on.
     gate: Sender<ToGate>,
-    /// The parts that wait for a frame, unless every frame is a part. Held while a part is triggered, so that whoever
-    /// looks for a frame's part knows of every earlier trigger.
+    /// The parts that wait for a frame. `None` if every frame is a part. Locked while a part is triggered, so that the search
+    /// for a frame's part knows every earlier trigger.
     pairing: Option<Mutex<Pairing>>,
     /// The line whose edges trigger parts.
     edges: Option<EdgeTrigger>,
@@ -325,10 +323,10 @@ impl Shared {
         self.stop.load(Relaxed)
     }
 
-    /// Gives a part its number and tells the gate of it.
+    /// Numbers a part and announces it to the gate.
     fn announce(&self, at: Instant, wall: SystemTime) -> u64 {
         let part = self.parts.fetch_add(1, Relaxed) + 1;
-        // The gate outlives all who announce.
+        // The gate outlives all senders.
         let _ = self.clock.send(&self.gate, ToGate::Announced { part, triggered: at, wall });
         part
     }
@@ -364,7 +362,7 @@ impl Shared {
         part
     }
 
-    /// A moment, told by the wall clock.
+    /// A moment in wall-clock time.
     fn wall_at(&self, at: Instant) -> SystemTime {
         let age = self.clock.now().saturating_duration_since(at);
         self.clock.wall().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -374,15 +372,12 @@ impl Shared {
         self.fail(part, why.kind(), why.reason(pairing.window()));
     }
 
-    /// Triggers a part for each edge that the kernel knows of.
+    /// Triggers a part for each edge that the kernel has.
     fn take_edges(&self, pairing: &mut Pairing) -> Result<()> {
         let Some(edges) = &self.edges else { return Ok(()) };
         while let Some(edge) = edges.next()? {
             if edge.lost > 0 {
-                let text = format!(
-                    "{} parts passed without being told: the trigger's edges came too fast",
-                    edge.lost
-                );
+                let text = format!("{} triggers were lost: the edges came too fast", edge.lost);
                 self.status.latch(Status::TRIGGER, text);
                 let mut faults = Vec::new();
                 pairing.lost_trigger(edge.at, &mut faults);
@@ -394,14 +389,14 @@ impl Shared {
     }
 }
 
-/// A running line. Dropping it stops it.
+/// A running line. Drop it to stop the line.
 pub struct Pipeline {
     shared: Arc<Shared>,
     to_stages: Option<Sender<Job>>,
-    /// In the order of a part's way: a thread ends when the one before it has.
+    /// In the order of a part's way. A thread ends after the one before it.
     stages: Vec<(&'static str, JoinHandle<()>)>,
     gate: Option<JoinHandle<()>>,
-    /// First of all the gate's driver, which ends when the gate has.
+    /// The gate's driver comes first. It ends after the gate.
     after: Vec<(&'static str, JoinHandle<()>)>,
     publisher: Arc<publish::Publisher>,
 }
@@ -412,15 +407,15 @@ const DRAIN: Duration = Duration::from_millis(400);
 /// How long [`Pipeline::swap`] waits for a stage.
 const HANDED_OVER: Duration = Duration::from_secs(5);
 
-/// How long [`Pipeline::stop`] waits for outputs, whatever the disk or the network does. Systemd grants 5 s for all.
+/// How long [`Pipeline::stop`] waits for outputs. Systemd grants 5 s for everything.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 impl Pipeline {
-    /// Starts a line. `alive` is called about ten times a second while no thread hangs.
+    /// Starts a line. Calls `alive` about ten times a second while no thread hangs.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for impossible settings; [`ErrorKind::Device`] when the trigger's line cannot be used;
-    /// [`ErrorKind::Io`] when a thread cannot be started.
+    /// [`ErrorKind::Usage`] for impossible settings, [`ErrorKind::Device`] if the trigger's line cannot be used,
+    /// [`ErrorKind::Io`] if a thread cannot start.
     pub fn start(setup: Setup, alive: impl FnMut(&Status) + Send + 'static) -> Result<Self> {
         let Setup { clock, stages, camera, framing, health, trigger, halts, lines, line, settings } = setup;
         settings.validate()?;
@@ -467,7 +462,7 @@ impl Pipeline {
                 failed: None,
             }));
         }
-        // Room for every part that the queues can hold, so that the gate never waits for the publisher.
+        // Room for every part in the queues, so that the gate never waits for the publisher.
         let (to_publisher, published) = bounded(publish::QUEUE);
 
         let mut pipeline = Pipeline {
@@ -507,7 +502,7 @@ impl Pipeline {
             },
             capture::Queues { free: free_rx, back, out: to_features, waiting: features_rx },
         );
-        // A line in the air is worse than a camera too early: what follows a thread is there before it.
+        // Receivers start before senders.
         pipeline.stages.push(("classify", spawn(&clock, "classify", classify)?));
         pipeline.stages.push(("residuals", spawn(&clock, "residuals", residuals)?));
         pipeline.stages.push(("features", spawn(&clock, "features", features)?));
@@ -521,7 +516,7 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Feeds an output with every part's record from now on, on a thread of its own.
+    /// Adds an output. It gets the record of every later part, on its own thread.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the thread cannot be started.
@@ -534,27 +529,26 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Every part's record from now on. Who is slower than the line loses the oldest of `capacity` records.
+    /// Subscribes to the record of every later part. A slow subscriber loses the oldest of `capacity` records.
     pub fn subscribe(&self, capacity: usize) -> Subscription {
         self.publisher.subscribe(capacity.max(1), None)
     }
 
-    /// Triggers a part now; gives its number. It gets its verdict whatever happens.
+    /// Triggers a part now and returns its number. The part gets a verdict in any case.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the camera is free-running.
+    /// [`ErrorKind::Usage`] if the camera is free-running.
     pub fn trigger(&self) -> Result<u64> {
         self.shared.trigger()
     }
 
-    /// Rejects whatever comes to the gate from now until a part that is triggered now has gone past it: for a line whose
-    /// parts on their way were known to a process that died.
+    /// Rejects everything at the gate until a part triggered now would have passed it. For a restart after a crash: the
+    /// parts on their way are unknown.
     pub(crate) fn reject_unknown_parts(&self) {
         let _ = self.shared.clock.send(&self.shared.gate, ToGate::Unknown);
     }
 
-    /// Inspects all parts behind those on their way with other stages. No part is dropped. False when a stage hangs,
-    /// so that they could not be handed over.
+    /// Inspects all later parts with other stages. No part is dropped. Returns false if a stage hangs and did not take them.
     pub fn swap(&self, stages: Stages) -> bool {
         let Some(to_stages) = &self.to_stages else { return false };
         let limit = Instant::now() + HANDED_OVER;
@@ -574,18 +568,18 @@ impl Pipeline {
         &self.shared.status
     }
 
-    /// What outputs may ask of this line.
+    /// The controls of this line, for outputs.
     pub fn control(&self) -> Arc<dyn Control> {
         Arc::new(Remote(Arc::clone(&self.shared)))
     }
 
-    /// Whether an output asked for the configuration to be read again, since this was asked last.
+    /// Whether an output asked to reload the configuration, since the last call.
     pub(crate) fn take_reload(&self) -> bool {
         self.shared.reload.swap(false, Relaxed)
     }
 
-    /// Stops the line: parts on their way get their verdict, those behind are faults, all lines go to their safe
-    /// level, outputs finish. Takes less than a second unless an output hangs, which is left behind then.
+    /// Stops the line. Parts on their way get their verdict, later ones are faults, all lines go to their safe level, outputs
+    /// finish. Takes less than a second, unless an output hangs; then it is left behind.
     pub fn stop(mut self) {
         self.end();
     }
@@ -601,7 +595,7 @@ impl Pipeline {
         }
         let _ = self.shared.clock.send(&self.shared.gate, ToGate::Stop);
         join("gate", gate, || true);
-        // In real time: disks and networks know no other.
+        // In real time: disks and networks have no simulated time.
         let limit = Instant::now() + LAST_WORDS;
         for (name, thread) in self.after.drain(..) {
             join(name, thread, || Instant::now() < limit);
@@ -615,17 +609,17 @@ impl Drop for Pipeline {
     }
 }
 
-/// Waits for the end of a thread, while there is `patience`.
+/// Waits for the end of a thread while `patience` returns true.
 fn join(name: &str, thread: JoinHandle<()>, patience: impl Fn() -> bool) {
     while !thread.is_finished() {
         if !patience() {
-            log::error!("{name}: does not end; left behind");
+            log::error!("{name}: the thread does not end; left behind");
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     if thread.join().is_err() {
-        log::error!("{name}: ended by a bug");
+        log::error!("{name}: the thread panicked");
     }
 }
 
@@ -640,7 +634,7 @@ fn spawn(clock: &Clock, name: &str, run: impl FnOnce() + Send + 'static) -> Resu
         .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start the thread {name}")).with_source(e))
 }
 
-/// Triggers a part at every edge as soon as it comes.
+/// Triggers a part at every edge.
 fn watch_edges(shared: &Shared) {
     let Some(edges) = &shared.edges else { return };
     while !shared.stopping() {

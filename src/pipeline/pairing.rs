@@ -1,11 +1,11 @@
-//! Which frame shows which part. Pure: it is told the time.
+//! Matches frames with parts. Pure: the caller passes the time.
 //!
-//! Each trigger opens a window, and a frame whose stamp lies in the window of one waiting part alone shows that part.
-//! Frame and trigger are compared by the kernel's monotonic clock; when either arrived says nothing. What cannot be told
-//! apart is a fault of every part that it could concern.
+//! Each trigger opens a window. A frame shows a part if its stamp lies in the window of this waiting part only. Frame and
+//! trigger are compared by the kernel's monotonic clock, never by their arrival. An ambiguous frame is a fault of every
+//! part that it could show.
 //!
-//! A free-running camera's frame shows the part that was triggered last before it. A camera that the trigger fires may
-//! stamp a frame after the next trigger, so there a part that got no frame keeps its window, too.
+//! A free-running camera's frame shows the last part triggered before it. A camera fired by the trigger can stamp a frame
+//! after the next trigger, so there a part without a frame keeps its window, too.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,33 +14,33 @@ use super::Triggered;
 use crate::camera::Captured;
 use crate::record::FaultKind;
 
-/// When a part's frame is taken.
+/// When a part's frame is captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
-    /// From the trigger until the window opens, and whether it opens that long before the trigger instead.
+    /// Time from the trigger to the start of the window, and whether the window starts that long before the trigger instead.
     pub after: Duration,
     pub early: bool,
-    /// From the trigger until the window closes.
+    /// Time from the trigger to the end of the window.
     pub within: Duration,
-    /// From the trigger until a frame of the window has arrived.
+    /// Time from the trigger to the latest arrival of a frame of the window.
     pub patience: Duration,
-    /// Whether each trigger makes the camera take one frame, and nothing else does.
+    /// Whether each trigger, and nothing else, makes the camera take one frame.
     pub exclusive: bool,
 }
 
 impl Window {
-    /// Frames after this moment are within.
+    /// Start of the window, exclusive.
     fn opens(&self, part: &Triggered) -> Instant {
         if self.early { part.at.checked_sub(self.after).unwrap_or(part.at) } else { part.at + self.after }
     }
 
-    /// Frames until this moment are within.
+    /// End of the window, inclusive.
     fn closes(&self, part: &Triggered) -> Instant {
         part.at + self.within
     }
 }
 
-/// Why a part finds no room.
+/// Why a part is refused.
 pub(super) const OVERFLOW: &str = "parts come faster than they can be inspected";
 
 /// Why a part has no frame of its own.
@@ -48,11 +48,11 @@ pub(super) const OVERFLOW: &str = "parts come faster than they can be inspected"
 pub(super) enum Unpaired {
     /// Too many parts wait.
     Overflow,
-    /// None was taken in its window.
+    /// No frame in its window.
     NoFrame,
     /// A frame lies in the windows of several parts.
     Ambiguous,
-    /// Its window had frames before its trigger was known.
+    /// Its frame passed before its trigger was known.
     Passed,
     /// Triggers were lost.
     LostTrigger,
@@ -60,11 +60,11 @@ pub(super) enum Unpaired {
     Lost,
     /// A frame is damaged.
     Damaged,
-    /// Frames came in another order than they were taken.
+    /// Frames came out of order.
     Disorder,
-    /// The camera does not tell when a frame was taken.
+    /// A frame has no stamp.
     Unstamped,
-    /// Several frames lie in its window, although one is taken per trigger.
+    /// Several frames in its window, although each trigger makes one.
     TooMany,
     /// The camera is lost.
     CameraLost,
@@ -93,13 +93,13 @@ impl Unpaired {
             }
             Unpaired::Ambiguous => format!(
                 "a frame may show this part or another one: parts come closer together than \
-                 trigger.frame_within_ms ({} ms)",
+                trigger.frame_within_ms ({} ms)",
                 window.within.as_millis()
             ),
             Unpaired::Passed => "the trigger became known after its frame had passed".into(),
-            Unpaired::LostTrigger => "triggers were lost, and a frame may show a part of theirs".into(),
-            Unpaired::Lost => "the camera lost frames, and this part's may be one of them".into(),
-            Unpaired::Damaged => "the camera marks a frame as damaged that may be this part's".into(),
+            Unpaired::LostTrigger => "triggers were lost: a frame may show a part of theirs".into(),
+            Unpaired::Lost => "the camera lost frames: this part's may be one of them".into(),
+            Unpaired::Damaged => "the camera marks a frame as damaged: it may be this part's".into(),
             Unpaired::Disorder => "the camera gave frames out of order".into(),
             Unpaired::Unstamped => "the camera does not tell when it took a frame".into(),
             Unpaired::TooMany => "several frames were taken for one trigger".into(),
@@ -112,14 +112,14 @@ impl Unpaired {
 /// A part without a frame of its own.
 pub(super) type Fault = (u64, Unpaired);
 
-/// What a frame is.
+/// The result for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The picture of this part.
+    /// It shows this part.
     Part(Triggered),
-    /// No part's.
+    /// It shows no part.
     Nothing,
-    /// Taken without a trigger, although only triggers make the camera take frames.
+    /// It came without a trigger, although only triggers make frames.
     Stray,
 }
 
@@ -130,7 +130,7 @@ pub(super) struct Pairing {
     capacity: usize,
     /// In the order of their triggers.
     waiting: VecDeque<Triggered>,
-    /// Parts whose window may still get a frame too many.
+    /// Parts whose window can still get an extra frame.
     paired: VecDeque<Triggered>,
     /// Stamp of the newest frame.
     newest: Option<Instant>,
@@ -148,12 +148,12 @@ impl Pairing {
         &self.window
     }
 
-    /// Another camera's timing. Parts that wait keep waiting.
+    /// Sets another camera's timing. Waiting parts keep waiting.
     pub(super) fn set_window(&mut self, window: Window) {
         self.window = window;
     }
 
-    /// A part waits for its frame from now on.
+    /// Adds a part that waits for its frame.
     pub(super) fn trigger(&mut self, part: Triggered) -> Result<(), Fault> {
         let why = if self.newest.is_some_and(|newest| self.window.opens(&part) < newest) {
             Unpaired::Passed
@@ -168,13 +168,13 @@ impl Pairing {
         Err((part.part, why))
     }
 
-    /// Nobody knows when parts came between the latest trigger and `until`.
+    /// Notes that triggers between the latest one and `until` were lost.
     pub(super) fn lost_trigger(&mut self, until: Instant, faults: &mut Vec<Fault>) {
         self.fail_all(Unpaired::LostTrigger, faults);
         self.give_up(until);
     }
 
-    /// The next frame. Parts that it leaves without one are added to `faults`.
+    /// Takes the next frame. Adds parts that get no frame because of it to `faults`.
     pub(super) fn frame(&mut self, captured: &Captured, faults: &mut Vec<Fault>) -> Found {
         let Some(at) = captured.at else {
             self.fail_all(Unpaired::Unstamped, faults);
@@ -207,7 +207,7 @@ impl Pairing {
                 self.waiting.front().is_some_and(|part| part.at <= given_up)
             }
         });
-        // Taken at the moment of the next trigger, it may show either part.
+        // At the moment of the next trigger, it can show either part.
         let between = count > 0 && self.waiting.get(count).is_some_and(|next| next.at <= at);
         let ambiguous = count > 1 || other || between;
         if count == 0 {
@@ -242,12 +242,12 @@ impl Pairing {
         self.fail_while(|part| part.at + patience <= now, Unpaired::NoFrame, faults);
     }
 
-    /// When [`Pairing::expire`] has something to do.
+    /// When to call [`Pairing::expire`].
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.waiting.front().map(|part| part.at + self.window.patience)
     }
 
-    /// No waiting part gets a frame.
+    /// Gives up all waiting parts.
     pub(super) fn fail_all(&mut self, why: Unpaired, faults: &mut Vec<Fault>) {
         self.fail_while(|_| true, why, faults);
     }
@@ -261,7 +261,7 @@ impl Pairing {
         }
     }
 
-    /// The part that was triggered then gets no frame any more.
+    /// Notes that the part of this trigger gets no frame.
     fn give_up(&mut self, triggered: Instant) {
         self.given_up = self.given_up.max(Some(triggered));
     }

@@ -1,5 +1,5 @@
-//! From the gate to everyone who wants to know. Nobody here can delay the gate: a full queue loses its oldest record,
-//! counted.
+//! Passes records from the gate to outputs and subscribers. None of them can delay the gate: a full queue drops its
+//! oldest record and counts it.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +15,7 @@ use crate::record::{OutputCounts, Record, Severity};
 /// Records that wait for the publisher, and for each output.
 pub(super) const QUEUE: usize = 64;
 
-/// Receives every part's record. Dropping it ends the subscription.
+/// Receives every part's record. Drop it to unsubscribe.
 pub struct Subscription {
     records: Receiver<Arc<Record>>,
     _alive: Arc<()>,
@@ -31,14 +31,14 @@ impl Deref for Subscription {
 
 struct Subscriber {
     to: Sender<Arc<Record>>,
-    /// The other end, to take the oldest out.
+    /// The receiver, to take the oldest record out.
     from: Receiver<Arc<Record>>,
-    /// Held by the subscription alone, besides here.
+    /// Shared with the subscription only.
     alive: Arc<()>,
     counts: Option<Arc<OutputCounts>>,
 }
 
-/// Who wants to know.
+/// The subscribers.
 #[derive(Default)]
 pub(super) struct Publisher(Mutex<Vec<Subscriber>>);
 
@@ -72,7 +72,7 @@ impl Publisher {
     }
 }
 
-/// Tells what outputs lost. Their own threads cannot: they may wait for the disk that is to blame.
+/// Reports losses of outputs. Their own threads cannot: they may wait for the failing disk.
 struct Losses {
     next: Instant,
     seen: u64,
@@ -81,7 +81,7 @@ struct Losses {
 
 impl Losses {
     const PROBLEM: &str = "outputs";
-    /// How often there is a look, and how long a loss is told.
+    /// How often to check, and how long to report a loss.
     const EACH: Duration = Duration::from_secs(1);
     const TOLD: Duration = Duration::from_secs(86_400);
 
@@ -105,7 +105,7 @@ impl Losses {
     }
 }
 
-/// Passes records on until the gate has ended, then ends every subscription.
+/// Passes records on until the gate ends, then ends every subscription.
 pub(super) fn run(
     shared: Arc<Shared>,
     publisher: Arc<Publisher>,

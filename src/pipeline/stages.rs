@@ -16,11 +16,11 @@ type FeaturesStage = Stage<Frame, Features>;
 type ResidualsStage = Stage<Features, FrameResiduals>;
 type ClassifyStage = Stage<FrameResiduals, Inspection>;
 
-/// What parts are inspected with: an [`Inspector`] cut into its stages, or whatever a test puts in their place.
+/// The stages of an [`Inspector`], or stand-ins of a test.
 pub struct Stages {
-    /// What it is.
+    /// Product, package, provider and threshold.
     pub engine: Arc<Engine>,
-    /// What frames must hold.
+    /// Color of the frames.
     pub color: Color,
     /// Frame → tokens.
     pub features: FeaturesStage,
@@ -51,8 +51,8 @@ impl Stages {
     }
 }
 
-/// Stages that one line after the other can be given: what inspected until now does not have to be read from disk again
-/// when nothing else can be put in its place.
+/// Stages for several lines in a row. If a new configuration cannot be used, the old stages go on without a read from
+/// disk.
 #[derive(Clone)]
 pub struct SharedStages {
     engine: Arc<Engine>,
@@ -63,14 +63,14 @@ pub struct SharedStages {
 }
 
 impl SharedStages {
-    /// What frames must hold.
+    /// Color of the frames.
     pub fn color(&self) -> Color {
         self.color
     }
 
-    /// Stages for a line. Only one line runs at a time, so that none ever waits for another's.
+    /// Stages for a line. Only one line runs at a time, so none waits for another.
     pub fn stages(&self) -> Stages {
-        /// The buffers of a stage that panicked are filled anew by the next part.
+        /// The next part refills the buffers of a stage that panicked.
         fn run<In, Out>(stage: &Mutex<Stage<In, Out>>, from: &In, to: &mut Out) -> Result<()> {
             stage.lock().unwrap_or_else(|e| e.into_inner())(from, to)
         }
@@ -99,7 +99,7 @@ impl From<Stages> for SharedStages {
     }
 }
 
-/// Stages on their way to their threads, in the order of the parts: each thread takes its own and passes the rest on.
+/// New stages on their way to the threads, in the order of the parts. Each thread takes its own and passes the rest on.
 pub(super) struct Swap {
     engine: Arc<Engine>,
     features: Option<FeaturesStage>,
@@ -114,7 +114,7 @@ impl From<Stages> for Swap {
     }
 }
 
-/// The kind of fault that an error of a stage is.
+/// The kind of fault of a stage's error.
 fn kind_of(error: &Error) -> FaultKind {
     match error.kind() {
         ErrorKind::Image => FaultKind::WrongFormat,
@@ -123,7 +123,7 @@ fn kind_of(error: &Error) -> FaultKind {
     }
 }
 
-/// Takes jobs until nobody is left to send any.
+/// Processes jobs until all senders are gone.
 fn each(shared: &Shared, thread: Thread, jobs: &Jobs, mut work: impl FnMut(Job)) {
     loop {
         shared.beats.beat(thread, shared.clock.now());
@@ -135,7 +135,7 @@ fn each(shared: &Shared, thread: Thread, jobs: &Jobs, mut work: impl FnMut(Job))
     }
 }
 
-/// Runs a stage on a part, unless the part has failed already.
+/// Runs a stage on a part, unless the part already failed.
 fn attempt(slot: &mut Slot, stage: impl FnOnce(&mut Slot) -> Result<()>) {
     if slot.failed.is_none()
         && let Err(e) = stage(slot)
@@ -163,7 +163,7 @@ pub(super) fn features(
                 }
                 Job::Part(slot) => {
                     if free_running {
-                        // Only now is it sure that the frame is not dropped for a newer one.
+                        // From here on the frame cannot be dropped for a newer one.
                         slot.part = shared.announce(slot.triggered, slot.wall);
                     }
                     let record = Arc::make_mut(&mut slot.record);

@@ -1,4 +1,4 @@
-//! The watchdog: whether every thread that a part needs is alive.
+//! The watchdog: checks that every thread that a part needs is alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,7 +22,7 @@ impl Thread {
     const ALL: [Thread; 6] =
         [Thread::Camera, Thread::Features, Thread::Residuals, Thread::Classify, Thread::Gate, Thread::Driver];
 
-    /// Names the problem that a thread which hangs is.
+    /// Name of the problem if the thread hangs.
     fn problem(self) -> &'static str {
         match self {
             Thread::Camera => "camera thread",
@@ -35,7 +35,7 @@ impl Thread {
     }
 }
 
-/// When each thread last showed that it is alive.
+/// When each thread last gave a sign of life.
 pub(super) struct Beats {
     start: Instant,
     /// Milliseconds after `start`.
@@ -60,7 +60,7 @@ impl Beats {
     }
 }
 
-/// Looks ten times a second whether a thread hangs, and calls `alive` when none does.
+/// Checks ten times a second for hanging threads. Calls `alive` if none hangs.
 pub(super) fn run(
     shared: Arc<Shared>,
     stall: Duration,

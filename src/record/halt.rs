@@ -1,4 +1,4 @@
-//! Whether the line is halted. What a person or a fault decided stays decided: through reloads, crashes and restarts.
+//! The halt of the line. It survives reloads, crashes and restarts until a person resumes the line.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,13 +12,13 @@ use super::{Problem, Severity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateFolder;
 
-/// What is written in the state folder while the line is halted.
+/// File in the state folder while the line is halted.
 const FILE: &str = "halted.json";
 /// How long a person's request waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the news of a fault wait for it.
+/// How long the halt of a fault waits for the disk.
 const MOMENT: Duration = Duration::from_millis(500);
-/// After which a disk that failed is asked again.
+/// Pause before the next attempt on a failed disk.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Who halted the line.
@@ -34,16 +34,16 @@ pub enum HaltedBy {
 /// Why the line is halted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halt {
-    /// Since when, in milliseconds since 1970.
+    /// Time of the halt, in milliseconds since 1970.
     pub since_ms: u64,
-    /// By whom.
+    /// Who halted the line.
     pub by: HaltedBy,
     /// What happened.
     pub reason: String,
 }
 
 impl Halt {
-    /// A halt as of now.
+    /// A halt with the present time.
     pub(crate) fn new(by: HaltedBy, reason: impl Into<String>) -> Self {
         Halt { since_ms: unix_ms(SystemTime::now()), by, reason: reason.into() }
     }
@@ -66,13 +66,13 @@ impl fmt::Display for Halt {
     }
 }
 
-/// The line's halt, and its file. Shared by all lines that the process sets up, one after the other.
+/// The line's halt and its file. All lines of the process share it, one after the other.
 ///
-/// The memory knows first, so that no thread of the line ever waits for a disk; a thread of its own writes the file.
+/// The halt is in memory first, so that no thread of the line waits for a disk. Its own thread writes the file.
 #[derive(Debug, Default)]
 pub struct Halts {
     halted: AtomicBool,
-    /// Held while a person's request waits for the disk: the next one waits for its turn.
+    /// Locked while a person's request waits for the disk. The next request waits.
     turn: Mutex<()>,
     kept: Arc<Kept>,
 }
@@ -86,23 +86,23 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Known {
     halt: Option<Halt>,
-    /// What the file said at the start.
+    /// Content of the file at the start.
     read: Option<Result<Option<Halt>, String>>,
-    /// What the file is to hold; none removes it.
+    /// Content to write. `None` removes the file.
     file: Option<Halt>,
-    /// How often that changed, up to which change the file follows, and why it does not.
+    /// Number of changes, number of the last written change, and why writing fails.
     wanted: u64,
     written: u64,
-    /// Which change was waited for already by [`Halts::settle`].
+    /// The last change that [`Halts::settle`] waited for.
     settled: u64,
     failed: Option<(u64, String)>,
-    /// Whether there is a file at all.
+    /// Whether there is a file.
     outlives: bool,
     ended: bool,
 }
 
 impl Halts {
-    /// What the state folder says. A file that cannot be read halts the line: nobody knows that it may run.
+    /// Reads the state folder. A file that cannot be read halts the line.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the thread that reads and writes cannot be started.
@@ -116,7 +116,7 @@ impl Halts {
             let mut known = halts.kept.wait(PATIENCE, |known| known.read.is_some());
             known.outlives = true;
             known.halt = known.read.take().unwrap_or_else(|| Err(Kept::silence())).unwrap_or_else(|why| {
-                Some(Halt::new(HaltedBy::Fault, format!("whether the line was halted is not known: {why}")))
+                Some(Halt::new(HaltedBy::Fault, format!("the halt file cannot be read: {why}")))
             });
             if let Some(halt) = &known.halt {
                 log::warn!("halted {halt}");
@@ -131,12 +131,12 @@ impl Halts {
         self.halted.load(Relaxed)
     }
 
-    /// Why it is.
+    /// Why the line is halted.
     pub(crate) fn halt(&self) -> Option<Halt> {
         self.kept.lock().halt.clone()
     }
 
-    /// Halts the line at once; the file follows. The first of several reasons stands.
+    /// Halts the line at once; the file follows. The first of several reasons is kept.
     pub(crate) fn begin(&self, halt: Halt) {
         let mut known = self.kept.lock();
         self.halted.store(true, Relaxed);
@@ -146,8 +146,8 @@ impl Halts {
         }
     }
 
-    /// Waits a moment for the file to know of a new halt, so that a crash right after the news of a fault does not
-    /// undo what it led to. A disk that is slower, or blocks, is waited for once.
+    /// Waits a moment for the file of a new halt, so that a crash right after a fault does not undo its halt. Waits only once
+    /// for a slow or blocked disk.
     pub(crate) fn settle(&self) {
         let number = {
             let mut known = self.kept.lock();
@@ -160,24 +160,23 @@ impl Halts {
         drop(self.kept.follow(MOMENT, number));
     }
 
-    /// Carries out a person's decision. When it returns without an error the decision is on disk.
+    /// Halts or resumes the line for a person. On success the decision is on disk.
     ///
     /// # Errors
-    /// Why the disk did not take it. The line is halted in either case: one that is to be halted is, and one that
-    /// would be halted again after a restart is not resumed.
+    /// Why it could not be written. The line is halted then in both cases: it is not resumed if a restart would halt it.
     pub(crate) fn decide(&self, halted: bool) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         if halted {
             self.begin(Halt::new(HaltedBy::Person, "asked for through the web page"));
             let number = self.kept.lock().wanted;
             return self.kept.follow(PATIENCE, number).map(drop).map_err(|text| {
-                let text = format!("the line is halted, but a restart would not know of it: {text}");
+                let text = format!("the line is halted, but a restart would not keep it halted: {text}");
                 Error::new(ErrorKind::Io, text)
             });
         }
         let number = self.kept.want(&mut self.kept.lock(), None);
         match self.kept.follow(PATIENCE, number) {
-            // What halted the line meanwhile stands.
+            // A halt in the meantime is kept.
             Ok(known) if known.wanted != number => Ok(()),
             Ok(mut known) => {
                 known.halt = None;
@@ -188,20 +187,24 @@ impl Halts {
                 let mut known = self.kept.lock();
                 let halt = known.halt.clone();
                 self.kept.want(&mut known, halt);
-                let text =
-                    format!("the line stays as it is: a restart would not know that it was resumed: {text}");
+                let text = format!("the line stays halted: a restart would halt it again: {text}");
                 Err(Error::new(ErrorKind::Io, text))
             }
         }
     }
 
-    /// What people are told: that the line is halted, and that the disk does not know of it.
+    /// Problems to show: the halt, and a failure to write its file.
     pub(super) fn problems(&self) -> impl Iterator<Item = (&'static str, Problem)> {
         let known = self.kept.lock();
         let warn = |text| Problem { severity: Severity::Warning, text };
         let halted = known.halt.as_ref().map(|halt| ("halted", warn(halt.to_string())));
         let failed = known.failed.as_ref().map(|(_, why)| {
-            ("halt file", warn(format!("a restart would not know whether the line is halted: {why}")))
+            (
+                "halt file",
+                warn(format!(
+                    "the halt file cannot be written, so a restart may not keep the line's state: {why}"
+                )),
+            )
         });
         halted.into_iter().chain(failed)
     }
@@ -220,7 +223,7 @@ impl Kept {
         self.known.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Has the file changed; gives the number of the change.
+    /// Requests a change of the file. Returns the number of the change.
     fn want(&self, known: &mut Known, file: Option<Halt>) -> u64 {
         known.file = file;
         if known.outlives {
@@ -230,7 +233,7 @@ impl Kept {
         known.wanted
     }
 
-    /// Waits for the disk, but not for ever.
+    /// Waits for the disk, for a limited time.
     fn wait(&self, patience: Duration, done: impl Fn(&Known) -> bool) -> MutexGuard<'_, Known> {
         let limit = Instant::now() + patience;
         let mut known = self.lock();
@@ -244,7 +247,7 @@ impl Kept {
         known
     }
 
-    /// Waits until the file has followed a change; gives why it did not.
+    /// Waits until a change is written. Returns why it was not.
     fn follow(&self, patience: Duration, number: u64) -> Result<MutexGuard<'_, Known>, String> {
         let failed = |known: &Known| known.failed.clone().filter(|(failed, _)| *failed >= number);
         let known = self.wait(patience, |known| known.written >= number || failed(known).is_some());
@@ -259,7 +262,7 @@ impl Kept {
     }
 }
 
-/// Reads the file, then makes it follow what is wanted until nobody wants anything more.
+/// Reads the file, then writes each requested change until all handles are dropped.
 fn keep(kept: &Kept, folder: &StateFolder) {
     let read = folder.read::<Halt>(FILE).map_err(|e| e.chain());
     let mut known = kept.lock();

@@ -1,5 +1,4 @@
-//! What is known of each part, and of the line as a whole: what a pipeline tells and outputs pass on. No threads, no
-//! devices.
+//! Records of parts and the status of the line: written by the pipeline, passed on by outputs. No threads, no devices.
 
 mod halt;
 pub(crate) mod part;
@@ -18,7 +17,7 @@ pub use status::{Histogram, Problem, Severity, Snapshot, Stage, State, Status};
 use crate::imaging::Frame;
 use crate::inspector::{Inspection, Verdict};
 
-/// Why a part is a fault: one word for counters and machines. The verdict has the whole reason.
+/// Kind of a fault: one word for counters and machines. The verdict has the full reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
@@ -28,9 +27,9 @@ pub enum FaultKind {
     Overflow,
     /// The camera gave no picture.
     Camera,
-    /// No picture could be told to be this part's alone.
+    /// No picture shows this part for sure.
     Unpaired,
-    /// The same picture came again and again.
+    /// The camera repeats the same picture.
     Frozen,
     /// The picture is black.
     Black,
@@ -38,7 +37,7 @@ pub enum FaultKind {
     OverExposed,
     /// The picture is out of focus.
     Defocused,
-    /// The picture has not the color or size that was enrolled, or cannot be decoded.
+    /// The picture has another color or size than the enrolled ones, or cannot be decoded.
     WrongFormat,
     /// A score or feature is not a finite number.
     NotFinite,
@@ -68,7 +67,7 @@ impl FaultKind {
         FaultKind::Stopped,
     ];
 
-    /// The word for counters and machines.
+    /// The name in counters and JSON.
     pub fn name(self) -> &'static str {
         match self {
             FaultKind::Late => "late",
@@ -94,37 +93,37 @@ impl std::fmt::Display for FaultKind {
     }
 }
 
-/// What parts are inspected with.
+/// What inspects the parts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Engine {
     /// Name of the product.
     pub product: String,
     /// SHA-256 of the package's manifest, in hexadecimal: names the package.
     pub package: String,
-    /// What the networks really run on.
+    /// The execution provider that the networks really run on.
     pub provider: String,
-    /// Scores above it are rejected.
+    /// Scores above the threshold are rejected.
     pub threshold: f32,
 }
 
-/// All that is known of one part. There is exactly one per part.
+/// Everything about one part. There is exactly one record per part.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Number of the part, counted from 1 since the service started.
     pub part: u64,
-    /// When the part was triggered, by the wall clock.
+    /// Time of the trigger, by the wall clock.
     pub triggered: SystemTime,
-    /// From the trigger to the verdict.
+    /// Time from the trigger to the verdict.
     pub latency: Duration,
-    /// What happens to the part.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why it is a fault; `None` unless the verdict is one.
+    /// Kind of the fault, if the verdict is one.
     pub fault: Option<FaultKind>,
-    /// What it was inspected with.
+    /// What inspected the part.
     pub engine: Arc<Engine>,
-    /// Whether `frame` is this part's picture.
+    /// Whether `frame` shows this part.
     pub has_frame: bool,
-    /// Whether `inspection` is this part's.
+    /// Whether `inspection` is of this part.
     pub has_inspection: bool,
     /// The buffer of [`Record::frame`].
     pub frame_buffer: Frame,
@@ -133,7 +132,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record of no part, whose buffers are still empty.
+    /// A record of no part, with empty buffers.
     pub fn empty(engine: Arc<Engine>) -> Self {
         Record {
             part: 0,
@@ -149,12 +148,12 @@ impl Record {
         }
     }
 
-    /// The part's picture; `None` when there was none in time.
+    /// The part's picture. `None` if there was none in time.
     pub fn frame(&self) -> Option<&Frame> {
         self.has_frame.then_some(&self.frame_buffer)
     }
 
-    /// The part's inspection; `None` when there was none in time.
+    /// The part's inspection. `None` if there was none in time.
     pub fn inspection(&self) -> Option<&Inspection> {
         self.has_inspection.then_some(&self.inspection_buffer)
     }

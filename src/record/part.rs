@@ -1,4 +1,4 @@
-//! A part in the words of every output: everything but its pictures, owned, so that it can wait for a disk or a broker.
+//! A part as outputs write it: everything except its pictures, owned, so that it can wait for a disk or a broker.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,30 +9,30 @@ use crate::anomaly::Region;
 use crate::inspector::{StageTimes, Verdict};
 use crate::record::{Engine, FaultKind, Record};
 
-/// A defocused or displaced part can have thousands of regions; the strongest say enough, and keep rows and
-/// messages small.
+/// A defocused or displaced part can have thousands of regions. The strongest are enough, and keep rows and messages
+/// small.
 const MOST_REGIONS: usize = 100;
 
-/// One part, in the words of the journal's columns and of all JSON. Times that were not measured and a score that is
-/// missing or not finite are `null`.
+/// One part, with the names of the journal's columns and of all JSON. Missing times and scores, and scores that are not
+/// finite, are `null`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Part {
-    /// Names the run of the service.
+    /// Name of the run of the service.
     pub run: String,
     /// Number of the part in its run.
     pub part: u64,
-    /// When it was triggered (UTC).
+    /// Time of the trigger (UTC).
     #[serde(serialize_with = "utc")]
     pub triggered: SystemTime,
-    /// From the trigger to the verdict.
+    /// Time from the trigger to the verdict.
     pub latency_ms: f64,
     /// `pass`, `reject` or `fault`.
     pub verdict: &'static str,
     /// The kind of fault.
     pub fault: Option<FaultKind>,
-    /// The fault in whole words.
+    /// The reason of the fault.
     pub reason: Option<String>,
-    /// What it was inspected with.
+    /// What inspected the part.
     #[serde(flatten, serialize_with = "engine")]
     pub engine: Arc<Engine>,
     /// The image's score.
@@ -48,7 +48,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// What is known of a part of a run.
+    /// The part of a run, from its record.
     pub fn new(run: &str, record: &Record) -> Self {
         let (verdict, reason) = match &record.verdict {
             Verdict::Pass => ("pass", None),

@@ -1,4 +1,4 @@
-//! The line as a whole: state, problems, counters, times. Shared by all threads; reading never blocks a part for long.
+//! Status of the line: state, problems, counters, times. All threads share it. Reading never blocks a part for long.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,21 +11,21 @@ use super::{Engine, FaultKind, Halt, Halts, Record};
 use crate::error::Result;
 use crate::inspector::Verdict;
 
-/// The state of the inspector, in the words of OPC 40100-1 (machine vision).
+/// State of the inspector, named as in OPC 40100-1 (machine vision).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum State {
-    /// Starting or stopping: no part is inspected.
+    /// Starting or stopping. No part is inspected.
     Preoperational,
-    /// Stopped by a person, or by a fault where faults stop the line. Parts are faults until it is resumed.
+    /// Halted by a person, or by a fault if faults halt the line. Parts are faults until a person resumes the line.
     Halted,
-    /// Something that inspection needs does not work: see [`Status::problems`]. It is being retried.
+    /// Something that the inspection needs does not work: see [`Status::problems`]. It is retried.
     Error,
     /// Parts are inspected.
     Operational,
 }
 
 impl State {
-    /// The state's name, as OPC 40100-1 has it.
+    /// The state's name in OPC 40100-1.
     pub fn name(self) -> &'static str {
         match self {
             State::Preoperational => "Preoperational",
@@ -42,26 +42,26 @@ impl std::fmt::Display for State {
     }
 }
 
-/// How bad a problem is.
+/// Severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Parts cannot be inspected.
     Error,
-    /// Parts are inspected, but something beside does not work, such as a full disk.
+    /// Parts are inspected, but something else does not work, such as a full disk.
     Warning,
 }
 
-/// What does not work at the moment.
+/// Something that does not work at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Error or warning.
     pub severity: Severity,
-    /// What is wrong, for people.
+    /// Message for people.
     pub text: String,
 }
 
-/// A step on a part's way whose time is measured.
+/// A measured step of a part's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -71,7 +71,7 @@ pub enum Stage {
     Residuals,
     /// Map, score, regions.
     Classify,
-    /// From the trigger to the verdict.
+    /// Time from the trigger to the verdict.
     Latency,
 }
 
@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-/// How often a duration fell into each of a geometric series of buckets.
+/// A histogram of durations in geometric buckets.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [AtomicU64; Histogram::BOUNDS.len() + 1],
@@ -116,7 +116,7 @@ impl Histogram {
         self.worst_us.fetch_max(us, Relaxed);
     }
 
-    /// How many fell into each bucket.
+    /// Number of durations in each bucket.
     pub fn counts(&self) -> [u64; Self::BOUNDS.len() + 1] {
         std::array::from_fn(|i| self.buckets[i].load(Relaxed))
     }
@@ -137,12 +137,12 @@ impl Histogram {
     }
 }
 
-/// What an output could not pass on.
+/// Losses of an output.
 #[derive(Debug, Default)]
 pub struct OutputCounts {
     /// Parts dropped because the output was slower than the line.
     pub dropped: AtomicU64,
-    /// Calls that failed. The output may have kept those parts, to pass them on later.
+    /// Calls that failed. The output can have kept those parts to pass them on later.
     pub failed: AtomicU64,
 }
 
@@ -161,15 +161,15 @@ pub struct Counts {
     pub dropped_frames: AtomicU64,
     /// Frames missing in the camera's own numbering.
     pub lost_frames: AtomicU64,
-    /// Times that the camera was lost.
+    /// How often the camera was lost.
     pub camera_losses: AtomicU64,
-    /// Inspections that ended after their part's deadline; the part was a fault by then.
+    /// Inspections that ended after their part's deadline. The part was already a fault.
     pub late_inspections: AtomicU64,
-    /// Parts to be rejected whose pulse was late, short or not given: they may have passed.
+    /// Parts to reject whose pulse was late, short or missing. They may have passed.
     pub missed_pulses: AtomicU64,
-    /// Pulses that began or ended too late otherwise: parts beside them may have been served wrongly.
+    /// Other pulses that began or ended too late. The parts beside may have been handled wrongly.
     pub late_pulses: AtomicU64,
-    /// Packages swapped in while running.
+    /// Package swaps while running.
     pub swaps: AtomicU64,
 }
 
@@ -182,28 +182,28 @@ pub struct Status {
     loading: AtomicBool,
     halts: Arc<Halts>,
     problems: Mutex<Problems>,
-    /// Those that stay until a person has seen them.
+    /// Problems that stay until a person acknowledges them.
     latched: Mutex<Problems>,
     outputs: Mutex<BTreeMap<&'static str, Arc<OutputCounts>>>,
     engine: RwLock<Arc<Engine>>,
-    /// Bits of the share of frames that are not inspected.
+    /// Share of uninspected frames, as the bits of an `f64`.
     unjudged: AtomicU64,
 }
 
 impl Status {
-    /// The component whose problem are pulses that were not given.
+    /// Component of missed pulses.
     pub(crate) const GATE: &str = "gate";
-    /// The component whose problem are parts that nobody was told of.
+    /// Component of lost triggers.
     pub(crate) const TRIGGER: &str = "lost triggers";
-    /// Components whose errors are latched.
+    /// Components with latched errors.
     pub(crate) const LATCHED: [&str; 2] = [Status::GATE, Status::TRIGGER];
 
-    /// The status of a line that is starting.
+    /// Status of a starting line.
     pub fn new(engine: Arc<Engine>) -> Self {
         Self::with_halts(engine, Arc::default())
     }
 
-    /// The same of a line that may be halted already.
+    /// Status of a starting line with this halt.
     pub(crate) fn with_halts(engine: Arc<Engine>, halts: Arc<Halts>) -> Self {
         Status {
             counts: Counts::default(),
@@ -218,7 +218,7 @@ impl Status {
         }
     }
 
-    /// The state as of now.
+    /// The present state.
     pub fn state(&self) -> State {
         if self.loading.load(Relaxed) {
             State::Preoperational
@@ -234,7 +234,7 @@ impl Status {
         }
     }
 
-    /// Says whether the line is still starting, or stopping already.
+    /// Sets whether the line is starting or stopping.
     pub(crate) fn set_loading(&self, loading: bool) {
         self.loading.store(loading, Relaxed);
     }
@@ -244,19 +244,19 @@ impl Status {
         self.halts.is_halted()
     }
 
-    /// Halts the line for a fault; waits for nothing.
+    /// Halts the line for a fault, without waiting.
     pub(crate) fn halt(&self, halt: Halt) {
         self.halts.begin(halt);
     }
 
-    /// Waits a moment for the disk to know of a halt that is new.
+    /// Waits a moment until a new halt is on disk.
     pub(crate) fn settle_halt(&self) {
         if self.is_halted() {
             self.halts.settle();
         }
     }
 
-    /// Halts the line or resumes it, as a person decided. Resuming acknowledges latched problems.
+    /// Halts or resumes the line for a person. Resuming acknowledges latched problems.
     ///
     /// # Errors
     /// As [`Halts::decide`].
@@ -268,7 +268,7 @@ impl Status {
         Ok(())
     }
 
-    /// What does not work, by component (`camera`, `line`, `journal` …).
+    /// The present problems, by component (`camera`, `line`, `journal` …).
     pub fn problems(&self) -> BTreeMap<&'static str, Problem> {
         let mut problems = lock(&self.problems).clone();
         problems.extend(self.halts.problems());
@@ -276,22 +276,22 @@ impl Status {
         problems
     }
 
-    /// Notes that `component` does not work. Logged when it is new or its text changed.
+    /// Raises a problem of `component`. Logs a new problem or a new text.
     pub fn raise(&self, component: &'static str, severity: Severity, text: impl Into<String>) {
         note(&self.problems, component, Problem { severity, text: text.into() });
     }
 
-    /// Notes an error that stays until a person resumes the line, whatever becomes of its cause.
+    /// Raises an error that stays until a person resumes the line, even if its cause ends.
     pub fn latch(&self, component: &'static str, text: impl Into<String>) {
         note(&self.latched, component, Problem { severity: Severity::Error, text: text.into() });
     }
 
-    /// A component's error that waits for a person who resumes the line.
+    /// The latched error of a component.
     pub fn latched(&self, component: &str) -> Option<String> {
         lock(&self.latched).get(component).map(|problem| problem.text.clone())
     }
 
-    /// Notes that `component` works again.
+    /// Clears the problem of `component`.
     pub fn clear(&self, component: &'static str) {
         if lock(&self.problems).remove(component).is_some() {
             log::info!("{component}: works again");
@@ -303,12 +303,12 @@ impl Status {
         &self.times[stage as usize]
     }
 
-    /// The counters of an output, made on the first call.
+    /// The counters of an output, created on the first call.
     pub(crate) fn output(&self, name: &'static str) -> Arc<OutputCounts> {
         Arc::clone(self.outputs.lock().unwrap_or_else(|e| e.into_inner()).entry(name).or_default())
     }
 
-    /// How many parts outputs lost, and in words which; `None` while none did.
+    /// Number of lost parts and a message about them. `None` without losses.
     pub(crate) fn losses(&self) -> Option<(u64, String)> {
         let outputs = self.outputs.lock().unwrap_or_else(|e| e.into_inner());
         let lost = outputs.iter().map(|(name, counts)| (*name, counts.dropped.load(Relaxed)));
@@ -318,23 +318,23 @@ impl Status {
         }
         let words: Vec<_> = lost.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let text = format!(
-            "parts that were inspected but not passed on, because a disk or a network was too slow: {}",
+            "inspected parts were not passed on, because a disk or a network was too slow: {}",
             words.join(", ")
         );
         Some((lost.iter().map(|(_, count)| count).sum(), text))
     }
 
-    /// What parts are inspected with.
+    /// What inspects the parts.
     pub fn engine(&self) -> Arc<Engine> {
         Arc::clone(&self.engine.read().unwrap_or_else(|e| e.into_inner()))
     }
 
-    /// Says what parts are inspected with from now on.
+    /// Sets what inspects the parts.
     pub(crate) fn set_engine(&self, engine: Arc<Engine>) {
         *self.engine.write().unwrap_or_else(|e| e.into_inner()) = engine;
     }
 
-    /// Says what share of the camera's frames is not inspected, 0 to 1, where every frame is a part.
+    /// Sets the share of uninspected frames, 0 to 1, of a free-running camera.
     pub(crate) fn set_unjudged(&self, share: f64) {
         self.unjudged.store(share.to_bits(), Relaxed);
     }
@@ -358,7 +358,7 @@ impl Status {
         self.times(Stage::Latency).add(record.latency);
     }
 
-    /// Everything as of now, for machines.
+    /// A snapshot for machines.
     pub fn snapshot(&self) -> Snapshot {
         let counts = &self.counts;
         let of = |counter: &AtomicU64| counter.load(Relaxed);
@@ -411,18 +411,18 @@ fn note(problems: &Mutex<Problems>, component: &'static str, problem: Problem) {
     }
 }
 
-/// [`Status`] at one moment.
+/// [`Status`] at one moment, for JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct Snapshot {
     /// The state.
     pub state: State,
-    /// What parts are inspected with.
+    /// What inspects the parts.
     pub engine: Engine,
-    /// What does not work, by component.
+    /// The problems, by component.
     pub problems: BTreeMap<&'static str, Problem>,
-    /// Since when and why the line is halted.
+    /// The halt, if the line is halted.
     pub halted: Option<Halt>,
-    /// Whether one of them waits for a person who resumes the line.
+    /// Whether a problem waits for a person to resume the line.
     pub latched: bool,
     /// Parts that got a verdict.
     pub parts: u64,
@@ -436,7 +436,7 @@ pub struct Snapshot {
     pub dropped_frames: u64,
     /// See [`Counts::lost_frames`].
     pub lost_frames: u64,
-    /// Share of the last seconds' frames that were not inspected, 0 to 1, where every frame is a part.
+    /// Share of uninspected frames over the last seconds, 0 to 1, of a free-running camera.
     pub unjudged_share: f64,
     /// See [`Counts::camera_losses`].
     pub camera_losses: u64,

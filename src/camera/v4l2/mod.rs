@@ -1,9 +1,9 @@
-//! Cameras of Linux (Video4Linux): USB cameras, frame grabbers, the sensors of boards.
+//! Video4Linux cameras: USB cameras, frame grabbers, sensors of boards.
 //!
-//! The crate `v4l` lends a frame only as long as its stream is borrowed, so a frame's bytes are copied in
-//! [`Camera::wait`]: one pass in order, which is also the fastest way to read the uncached buffers of many
-//! boards. After a time-out it would give a buffer back twice and fail, so whether a frame is there is asked
-//! for first. And it panics on answers that it does not know; `guarded` makes errors of them.
+//! Three properties of the crate `v4l` shape this code. It lends a frame only while its stream is borrowed, so
+//! [`Camera::wait`] copies the bytes. One pass in order is also the fastest way to read the uncached buffers of many
+//! boards. After a time-out it would return a buffer twice and fail, so `poll` comes first. It panics on unknown
+//! answers of a driver; `guarded` turns these panics into errors.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,10 +32,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
 use crate::settings::{self, range};
 
-/// `poll`'s flag for a frame that waits.
+/// Flag of `poll`: a frame is ready.
 const POLLIN: i16 = 1;
 
-/// A rate that a camera gives may differ by so much from the one asked for: 29.97 is 30 to most people.
+/// Largest difference between the requested and the given rate: 29.97 passes for 30.
 const RATE_TOLERANCE: f64 = 0.01;
 
 /// A pixel format of a camera.
@@ -50,17 +50,17 @@ pub enum PixelFormat {
     Bgr24,
     /// Brightness of every pixel, color of every second one.
     Yuyv,
-    /// One JPEG picture per frame. Its artifacts are part of what is inspected, and bytes lost on the way are
-    /// not always noticed: for cameras that are too fast for anything else.
+    /// One JPEG picture per frame. The inspection sees its artifacts, and lost bytes can stay unnoticed. Use it only if the
+    /// camera is too fast for the other formats.
     Mjpeg,
 }
 
 impl PixelFormat {
-    /// All, the best first: what needs no conversion, then what is not compressed.
+    /// All formats, the best first: without conversion, then uncompressed.
     const ALL: [PixelFormat; 5] =
         [PixelFormat::Grey, PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Yuyv, PixelFormat::Mjpeg];
 
-    /// The kernel's codes for it, the usual one first.
+    /// The kernel's codes, the usual one first.
     fn codes(self) -> &'static [&'static [u8; 4]] {
         match self {
             PixelFormat::Grey => &[b"GREY"],
@@ -75,7 +75,7 @@ impl PixelFormat {
         Self::ALL.into_iter().find(|format| format.codes().contains(&&code.repr))
     }
 
-    /// Bytes that a line of it takes at least. `None` for compressed ones.
+    /// Least number of bytes of a line. `None` for compressed formats.
     fn line(self, width: usize) -> Option<usize> {
         match self {
             PixelFormat::Grey => Some(width),
@@ -85,7 +85,7 @@ impl PixelFormat {
         }
     }
 
-    /// The frames that it makes unless something else is asked for.
+    /// Default color of its frames.
     fn color(self) -> Color {
         match self {
             PixelFormat::Grey => Color::Gray,
@@ -110,13 +110,13 @@ impl std::fmt::Display for PixelFormat {
     }
 }
 
-/// What a control is set to.
+/// Value of a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "is no control's value; set a whole number, true or false")]
 pub enum ControlValue {
-    /// On or off; `true` presses a button.
+    /// On or off. `true` presses a button.
     Switch(bool),
-    /// A number, or that of a menu's item.
+    /// A number, or the number of a menu item.
     Number(i64),
 }
 
@@ -129,35 +129,32 @@ impl std::fmt::Display for ControlValue {
     }
 }
 
-/// A camera of Linux: `[camera]` of the configuration with `kind = "v4l2"`.
+/// A Video4Linux camera: `[camera]` of the configuration with `kind = "v4l2"`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct V4l2Settings {
-    /// The device. A path in `/dev/v4l/by-path` names the socket, so that a camera that was unplugged is
-    /// found again, and so is one that was exchanged for another of its kind; `/dev/video0` may be another
-    /// one after the next start.
+    /// The device. A path in `/dev/v4l/by-path` names the socket. It stays the same after unplugging and for a replacement
+    /// of the same model. `/dev/video0` can name another camera after a restart.
     pub device: PathBuf,
-    /// How the camera sends its pixels. Without it the first of grey, rgb24, bgr24, yuyv, mjpeg that it has
-    /// and that can give `color`.
+    /// Pixel format. Default: the first of grey, rgb24, bgr24, yuyv, mjpeg that the camera has and that can give `color`.
     #[serde(default)]
     pub format: Option<PixelFormat>,
-    /// Width in pixels, together with `height`. The camera's present one without it.
+    /// Width in pixels, together with `height`. Default: the camera's present width.
     #[serde(default)]
     pub width: Option<u32>,
     /// Height in pixels.
     #[serde(default)]
     pub height: Option<u32>,
-    /// Frames per second. The camera's present rate without it.
+    /// Frames per second. Default: the camera's present rate.
     #[serde(default)]
     pub rate: Option<f64>,
-    /// What frames hold, gray or rgb. Without it gray for grey, and rgb for all other formats.
+    /// Color of the frames, gray or rgb. Default: gray for the format grey, rgb for all others.
     #[serde(default)]
     pub color: Option<Color>,
-    /// Buffers that the driver fills while a frame is looked at.
+    /// Number of buffers for the driver to fill.
     #[serde(default = "four")]
     pub buffers: u32,
-    /// The camera's own settings (exposure, gain, white balance…) by the names that `v4l2-ctl --list-ctrls`
-    /// gives them.
+    /// The camera's controls (exposure, gain, white balance…), by their names in `v4l2-ctl --list-ctrls`.
     #[serde(default)]
     pub controls: BTreeMap<String, ControlValue>,
 }
@@ -167,7 +164,7 @@ fn four() -> u32 {
 }
 
 impl V4l2Settings {
-    /// Checks what can be checked without the camera.
+    /// Checks the values, as far as possible without the camera.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] naming the key.
@@ -211,7 +208,7 @@ impl V4l2Settings {
     }
 }
 
-const UNPLUGGED: &str = "is not there any more: plug it in again";
+const UNPLUGGED: &str = "is gone: plug it in again";
 const BY_PATH: &str = "/dev/v4l/by-path";
 
 /// A control's name as `v4l2-ctl` spells it: "White Balance, Automatic" is `white_balance_automatic`.
@@ -220,10 +217,10 @@ fn control_name(label: &str) -> String {
     words.collect::<Vec<_>>().join("_").to_ascii_lowercase()
 }
 
-/// Opens a camera of Linux.
+/// Opens a Video4Linux camera.
 #[derive(Debug, Clone)]
 pub struct V4l2Opener {
-    /// Which camera, and how.
+    /// The camera and its settings.
     pub settings: V4l2Settings,
 }
 
@@ -237,11 +234,11 @@ impl OpenCamera for V4l2Opener {
     }
 }
 
-/// Asks the crate `v4l` something. It panics on what it does not expect of a driver, such as a kind of
-/// control that is newer than itself, and that is no reason to end a thread.
+/// Calls the crate `v4l` and turns its panics into errors. It panics on unexpected answers of a driver, such as a new
+/// kind of control.
 fn guarded<T>(ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     catch_unwind(AssertUnwindSafe(ask))
-        .unwrap_or_else(|_| Err(io::Error::other("the driver's answer is none that this program knows")))
+        .unwrap_or_else(|_| Err(io::Error::other("the driver gives an unknown answer")))
 }
 
 fn is(e: &io::Error, number: Errno) -> bool {
@@ -256,13 +253,13 @@ fn camera_error(device: &Path, what: impl std::fmt::Display) -> Error {
 fn open_device(device: &Path) -> Result<Device> {
     guarded(|| Device::with_path(device)).map_err(|e| {
         let advice = match e.kind() {
-            io::ErrorKind::NotFound => format!(
-                "is not there: plug it in, or let camera.device name one of `ls {BY_PATH} /dev/video*`"
-            ),
-            io::ErrorKind::PermissionDenied => {
-                "may not be used: add the user that runs this program to the group `video`".into()
+            io::ErrorKind::NotFound => {
+                format!("is missing: plug it in, or set camera.device to one of `ls {BY_PATH} /dev/video*`")
             }
-            io::ErrorKind::ResourceBusy => "is taken: end the other program that uses it".into(),
+            io::ErrorKind::PermissionDenied => {
+                "refuses access: add the user of this program to the group `video`".into()
+            }
+            io::ErrorKind::ResourceBusy => "is in use: stop the other program".into(),
             _ if is(&e, Errno::NODEV) || is(&e, Errno::NXIO) => UNPLUGGED.into(),
             _ => "cannot be opened".into(),
         };
@@ -270,7 +267,7 @@ fn open_device(device: &Path) -> Result<Device> {
     })
 }
 
-/// What the device says of itself. `None` when it says so in a way that cannot be read.
+/// The device's description of itself. `None` if it cannot be read.
 fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> {
     let found = match guarded(|| handle.query_caps()) {
         Ok(found) => found,
@@ -281,7 +278,7 @@ fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> 
         Err(e) => {
             return Err(camera_error(
                 device,
-                format_args!("is no camera: let camera.device name one of `ls {BY_PATH} /dev/video*`"),
+                format_args!("is no camera: set camera.device to one of `ls {BY_PATH} /dev/video*`"),
             )
             .with_source(e));
         }
@@ -291,14 +288,14 @@ fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> 
         return Ok(Some(found));
     }
     let what = if can.contains(CapabilityFlags::VIDEO_CAPTURE_MPLANE) {
-        "sends its pixels in several planes, which is not supported"
+        "sends pixels in several planes; this is not supported"
     } else {
-        "takes no pictures: cameras have a second device for other data; use the one that ends with index0"
+        "gives no pictures: it is the camera's second device, for metadata; use the one that ends with index0"
     };
     Err(camera_error(device, format_args!("({}) {what}", found.card)))
 }
 
-/// The format to ask for, of those that the camera has.
+/// Chooses the format to request from those of the camera.
 fn choose(
     has: &[FourCC],
     format: Option<PixelFormat>,
@@ -318,7 +315,7 @@ fn choose(
             .map(|&code| PixelFormat::of(code).map_or_else(|| code_name(code), |format| format.to_string()))
             .collect();
         let names = if names.is_empty() {
-            "none: does anything feed it?".into()
+            "none: is a source connected?".into()
         } else {
             format!("only {}", names.join(", "))
         };
@@ -332,12 +329,12 @@ fn choose(
     })
 }
 
-/// A code as people write it.
+/// A format code as text.
 fn code_name(code: FourCC) -> String {
     String::from_utf8_lossy(&code.repr).trim_end().escape_debug().to_string()
 }
 
-/// What the camera does after it was asked for something. `Err` completes "the camera DEVICE …".
+/// Checks the camera's answer to a request. `Err` completes "the camera DEVICE …".
 fn accept(asked: &Format, given: &Format, format: PixelFormat) -> Result<Layout, String> {
     let same = |f: &Format| (f.width, f.height, f.fourcc.repr);
     if same(asked) != same(given) {
@@ -351,7 +348,7 @@ fn accept(asked: &Format, given: &Format, format: PixelFormat) -> Result<Layout,
     }
     if !(1..=Frame::MAX_PIXELS).contains(&(u64::from(given.width) * u64::from(given.height))) {
         return Err(format!(
-            "gives {}×{} pixels, which no frame can have: set camera.width and camera.height",
+            "gives {}×{} pixels, which a frame cannot have: set camera.width and camera.height",
             given.width, given.height
         ));
     }
@@ -363,7 +360,7 @@ fn accept(asked: &Format, given: &Format, format: PixelFormat) -> Result<Layout,
             | FieldOrder::InterlacedTB
             | FieldOrder::InterlacedBT
     ) {
-        return Err("gives half pictures (fields), which are not supported".into());
+        return Err("gives interlaced pictures (fields); they are not supported".into());
     }
     let (Ok(width), Ok(height), Ok(stride)) =
         (usize::try_from(given.width), usize::try_from(given.height), usize::try_from(given.stride))
@@ -374,12 +371,12 @@ fn accept(asked: &Format, given: &Format, format: PixelFormat) -> Result<Layout,
     // Some drivers leave it out when lines lie side by side.
     let stride = if stride == 0 { line } else { stride };
     if stride < line {
-        return Err(format!("says that its lines of {width} pixels have only {stride} bytes"));
+        return Err(format!("reports only {stride} bytes for a line of {width} pixels"));
     }
     Ok(Layout { width, height, stride })
 }
 
-/// Which values brightness has, by the rule of the kernel's V4L2_MAP_QUANTIZATION_DEFAULT.
+/// Range of the brightness, by the rule of the kernel's V4L2_MAP_QUANTIZATION_DEFAULT.
 fn range_of(format: &Format) -> Range {
     match (format.quantization, format.colorspace) {
         (Quantization::FullRange, _) | (Quantization::Default, Colorspace::JPEG) => Range::Full,
@@ -387,7 +384,7 @@ fn range_of(format: &Format) -> Range {
     }
 }
 
-/// The time between two frames at a rate that [`V4l2Settings::validate`] has seen.
+/// The time between two frames at a rate that [`V4l2Settings::validate`] accepted.
 fn interval_of(rate: f64) -> Fraction {
     // At most 1 000 000 by the check.
     let in_thousandths = (rate * 1000.0).round().clamp(1.0, 1e6) as u32;
@@ -405,8 +402,7 @@ fn rate_of(interval: Fraction) -> Option<f64> {
 
 fn set_rate(device: &Path, handle: &Device, rate: f64) -> Result<()> {
     let given = guarded(|| handle.set_params(&Parameters::new(interval_of(rate)))).map_err(|e| {
-        camera_error(device, format_args!("does not let its rate be set: leave camera.rate ({rate}) out"))
-            .with_source(e)
+        camera_error(device, format_args!("has a fixed rate: remove camera.rate ({rate})")).with_source(e)
     })?;
     match rate_of(given.interval) {
         Some(given) if (given - rate).abs() <= rate * RATE_TOLERANCE => Ok(()),
@@ -423,7 +419,7 @@ fn set_rate(device: &Path, handle: &Device, rate: f64) -> Result<()> {
     }
 }
 
-/// What the camera tells of its timing. What it does not tell is no error.
+/// Reads the camera's timing. Missing values are no error.
 fn timing_of(handle: &Device) -> Timing {
     /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs.
     const EXPOSURE_ABSOLUTE: u32 = 0x009a_0902;
@@ -436,7 +432,7 @@ fn timing_of(handle: &Device) -> Timing {
     Timing { period: rate.and_then(|rate| seconds(1.0 / rate)), exposure }
 }
 
-/// All controls, with their names. None when the device has none.
+/// All controls, with their names. Empty if the device has none.
 fn controls_of(handle: &Device) -> io::Result<Vec<(String, control::Description)>> {
     match guarded(|| handle.query_controls()) {
         Ok(found) => Ok(found
@@ -449,11 +445,11 @@ fn controls_of(handle: &Device) -> io::Result<Vec<(String, control::Description)
     }
 }
 
-/// What to send so that a control gets a value. `Err` completes "camera.controls.NAME …".
+/// Returns the value to send for a control. `Err` completes "camera.controls.NAME …".
 fn value_for(control: &control::Description, value: ControlValue) -> Result<control::Value, String> {
     use control::{Flags, Type};
     if control.flags.contains(Flags::READ_ONLY) {
-        return Err("can only be read".into());
+        return Err("is read-only".into());
     }
     if control.flags.contains(Flags::HAS_PAYLOAD) {
         return Err(format!("is a list of values ({}) and cannot be set here", control.typ));
@@ -501,8 +497,8 @@ fn value_for(control: &control::Description, value: ControlValue) -> Result<cont
     Ok(control::Value::Integer(number))
 }
 
-/// The settings to send, in order: switches and menus first, because they decide what other settings can be
-/// set, such as automatic exposure the exposure. `Err` completes "the camera DEVICE …".
+/// The settings to send, in order. Switches and menus come first, because they enable other settings, as automatic
+/// exposure does for the exposure. `Err` completes "the camera DEVICE …".
 fn planned<'a>(
     known: &'a [(String, control::Description)],
     wanted: &BTreeMap<String, ControlValue>,
@@ -528,7 +524,7 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
         return Ok(());
     }
     let unlisted =
-        |e| camera_error(device, "does not list its controls: leave camera.controls out").with_source(e);
+        |e| camera_error(device, "does not list its controls: remove camera.controls").with_source(e);
     let known = controls_of(handle).map_err(unlisted)?;
     let plan = planned(&known, wanted).map_err(|what| camera_error(device, what))?;
     for (name, control, value) in &plan {
@@ -547,7 +543,7 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
             .with_source(e)
         })?;
     }
-    // Only after all are set is it known which of them count.
+    // Which of them have an effect is known only after all are set.
     let known = controls_of(handle).map_err(unlisted)?;
     for (name, control, value) in &plan {
         let flags = known.iter().find(|(_, c)| c.id == control.id).map_or(control.flags, |(_, c)| c.flags);
@@ -558,7 +554,7 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
                 device.display()
             );
         } else if !flags.intersects(control::Flags::VOLATILE | control::Flags::WRITE_ONLY)
-            // Kinds of controls that cannot be read back are taken to be as they were set.
+            // Controls that cannot be read back count as set.
             && let Ok(now) = guarded(|| handle.control(control.id))
             && now.value != *value
         {
@@ -571,16 +567,16 @@ fn set_controls(device: &Path, handle: &Device, wanted: &BTreeMap<String, Contro
     Ok(())
 }
 
-/// Counts the frames that are missing in the driver's numbers.
+/// Counts gaps in the driver's frame numbers.
 #[derive(Debug, Default)]
 struct Sequence {
     last: Option<u32>,
-    /// Whether the driver counts at all: some give the same number again and again.
+    /// Whether the driver counts. Some repeat one number.
     counts: bool,
 }
 
 impl Sequence {
-    /// Frames missing before this number. A number that is not ahead tells of a disorder, which is one at least.
+    /// Number of frames missing before this number. A number out of order counts as at least one.
     fn missing(&mut self, number: u32) -> u64 {
         let Some(last) = self.last.replace(number) else { return 0 };
         match number.wrapping_sub(last) {
@@ -594,8 +590,8 @@ impl Sequence {
     }
 }
 
-/// When a frame was taken, if the driver tells it by the monotonic clock. Some do without saying so (`UNKNOWN`, such as
-/// v4l2loopback); then the stamp must lie shortly before now on that clock, as the kernel's documentation advises.
+/// Time of capture, if the driver stamps with the monotonic clock. Some drivers do so without declaring it (`UNKNOWN`,
+/// such as v4l2loopback). Then the stamp must be just before now on that clock, as the kernel's documentation advises.
 fn taken_at(meta: &Metadata) -> Option<Instant> {
     const SHORTLY: Duration = Duration::from_secs(10);
     let micros = u32::try_from(meta.timestamp.usec).ok().filter(|micros| *micros < 1_000_000)?;
@@ -603,7 +599,7 @@ fn taken_at(meta: &Metadata) -> Option<Instant> {
     let at = at_monotonic(stamp).filter(|_| stamp > Duration::ZERO)?;
     match meta.flags & BufferFlags::TIMESTAMP_MASK {
         BufferFlags::TIMESTAMP_MONOTONIC => Some(at),
-        // A machine whose time of day begins with its start tells no difference.
+        // No difference shows if the machine's time of day starts at boot.
         kind if kind.is_empty() && at.elapsed() < SHORTLY => {
             let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             (wall.abs_diff(stamp) > 2 * SHORTLY).then_some(at)
@@ -612,23 +608,23 @@ fn taken_at(meta: &Metadata) -> Option<Instant> {
     }
 }
 
-/// Whether a call may be tried again: nothing is there yet, or a signal came in between.
+/// Whether to repeat a call: nothing is there yet, or a signal interrupted it.
 fn passing(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// An open camera of Linux.
+/// An open Video4Linux camera.
 struct V4l2Camera {
     device: PathBuf,
-    /// Taken out only to be dropped. The crate keeps device and mappings alive together in it.
+    /// Taken only to be dropped. It keeps device and mappings alive together.
     stream: Option<MmapStream<'static>>,
-    /// Whether a buffer is in our hands, which the stream gives back before it takes the next one.
+    /// Whether we hold a buffer. The stream returns it before it takes the next one.
     held: bool,
     format: PixelFormat,
     color: Color,
     layout: Layout,
     range: Range,
-    /// The frame that was waited for last.
+    /// The frame of the last wait.
     bytes: Vec<u8>,
     sequence: Sequence,
     timing: Timing,
@@ -642,11 +638,11 @@ impl V4l2Camera {
         let failed = |what: &'static str| {
             move |e: io::Error| {
                 let busy = e.kind() == io::ErrorKind::ResourceBusy;
-                let what = if busy { "is taken: end the other program that uses it" } else { what };
+                let what = if busy { "is in use: stop the other program" } else { what };
                 camera_error(device, what).with_source(e)
             }
         };
-        let present = guarded(|| handle.format()).map_err(failed("does not tell its format"))?;
+        let present = guarded(|| handle.format()).map_err(failed("does not report its format"))?;
         let has: Vec<FourCC> = guarded(|| handle.enum_formats())
             .map_err(failed("does not list its formats"))?
             .iter()
@@ -667,7 +663,7 @@ impl V4l2Camera {
 
         let stream =
             guarded(|| MmapStream::with_buffers(&handle, BufferType::VideoCapture, settings.buffers))
-                .map_err(failed("gives no buffers: lower camera.buffers, or the size of its pictures"))?;
+                .map_err(failed("gives no buffers: lower camera.buffers or the picture size"))?;
         let mut camera = V4l2Camera {
             device: device.clone(),
             stream: Some(stream),
@@ -697,8 +693,8 @@ impl V4l2Camera {
         Ok(camera)
     }
 
-    /// Hands the driver all buffers and starts it. The crate does so when a frame is first asked for, and
-    /// here it is asked for one that cannot be there yet.
+    /// Gives all buffers to the driver and starts it. The crate does so at the first request for a frame, so this requests
+    /// one before any can be there.
     fn start(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         stream.set_timeout(Duration::ZERO);
@@ -710,16 +706,16 @@ impl V4l2Camera {
         Ok(())
     }
 
-    /// Takes the next frame out of the driver's hands if there is one within `patience`. What it knows of it.
+    /// Takes the next frame from the driver, if one comes within `patience`. Returns its metadata.
     fn take(&mut self, patience: Duration) -> io::Result<Option<Metadata>> {
         let Some(stream) = &mut self.stream else { return Ok(None) };
-        // Rounded up, or the last part of a millisecond would be spent asking again and again.
+        // Rounded up: otherwise the last part of a millisecond would be a busy loop.
         let millis = i32::try_from(patience.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
         if guarded(|| stream.handle().poll(POLLIN, millis))? == 0 {
             return Ok(None);
         }
         if !self.held {
-            // The stream can lend a frame only in exchange for the one before, and there is none.
+            // The stream lends a frame only in exchange for the previous one, and there is none.
             stream.dequeue()?;
             self.held = true;
             return Ok(None);
@@ -740,7 +736,7 @@ impl V4l2Camera {
     }
 
     fn gone(&self, e: io::Error) -> Error {
-        let what = if is(&e, Errno::NODEV) { "was unplugged" } else { "does not work any more" };
+        let what = if is(&e, Errno::NODEV) { "was unplugged" } else { "failed" };
         camera_error(&self.device, what).with_source(e)
     }
 }
@@ -759,7 +755,7 @@ impl Camera for V4l2Camera {
                     }));
                 }
                 Ok(None) => {}
-                // A driver that says ready but has nothing must not make this a busy loop.
+                // A driver that is ready but has no frame must not cause a busy loop.
                 Err(e) if passing(&e) => std::thread::sleep(Duration::from_millis(1).min(left)),
                 Err(e) => return Err(self.gone(e)),
             }
@@ -792,7 +788,7 @@ impl Camera for V4l2Camera {
 impl Drop for V4l2Camera {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take() {
-            // The crate panics when the driver does not stop, other than because it is gone.
+            // The crate panics if the driver does not stop, unless it is gone.
             if let Err(e) = guarded(|| {
                 drop(stream);
                 Ok(())

@@ -344,7 +344,7 @@ fn values_that_a_control_cannot_have_are_told_with_those_it_can() {
         ("horizontal_flip", ControlValue::Number(2), "true or false, not 2"),
         ("reset", ControlValue::Switch(false), "only true presses it"),
         ("mask", ControlValue::Number(16), "no bits beside 0xf, not 0x10"),
-        ("sensor_temperature", ControlValue::Number(5), "can only be read"),
+        ("sensor_temperature", ControlValue::Number(5), "is read-only"),
         ("matrix", ControlValue::Number(5), "list of values"),
     ] {
         let message = plan(name, value).unwrap_err();
@@ -386,7 +386,7 @@ fn cannot_open(device: &Path) -> String {
 #[test]
 fn a_device_that_is_not_there_is_told_with_what_to_do() {
     let message = cannot_open(Path::new("/dev/v4l/by-path/no-such-camera"));
-    assert!(message.contains("is not there: plug it in") && message.contains("camera.device"), "{message}");
+    assert!(message.contains("is missing: plug it in") && message.contains("camera.device"), "{message}");
 }
 
 #[test]

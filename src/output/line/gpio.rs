@@ -21,10 +21,10 @@ pub struct GpioLines {
 }
 
 impl GpioLines {
-    /// Takes hold of the lines; both are inactive then.
+    /// Takes the lines. Both are inactive then.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] when the chip or a line is not there, taken, or may not be used.
+    /// [`ErrorKind::Device`] if the chip or a line is missing, in use or not accessible.
     pub fn open(chip: &Path, reject: Option<u32>, healthy: Option<u32>, active_low: bool) -> Result<Self> {
         let offsets: Vec<u32> = reject.into_iter().chain(healthy).collect();
         let mut builder = Request::builder();
@@ -42,7 +42,7 @@ pub(super) fn refused(chip: &Path, offsets: &[u32], cause: gpiocdev::Error) -> E
     Error::new(
         ErrorKind::Device,
         format!(
-            "cannot use line {} of {}: look whether they exist, are free, and this user may use them (`gpioinfo`)",
+            "cannot use line {} of {}: check that they exist, are free, and that this user has access (`gpioinfo`)",
             offsets.join(" and "),
             chip.display()
         ),
@@ -85,9 +85,9 @@ impl Drop for GpioLines {
 /// An edge of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineEdge {
-    /// When, by the kernel.
+    /// Time of the edge, by the kernel.
     pub at: Instant,
-    /// Edges before it that the kernel had no room for.
+    /// Number of edges before it that the kernel dropped.
     pub lost: u32,
 }
 
@@ -99,7 +99,7 @@ pub struct EdgeTrigger {
 }
 
 impl EdgeTrigger {
-    /// Takes hold of the line.
+    /// Takes the line.
     ///
     /// # Errors
     /// As [`GpioLines::open`].
@@ -115,15 +115,15 @@ impl EdgeTrigger {
         Ok(EdgeTrigger { request, last: AtomicU32::new(0) })
     }
 
-    /// Waits for an edge, at most `timeout`. Whether there is one.
+    /// Waits for an edge, at most `timeout`. Returns whether there is one.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] when the line is gone.
+    /// [`ErrorKind::Device`] if the line is gone.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         self.request.wait_edge_event(timeout).map_err(gone)
     }
 
-    /// The next edge, if there is one already. One thread at a time may ask.
+    /// The next edge, if one is there. Call it from one thread at a time.
     ///
     /// # Errors
     /// As [`EdgeTrigger::wait`]; also for an edge without a time.

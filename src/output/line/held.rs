@@ -1,5 +1,5 @@
-//! Which lines a service holds, as it is written down when it takes them: whoever releases them after a crash needs nothing
-//! else, whatever has become of the configuration.
+//! The lines that a service holds, noted when it takes them. `weakrest release` needs only this note after a crash, even
+//! if the configuration has changed.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::gpio::{GpioLines, refused};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::StateFolder;
 
-/// The file of the state folder that they are written to.
+/// File in the state folder.
 const FILE: &str = "lines.json";
 
 /// Lines of a chip that a service holds, or held when it died.
@@ -19,7 +19,7 @@ const FILE: &str = "lines.json";
 pub struct HeldLines {
     /// The chip.
     pub chip: PathBuf,
-    /// What the chip calls itself. Its path may be another chip's after a restart of the machine, or when one is unplugged.
+    /// The chip's label. Its path can name another chip after a reboot or after unplugging one.
     #[serde(default)]
     pub label: Option<String>,
     /// Numbers of the lines, the gate's first.
@@ -38,24 +38,24 @@ impl HeldLines {
         Some(HeldLines { chip, label, lines, active_low: settings.active_low })
     }
 
-    /// What a service has written down when it took its lines.
+    /// Reads the note of a service.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when that cannot be read, or is damaged.
+    /// [`ErrorKind::Io`] if the note cannot be read or is damaged.
     pub fn read(state: &StateFolder) -> Result<Option<Self>> {
         state.read(FILE)
     }
 
-    /// Writes down the lines of a configuration, for whoever releases them after a crash. Called before any is driven.
+    /// Notes the lines of a configuration, for a release after a crash. Called before any line is driven.
     pub fn note(settings: &Settings, state: &StateFolder) {
         let written = match &HeldLines::of(settings) {
-            // Nothing is written where nothing has changed: a full disk does not matter then.
+            // Nothing is written without a change, so a full disk does not matter then.
             Some(held) if HeldLines::read(state).is_ok_and(|old| old.as_ref() == Some(held)) => Ok(()),
             Some(held) => state.write(FILE, held),
             None => HeldLines::forget(state),
         };
         if let Err(e) = written {
-            // What is not true is worse than nothing.
+            // No note is better than a wrong one.
             let _ = HeldLines::forget(state);
             log::warn!(
                 "line: {}; after a crash the lines to release are read from the configuration",
@@ -64,21 +64,21 @@ impl HeldLines {
         }
     }
 
-    /// Notes that no lines are held any more.
+    /// Removes the note: no lines are held.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when what was noted cannot be removed.
+    /// [`ErrorKind::Io`] if the note cannot be removed.
     pub fn forget(state: &StateFolder) -> Result<()> {
         state.remove(FILE)
     }
 
-    /// Makes the lines inactive. All are tried, whatever becomes of one of them.
+    /// Drives the lines to their inactive level. A failure of one does not stop the others.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] for each line that is not there or taken.
+    /// [`ErrorKind::Device`] for each line that is missing or in use.
     pub fn release(&self) -> std::result::Result<(), Vec<Error>> {
         let chip = self.find().map_err(|e| vec![e])?;
-        // Taking hold of a line makes it inactive, and letting it go changes nothing.
+        // Taking a line makes it inactive, and releasing it changes nothing.
         let errors: Vec<Error> = self
             .lines
             .iter()
@@ -87,7 +87,7 @@ impl HeldLines {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Where the chip is now.
+    /// The present path of the chip.
     fn find(&self) -> Result<PathBuf> {
         let here = label(&self.chip);
         let Some(wanted) = &self.label else { return Ok(self.chip.clone()) };
@@ -102,7 +102,7 @@ impl HeldLines {
             (_, _, Ok(here)) => Err(Error::new(
                 ErrorKind::Device,
                 format!(
-                    "{} is \"{here}\" now, and \"{wanted}\", whose lines {:?} were held, is not found: look for it (`gpiodetect`)",
+                    "{} is now \"{here}\"; \"{wanted}\", whose lines {:?} were held, is missing: find it with `gpiodetect`",
                     self.chip.display(),
                     self.lines
                 ),

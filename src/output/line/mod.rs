@@ -1,4 +1,4 @@
-//! The digital lines beside the conveyor: the reject gate, and a line that tells whether all is well.
+//! Digital output lines: the reject gate, and the healthy line.
 
 mod gpio;
 mod held;
@@ -28,25 +28,25 @@ use crate::settings::range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Line {
-    /// Drives the gate. What active means is [`Energize`].
+    /// Drives the gate. [`Energize`] defines when it is active.
     Reject,
-    /// Toggles while all is well, so that both a dead process and a stuck line show.
+    /// Toggles while all is well, so a dead process and a stuck line both show.
     Healthy,
 }
 
-/// Sets lines. Dropping it leaves both inactive, which is the safe level.
+/// Sets lines. Dropping it leaves both inactive, their safe level.
 pub trait Lines: Send {
-    /// Drives a line: active is energized.
+    /// Sets a line. Active means energized.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Device`] when the line cannot be driven.
+    /// [`crate::ErrorKind::Device`] if the line cannot be driven.
     fn set(&mut self, line: Line, active: bool) -> Result<()>;
 
-    /// Whether there is such a line at all. What is not there is not late.
+    /// Whether this line exists. A missing line is never late.
     fn has(&self, line: Line) -> bool;
 }
 
-/// No lines at all: for an inspector that only reports.
+/// No lines, for an inspector that only reports.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoLines;
 
@@ -60,7 +60,7 @@ impl Lines for NoLines {
     }
 }
 
-/// What a fault does to the line.
+/// Effect of a fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFault {
@@ -71,7 +71,7 @@ pub enum OnFault {
     Stop,
 }
 
-/// Where the lines are and how the gate is driven: `[line]` of the configuration.
+/// Lines and timing of the gate: `[line]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -83,19 +83,20 @@ pub struct Settings {
     pub healthy: Option<u32>,
     /// Whether the lines are low when active.
     pub active_low: bool,
-    /// Instead of a chip: a file that every edge is written to, for trials without hardware. See [`RecordedLines`].
+    /// A file for every edge, instead of a chip: for trials without hardware. Each edge is a line
+    /// `NANOSECONDS reject|healthy 0|1`, by the kernel's monotonic clock.
     pub record: Option<PathBuf>,
-    /// When the gate's line is energized.
+    /// When the reject line is energized.
     pub energize: Energize,
-    /// What a fault does.
+    /// Effect of a fault.
     pub on_fault: OnFault,
-    /// From the trigger until the part is at the gate, in milliseconds.
+    /// Time from the trigger to the gate, in milliseconds.
     pub travel_ms: f64,
-    /// How long the line is driven for a part, in milliseconds.
+    /// Length of the pulse, in milliseconds.
     pub pulse_ms: f64,
-    /// How late an edge may be, in milliseconds; at most half a pulse. See [`Settings::tolerance`].
+    /// Largest delay of an edge, in milliseconds, at most half a pulse. See [`Settings::tolerance`].
     pub tolerance_ms: Option<f64>,
-    /// From the trigger until there must be a verdict, in milliseconds; at most the travel time, which is the default.
+    /// Time from the trigger to the verdict's deadline, in milliseconds, at most the travel time. Default: the travel time.
     pub deadline_ms: Option<f64>,
 }
 
@@ -118,7 +119,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks that the numbers make sense.
+    /// Checks the values.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the key.
@@ -140,13 +141,13 @@ impl Settings {
         if self.deadline() > self.travel() {
             return wrong(
                 "line.deadline_ms",
-                "a verdict so late finds the part gone; set at most line.travel_ms",
+                "is later than the part at the gate; set at most line.travel_ms",
             );
         }
         if self.tolerance_ms.is_some_and(|tolerance| tolerance > self.pulse_ms / 2.0) {
             return wrong(
                 "line.tolerance_ms",
-                "a pulse so late misses the part; set at most half of line.pulse_ms",
+                "lets a pulse miss the part; set at most half of line.pulse_ms",
             );
         }
         for (key, line) in [("line.reject", self.reject), ("line.healthy", self.healthy)] {
@@ -166,32 +167,32 @@ impl Settings {
         Ok(())
     }
 
-    /// From the trigger until the part is at the gate.
+    /// Time from the trigger to the gate.
     pub fn travel(&self) -> Duration {
         Duration::from_secs_f64(self.travel_ms / 1e3)
     }
 
-    /// How long the line is driven for a part.
+    /// Length of the pulse.
     pub fn pulse(&self) -> Duration {
         Duration::from_secs_f64(self.pulse_ms / 1e3)
     }
 
-    /// How late an edge may be: 5 ms by default, or half a pulse where that is less. A part at 1 m/s goes 5 mm meanwhile, as
-    /// little as the travel time is known, and a valve takes longer to move.
+    /// Largest delay of an edge. Default: 5 ms, or half a pulse if that is less. At 1 m/s a part moves 5 mm in this time:
+    /// the travel time is not known better, and a valve is slower.
     pub fn tolerance(&self) -> Duration {
         const DEFAULT: f64 = 5.0;
         Duration::from_secs_f64(self.tolerance_ms.unwrap_or(DEFAULT.min(self.pulse_ms / 2.0)) / 1e3)
     }
 
-    /// From the trigger until there must be a verdict.
+    /// Time from the trigger to the verdict's deadline.
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_secs_f64(self.deadline_ms.unwrap_or(self.travel_ms) / 1e3)
     }
 
-    /// Takes hold of the lines; both are inactive then.
+    /// Takes the lines. Both are inactive then.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Device`] when the chip or a line is not there or taken.
+    /// [`crate::ErrorKind::Device`] if the chip or a line is missing or in use.
     pub fn open(&self) -> Result<Box<dyn Lines>> {
         match (&self.chip, &self.record) {
             (Some(chip), _) => {
@@ -202,7 +203,7 @@ impl Settings {
         }
     }
 
-    /// Whether there is such a line at all.
+    /// Whether this line exists.
     pub fn has(&self, line: Line) -> bool {
         let number = match line {
             Line::Reject => self.reject,

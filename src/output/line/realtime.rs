@@ -1,4 +1,4 @@
-//! What lets the gate's driver run in time on a busy machine: a real-time priority, and memory that stays in memory.
+//! Real-time priority and locked memory, so that the gate's driver runs in time on a busy machine.
 
 use rustix::mm::{MlockAllFlags, mlockall, munlockall};
 use rustix::process::{Resource, getrlimit};
@@ -6,14 +6,14 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The driver's priority among real-time threads: above all ordinary threads, below the kernel's interrupts (50), which
-/// it waits for.
+/// The driver's real-time priority: above all ordinary threads, below the kernel's interrupt threads (50), which it
+/// waits for.
 pub(crate) const PRIORITY: i32 = 20;
 
-/// Gives the calling thread its priority. Threads and programs that it starts do not get it.
+/// Gives the calling thread this priority. Threads and programs that it starts do not inherit it.
 ///
 /// # Errors
-/// [`ErrorKind::Device`] when the process has no right to it.
+/// [`ErrorKind::Device`] if the process lacks the right.
 pub(crate) fn prioritize() -> Result<()> {
     // SAFETY: plain numbers, of which all zeros are valid.
     let mut priority: libc::sched_param = unsafe { std::mem::zeroed() };
@@ -26,33 +26,34 @@ pub(crate) fn prioritize() -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "no real-time priority (SCHED_FIFO): on a busy machine pulses are late or missed, which is told; systemd gives it by \
-         LimitRTPRIO={PRIORITY} and RestrictRealtime=no, a shell by `ulimit -r {PRIORITY}`"
+        "no real-time priority (SCHED_FIFO): on a busy machine pulses can be late or missed, which raises an alarm; set \
+        LimitRTPRIO={PRIORITY} and RestrictRealtime=no in the systemd unit, or `ulimit -r {PRIORITY}` in a shell"
     );
     Err(Error::new(ErrorKind::Device, text).with_source(std::io::Error::last_os_error()))
 }
 
-/// Keeps what the process uses in memory, from now on. A page is locked when it is first used: locking all at once would
-/// also load what nobody uses of networks, libraries and stacks, gigabytes with a GPU.
+/// Locks the memory of the process. A page is locked at its first use: locking everything at once would also load unused
+/// parts of networks, libraries and stacks, gigabytes with a GPU.
 ///
 /// # Errors
-/// [`ErrorKind::Device`] when the process has no right to it.
+/// [`ErrorKind::Device`] if the process lacks the right.
 pub fn lock_memory() -> Result<()> {
     let privileged = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
-    // With a limit, memory that is asked for later would be refused beyond it.
+    // With a limit, later allocations beyond it would fail.
     let may = if privileged || getrlimit(Resource::Memlock).current.is_none() {
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
     } else {
         Err(rustix::io::Errno::PERM)
     };
     may.map_err(|e| {
-        let text = "memory is not locked: where it becomes scarce, pulses are late or missed, which is told; systemd lets it be \
-                    locked by LimitMEMLOCK=infinity, a shell by `ulimit -l unlimited`";
+        let text = "memory is not locked: if it becomes scarce, pulses can be late or missed, which raises an alarm; set \
+        LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited` in a shell";
         Error::new(ErrorKind::Device, text).with_source(e)
     })
 }
 
-/// Readies the calling thread to be the gate's driver, as far as the process may. What it may not is logged once.
+/// Prepares the calling thread for the gate's driver, as far as the process has the rights. Missing rights are logged
+/// once.
 pub(crate) fn ready() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     let results = [prioritize(), lock_memory()];
@@ -64,16 +65,16 @@ pub(crate) fn ready() {
     });
 }
 
-/// What of it this process has no right to. Changes nothing.
+/// Returns the rights that the process lacks. Changes nothing.
 pub fn lacks() -> Vec<Error> {
-    // A thread of its own keeps the priority from the caller.
+    // In its own thread, so that the caller does not get the priority.
     let priority = std::thread::spawn(prioritize).join().unwrap_or(Ok(()));
     let memory = lock_memory();
     let _ = munlockall();
     [priority, memory].into_iter().filter_map(Result::err).collect()
 }
 
-/// Uses as much of the stack as the driver may need, so that it is there, and locked, beforehand.
+/// Touches the stack that the driver can need, so that it is locked beforehand.
 #[inline(never)]
 fn touch_stack() {
     let mut stack = [0u8; 128 << 10];

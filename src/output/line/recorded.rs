@@ -1,4 +1,4 @@
-//! Lines of a file: every edge is written down with its time, for trials of a line without hardware.
+//! Lines that write every edge to a file, for trials without hardware.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Line, Lines};
 use crate::error::{Error, Result};
 
-/// Lines whose edges go to a file: `NANOSECONDS reject|healthy 0|1` each, by the kernel's monotonic clock.
+/// Lines that write to a file. Each edge is a line `NANOSECONDS reject|healthy 0|1`, by the kernel's monotonic clock.
 pub struct RecordedLines {
     file: File,
     path: PathBuf,
@@ -15,10 +15,10 @@ pub struct RecordedLines {
 }
 
 impl RecordedLines {
-    /// Appends to the file; both lines are inactive then.
+    /// Opens the file to append. Both lines are inactive then.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be opened.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|e| Error::io("open", path, e))?;

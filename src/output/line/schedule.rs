@@ -1,22 +1,22 @@
-//! When the gate's line is to be energized, and whether it was. Pure: it is told the time, and what was driven.
+//! The plan of the gate's line, and the check that it was followed. Pure: the caller passes the time and the driven levels.
 //!
-//! A part is planned from its trigger on. Without a verdict at its time it is one to be rejected: nobody who decides too
-//! late lets it pass. What was driven is held against the plan part by part, so that an edge which came late, too early or
-//! never is told, whatever the reason: a process that did not run, a broken line, a verdict after the part was gone.
+//! A part is in the plan from its trigger. A part without a verdict at its time is rejected, so a late decision never
+//! lets it pass. The driven levels are compared with the plan for each part. So every early, late or missing edge is
+//! found, whatever its cause: a stopped process, a broken line, a verdict after the part was gone.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// When the gate's line is energized.
+/// When the reject line is energized.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Energize {
-    /// For parts to be rejected. A dead process lets parts pass.
+    /// To reject. A dead process lets parts pass.
     #[default]
     ToReject,
-    /// For parts that pass: a dead process, a cut wire and a part without a verdict reject.
+    /// To pass. A dead process, a cut wire and a missing verdict reject.
     ToPass,
 }
 
@@ -27,25 +27,25 @@ pub struct Pulse {
     pub part: u64,
     /// When it arrives.
     pub from: Instant,
-    /// When it is gone. Not part of the pulse.
+    /// When it has left, exclusive.
     pub to: Instant,
 }
 
-/// What was driven otherwise than planned.
+/// A deviation from the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deviation {
-    /// The gate did not reject, from its time on and to the end, a part that was to be rejected: it may have passed.
+    /// The gate did not reject a part to reject during its whole time. The part may have passed.
     Missed,
-    /// Another edge came too late: the gate rejected, or was open, longer than planned, or did not open in time.
+    /// Another edge was late: the gate rejected or was open longer than planned, or did not open in time.
     Late,
 }
 
-/// A line's level, as far as it is known.
+/// The known level of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
     Active,
     Inactive,
-    /// While it is being set, and after that failed.
+    /// While it is set, and after a failure.
     Unknown,
 }
 
@@ -55,7 +55,7 @@ enum Verdict {
     Open,
     Pass,
     Reject,
-    /// None when it was too late to wait for one.
+    /// None, and it was too late to wait for one.
     Overdue,
 }
 
@@ -63,11 +63,11 @@ enum Verdict {
 struct Part {
     pulse: Pulse,
     verdict: Verdict,
-    /// Not opened for, because that would have been too late.
+    /// Not opened, because it was too late.
     withheld: bool,
-    /// Its deviation has been told.
+    /// Its deviation was reported.
     told: bool,
-    /// Nothing is to be checked any more.
+    /// Nothing is left to check.
     done: bool,
 }
 
@@ -81,35 +81,35 @@ impl Part {
     }
 }
 
-/// How far back levels are known, in edges' beginnings and ends.
+/// Number of remembered starts and ends of edges.
 const LEVELS: usize = 1024;
 
-/// The parts between camera and gate. Where two parts' times overlap and one of them is to be rejected, rejecting wins.
+/// The parts between camera and gate. If the times of two parts overlap and one is to be rejected, rejecting wins.
 #[derive(Debug)]
 pub struct Schedule {
     energize: Energize,
-    /// How late an edge may be.
+    /// Largest delay of an edge.
     tolerance: Duration,
     parts: Vec<Part>,
-    /// From when on the line had which level.
+    /// The levels of the line and their starts.
     levels: VecDeque<(Instant, Level)>,
 }
 
 impl Schedule {
-    /// Without parts, and with an inactive line since `now`.
+    /// A plan without parts, and a line that is inactive since `now`.
     pub fn new(energize: Energize, tolerance: Duration, now: Instant) -> Self {
-        // All of its memory is used once, so that it is there later.
+        // Uses all of the memory once, so that it is there later.
         let mut levels = VecDeque::from([(now, Level::Inactive); LEVELS]);
         levels.truncate(1);
         Schedule { energize, tolerance, parts: Vec::with_capacity(1024), levels }
     }
 
-    /// Adds a part that has no verdict yet.
+    /// Adds a part without a verdict.
     pub fn expect(&mut self, pulse: Pulse) {
         self.parts.push(Part { pulse, verdict: Verdict::Open, withheld: false, told: false, done: false });
     }
 
-    /// Gives a part its verdict. One to pass is too late when the part was taken for one to be rejected already.
+    /// Sets a part's verdict. A pass comes too late if the gate already rejects the part.
     pub fn decide(&mut self, part: u64, reject: bool) -> Option<Deviation> {
         let part = self.parts.iter_mut().find(|p| p.pulse.part == part)?;
         let too_late = part.verdict == Verdict::Overdue && !reject;
@@ -117,7 +117,7 @@ impl Schedule {
         (too_late && !std::mem::replace(&mut part.told, true)).then_some(Deviation::Late)
     }
 
-    /// Whether the line is to be energized at `now`, which must not go back.
+    /// The planned level at `now`. `now` must not go back.
     pub fn level(&mut self, now: Instant) -> bool {
         let grace = self.grace();
         for part in &mut self.parts {
@@ -138,26 +138,26 @@ impl Schedule {
         }
     }
 
-    /// Whether the line has this level now, for sure.
+    /// Whether the line surely has this level.
     pub fn is(&self, active: bool) -> bool {
         let level = if active { Level::Active } else { Level::Inactive };
         self.levels.back().is_some_and(|last| last.1 == level)
     }
 
-    /// Notes that the line was set, or that it could not be, at some time from `before` to `after`.
+    /// Notes an attempt to set the line between `before` and `after`, and whether it succeeded.
     pub fn driven(&mut self, active: bool, before: Instant, after: Instant, set: bool) {
         self.note(before, Level::Unknown);
         if set {
             self.note(after, if active { Level::Active } else { Level::Inactive });
             if active && self.energize == Energize::ToPass {
-                // The part at the gate by now may be another one.
+                // Another part can be at the gate by now.
                 self.withhold(after);
             }
         }
     }
 
-    /// Tells of each part once that was not served as planned, as soon as that is sure, and forgets parts that are gone.
-    /// After [`Schedule::level`] was asked for, and driven, at `now`.
+    /// Reports each deviation once, as soon as it is certain, and forgets parts that are gone. Call it after the level of
+    /// [`Schedule::level`] at `now` was driven.
     pub fn check(&mut self, now: Instant, mut tell: impl FnMut(u64, Deviation)) {
         for i in 0..self.parts.len() {
             let part = &self.parts[i];
@@ -171,10 +171,10 @@ impl Schedule {
                 self.parts[i].told = true;
                 tell(number, deviation);
             }
-            // A verdict that comes now is held against what was done without one.
+            // A verdict that comes now is compared with what was done without one.
             self.parts[i].done = gone && self.parts[i].verdict != Verdict::Overdue;
         }
-        // What is done may still say when the gate was to open for another part.
+        // A finished part can still decide when the gate had to open for another one.
         for i in (0..self.parts.len()).rev() {
             let to = self.parts[i].pulse.to;
             if self.parts[i].done && !self.parts.iter().any(|p| !p.done && p.pulse.from < to) {
@@ -183,7 +183,7 @@ impl Schedule {
         }
     }
 
-    /// The next moment after `now` at which the level may change, or a part is to be checked.
+    /// The next time after `now` when the level can change or a part has to be checked.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let (grace, late) = (self.grace(), self.tolerance);
         let moments = self.parts.iter().filter(|p| !p.done).flat_map(|p| {
@@ -193,7 +193,7 @@ impl Schedule {
         moments.filter(|at| *at > now).min()
     }
 
-    /// The parts that pass if nothing is driven from `now` on, though they are not to.
+    /// Parts to reject that would pass if nothing were driven after `now`.
     pub fn unserved(&self, now: Instant) -> impl Iterator<Item = u64> {
         let driven = self.energize == Energize::ToReject;
         let left =
@@ -201,7 +201,7 @@ impl Schedule {
         left.map(|p| p.pulse.part)
     }
 
-    /// How long after its arrival a part may still get its verdict: the edge is in time all the same.
+    /// How long after its arrival a part can still get its verdict with an edge in time.
     fn grace(&self) -> Duration {
         self.tolerance / 2
     }
@@ -213,12 +213,12 @@ impl Schedule {
         self.levels.push_back((at, level));
     }
 
-    /// Whether the gate is to be open for a part.
+    /// Whether the gate has to be open for a part.
     fn passes(&self, part: &Part) -> bool {
         part.verdict == Verdict::Pass && !part.withheld
     }
 
-    /// Does not open the gate for parts that are there at `now` and for which that would be too late.
+    /// Keeps the gate closed for parts that are there at `now` if opening would be too late.
     fn withhold(&mut self, now: Instant) {
         for i in 0..self.parts.len() {
             if self.parts[i].is_at(now) && self.opening(&self.parts[i].pulse, now) + self.tolerance < now {
@@ -227,13 +227,13 @@ impl Schedule {
         }
     }
 
-    /// When the gate was to open for a part that is there at `now`: when it arrived, or the last one to be rejected had gone.
+    /// When the gate had to open for a part that is there at `now`: at its arrival, or when the last reject had left.
     fn opening(&self, pulse: &Pulse, now: Instant) -> Instant {
         let gone = self.parts.iter().filter(|p| p.rejects() && p.pulse.to <= now).map(|p| p.pulse.to);
         gone.max().map_or(pulse.from, |gone| gone.max(pulse.from))
     }
 
-    /// Whether the line is energized for a part.
+    /// Whether a part needs the line energized.
     fn drives(&self, part: &Part) -> bool {
         match self.energize {
             Energize::ToReject => part.rejects(),
@@ -265,12 +265,12 @@ impl Schedule {
         None
     }
 
-    /// Whether the line is energized for a part at any time from `from` to `to`.
+    /// Whether any part needs the line energized between `from` and `to`.
     fn drives_between(&self, from: Instant, to: Instant) -> bool {
         self.parts.iter().any(|p| p.pulse.from <= to && from < p.pulse.to && self.drives(p))
     }
 
-    /// Whether the gate was open from `from` to `to`, as far as that is over by `now`, but for the time of parts to be rejected.
+    /// Whether the gate was open from `from` to `to`, up to `now`, except for the times of rejects.
     fn was_open(&self, from: Instant, to: Instant, now: Instant) -> bool {
         let mut at = from;
         while at < to && at <= now {
@@ -289,7 +289,7 @@ impl Schedule {
         true
     }
 
-    /// Whether the line had a level all the time from `from` to before `to`, or until `now` where that is earlier.
+    /// Whether the line had a level from `from` until `to` (exclusive), or until `now` if that is earlier.
     fn had(&self, level: Level, from: Instant, to: Instant, now: Instant) -> bool {
         for &(begin, was) in self.levels.iter().rev() {
             let within = if now < to { begin <= now } else { begin < to };
@@ -300,7 +300,7 @@ impl Schedule {
                 return true;
             }
         }
-        // Not known that far back.
+        // Unknown that far back.
         false
     }
 }

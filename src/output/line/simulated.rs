@@ -1,4 +1,4 @@
-//! Lines for tests: every edge is noted with its time.
+//! Simulated lines for tests. They note every edge with its time.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -7,18 +7,18 @@ use super::{Line, Lines};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A change of a line.
+/// An edge of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
     /// Which line.
     pub line: Line,
-    /// Its level from then on.
+    /// Its new level.
     pub active: bool,
-    /// When it was really set.
+    /// Time of the edge.
     pub at: Instant,
 }
 
-/// Lines that note what happens to them. Clones are the same lines.
+/// Lines that note their edges. Clones share the lines.
 #[derive(Debug, Clone)]
 pub struct SimulatedLines {
     clock: Clock,
@@ -34,14 +34,14 @@ struct State {
 }
 
 impl SimulatedLines {
-    /// Inactive lines.
+    /// Two inactive lines.
     pub fn new(clock: Clock) -> Self {
         // Noting an edge must not delay the next one.
         let state = State { edges: Vec::with_capacity(1 << 15), ..State::default() };
         SimulatedLines { clock, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The changes of a line so far.
+    /// The edges of a line so far.
     pub fn edges(&self, line: Line) -> Vec<Edge> {
         self.lock().edges.iter().filter(|e| e.line == line).copied().collect()
     }
@@ -51,17 +51,17 @@ impl SimulatedLines {
         self.lock().levels[line as usize]
     }
 
-    /// Lets setting a line fail, or work again.
+    /// Makes setting a line fail, or work again.
     pub fn set_broken(&self, broken: bool) {
         self.lock().broken = broken;
     }
 
-    /// Lets setting a line take so long. Its level changes at the end.
+    /// Makes setting a line take `time`. The level changes at the end.
     pub fn set_slow(&self, time: Duration) {
         self.lock().slow = time;
     }
 
-    /// What the gate is to hold of these lines: dropping it leaves them inactive, as with real ones.
+    /// A handle for the pipeline. Dropping it leaves the lines inactive, as with real ones.
     pub fn handle(&self) -> Box<dyn Lines> {
         Box::new(Handle(self.clone()))
     }

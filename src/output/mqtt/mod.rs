@@ -119,10 +119,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether the values make sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`], naming the key.
+    /// [`ErrorKind::Usage`] naming the key.
     pub(crate) fn validate(&self) -> Result<()> {
         let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
         let levels_are_empty = self.prefix.split('/').any(str::is_empty);

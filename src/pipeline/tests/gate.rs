@@ -100,7 +100,7 @@ fn what_was_told_of_the_line_before_stays_told() {
     let world = world(|_| {});
     world.status().latch(
         Status::GATE,
-        "the pulse of part 17 was not given in time; resume the line when that is seen to",
+        "the pulse of part 17 was not given in time; check these parts, then resume the line",
     );
     world.part(BAD);
     world.run(150);
