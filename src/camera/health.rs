@@ -16,8 +16,8 @@ pub struct HealthSettings {
     pub over_exposed: f32,
     /// Number of identical frames in a row that count as frozen: a sensor's noise never repeats. 0: no check.
     pub frozen: u32,
-    /// Least sharpness of a frame, 0 to 255. Below it the frame is out of focus. 0: no check. `weakrest check` prints
-    /// the camera's present value.
+    /// Least sharpness of a frame, 0 to 255. Below it the frame is out of focus. 0: no check. `weakrest
+    /// check` prints the camera's present value.
     pub sharpness: f32,
 }
 
@@ -109,8 +109,8 @@ impl Health {
         }
     }
 
-    /// Sharpness, 0 to 255: the mean difference between horizontal neighbors, in the sharpest tenth of the lines. So
-    /// edges count and plain surfaces do not.
+    /// Sharpness, 0 to 255: the mean difference between horizontal neighbors, in the sharpest tenth of the
+    /// lines. So edges count and plain surfaces do not.
     pub fn sharpness(frame: &Frame) -> f32 {
         let (width, channels) = (frame.width() as usize, frame.color().channels());
         let green = channels / 2;

@@ -26,8 +26,8 @@ use crate::settings::range;
 /// Time and state of a captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Captured {
-    /// Time of capture: the driver's stamp on the monotonic clock. `None` if the driver gives none. Such a frame belongs
-    /// to no trigger.
+    /// Time of capture: the driver's stamp on the monotonic clock. `None` if the driver gives none. Such a
+    /// frame belongs to no trigger.
     pub at: Option<Instant>,
     /// Number of frames lost since the previous frame.
     pub lost: u64,

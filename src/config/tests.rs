@@ -75,7 +75,7 @@ fn the_least_configuration_will_do() {
 #[test]
 fn what_is_wrong_is_told_with_key_and_line() {
     for (more, line, told) in [
-        ("[line]\ntravel_ms = 100\ndeadline_ms = 200\n", 9, "line.deadline_ms: a verdict so late"),
+        ("[line]\ntravel_ms = 100\ndeadline_ms = 200\n", 9, "line.deadline_ms: is later than the part"),
         ("[lines]\ntravel_ms = 100\n", 7, "lines: is unknown; the keys are inspection, "),
         ("[line]\ntravel = 100\n", 8, "line.travel: is unknown; the keys are chip, "),
         ("[line]\nreject = 3\n", 8, "line.reject: has no chip; set line.chip"),

@@ -1,14 +1,16 @@
 //! The journal: one row per part in an SQLite database.
 //!
-//! Rows are committed at least once a second, and each commit reaches the disk (`synchronous = FULL`). A power cut loses
-//! at most the last second and damages nothing. SQLite's write-ahead log allows reading meanwhile. Only the journal's own
-//! thread uses the disk. While the disk fails or blocks, rows wait in memory.
+//! Rows are committed at least once a second, and each commit reaches the disk (`synchronous = FULL`). A
+//! power cut loses at most the last second and damages nothing. SQLite's write-ahead log allows reading
+//! meanwhile. Only the journal's own thread uses the disk. While the disk fails or blocks, rows wait in
+//! memory.
 //!
-//! Removal does not trust the clock: a row's age is the sum of the times between the rows after it, and large steps do not
-//! count. See [`Settings::keep_days`].
+//! Removal does not trust the clock: a row's age is the sum of the times between the rows after it, and large
+//! steps do not count. See [`Settings::keep_days`].
 //!
-//! Table `parts`: `run` (one start of the service) and `part` are the primary key. `triggered` is in milliseconds since
-//! 1970, UTC. Columns that end in `_ms` are milliseconds. `regions` is JSON. Unmeasured values are NULL.
+//! Table `parts`: `run` (one start of the service) and `part` are the primary key. `triggered` is in
+//! milliseconds since 1970, UTC. Columns that end in `_ms` are milliseconds. `regions` is JSON. Unmeasured
+//! values are NULL.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -48,8 +50,8 @@ const SIZED: Duration = Duration::from_secs(1);
 const AGED: Duration = Duration::from_secs(600);
 /// Number of rows, evenly spread, from which ages are computed.
 const SAMPLES: i64 = 4096;
-/// The longest time between two rows that counts for ages, as a share of `keep_days` and in days. Nights and weekends
-/// count, jumps of the clock do not.
+/// The longest time between two rows that counts for ages, as a share of `keep_days` and in days. Nights and
+/// weekends count, jumps of the clock do not.
 const SHARE: i64 = 10;
 const PAUSE_DAYS: i64 = 4;
 /// Rows per removing transaction, and such transactions per check: more than any line adds in a second.
@@ -57,7 +59,8 @@ const REMOVED: usize = 500;
 const REMOVALS: usize = 20;
 /// Space for the write-ahead log, within `max_megabytes`.
 const LOG_BYTES: u64 = 8 << 20;
-/// Journals up to this size are fully read when opened, in about a second. Of larger ones only both ends are read.
+/// Journals up to this size are fully read when opened, in about a second. Of larger ones only both ends are
+/// read.
 const CHECKED_BYTES: u64 = 256 << 20;
 
 const SCHEMA: &str = "
@@ -90,8 +93,9 @@ const SCHEMA: &str = "
 pub struct Settings {
     /// The database. Required. Created if missing.
     pub path: PathBuf,
-    /// Days to keep rows, at least 1. Default 365. The age of a row is the sum of the times between the rows after it. A
-    /// pause or clock step longer than 4 days or a tenth of this does not count, so rows are kept longer then.
+    /// Days to keep rows, at least 1. Default 365. The age of a row is the sum of the times between the rows
+    /// after it. A pause or clock step longer than 4 days or a tenth of this does not count, so rows are kept
+    /// longer then.
     pub keep_days: u32,
     /// Size limit on disk, in MiB, at least 16. The oldest rows are removed. Default 1024.
     pub max_megabytes: u64,
@@ -119,9 +123,9 @@ impl Settings {
 
 /// Writes the journal. See the [module](self).
 ///
-/// While the file cannot be written, publishing fails, but the last 10 000 rows are kept and written later. Lost rows
-/// count as dropped. A damaged file, or one of another version, is renamed to `NAME.damaged-UNIXTIME` or
-/// `NAME.version-N-UNIXTIME` with its log, and a new one is started.
+/// While the file cannot be written, publishing fails, but the last 10 000 rows are kept and written later.
+/// Lost rows count as dropped. A damaged file, or one of another version, is renamed to
+/// `NAME.damaged-UNIXTIME` or `NAME.version-N-UNIXTIME` with its log, and a new one is started.
 pub struct Journal {
     run: String,
     backlog: Arc<Backlog>,
@@ -185,8 +189,8 @@ impl Waiting {
 }
 
 impl Journal {
-    /// A journal for the run `run`, see [`super::run_id`]. The writing thread opens the file, so a bad disk does not delay
-    /// the start of the line.
+    /// A journal for the run `run`, see [`super::run_id`]. The writing thread opens the file, so a bad disk
+    /// does not delay the start of the line.
     ///
     /// # Errors
     /// As [`Settings::validate`]; [`ErrorKind::Io`] when the thread cannot be started.
@@ -351,7 +355,8 @@ impl Disk {
         Disk { settings, open: None, aside: None }
     }
 
-    /// Runs `work` on the open database. After an error the database is closed, and the next call opens it again.
+    /// Runs `work` on the open database. After an error the database is closed, and the next call opens it
+    /// again.
     fn with<T>(&mut self, work: impl FnOnce(&mut Open) -> Result<T, Fault>) -> Result<T> {
         let path = &self.settings.path;
         if self.open.as_ref().is_some_and(|open| identity_of(path).as_ref() != Some(&open.identity)) {
@@ -427,12 +432,12 @@ pub struct JournalSummary {
     pub missing: u64,
 }
 
-/// Reads a whole journal, also while the service writes it. Takes seconds for a large one. Changes nothing, except that
-/// SQLite completes the last transaction of a killed service, as the next start would.
+/// Reads a whole journal, also while the service writes it. Takes seconds for a large one. Changes nothing,
+/// except that SQLite completes the last transaction of a killed service, as the next start would.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if the journal is missing, unreadable or damaged, [`ErrorKind::Usage`] if the file is another
-/// database or of a newer version.
+/// [`ErrorKind::Io`] if the journal is missing, unreadable or damaged, [`ErrorKind::Usage`] if the file is
+/// another database or of a newer version.
 pub fn check(path: impl AsRef<Path>) -> Result<JournalSummary> {
     let path = path.as_ref();
     let read = || -> Result<JournalSummary, Fault> {

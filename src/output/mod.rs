@@ -1,4 +1,5 @@
-//! Outputs of the line. Each is optional and has its own thread and bounded queue, so none can delay the line.
+//! Outputs of the line. Each is optional and has its own thread and bounded queue, so none can delay the
+//! line.
 
 pub mod journal;
 pub mod line;
@@ -15,8 +16,8 @@ use std::time::SystemTime;
 use crate::error::Result;
 use crate::record::{Record, Status};
 
-/// Receives every part's record. Its methods run on their own thread and may block. If its queue fills meanwhile, the
-/// oldest parts are dropped and counted.
+/// Receives every part's record. Its methods run on their own thread and may block. If its queue fills
+/// meanwhile, the oldest parts are dropped and counted.
 pub trait Output: Send {
     /// Name for logs, counters and problems.
     fn name(&self) -> &'static str;
@@ -24,7 +25,8 @@ pub trait Output: Send {
     /// Passes on one part.
     ///
     /// # Errors
-    /// Any error. It is counted, and shown until a part is passed on again. The next part is tried in any case.
+    /// Any error. It is counted, and shown until a part is passed on again. The next part is tried in any
+    /// case.
     fn publish(&mut self, record: &Record) -> Result<()>;
 
     /// Called about once a second, with or without parts.
@@ -45,8 +47,8 @@ pub trait Output: Send {
     }
 }
 
-/// A new name for one run of the service: 16 random hexadecimal digits. Part numbers start again at 1 in each run, so run
-/// and part together identify a part. All outputs of a run get the same name.
+/// A new name for one run of the service: 16 random hexadecimal digits. Part numbers start again at 1 in each
+/// run, so run and part together identify a part. All outputs of a run get the same name.
 pub fn run_id() -> String {
     // The keys of the standard library's hash tables come from the operating system's random numbers.
     format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))
@@ -75,7 +77,8 @@ pub trait Control: Send + Sync {
 
 /// Copies kept pictures to the folder for labeling.
 pub(crate) trait Labeling: Send + Sync {
-    /// Copies the original of a rejected part of this run. `triggered` is its trigger time, exact to the millisecond.
+    /// Copies the original of a rejected part of this run. `triggered` is its trigger time, exact to the
+    /// millisecond.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] if the picture is not kept; otherwise the error of the files.
@@ -91,8 +94,8 @@ pub(crate) struct Labeled {
     pub copied: bool,
 }
 
-/// An output that is opened again until it works, and reports the error until then. So a broken disk or a taken port does
-/// not stop the line.
+/// An output that is opened again until it works, and reports the error until then. So a broken disk or a
+/// taken port does not stop the line.
 pub(crate) struct Reopening<F> {
     name: &'static str,
     open: F,

@@ -1,9 +1,9 @@
 //! A folder of pictures: rejects, faults, and a sample of passed parts.
 //!
 //! Each kept part has up to three files in a folder of its day (UTC),
-//! `YYYYMMDD/YYYYMMDD-HHMMSS.mmm-RUN-PART-VERDICT`. `.png` is the frame, `.overlay.jpg` the frame with its anomaly map,
-//! `.json` the part's data with the names of the journal's columns. The JSON is written last: if it exists, the others
-//! are complete.
+//! `YYYYMMDD/YYYYMMDD-HHMMSS.mmm-RUN-PART-VERDICT`. `.png` is the frame, `.overlay.jpg` the frame with its
+//! anomaly map, `.json` the part's data with the names of the journal's columns. The JSON is written last: if
+//! it exists, the others are complete.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
@@ -32,7 +32,8 @@ const JPEG_QUALITY: u8 = 90;
 const BLOCK: u64 = 4096;
 /// Number of newest parts that are never removed for other files.
 const EVIDENCE: usize = 100;
-/// The runs with kept pictures, in the order of their starts. Clocks do not tell which pictures are the oldest.
+/// The runs with kept pictures, in the order of their starts. Clocks do not tell which pictures are the
+/// oldest.
 const RUNS: &str = "runs.txt";
 
 /// Folder and limits: `[pictures]` of the configuration.
@@ -45,11 +46,12 @@ pub struct Settings {
     pub passes: u64,
     /// Size limit of all pictures, in MiB, at least 1. The oldest are removed. Default 10240.
     pub max_megabytes: u64,
-    /// Free space to leave on the disk, in MiB. 0: none. The oldest pictures are removed, but not the newest 100 parts and
-    /// not the newer half of the size limit. If other files fill the disk, no more pictures are kept. Default 1024.
+    /// Free space to leave on the disk, in MiB. 0: none. The oldest pictures are removed, but not the newest
+    /// 100 parts and not the newer half of the size limit. If other files fill the disk, no more pictures are
+    /// kept. Default 1024.
     pub min_free_megabytes: u64,
-    /// Folder for labeling. With it, the web page has a button that copies the original of a reject to this folder. Created
-    /// if missing. Nothing in it is ever overwritten or removed. Default: none.
+    /// Folder for labeling. With it, the web page has a button that copies the original of a reject to this
+    /// folder. Created if missing. Nothing in it is ever overwritten or removed. Default: none.
     pub label_folder: Option<PathBuf>,
 }
 
@@ -94,7 +96,8 @@ impl Settings {
 
 /// Keeps pictures. See the [module](self).
 ///
-/// On a full disk publishing fails, and the unfinished files of the part are removed. The next part is tried again.
+/// On a full disk publishing fails, and the unfinished files of the part are removed. The next part is tried
+/// again.
 pub struct Pictures {
     settings: Settings,
     run: String,

@@ -1,5 +1,5 @@
-//! The gate's driver: a thread that only sets edges. It never waits for another thread: it exchanges messages under locks
-//! that it only tries.
+//! The gate's driver: a thread that only sets edges. It never waits for another thread: it exchanges messages
+//! under locks that it only tries.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};

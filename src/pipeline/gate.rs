@@ -171,7 +171,8 @@ impl Gate {
     fn handle(&mut self, message: ToGate) {
         match message {
             ToGate::Announced { part, triggered, wall } => {
-                // Two announcing threads can overtake each other, and a trigger's edge is older than its message.
+                // Two announcing threads can overtake each other, and a trigger's edge is older than its
+                // message.
                 let from = triggered + self.settings.travel();
                 self.driver.expect(Pulse { part, from, to: from + self.settings.pulse() });
                 let place = self.open.partition_point(|open| open.triggered <= triggered);

@@ -3,9 +3,10 @@
 //! ```text
 //! camera ──► features ──► residuals ──► classify ──► gate ──► publisher ──► outputs, subscribers
 //! ```
-//! Each arrow is a bounded channel. Every part gets exactly one verdict, by its deadline: the gate knows each part from
-//! its trigger, and a part without a verdict by then is a fault. The gate drives the reject line first and never
-//! waits for an output. Buffers are reused: in steady state nothing is allocated per part outside ONNX Runtime.
+//! Each arrow is a bounded channel. Every part gets exactly one verdict, by its deadline: the gate knows each
+//! part from its trigger, and a part without a verdict by then is a fault. The gate drives the reject line
+//! first and never waits for an output. Buffers are reused: in steady state nothing is allocated per part
+//! outside ONNX Runtime.
 
 mod capture;
 mod driver;
@@ -49,7 +50,8 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TriggerSource {
-    /// Every frame is a part. If frames come faster than the inspection, the oldest waiting one is dropped and counted.
+    /// Every frame is a part. If frames come faster than the inspection, the oldest waiting one is dropped
+    /// and counted.
     #[default]
     Free,
     /// A request through the web page or [`Pipeline::trigger`].
@@ -60,9 +62,9 @@ pub enum TriggerSource {
 
 /// How frames and parts are matched: `[trigger]` of the configuration.
 ///
-/// Each trigger opens a window, from `frame_after_ms` to `frame_within_ms` after it. The first frame with a driver's
-/// stamp in the window shows the part. A part without a frame is a fault. If a frame lies in the windows of several
-/// parts, all of them are faults.
+/// Each trigger opens a window, from `frame_after_ms` to `frame_within_ms` after it. The first frame with a
+/// driver's stamp in the window shows the part. A part without a frame is a fault. If a frame lies in the
+/// windows of several parts, all of them are faults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trigger {
@@ -74,14 +76,14 @@ pub struct Trigger {
     pub line: Option<u32>,
     /// Trigger on falling edges instead of rising ones.
     pub falling: bool,
-    /// Earliest capture after the trigger, in milliseconds. Negative if the camera's stamps are older than the trigger's
-    /// edge.
+    /// Earliest capture after the trigger, in milliseconds. Negative if the camera's stamps are older than
+    /// the trigger's edge.
     pub frame_after_ms: f64,
-    /// Latest capture after the trigger, in milliseconds. Default: 1.5 times the sum of the camera's period and exposure, or
-    /// 100 if the camera does not report them.
+    /// Latest capture after the trigger, in milliseconds. Default: 1.5 times the sum of the camera's period
+    /// and exposure, or 100 if the camera does not report them.
     pub frame_within_ms: Option<f64>,
-    /// Whether the trigger also fires the camera, so that each trigger gives exactly one frame. Then an extra frame is a
-    /// fault, and a frame without a trigger an alarm.
+    /// Whether the trigger also fires the camera, so that each trigger gives exactly one frame. Then an extra
+    /// frame is a fault, and a frame without a trigger an alarm.
     pub fires_camera: bool,
 }
 
@@ -181,12 +183,13 @@ pub struct Settings {
     pub queue: usize,
     /// Time without a frame after which the camera is lost, in milliseconds.
     pub camera_timeout_ms: u64,
-    /// Time without a sign of life after which a thread hangs, in milliseconds. Set it above the slowest inspection.
+    /// Time without a sign of life after which a thread hangs, in milliseconds. Set it above the slowest
+    /// inspection.
     pub stall_ms: u64,
     /// With a free-running camera: a larger share of uninspected frames, in percent, is a warning.
     pub unjudged_percent: f64,
-    /// Time limit for reading the configuration and loading the package with its golden pictures, in milliseconds. At least
-    /// 15 minutes if TensorRT builds its engine.
+    /// Time limit for reading the configuration and loading the package with its golden pictures, in
+    /// milliseconds. At least 15 minutes if TensorRT builds its engine.
     pub load_timeout_ms: u64,
 }
 
@@ -311,8 +314,8 @@ struct Shared {
     reload: AtomicBool,
     /// Every part from its trigger on.
     gate: Sender<ToGate>,
-    /// The parts that wait for a frame. `None` if every frame is a part. Locked while a part is triggered, so that the search
-    /// for a frame's part knows every earlier trigger.
+    /// The parts that wait for a frame. `None` if every frame is a part. Locked while a part is triggered, so
+    /// that the search for a frame's part knows every earlier trigger.
     pairing: Option<Mutex<Pairing>>,
     /// The line whose edges trigger parts.
     edges: Option<EdgeTrigger>,
@@ -414,8 +417,8 @@ impl Pipeline {
     /// Starts a line. Calls `alive` about ten times a second while no thread hangs.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for impossible settings, [`ErrorKind::Device`] if the trigger's line cannot be used,
-    /// [`ErrorKind::Io`] if a thread cannot start.
+    /// [`ErrorKind::Usage`] for impossible settings, [`ErrorKind::Device`] if the trigger's line cannot be
+    /// used, [`ErrorKind::Io`] if a thread cannot start.
     pub fn start(setup: Setup, alive: impl FnMut(&Status) + Send + 'static) -> Result<Self> {
         let Setup { clock, stages, camera, framing, health, trigger, halts, lines, line, settings } = setup;
         settings.validate()?;
@@ -529,7 +532,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Subscribes to the record of every later part. A slow subscriber loses the oldest of `capacity` records.
+    /// Subscribes to the record of every later part. A slow subscriber loses the oldest of `capacity`
+    /// records.
     pub fn subscribe(&self, capacity: usize) -> Subscription {
         self.publisher.subscribe(capacity.max(1), None)
     }
@@ -542,13 +546,14 @@ impl Pipeline {
         self.shared.trigger()
     }
 
-    /// Rejects everything at the gate until a part triggered now would have passed it. For a restart after a crash: the
-    /// parts on their way are unknown.
+    /// Rejects everything at the gate until a part triggered now would have passed it. For a restart after a
+    /// crash: the parts on their way are unknown.
     pub(crate) fn reject_unknown_parts(&self) {
         let _ = self.shared.clock.send(&self.shared.gate, ToGate::Unknown);
     }
 
-    /// Inspects all later parts with other stages. No part is dropped. Returns false if a stage hangs and did not take them.
+    /// Inspects all later parts with other stages. No part is dropped. Returns false if a stage hangs and did
+    /// not take them.
     pub fn swap(&self, stages: Stages) -> bool {
         let Some(to_stages) = &self.to_stages else { return false };
         let limit = Instant::now() + HANDED_OVER;
@@ -578,8 +583,8 @@ impl Pipeline {
         self.shared.reload.swap(false, Relaxed)
     }
 
-    /// Stops the line. Parts on their way get their verdict, later ones are faults, all lines go to their safe level, outputs
-    /// finish. Takes less than a second, unless an output hangs; then it is left behind.
+    /// Stops the line. Parts on their way get their verdict, later ones are faults, all lines go to their
+    /// safe level, outputs finish. Takes less than a second, unless an output hangs; then it is left behind.
     pub fn stop(mut self) {
         self.end();
     }

@@ -1,11 +1,11 @@
 //! Matches frames with parts. Pure: the caller passes the time.
 //!
-//! Each trigger opens a window. A frame shows a part if its stamp lies in the window of this waiting part only. Frame and
-//! trigger are compared by the kernel's monotonic clock, never by their arrival. An ambiguous frame is a fault of every
-//! part that it could show.
+//! Each trigger opens a window. A frame shows a part if its stamp lies in the window of this waiting part
+//! only. Frame and trigger are compared by the kernel's monotonic clock, never by their arrival. An ambiguous
+//! frame is a fault of every part that it could show.
 //!
-//! A free-running camera's frame shows the last part triggered before it. A camera fired by the trigger can stamp a frame
-//! after the next trigger, so there a part without a frame keeps its window, too.
+//! A free-running camera's frame shows the last part triggered before it. A camera fired by the trigger can
+//! stamp a frame after the next trigger, so there a part without a frame keeps its window, too.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ use crate::record::FaultKind;
 /// When a part's frame is captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
-    /// Time from the trigger to the start of the window, and whether the window starts that long before the trigger instead.
+    /// Time from the trigger to the start of the window, and whether the window starts that long before the
+    /// trigger instead.
     pub after: Duration,
     pub early: bool,
     /// Time from the trigger to the end of the window.

@@ -1,5 +1,5 @@
-//! Passes records from the gate to outputs and subscribers. None of them can delay the gate: a full queue drops its
-//! oldest record and counts it.
+//! Passes records from the gate to outputs and subscribers. None of them can delay the gate: a full queue
+//! drops its oldest record and counts it.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;

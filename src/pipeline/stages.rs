@@ -51,8 +51,8 @@ impl Stages {
     }
 }
 
-/// Stages for several lines in a row. If a new configuration cannot be used, the old stages go on without a read from
-/// disk.
+/// Stages for several lines in a row. If a new configuration cannot be used, the old stages go on without a
+/// read from disk.
 #[derive(Clone)]
 pub struct SharedStages {
     engine: Arc<Engine>,
@@ -99,7 +99,8 @@ impl From<Stages> for SharedStages {
     }
 }
 
-/// New stages on their way to the threads, in the order of the parts. Each thread takes its own and passes the rest on.
+/// New stages on their way to the threads, in the order of the parts. Each thread takes its own and passes
+/// the rest on.
 pub(super) struct Swap {
     engine: Arc<Engine>,
     features: Option<FeaturesStage>,

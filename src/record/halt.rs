@@ -68,7 +68,8 @@ impl fmt::Display for Halt {
 
 /// The line's halt and its file. All lines of the process share it, one after the other.
 ///
-/// The halt is in memory first, so that no thread of the line waits for a disk. Its own thread writes the file.
+/// The halt is in memory first, so that no thread of the line waits for a disk. Its own thread writes the
+/// file.
 #[derive(Debug, Default)]
 pub struct Halts {
     halted: AtomicBool,
@@ -146,8 +147,8 @@ impl Halts {
         }
     }
 
-    /// Waits a moment for the file of a new halt, so that a crash right after a fault does not undo its halt. Waits only once
-    /// for a slow or blocked disk.
+    /// Waits a moment for the file of a new halt, so that a crash right after a fault does not undo its halt.
+    /// Waits only once for a slow or blocked disk.
     pub(crate) fn settle(&self) {
         let number = {
             let mut known = self.kept.lock();
@@ -163,7 +164,8 @@ impl Halts {
     /// Halts or resumes the line for a person. On success the decision is on disk.
     ///
     /// # Errors
-    /// Why it could not be written. The line is halted then in both cases: it is not resumed if a restart would halt it.
+    /// Why it could not be written. The line is halted then in both cases: it is not resumed if a restart
+    /// would halt it.
     pub(crate) fn decide(&self, halted: bool) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         if halted {
@@ -365,9 +367,9 @@ mod tests {
         let halts = Halts::open(state.clone()).unwrap();
         std::fs::create_dir_all(state.file(FILE).join("in the way")).unwrap();
         let told = halts.decide(true).unwrap_err().chain();
-        assert!(halts.is_halted() && told.contains("restart would not know"), "{told}");
+        assert!(halts.is_halted() && told.contains("restart would not keep it halted"), "{told}");
         assert!(halts.problems().any(|(name, p)| name == "halt file" && p.text.contains("halted.json")));
-        assert!(halts.decide(false).unwrap_err().chain().contains("stays as it is"));
+        assert!(halts.decide(false).unwrap_err().chain().contains("stays halted"));
         assert!(halts.is_halted() && Halts::open(state.clone()).unwrap().is_halted());
         std::fs::remove_dir_all(state.file(FILE)).unwrap();
         halts.decide(false).unwrap();

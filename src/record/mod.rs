@@ -1,4 +1,5 @@
-//! Records of parts and the status of the line: written by the pipeline, passed on by outputs. No threads, no devices.
+//! Records of parts and the status of the line: written by the pipeline, passed on by outputs. No threads, no
+//! devices.
 
 mod halt;
 pub(crate) mod part;

@@ -1,4 +1,5 @@
-//! A part as outputs write it: everything except its pictures, owned, so that it can wait for a disk or a broker.
+//! A part as outputs write it: everything except its pictures, owned, so that it can wait for a disk or a
+//! broker.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,12 +10,12 @@ use crate::anomaly::Region;
 use crate::inspector::{StageTimes, Verdict};
 use crate::record::{Engine, FaultKind, Record};
 
-/// A defocused or displaced part can have thousands of regions. The strongest are enough, and keep rows and messages
-/// small.
+/// A defocused or displaced part can have thousands of regions. The strongest are enough, and keep rows and
+/// messages small.
 const MOST_REGIONS: usize = 100;
 
-/// One part, with the names of the journal's columns and of all JSON. Missing times and scores, and scores that are not
-/// finite, are `null`.
+/// One part, with the names of the journal's columns and of all JSON. Missing times and scores, and scores
+/// that are not finite, are `null`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Part {
     /// Name of the run of the service.

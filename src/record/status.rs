@@ -1,4 +1,5 @@
-//! Status of the line: state, problems, counters, times. All threads share it. Reading never blocks a part for long.
+//! Status of the line: state, problems, counters, times. All threads share it. Reading never blocks a part
+//! for long.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,7 +17,8 @@ use crate::inspector::Verdict;
 pub enum State {
     /// Starting or stopping. No part is inspected.
     Preoperational,
-    /// Halted by a person, or by a fault if faults halt the line. Parts are faults until a person resumes the line.
+    /// Halted by a person, or by a fault if faults halt the line. Parts are faults until a person resumes the
+    /// line.
     Halted,
     /// Something that the inspection needs does not work: see [`Status::problems`]. It is retried.
     Error,

@@ -127,7 +127,10 @@ fn a_state_that_cannot_be_read_or_written_is_told_and_the_line_is_halted() {
     // A folder in the file's place can be neither replaced nor removed.
     std::fs::create_dir_all(file.join("in the way")).unwrap();
     let (code, body) = http(&address, "POST /api/halt");
-    assert!(code == 500 && body.contains("the line is halted, but a restart would not know of it"), "{body}");
+    assert!(
+        code == 500 && body.contains("the line is halted, but a restart would not keep it halted"),
+        "{body}"
+    );
     let told = status(&address);
     assert_eq!(
         (&told["state"], told["problems"]["halt file"].is_object()),

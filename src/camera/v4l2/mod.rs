@@ -1,9 +1,9 @@
 //! Video4Linux cameras: USB cameras, frame grabbers, sensors of boards.
 //!
-//! Three properties of the crate `v4l` shape this code. It lends a frame only while its stream is borrowed, so
-//! [`Camera::wait`] copies the bytes. One pass in order is also the fastest way to read the uncached buffers of many
-//! boards. After a time-out it would return a buffer twice and fail, so `poll` comes first. It panics on unknown
-//! answers of a driver; `guarded` turns these panics into errors.
+//! Three properties of the crate `v4l` shape this code. It lends a frame only while its stream is borrowed,
+//! so [`Camera::wait`] copies the bytes. One pass in order is also the fastest way to read the uncached
+//! buffers of many boards. After a time-out it would return a buffer twice and fail, so `poll` comes first.
+//! It panics on unknown answers of a driver; `guarded` turns these panics into errors.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,8 +50,8 @@ pub enum PixelFormat {
     Bgr24,
     /// Brightness of every pixel, color of every second one.
     Yuyv,
-    /// One JPEG picture per frame. The inspection sees its artifacts, and lost bytes can stay unnoticed. Use it only if the
-    /// camera is too fast for the other formats.
+    /// One JPEG picture per frame. The inspection sees its artifacts, and lost bytes can stay unnoticed. Use
+    /// it only if the camera is too fast for the other formats.
     Mjpeg,
 }
 
@@ -133,10 +133,11 @@ impl std::fmt::Display for ControlValue {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct V4l2Settings {
-    /// The device. A path in `/dev/v4l/by-path` names the socket. It stays the same after unplugging and for a replacement
-    /// of the same model. `/dev/video0` can name another camera after a restart.
+    /// The device. A path in `/dev/v4l/by-path` names the socket. It stays the same after unplugging and for
+    /// a replacement of the same model. `/dev/video0` can name another camera after a restart.
     pub device: PathBuf,
-    /// Pixel format. Default: the first of grey, rgb24, bgr24, yuyv, mjpeg that the camera has and that can give `color`.
+    /// Pixel format. Default: the first of grey, rgb24, bgr24, yuyv, mjpeg that the camera has and that can
+    /// give `color`.
     #[serde(default)]
     pub format: Option<PixelFormat>,
     /// Width in pixels, together with `height`. Default: the camera's present width.
@@ -234,8 +235,8 @@ impl OpenCamera for V4l2Opener {
     }
 }
 
-/// Calls the crate `v4l` and turns its panics into errors. It panics on unexpected answers of a driver, such as a new
-/// kind of control.
+/// Calls the crate `v4l` and turns its panics into errors. It panics on unexpected answers of a driver, such
+/// as a new kind of control.
 fn guarded<T>(ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     catch_unwind(AssertUnwindSafe(ask))
         .unwrap_or_else(|_| Err(io::Error::other("the driver gives an unknown answer")))
@@ -497,8 +498,8 @@ fn value_for(control: &control::Description, value: ControlValue) -> Result<cont
     Ok(control::Value::Integer(number))
 }
 
-/// The settings to send, in order. Switches and menus come first, because they enable other settings, as automatic
-/// exposure does for the exposure. `Err` completes "the camera DEVICE …".
+/// The settings to send, in order. Switches and menus come first, because they enable other settings, as
+/// automatic exposure does for the exposure. `Err` completes "the camera DEVICE …".
 fn planned<'a>(
     known: &'a [(String, control::Description)],
     wanted: &BTreeMap<String, ControlValue>,
@@ -590,8 +591,9 @@ impl Sequence {
     }
 }
 
-/// Time of capture, if the driver stamps with the monotonic clock. Some drivers do so without declaring it (`UNKNOWN`,
-/// such as v4l2loopback). Then the stamp must be just before now on that clock, as the kernel's documentation advises.
+/// Time of capture, if the driver stamps with the monotonic clock. Some drivers do so without declaring it
+/// (`UNKNOWN`, such as v4l2loopback). Then the stamp must be just before now on that clock, as the kernel's
+/// documentation advises.
 fn taken_at(meta: &Metadata) -> Option<Instant> {
     const SHORTLY: Duration = Duration::from_secs(10);
     let micros = u32::try_from(meta.timestamp.usec).ok().filter(|micros| *micros < 1_000_000)?;
@@ -693,8 +695,8 @@ impl V4l2Camera {
         Ok(camera)
     }
 
-    /// Gives all buffers to the driver and starts it. The crate does so at the first request for a frame, so this requests
-    /// one before any can be there.
+    /// Gives all buffers to the driver and starts it. The crate does so at the first request for a frame, so
+    /// this requests one before any can be there.
     fn start(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         stream.set_timeout(Duration::ZERO);

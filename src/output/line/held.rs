@@ -1,5 +1,5 @@
-//! The lines that a service holds, noted when it takes them. `weakrest release` needs only this note after a crash, even
-//! if the configuration has changed.
+//! The lines that a service holds, noted when it takes them. `weakrest release` needs only this note after a
+//! crash, even if the configuration has changed.
 
 use std::path::{Path, PathBuf};
 

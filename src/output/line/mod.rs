@@ -96,7 +96,8 @@ pub struct Settings {
     pub pulse_ms: f64,
     /// Largest delay of an edge, in milliseconds, at most half a pulse. See [`Settings::tolerance`].
     pub tolerance_ms: Option<f64>,
-    /// Time from the trigger to the verdict's deadline, in milliseconds, at most the travel time. Default: the travel time.
+    /// Time from the trigger to the verdict's deadline, in milliseconds, at most the travel time. Default:
+    /// the travel time.
     pub deadline_ms: Option<f64>,
 }
 
@@ -177,8 +178,8 @@ impl Settings {
         Duration::from_secs_f64(self.pulse_ms / 1e3)
     }
 
-    /// Largest delay of an edge. Default: 5 ms, or half a pulse if that is less. At 1 m/s a part moves 5 mm in this time:
-    /// the travel time is not known better, and a valve is slower.
+    /// Largest delay of an edge. Default: 5 ms, or half a pulse if that is less. At 1 m/s a part moves 5 mm
+    /// in this time: the travel time is not known better, and a valve is slower.
     pub fn tolerance(&self) -> Duration {
         const DEFAULT: f64 = 5.0;
         Duration::from_secs_f64(self.tolerance_ms.unwrap_or(DEFAULT.min(self.pulse_ms / 2.0)) / 1e3)

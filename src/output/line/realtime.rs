@@ -6,8 +6,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The driver's real-time priority: above all ordinary threads, below the kernel's interrupt threads (50), which it
-/// waits for.
+/// The driver's real-time priority: above all ordinary threads, below the kernel's interrupt threads (50),
+/// which it waits for.
 pub(crate) const PRIORITY: i32 = 20;
 
 /// Gives the calling thread this priority. Threads and programs that it starts do not inherit it.
@@ -32,8 +32,8 @@ pub(crate) fn prioritize() -> Result<()> {
     Err(Error::new(ErrorKind::Device, text).with_source(std::io::Error::last_os_error()))
 }
 
-/// Locks the memory of the process. A page is locked at its first use: locking everything at once would also load unused
-/// parts of networks, libraries and stacks, gigabytes with a GPU.
+/// Locks the memory of the process. A page is locked at its first use: locking everything at once would also
+/// load unused parts of networks, libraries and stacks, gigabytes with a GPU.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] if the process lacks the right.
@@ -52,8 +52,8 @@ pub fn lock_memory() -> Result<()> {
     })
 }
 
-/// Prepares the calling thread for the gate's driver, as far as the process has the rights. Missing rights are logged
-/// once.
+/// Prepares the calling thread for the gate's driver, as far as the process has the rights. Missing rights
+/// are logged once.
 pub(crate) fn ready() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     let results = [prioritize(), lock_memory()];

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::{Line, Lines};
 use crate::error::{Error, Result};
 
-/// Lines that write to a file. Each edge is a line `NANOSECONDS reject|healthy 0|1`, by the kernel's monotonic clock.
+/// Lines that write to a file. Each edge is a line `NANOSECONDS reject|healthy 0|1`, by the kernel's
+/// monotonic clock.
 pub struct RecordedLines {
     file: File,
     path: PathBuf,

@@ -1,8 +1,10 @@
-//! The plan of the gate's line, and the check that it was followed. Pure: the caller passes the time and the driven levels.
+//! The plan of the gate's line, and the check that it was followed. Pure: the caller passes the time and the
+//! driven levels.
 //!
-//! A part is in the plan from its trigger. A part without a verdict at its time is rejected, so a late decision never
-//! lets it pass. The driven levels are compared with the plan for each part. So every early, late or missing edge is
-//! found, whatever its cause: a stopped process, a broken line, a verdict after the part was gone.
+//! A part is in the plan from its trigger. A part without a verdict at its time is rejected, so a late
+//! decision never lets it pass. The driven levels are compared with the plan for each part. So every early,
+//! late or missing edge is found, whatever its cause: a stopped process, a broken line, a verdict after the
+//! part was gone.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -84,7 +86,8 @@ impl Part {
 /// Number of remembered starts and ends of edges.
 const LEVELS: usize = 1024;
 
-/// The parts between camera and gate. If the times of two parts overlap and one is to be rejected, rejecting wins.
+/// The parts between camera and gate. If the times of two parts overlap and one is to be rejected, rejecting
+/// wins.
 #[derive(Debug)]
 pub struct Schedule {
     energize: Energize,
@@ -156,8 +159,8 @@ impl Schedule {
         }
     }
 
-    /// Reports each deviation once, as soon as it is certain, and forgets parts that are gone. Call it after the level of
-    /// [`Schedule::level`] at `now` was driven.
+    /// Reports each deviation once, as soon as it is certain, and forgets parts that are gone. Call it after
+    /// the level of [`Schedule::level`] at `now` was driven.
     pub fn check(&mut self, now: Instant, mut tell: impl FnMut(u64, Deviation)) {
         for i in 0..self.parts.len() {
             let part = &self.parts[i];
@@ -227,7 +230,8 @@ impl Schedule {
         }
     }
 
-    /// When the gate had to open for a part that is there at `now`: at its arrival, or when the last reject had left.
+    /// When the gate had to open for a part that is there at `now`: at its arrival, or when the last reject
+    /// had left.
     fn opening(&self, pulse: &Pulse, now: Instant) -> Instant {
         let gone = self.parts.iter().filter(|p| p.rejects() && p.pulse.to <= now).map(|p| p.pulse.to);
         gone.max().map_or(pulse.from, |gone| gone.max(pulse.from))

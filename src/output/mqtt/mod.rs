@@ -5,11 +5,11 @@
 //!   service ended or its connection broke.
 //! - `PREFIX/counters`, retained: all counters, every few seconds.
 //!
-//! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. A broker that
-//! acknowledges nothing for a while is left, and connected to again. Those that could not be sent when they came,
-//! or were not acknowledged, are sent later, in their order, with `"historical": true`. A verdict whose
-//! acknowledgment was lost with the connection comes twice; `run` and `part` together are the same then, and name a
-//! part for good.
+//! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. A broker
+//! that acknowledges nothing for a while is left, and connected to again. Those that could not be sent when
+//! they came, or were not acknowledged, are sent later, in their order, with `"historical": true`. A verdict
+//! whose acknowledgment was lost with the connection comes twice; `run` and `part` together are the same
+//! then, and name a part for good.
 
 mod tls;
 mod words;
@@ -63,16 +63,16 @@ pub struct Settings {
     pub port: Option<u16>,
     /// Whether the connection is encrypted, and the broker must prove to be `host`. Default `false`.
     pub tls: bool,
-    /// PEM file of the authorities of which one must have signed the broker's certificate. Default those that the
-    /// system trusts.
+    /// PEM file of the authorities of which one must have signed the broker's certificate. Default those that
+    /// the system trusts.
     pub ca_file: Option<PathBuf>,
-    /// PEM file of the certificate that this inspector shows to a broker that wants one, with those between it and its
-    /// authority.
+    /// PEM file of the certificate that this inspector shows to a broker that wants one, with those between
+    /// it and its authority.
     pub certificate_file: Option<PathBuf>,
     /// PEM file of its private key.
     pub key_file: Option<PathBuf>,
-    /// What the topics begin with, by convention `PLANT/LINE/DEVICE`, such as `plant/line-4/inspector`: then one
-    /// subscription to `plant/#` sees the whole plant. Required; of each inspector its own.
+    /// What the topics begin with, by convention `PLANT/LINE/DEVICE`, such as `plant/line-4/inspector`: then
+    /// one subscription to `plant/#` sees the whole plant. Required; of each inspector its own.
     pub prefix: String,
     /// The name for the broker, of which each client needs its own. Default the prefix.
     pub client_id: Option<String>,
@@ -88,11 +88,11 @@ pub struct Settings {
     /// Seconds of silence after which the connection is tested, 1 to 3600. Default 10. A dead one is noticed
     /// after twice that time.
     pub keep_alive_seconds: u64,
-    /// Seconds without an acknowledgment of any verdict on its way, 1 to 3600, after which the broker is connected to
-    /// again and gets them once more. Default 10.
+    /// Seconds without an acknowledgment of any verdict on its way, 1 to 3600, after which the broker is
+    /// connected to again and gets them once more. Default 10.
     pub acknowledge_seconds: u64,
-    /// The longest pause between two attempts to connect, in milliseconds, at least 1; the first are shorter. A
-    /// connection that lives as long as this makes them short again. Default 30000.
+    /// The longest pause between two attempts to connect, in milliseconds, at least 1; the first are shorter.
+    /// A connection that lives as long as this makes them short again. Default 30000.
     pub reconnect_ms: u64,
 }
 
@@ -273,8 +273,8 @@ impl Mqtt {
     /// Connects in the background, for ever, to tell of parts of the run `run`, see [`super::run_id`].
     ///
     /// # Errors
-    /// As [`Settings::validate`]; [`ErrorKind::Io`] when a file that they name cannot be read, or the system has no
-    /// thread left; [`ErrorKind::Usage`] when one is not what it must be.
+    /// As [`Settings::validate`]; [`ErrorKind::Io`] when a file that they name cannot be read, or the system
+    /// has no thread left; [`ErrorKind::Usage`] when one is not what it must be.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
         // Room for everything on its way, and for retained messages between them.

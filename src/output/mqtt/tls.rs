@@ -16,7 +16,8 @@ use crate::files;
 /// As the settings say.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when a file cannot be read, [`ErrorKind::Usage`] when it is not what it must be, naming the key.
+/// [`ErrorKind::Io`] when a file cannot be read, [`ErrorKind::Usage`] when it is not what it must be, naming
+/// the key.
 pub(super) fn configuration(settings: &Settings) -> Result<TlsConfiguration> {
     let usage = |text: &str| Error::new(ErrorKind::Usage, text);
     let mut roots = RootCertStore::empty();

@@ -8,8 +8,8 @@ use rustls::{AlertDescription, CertificateError, Error as Rustls};
 
 use super::Settings;
 
-/// The words for an error; `lived` is how long the connection had been accepted, if it had been, and `is_young` whether that
-/// is less than one must live.
+/// The words for an error; `lived` is how long the connection had been accepted, if it had been, and
+/// `is_young` whether that is less than one must live.
 pub(super) fn words(
     error: &ConnectionError,
     settings: &Settings,

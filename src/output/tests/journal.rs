@@ -188,7 +188,8 @@ fn a_clock_that_jumps_removes_nothing() {
     let keep = Settings { keep_days: 30, ..settings(&path) };
     let (today, unset) = (time_of(0), SystemTime::UNIX_EPOCH);
     let ahead = today + 400 * DAYS;
-    // Ahead and back, twice with a restart between; without a battery; and away for longer than rows are kept.
+    // Ahead and back, twice with a restart between; without a battery; and away for longer than rows are
+    // kept.
     let clocks =
         [today, ahead, ahead + MINUTE, today + MINUTE, unset, today, unset + MINUTE, today + 60 * DAYS];
     for (run, clock) in (0..).zip(clocks) {
@@ -232,7 +233,8 @@ fn the_file_stays_below_its_size() {
         let files = fs::read_dir(folder.path()).unwrap();
         files.filter_map(|f| f.unwrap().metadata().ok()).map(|m| m.len()).sum()
     };
-    // More than fits, faster than there is a look at the size: it is full for moments, and nothing is lost by that.
+    // More than fits, faster than there is a look at the size: it is full for moments, and nothing is lost by
+    // that.
     for part in 1..=4000 {
         let _ = journal.publish(&large(part));
         if part % 400 == 0 {

@@ -1,5 +1,5 @@
-//! No pulse is missed in silence: what the gate does when the process stands still, when its line breaks, and when a verdict
-//! is late.
+//! No pulse is missed in silence: what the gate does when the process stands still, when its line breaks, and
+//! when a verdict is late.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -299,11 +299,12 @@ fn setup(clock: &Clock, lines: Box<dyn Lines>, line: LineSettings) -> Setup {
     }
 }
 
-/// A part of the property: when it arrives and for how long, when it is told of and decided, and whether it is to be rejected.
+/// A part of the property: when it arrives and for how long, when it is told of and decided, and whether it
+/// is to be rejected.
 type Planned = (u64, u64, u64, u64, bool);
 
-/// One run of a schedule as its driver runs it, millisecond by millisecond: what it told, what the line's level was, and when
-/// the driver ran.
+/// One run of a schedule as its driver runs it, millisecond by millisecond: what it told, what the line's
+/// level was, and when the driver ran.
 struct Ran {
     told: BTreeMap<u64, Deviation>,
     /// `None` after it could not be set.
@@ -373,8 +374,8 @@ fn ran(parts: &[Planned], stalls: &[(u64, u64)], broken: &[(u64, u64)], energize
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Against looking at every millisecond: each part that was not served as planned is told, with what it may mean, and
-    /// none other.
+    /// Against looking at every millisecond: each part that was not served as planned is told, with what it
+    /// may mean, and none other.
     #[test]
     fn what_was_driven_otherwise_than_planned_is_told_and_nothing_else(
         parts in prop::collection::vec((30u64..300, 8u64..40, 0u64..120, 0u64..90, any::<bool>()), 0..10),
@@ -422,7 +423,8 @@ proptest! {
                     })
                 });
                 let passes = |p: &Planned, t: u64| !p.4 && first(p.3) <= t && !overdue(p, t);
-                // Of another part that was served wrongly, it is not seen from here whether the gate was open for it.
+                // Of another part that was served wrongly, it is not seen from here whether the gate was open
+                // for it.
                 let served = |p: &Planned, t: u64| {
                     let index = parts.iter().position(|other| std::ptr::eq(other, p)).unwrap() as u64;
                     passes(p, t) && !ran.told.contains_key(&index)
@@ -435,7 +437,8 @@ proptest! {
                 None
             };
             if from < first(part.2) {
-                // Told of too late; who was beside it, and why the level was what it was, may be forgotten by then.
+                // Told of too late; who was beside it, and why the level was what it was, may be forgotten by
+                // then.
                 let missed = Some(Deviation::Missed);
                 prop_assert_eq!(told == missed, expected == missed, "part {}", i);
                 prop_assert!(expected.is_none() || told.is_some(), "part {}", i);

@@ -1,5 +1,5 @@
-//! A line in simulated time: a camera that shows what it is told, stages that look at brightness, lines that note their
-//! edges.
+//! A line in simulated time: a camera that shows what it is told, stages that look at brightness, lines that
+//! note their edges.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
