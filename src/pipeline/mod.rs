@@ -79,8 +79,8 @@ pub struct Trigger {
     /// Earliest capture after the trigger, in milliseconds. Negative if the camera's stamps are older than
     /// the trigger's edge.
     pub frame_after_ms: f64,
-    /// Latest capture after the trigger, in milliseconds. Default: 1.5 times the sum of the camera's period
-    /// and exposure, or 100 if the camera does not report them.
+    /// Latest capture after the trigger, in milliseconds. Default: 1.5 camera periods plus the exposure, or 100
+    /// if the camera does not report them.
     pub frame_within_ms: Option<f64>,
     /// Whether the trigger also fires the camera, so that each trigger gives exactly one frame. Then an extra
     /// frame is a fault, and a frame without a trigger an alarm.
