@@ -1,4 +1,4 @@
-//! The label file: JSON Lines, one picture per line, which training reads as it is.
+//! The label file: JSON Lines, one picture per line. The labeler writes it and training reads it.
 //!
 //! ```json
 //! {"image": "crack/000.png", "defects": [{"box": [10, 20, 50, 60]}], "type": "crack", "seconds": 5.5}
@@ -8,11 +8,11 @@
 //! {"image": "ok/001.png", "tag": "good"}
 //! ```
 //!
-//! Paths are relative to the file's folder; coordinates are pixel edges of the picture as a viewer shows it. Painted masks
-//! lie in the folder `NAME.masks` beside `NAME.jsonl`.
+//! Paths are relative to the file's folder. Coordinates are pixel edges of the picture as a viewer shows it.
+//! Painted masks are in the folder `NAME.masks` beside `NAME.jsonl`.
 //!
-//! A save replaces the whole file: mask first, under a name that no line has yet, then the lines. Whatever ends the process,
-//! the file is that of the save before or after. Lines that nobody changed stay as they are to the letter.
+//! A save writes new masks under unused names first, then replaces the whole file. When the process ends
+//! during a save, the file is the old one or the new one. Unchanged lines keep their exact text.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -38,39 +38,39 @@ use crate::imaging::{Mask, MaskRule, png_from_mask};
 pub enum Tag {
     /// No defect.
     Good,
-    /// At least one defect, wherever it is.
+    /// At least one defect, at a known or unknown place.
     Defective,
 }
 
-/// A picture of the defective pixels.
+/// A file that marks the defective pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaskFile {
-    /// The file, as the label file names it.
+    /// Path of the file, as in the label file.
     pub path: String,
-    /// How to read it.
+    /// How its values are read.
     pub rule: MaskRule,
 }
 
-/// What is known of one picture.
+/// The label of one picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label<M = Vec<MaskFile>> {
     /// Good or defective.
     pub tag: Tag,
-    /// Upright boxes around defects.
+    /// Upright boxes of defects.
     pub boxes: Vec<Box>,
-    /// Rotated boxes around defects.
+    /// Rotated boxes of defects.
     pub rotated: Vec<Rotated>,
     /// Masks of defects.
     pub mask: M,
-    /// Kind of defect, where known.
+    /// Type of defect, if known.
     pub kind: Option<String>,
-    /// Time spent on labeling, where known.
+    /// Labeling time in seconds, if known.
     pub seconds: Option<f64>,
-    /// The enrolled picture that a synthetic one was made from.
+    /// The enrolled picture from which this synthetic picture was made.
     pub leave_out: Option<String>,
 }
 
-/// A label as it is drawn, before its mask has a file.
+/// A label whose mask has no file yet.
 pub type Drawn = Label<Option<Mask>>;
 
 #[derive(Deserialize)]
@@ -107,7 +107,7 @@ impl ReadLine {
         let is_text = |text: &str| !text.is_empty() && !text.contains('\0');
         let texts = [Some(&self.image), self.r#type.as_ref(), self.leave_out.as_ref()];
         if !texts.into_iter().flatten().all(|t| is_text(t)) {
-            return wrong("image, type and leave_out must be texts that are not empty");
+            return wrong("image, type and leave_out must be texts, not empty");
         }
         let (mut boxes, mut rotated, mut mask) = (Vec::new(), Vec::new(), Vec::new());
         for shape in self.defects {
@@ -144,14 +144,14 @@ impl ReadLine {
             (None, false) => return wrong(r#"write "tag": "good" or "defective", or list defects"#),
         };
         if self.seconds.is_some_and(|s| !is_number(s) || s < 0.0) {
-            return wrong("seconds must be a number that is not negative");
+            return wrong("seconds must be a number, not negative");
         }
         let Self { r#type: kind, seconds, leave_out, .. } = self;
         Ok((self.image, Label { tag, boxes, rotated, mask, kind, seconds, leave_out }))
     }
 }
 
-/// A number as the file has it: without a fraction where there is none.
+/// A number, written without a fraction if it is whole.
 struct Number(f64);
 
 impl Serialize for Number {
@@ -195,7 +195,7 @@ struct WrittenLine<'a> {
     leave_out: Option<&'a str>,
 }
 
-/// Spaces after commas and colons, as Python writes them: whoever reads the file by eye sees one style.
+/// Spaces after commas and colons, the style of Python's files.
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {
@@ -234,14 +234,14 @@ fn text_of_line(image: &str, label: &Label) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A line of the file.
+/// One line of the file.
 #[derive(Debug, Clone)]
 struct Line {
-    /// As it is written.
+    /// The line's text.
     text: String,
-    /// The picture, as the line names it.
+    /// The picture's path in the line.
     image: String,
-    /// The picture's file, links followed.
+    /// The picture's path, links followed.
     real: PathBuf,
     label: Label,
 }
@@ -251,12 +251,12 @@ struct Line {
 pub struct LabelFile {
     path: PathBuf,
     lines: Vec<Line>,
-    /// Line of each picture.
+    /// Index of each picture's line.
     of: HashMap<PathBuf, usize>,
     stamp: Option<Stamp>,
 }
 
-/// Tells whether a file was changed.
+/// Size and time of a file. They change with its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     bytes: u64,
@@ -264,7 +264,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Of a file; `None` when there is none.
+    /// Stamp of a file; `None` if there is no file.
     pub fn of(path: &Path) -> Option<Stamp> {
         let metadata = fs::metadata(path).ok()?;
         Some(Stamp { bytes: metadata.len(), modified: metadata.modified().ok() })
@@ -272,21 +272,21 @@ impl Stamp {
 }
 
 impl LabelFile {
-    /// Reads a label file; one that does not exist has no labels.
+    /// Reads a label file. A missing file has no labels.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming file and line when one is no label, or its picture is in two lines;
+    /// [`ErrorKind::Usage`] with file and line for an invalid label or a picture in two lines;
     /// [`ErrorKind::Io`] when the file cannot be read.
     pub fn open(path: &Path) -> Result<LabelFile> {
         let usage = |text: &str| Error::new(ErrorKind::Usage, text).within(path.display());
         let folder = files::parent(path);
         let (Some(name), true) = (path.file_name(), folder.is_dir()) else {
-            return Err(usage("name the label file, in a folder that exists"));
+            return Err(usage("must be a file in an existing folder"));
         };
         if path.is_dir() {
-            return Err(usage("is a folder; name a file, such as labels.jsonl"));
+            return Err(usage("is a folder; give a file, such as labels.jsonl"));
         }
-        // Behind a link lies the file that must be replaced; the link itself stays.
+        // Saving replaces the link's target, not the link.
         let path = match fs::canonicalize(path) {
             Ok(real) => real,
             Err(_) => fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?.join(name),
@@ -304,7 +304,7 @@ impl LabelFile {
             Err(e) => return Err(Error::io("read", &self.path, e)),
         };
         let (mut lines, mut of) = (Vec::new(), HashMap::new());
-        // Files that were put together have the mark of each.
+        // Concatenated files have several byte order marks.
         for (number, text) in (1..).zip(text.split('\n').map(|line| line.trim_start_matches('\u{feff}'))) {
             if text.trim().is_empty() {
                 continue;
@@ -317,8 +317,7 @@ impl LabelFile {
             let (image, label) = line.label().map_err(within)?;
             let real = real(&self.folder().join(&image));
             if of.insert(real.clone(), lines.len()).is_some() {
-                let text =
-                    format!("{image} is in another line already: put its defects together in one line");
+                let text = format!("{image} is in an earlier line already: list all its defects in one line");
                 return Err(within(Error::new(ErrorKind::Usage, text)));
             }
             lines.push(Line { text: text.trim_end_matches('\r').to_owned(), image, real, label });
@@ -327,12 +326,12 @@ impl LabelFile {
         Ok(())
     }
 
-    /// The file itself, absolute.
+    /// Absolute path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder that paths are relative to.
+    /// The file's folder; paths are relative to it.
     pub fn folder(&self) -> &Path {
         files::parent(&self.path)
     }
@@ -342,14 +341,14 @@ impl LabelFile {
         self.path.with_extension("masks")
     }
 
-    /// Folders and files that may lie among the pictures and are none: masks.
+    /// Masks among the pictures: folders and files that are no pictures to label.
     pub fn not_pictures(&self) -> HashSet<PathBuf> {
         let masks = self.lines.iter().flat_map(|line| &line.label.mask);
         let masks = masks.map(|mask| real(&self.mask_path(mask)));
         [self.masks(), real(&self.masks())].into_iter().chain(masks).collect()
     }
 
-    /// Every picture's real path, as the lines name it, and its label, in the file's order.
+    /// Real path, path in the line and label of every picture, in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = (&Path, &str, &Label)> {
         self.lines.iter().map(|line| (line.real.as_path(), line.image.as_str(), &line.label))
     }
@@ -359,12 +358,12 @@ impl LabelFile {
         self.of.get(real).map(|&i| &self.lines[i].label)
     }
 
-    /// The line of a picture by its real path, as it is written.
+    /// Text of a picture's line by its real path.
     pub fn text(&self, real: &Path) -> Option<&str> {
         self.of.get(real).map(|&i| self.lines[i].text.as_str())
     }
 
-    /// The file of a mask.
+    /// Path of a mask's file.
     pub fn mask_path(&self, mask: &MaskFile) -> PathBuf {
         self.folder().join(&mask.path)
     }
@@ -372,7 +371,7 @@ impl LabelFile {
     /// The union of a label's masks, in a picture of `width` × `height` pixels.
     ///
     /// # Errors
-    /// As [`Mask::open`]; [`ErrorKind::Usage`] when one has another size.
+    /// As [`Mask::open`]; [`ErrorKind::Usage`] when a mask's size differs from the picture's.
     pub fn mask(&self, label: &Label, (width, height): (u32, u32)) -> Result<Option<Mask>> {
         let mut union: Option<Vec<bool>> = None;
         for file in &label.mask {
@@ -380,7 +379,7 @@ impl LabelFile {
             let mask = Mask::open(&path, file.rule)?;
             if (mask.width(), mask.height()) != (width, height) {
                 let text = format!(
-                    "has {}×{} pixels, but its picture {width}×{height}: give the mask that was drawn on this picture",
+                    "has {}×{} pixels, but its picture {width}×{height}: use a mask of this picture",
                     mask.width(),
                     mask.height()
                 );
@@ -394,7 +393,7 @@ impl LabelFile {
         union.map(|bits| Mask::new(width, height, bits)).transpose()
     }
 
-    /// Reads the file again when another program changed it.
+    /// Reads the file again if another program changed it.
     ///
     /// # Errors
     /// As [`LabelFile::open`].
@@ -405,10 +404,11 @@ impl LabelFile {
         Ok(())
     }
 
-    /// Saves a picture's label, or removes it: on disk when this returns, and nothing changed when it fails.
+    /// Saves or removes a picture's label. The file is on disk when this returns, and unchanged when it
+    /// fails.
     ///
-    /// `picture` is the picture's absolute path as it is to be written, `real` the same with links followed, and `name` its path
-    /// below the folder of pictures, by which its mask is named.
+    /// `picture` is the picture's absolute path for the file, `real` the same with links followed. `name` is
+    /// its path below the folder of pictures; its mask gets this name.
     ///
     /// # Errors
     /// [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing fails.
@@ -416,7 +416,7 @@ impl LabelFile {
         self.save_all(vec![Entry { picture, real, name, label }])
     }
 
-    /// As [`LabelFile::save`] for several pictures at once: all or none.
+    /// Saves several pictures at once, all or none. See [`LabelFile::save`].
     ///
     /// # Errors
     /// As [`LabelFile::save`].
@@ -464,13 +464,13 @@ impl LabelFile {
         let lines: Vec<Line> =
             lines.into_iter().enumerate().filter(|(i, _)| !removed.contains(i)).map(|(_, l)| l).collect();
         let text: String = lines.iter().map(|line| format!("{}\n", line.text)).collect();
-        // All that takes room on the disk is written before anything gets its name.
+        // A full disk shows before any file gets its name.
         let fresh = written(&self.path, text.as_bytes())?;
 
         let mut placed = Vec::new();
         let result = masks.into_iter().try_for_each(|NewMask { file, place, path, folder }| {
             file.persist(&place).map_err(|e| Error::io("write", &path, e.error))?;
-            // Brings the name to the disk, where the file system can.
+            // Not every file system can.
             let _ = rustix::fs::fsync(&folder);
             placed.push(path);
             Ok(())
@@ -479,7 +479,7 @@ impl LabelFile {
             fresh.persist(&self.path).map_err(|e| Error::io("write", &self.path, e.error)).map(|_| ())
         });
         if let Err(error) = result {
-            // No line names them: what is left of them is of no use, nor of harm.
+            // No line names them. Leftovers do no harm.
             placed.iter().for_each(|path| self.remove_mask(path));
             return Err(error);
         }
@@ -489,7 +489,7 @@ impl LabelFile {
             lines.iter().flat_map(|l| &l.label.mask).map(|m| self.mask_path(m)).collect();
         let old: Vec<PathBuf> = before.filter(|path| !named.contains(path)).collect();
         if !old.is_empty() {
-            // One file can have several names.
+            // Several names may lead to one file.
             let named: HashSet<PathBuf> = named.iter().map(|path| real(path)).collect();
             old.iter().filter(|old| !named.contains(&real(old))).for_each(|old| self.remove_mask(old));
         }
@@ -498,7 +498,8 @@ impl LabelFile {
         Ok(())
     }
 
-    /// The folder of a mask, opened, if it lies in that of painted masks: a line can name any file. And the mask's name.
+    /// Opens the folder of a painted mask, and gives the mask's name. A line can name any file, so masks
+    /// elsewhere are refused.
     fn own_folder<'a>(&self, mask: &'a Path, make: bool) -> std::io::Result<(OwnedFd, &'a OsStr)> {
         let outside = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
         let own = self.masks();
@@ -509,31 +510,31 @@ impl LabelFile {
         Ok((files::open_beneath(self.folder(), folder, make)?, name))
     }
 
-    /// Nobody else's file is removed, and what cannot be removed does no harm.
+    /// Removes a painted mask. Leftovers do no harm.
     fn remove_mask(&self, path: &Path) {
         if let Ok((folder, name)) = self.own_folder(path, false) {
             let _ = unlinkat(&folder, name, AtFlags::empty());
         }
     }
 
-    /// A mask with its content on disk, before it has its name.
+    /// Writes a mask to disk before it gets its name.
     fn new_mask(&self, path: &Path, bytes: &[u8]) -> Result<NewMask> {
         let doing = |e: std::io::Error| match Errno::from_io_error(&e) {
             Some(Errno::NOTDIR | Errno::LOOP) => {
-                let text = "is reached through a link or a file: masks are written to folders beside the label file alone";
+                let text = "is reached through a link or a file: masks are written only to real folders beside the label file";
                 Error::new(ErrorKind::Usage, text).within(path.display())
             }
             _ => Error::io("write", path, e),
         };
         let (folder, name) = self.own_folder(path, true).map_err(doing)?;
-        // Whatever becomes of its path, this is the folder that was opened.
+        // The opened folder, even if its path changes.
         let opened = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
         let mut file = files::new_file(&opened).map_err(doing)?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(doing)?;
         Ok(NewMask { file, place: opened.join(name), path: path.to_path_buf(), folder })
     }
 
-    /// A name for a mask that no line and no file has: that of its picture, if it is free.
+    /// An unused name for a mask: its picture's name, if it is free.
     fn free_mask(&self, name: &str, bytes: &[u8], taken: &HashSet<PathBuf>) -> PathBuf {
         let plain = self.masks().join(name);
         let file = plain.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -546,7 +547,7 @@ impl LabelFile {
         }
         let ending = plain.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
         let hash = &files::sha256(bytes)[..8];
-        // The ending tells pictures apart that differ in nothing else.
+        // a.png and a.jpg differ only in their endings.
         let candidates = (0..).map(|i| match i {
             0 => with(format!("-{hash}.png")),
             1 => with(format!("-{ending}-{hash}.png")),
@@ -555,11 +556,11 @@ impl LabelFile {
         candidates.into_iter().find(free).unwrap_or(simple)
     }
 
-    /// A path as the file has it: relative where it lies below the file's folder, and otherwise absolute.
+    /// A path for the file: relative below the file's folder, absolute elsewhere.
     fn relative(&self, path: &Path) -> Result<String> {
         let below = path.strip_prefix(self.folder()).unwrap_or(path);
         let text = below.to_str().ok_or_else(|| {
-            let text = "the name is not valid Unicode, which a label file cannot hold: rename the file";
+            let text = "the name is not valid Unicode, which label files require: rename the file";
             Error::new(ErrorKind::Usage, text).within(path.display())
         })?;
         Ok(text.to_owned())
@@ -568,7 +569,7 @@ impl LabelFile {
 
 /// A picture and its new label, see [`LabelFile::save`].
 pub struct Entry<'a> {
-    /// Its absolute path as it is to be written.
+    /// Its absolute path for the file.
     pub picture: &'a Path,
     /// The same with links followed.
     pub real: &'a Path,
@@ -578,16 +579,16 @@ pub struct Entry<'a> {
     pub label: Option<Drawn>,
 }
 
-/// See [`LabelFile::new_mask`].
+/// A mask on disk without its name yet. See [`LabelFile::new_mask`].
 struct NewMask {
-    // Removed before its folder is closed.
+    // Declared first: the file is removed before its folder is closed.
     file: NamedTempFile,
     place: PathBuf,
     path: PathBuf,
     folder: OwnedFd,
 }
 
-/// A temporary file beside `path` with its content on disk.
+/// Writes a temporary file beside `path` to disk.
 fn written(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     let doing = |e| Error::io("write", path, e);
     let folder = files::parent(path);
@@ -597,19 +598,19 @@ fn written(path: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Brings the name of a file to the disk, where the file system can.
+/// Writes a file's name to disk, if the file system can.
 fn sync_folder(path: &Path) {
     if let Ok(folder) = File::open(files::parent(path)) {
         let _ = folder.sync_all();
     }
 }
 
-/// A path with links followed as far as there are files, and without `.` and `..`.
+/// A path with links followed as far as files exist, without `.` and `..`.
 pub fn real(path: &Path) -> PathBuf {
     if let Ok(real) = fs::canonicalize(path) {
         return real;
     }
-    // A picture that is gone: what its folder is called still tells where it was.
+    // The file is gone, but its folder may exist.
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => real(parent).join(name),
         _ => path.components().filter(|c| !matches!(c, Component::CurDir | Component::ParentDir)).collect(),

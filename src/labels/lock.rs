@@ -1,4 +1,4 @@
-//! One process at a time works on a label file.
+//! The lock of a label file: one process at a time works on it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -10,10 +10,10 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a lock's file holds at most: the number of a process.
+/// A lock file holds a process number, and nothing longer.
 const LONGEST: u64 = 20;
 
-/// Held as long as it lives. The system lets go of it when the process ends, however it ends: what is left of the file
+/// A held lock. Dropping it releases it. The system releases it when the process is killed; the left file
 /// `NAME.lock` then locks nothing.
 #[derive(Debug)]
 pub struct Lock {
@@ -25,8 +25,8 @@ impl Lock {
     /// Takes the lock of a label file.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when another process has it, or its file is something else; [`ErrorKind::Io`] when there can be
-    /// no lock.
+    /// [`ErrorKind::Usage`] when another process holds it or its path is another file; [`ErrorKind::Io`] when
+    /// the file system refuses.
     pub fn take(labels: &Path) -> Result<Lock> {
         let mut name = labels.as_os_str().to_os_string();
         name.push(".lock");
@@ -38,7 +38,7 @@ impl Lock {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                // Behind a link lies a file of somebody else's.
+                // A link may lead to somebody else's file.
                 .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
                 .open(&path)
                 .map_err(|e| match Errno::from_io_error(&e) {
@@ -55,18 +55,18 @@ impl Lock {
                     let mut owner = String::new();
                     let _ = file.read_to_string(&mut owner);
                     let text = format!(
-                        "another weakrest label (process {}) works on this label file: use its page, or end it first",
+                        "another weakrest label (process {}) uses this label file: use its page, or end it first",
                         owner.trim()
                     );
                     return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
                 }
                 Err(TryLockError::Error(e)) => return Err(doing(e)),
             }
-            // Whoever had it before may have removed the file between opening and locking: then this locks nothing.
+            // The last holder may have removed the file after it was opened here. Such a lock holds nothing.
             if !is_same(&file, &path) {
                 continue;
             }
-            // Only told to people.
+            // For the message to the next process.
             let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
             return Ok(Lock { file, path });
         }
@@ -74,7 +74,7 @@ impl Lock {
 }
 
 fn is_foreign(path: &Path) -> Error {
-    let text = "is not the lock of a label file, but in its place: move it away";
+    let text = "is in the place of the label file's lock, but is another file: move it away";
     Error::new(ErrorKind::Usage, text).within(path.display())
 }
 

@@ -1,4 +1,4 @@
-//! The pictures of a folder.
+//! The pictures below a folder.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Kind, Listing};
 
-/// What the service writes beside the pictures that it keeps.
+/// End of the names of the service's overlays.
 const OVERLAY: &str = ".overlay.jpg";
 
 /// A picture file.
@@ -15,16 +15,16 @@ const OVERLAY: &str = ".overlay.jpg";
 pub struct Found {
     /// Path below the folder, with `/` between its parts.
     pub name: String,
-    /// Absolute path, through the folder.
+    /// Absolute path.
     pub path: PathBuf,
     /// The same with links followed.
     pub real: PathBuf,
 }
 
-/// The picture files below a folder, by name; hidden ones, masks and the service's overlays are left out. A file that is there
-/// twice through links is one picture.
+/// The picture files below a folder, by name, and notes on files that were left out. Hidden files, masks and
+/// the service's overlays are not listed. A file with several names through links is one picture.
 ///
-/// `root` is absolute; what lies in a folder of `beside`, or is one of its files, is no picture to label.
+/// `root` is absolute. Files and folders in `beside` are skipped.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when there is no such folder; [`ErrorKind::Io`] when one cannot be listed.
@@ -42,14 +42,14 @@ pub fn find(root: &Path, beside: &HashSet<PathBuf>) -> Result<(Vec<Found>, Vec<S
         }
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            // Removed since it was listed.
+            // Removed after its parent was listed.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder != root => continue,
             Err(e) => return Err(Error::io("list", &folder, e)),
         };
         for entry in entries {
             let path = entry.map_err(|e| Error::io("list", &folder, e))?.path();
             let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
-                log::warn!("{} is left out: a label file cannot hold its name", path.display());
+                log::warn!("{} is left out: its name is not valid Unicode", path.display());
                 continue;
             };
             if name.starts_with('.') || beside.contains(&path) {
@@ -59,7 +59,7 @@ pub fn find(root: &Path, beside: &HashSet<PathBuf>) -> Result<(Vec<Found>, Vec<S
             match Kind::of(&path) {
                 Kind::Folder => folders.push((path, below)),
                 Kind::Taken if !name.ends_with(OVERLAY) => {
-                    // A link to nothing is no picture.
+                    // A broken link.
                     let Ok(real) = fs::canonicalize(&path) else { continue };
                     if !beside.contains(&real) {
                         all.push(Found { name: below, path, real });

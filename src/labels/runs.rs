@@ -1,12 +1,12 @@
-//! Masks as runs, as the page and other tools have them.
+//! Masks as run lengths, the form of the page and of other tools.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Frame, Mask};
 
-/// A mask as runs along its rows, from the left top: first so many pixels that are not defective, then so many that
-/// are, and so on.
+/// A mask as run lengths along its rows from the top left: the number of background pixels, of defective
+/// pixels, of background pixels, and so on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rle {
@@ -16,7 +16,7 @@ pub struct Rle {
     pub counts: Vec<u64>,
 }
 
-/// The runs of some bits, the first of `false`.
+/// Run lengths of bits. The first run is of `false`.
 pub fn runs(bits: impl IntoIterator<Item = bool>) -> Vec<u64> {
     let (mut counts, mut current) = (vec![0], false);
     for bit in bits {
@@ -31,7 +31,7 @@ pub fn runs(bits: impl IntoIterator<Item = bool>) -> Vec<u64> {
     counts
 }
 
-/// The bits of some runs; `None` when they are not `count`.
+/// The bits of run lengths; `None` if they are not `count` bits.
 pub fn bits_from_runs(counts: &[u64], count: usize) -> Option<Vec<bool>> {
     let total = counts.iter().try_fold(0u64, |sum, n| sum.checked_add(*n))?;
     if total != count as u64 {
@@ -54,7 +54,7 @@ impl Rle {
     /// The mask of a picture of `width` × `height` pixels.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when it is of another size, or its runs do not make so many pixels.
+    /// [`ErrorKind::Usage`] when its size differs or its runs do not fill it.
     pub fn mask(&self, (width, height): (u32, u32)) -> Result<Mask> {
         let [h, w] = self.size;
         if (w, h) != (width, height) || u64::from(w) * u64::from(h) > Frame::MAX_PIXELS {

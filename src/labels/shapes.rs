@@ -1,5 +1,5 @@
-//! Shapes in pictures, with the very rules of the label file: coordinates are pixel edges, x right and y down, from (0, 0) to
-//! (width, height).
+//! Shapes in pictures, and the label file's rules for them. Coordinates are pixel edges, x to the right and y
+//! down, from (0, 0) to (width, height).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Mask;
@@ -8,30 +8,30 @@ use crate::imaging::Mask;
 pub type Point = [f64; 2];
 /// Left, top, right, bottom.
 pub type Box = [f64; 4];
-/// Four corners in order round a convex shape.
+/// Four corners of a convex shape, in order.
 pub type Rotated = [Point; 4];
 
-/// Pixels that a box may reach outside of its picture, and is clipped: labeling tools round.
+/// A box may reach this many pixels outside of its picture, and is clipped: labeling tools round.
 const ROUNDING: f64 = 1.0;
 
 fn wrong(text: String) -> Error {
     Error::new(ErrorKind::Usage, text)
 }
 
-/// A number as the label file knows it.
+/// Whether the label file allows this number.
 pub fn is_number(value: f64) -> bool {
     value.is_finite() && value.abs() < 1e9
 }
 
-/// To a thousandth of a pixel, which is finer than any hand: more digits would only be noise in the file.
+/// Rounded to a thousandth of a pixel. More digits would be noise in the file.
 pub fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// A box that can be, of whatever picture.
+/// Checks a box without its picture.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when left is not left of right, or top not above bottom.
+/// [`ErrorKind::Usage`] unless left < right and top < bottom.
 pub fn check_box(shape: &Box) -> Result<()> {
     let [left, top, right, bottom] = *shape;
     if !shape.iter().all(|&v| is_number(v)) || left >= right || top >= bottom {
@@ -42,10 +42,11 @@ pub fn check_box(shape: &Box) -> Result<()> {
     Ok(())
 }
 
-/// The box, clipped to a picture of `width` × `height` pixels.
+/// A box, clipped to a picture of `width` × `height` pixels.
 ///
 /// # Errors
-/// As [`check_box`]; [`ErrorKind::Usage`] when it reaches outside by a pixel or more.
+/// As [`check_box`]; [`ErrorKind::Usage`] when it reaches outside by a pixel or more, or nothing is left of
+/// it.
 pub fn clipped_box(shape: &Box, (width, height): (u32, u32)) -> Result<Box> {
     check_box(shape)?;
     let [left, top, right, bottom] = *shape;
@@ -61,7 +62,7 @@ pub fn clipped_box(shape: &Box, (width, height): (u32, u32)) -> Result<Box> {
         .map_err(|_| wrong(format!("the box {shape:?} has no area: remove it or draw it again")))
 }
 
-/// A rotated box that can be, of whatever picture.
+/// Checks a rotated box without its picture.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when it is not convex.
@@ -74,8 +75,8 @@ pub fn check_rotated(shape: &Rotated) -> Result<()> {
     Ok(())
 }
 
-/// The rotated box of a picture of `width` × `height` pixels. Corners may lie outside: the smallest box round anything
-/// in a picture is centered in the picture, also where its corners are not.
+/// A rotated box in a picture of `width` × `height` pixels. Its center must be inside. Corners may be
+/// outside, as of the smallest box around something at the rim.
 ///
 /// # Errors
 /// As [`check_rotated`]; [`ErrorKind::Usage`] when its center is outside.
@@ -94,7 +95,7 @@ pub fn placed_rotated(shape: &Rotated, (width, height): (u32, u32)) -> Result<Ro
     Ok(near)
 }
 
-/// Whether four corners make a convex shape with an area; a twisted one is not convex.
+/// Whether four corners make a convex shape with an area. A twisted shape is not convex.
 pub fn is_convex(corners: &Rotated) -> bool {
     let side = |i: usize| {
         let (a, b) = (corners[i % 4], corners[(i + 1) % 4]);
@@ -107,7 +108,7 @@ pub fn is_convex(corners: &Rotated) -> bool {
     turns.iter().all(|&t| t > 0.0) || turns.iter().all(|&t| t < 0.0)
 }
 
-/// Points turned clockwise, as seen on a screen.
+/// Points turned clockwise on the screen.
 pub fn turned(points: &[Point], about: Point, degrees: f64) -> Vec<Point> {
     let (sin, cos) = degrees.to_radians().sin_cos();
     let turn = |p: &Point| {
@@ -117,12 +118,12 @@ pub fn turned(points: &[Point], about: Point, degrees: f64) -> Vec<Point> {
     points.iter().map(turn).collect()
 }
 
-/// The corners of an upright box, clockwise from the left top.
+/// The corners of an upright box, clockwise from the top left.
 pub fn corners([left, top, right, bottom]: Box) -> Rotated {
     [[left, top], [right, top], [right, bottom], [left, bottom]]
 }
 
-/// The pixels whose centers lie in a polygon of any form (even-odd rule), rows from the top.
+/// The pixels with their centers inside a polygon (even-odd rule), rows from the top.
 pub fn filled(polygon: &[Point], (width, height): (u32, u32)) -> Vec<bool> {
     let (width, height) = (width as usize, height as usize);
     let mut bits = vec![false; width * height];
@@ -134,7 +135,7 @@ pub fn filled(polygon: &[Point], (width, height): (u32, u32)) -> Vec<bool> {
                 continue;
             }
             let at = x0 + (y - y0) * (x1 - x0) / (y1 - y0);
-            // Pixels whose center is right of the edge.
+            // Pixels with their center right of the edge.
             let first = (at - 0.5).floor() + 1.0;
             let first = first.clamp(0.0, width as f64) as usize;
             line[first..].iter_mut().for_each(|bit| *bit = !*bit);

@@ -651,7 +651,7 @@ fn what_cannot_be_labeled_is_said_at_the_start() {
     label("{\"image\": \"a\"\n").exits(2).says(&["parts.jsonl:1", "not a label"]);
     label(&(line("rejects/ok/000.png") + &line("rejects/./ok/000.png")))
         .exits(2)
-        .says(&["parts.jsonl:2", "another line"]);
+        .says(&["parts.jsonl:2", "earlier line"]);
     label("{\"image\": \"a\", \"tag\": \"good\", \"x\": 1}").exits(2).says(&["unknown field"]);
 
     let run = |arguments: &[&str]| {

@@ -240,8 +240,8 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
     let long = "z".repeat(300);
     let cases = [
         ("coco", "{".to_owned(), "is not JSON"),
-        ("coco", "[]".to_owned(), "$.categories must be a list: is this file of the format"),
-        ("coco", label_studio().to_string(), "is this file of the format that you named?"),
+        ("coco", "[]".to_owned(), "$.categories must be a list: is the file in the given format"),
+        ("coco", label_studio().to_string(), "is the file in the given format that you named?"),
         (
             "coco",
             annotation(json!({"image_id": 1})),
@@ -284,11 +284,11 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             "is tagged good and has defects",
         ),
         ("coco", with("annotations", json!([])), "marks no picture"),
-        ("coco", with("images", twice), "$.images[1]: a.png is there twice"),
+        ("coco", with("images", twice), "$.images[1]: a.png is appears twice"),
         ("coco", with("images", image("z.png", 200, 100)), "there is no picture z.png below"),
         ("coco", with("images", image(&long, 200, 100)), "there is no picture zzz"),
         ("coco", with("images", image("a.png", 100, 50)), "$.images[0]: a.png was labeled on 100×50 pixels"),
-        ("label-studio", coco().to_string(), "$ must be a list: is this file of the format that you named?"),
+        ("label-studio", coco().to_string(), "$ must be a list: is the file in the given format that you named?"),
         (
             "label-studio",
             json!([{"id": 1, "image": "a.png"}]).to_string(),
@@ -334,7 +334,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             region(json!({"type": "choices", "value": {"choices": ["NOK"]}})),
             "unknown tag \"NOK\"",
         ),
-        ("label-studio", region(json!({"type": "rectangle"})), "has no proper value"),
+        ("label-studio", region(json!({"type": "rectangle"})), "has no valid value"),
         ("cvat", "<annotations>".to_owned(), "is not XML: "),
         (
             "cvat",
@@ -374,7 +374,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             CVAT.replace(r#"width="200""#, r#"width="400""#),
             "image[1]: a.png was labeled on 400×100 pixels",
         ),
-        ("cvat", CVAT.replace("b.png", "a.png"), "image[2]: a.png is there twice"),
+        ("cvat", CVAT.replace("b.png", "a.png"), "image[2]: a.png is appears twice"),
     ];
     let folder = pictures();
     let file = folder.path("export").display().to_string();
@@ -414,7 +414,7 @@ fn what_is_no_shape_is_ignored_and_told() {
         content[0]["annotations"][1]["result"] = json!([remark, shape]);
         import(&folder, "label-studio", &content.to_string(), &["--overwrite"])
             .exits(0)
-            .says(&["ignored, because they are no shapes", &format!("1 × {kind}")]);
+            .says(&["ignored, because they are not shapes", &format!("1 × {kind}")]);
         let found = lines(&folder.path("labels.jsonl"));
         assert_eq!(found[0]["defects"], json!([{"box": [10, 20, 40, 60]}]));
         assert_eq!(found[0]["type"], "crack");
@@ -514,7 +514,7 @@ fn ids_are_compared_as_numbers() {
     content["images"][1]["id"] = json!("7.0");
     import(&folder, "coco", &content.to_string(), &["--overwrite"])
         .exits(2)
-        .says(&["$.images[1]", "there twice"]);
+        .says(&["$.images[1]", "appears twice"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::labels::file::Tag;
 use crate::labels::runs::{bits_from_runs, runs};
 use crate::labels::shapes::Point;
 
-/// Everything the file says of pictures.
+/// The labels in a file.
 pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
     let id = |entry: &Value, key: &str, place: &str| {
         id(entry, key).ok_or_else(|| wrong(format!("{place} has no {key}: export again")))
@@ -20,14 +20,14 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
         names.insert(id(entry, "id", &place)?, text(entry, "name", &place)?.to_owned());
     }
     let mut pictures: Vec<Collected> = Vec::new();
-    // None for a picture that cannot be used, and is told.
+    // `None` for a picture that cannot be used.
     let mut of: HashMap<String, Option<usize>> = HashMap::new();
     for (place, entry) in list(data, "images", "$")? {
         let number = id(entry, "id", &place)?;
         let mut used = None;
         match picture(entry, shelf, &place) {
             Ok(picture) if pictures.iter().any(|p| p.found == picture.found) => {
-                return Err(wrong(format!("{place}: {} is there twice: remove one", picture.found.name)));
+                return Err(wrong(format!("{place}: {} appears twice: remove one", picture.found.name)));
             }
             Ok(picture) => {
                 used = Some(pictures.len());
@@ -36,7 +36,7 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
             Err(e) => log.bad.push(e.within(&place)),
         }
         if of.insert(number, used).is_some() {
-            return Err(wrong(format!("{place}: its id is there twice: export again")));
+            return Err(wrong(format!("{place}: its id appears twice: export again")));
         }
     }
     for (place, entry) in list(data, "annotations", "$")? {
@@ -77,7 +77,7 @@ fn picture(entry: &Value, shelf: &Shelf, place: &str) -> Result<Collected> {
     );
     let found = shelf.find(&[text(entry, "file_name", place)?.to_owned()])?;
     let mut collected = Collected::new(found, Some(size))?;
-    // Our own files have it.
+    // Only weakrest's own files have it.
     collected.seconds = entry.get("seconds").and_then(Value::as_f64).filter(|s| *s >= 0.0);
     Ok(collected)
 }
@@ -93,7 +93,7 @@ fn annotation(entry: &Value, name: &str, picture: &mut Collected, place: &str) -
                 let at = format!("segmentation[{i}]");
                 let flat = flat.as_array().filter(|f| f.len() >= 6 && f.len() % 2 == 0);
                 let flat = flat.ok_or_else(|| {
-                    wrong(format!("{at} must be x and y of at least three corners: export again"))
+                    wrong(format!("{at} must be the x and y of at least three corners: export again"))
                 })?;
                 let values = flat.iter().map(|v| number(Some(v), &at)).collect::<Result<Vec<f64>>>()?;
                 let points: Vec<Point> = values.chunks_exact(2).map(|p| [p[0], p[1]]).collect();
@@ -111,7 +111,7 @@ fn annotation(entry: &Value, name: &str, picture: &mut Collected, place: &str) -
             let [h, w]: [f64; 2] = numbers(rle.get("size"), "segmentation.size")?;
             if (h, w) != (size.0.into(), size.1.into()) {
                 return Err(wrong(format!(
-                    "the runs are of {w}×{h} pixels, but the picture has {}×{}: give the pictures that were labeled",
+                    "the runs have {w}×{h} pixels, but the picture {}×{}: use the labeled pictures",
                     size.1, size.0
                 )));
             }
@@ -134,8 +134,8 @@ fn annotation(entry: &Value, name: &str, picture: &mut Collected, place: &str) -
     }
 }
 
-/// Run lengths as pycocotools packs them: base 32 in printable letters, each from the third on as the difference to the one
-/// before the last.
+/// Run lengths in pycocotools' packing: base 32 in printable letters. From the third run on, each is the
+/// difference to the run before the last.
 fn counts_from_text(text: &str) -> Option<Vec<u64>> {
     let mut counts: Vec<i64> = Vec::new();
     let mut bytes = text.bytes();
@@ -163,7 +163,7 @@ fn counts_from_text(text: &str) -> Option<Vec<u64>> {
     counts.into_iter().map(|count| u64::try_from(count).ok()).collect()
 }
 
-/// A file with everything that COCO can tell.
+/// A file with the labels, as far as COCO can hold them.
 pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
     note_types(labeled, notes);
     let mut names: Vec<&str> = Vec::new();

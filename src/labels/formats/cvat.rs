@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::labels::runs::bits_from_runs;
 use crate::labels::shapes::{Point, clipped_box, is_number};
 
-/// Everything the file says of pictures.
+/// The labels in a file.
 pub fn read(text: &str, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
     let document = Document::parse(text)
         .map_err(|e| Error::new(ErrorKind::Usage, format!("is not XML: {e}: export again")))?;
@@ -27,7 +27,7 @@ pub fn read(text: &str, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> 
             }
         };
         if pictures.iter().any(|p| p.found == picture.found) {
-            return Err(wrong(format!("{place}: {} is there twice: remove one", picture.found.name)));
+            return Err(wrong(format!("{place}: {} appears twice: remove one", picture.found.name)));
         }
         for (number, node) in (1..).zip(image.children().filter(Node::is_element)) {
             let kind = node.tag_name().name();
@@ -52,11 +52,11 @@ fn picture(image: Node, shelf: &Shelf) -> Result<Collected> {
     Collected::new(shelf.find(&[text(image, "name")?.to_owned()])?, Some(size))
 }
 
-/// What a person draws, or tags a picture with.
+/// Elements of shapes and tags.
 const SHAPES: [&str; 9] =
     ["box", "polygon", "ellipse", "mask", "tag", "polyline", "points", "cuboid", "skeleton"];
 
-/// Adds a shape, and answers what it is called.
+/// Adds a shape. Returns its name.
 fn shape<'a>(picture: &mut Collected, node: Node<'a, '_>) -> Result<&'a str> {
     let name = text(node, "label")?;
     let degrees = if node.has_attribute("rotation") { number(node, "rotation")? } else { 0.0 };
@@ -88,10 +88,10 @@ fn points(text: &str) -> Result<Vec<Point>> {
     let points: Option<Vec<Point>> = text.split(';').map(point).collect();
     points
         .filter(|points| points.len() > 2)
-        .ok_or_else(|| wrong("points must be x,y of at least three corners: export again"))
+        .ok_or_else(|| wrong("points must be the x,y of at least three corners: export again"))
 }
 
-/// A mask of a part of the picture, as the whole picture's.
+/// A mask of a part of the picture, extended to the whole picture.
 fn mask(node: Node, size: (u32, u32)) -> Result<Vec<bool>> {
     let (width, height) = (side(node, "width")?, side(node, "height")?);
     let [left, top] = numbers(node, ["left", "top"])?;
@@ -112,7 +112,7 @@ fn mask(node: Node, size: (u32, u32)) -> Result<Vec<bool>> {
 
 fn text<'a>(node: Node<'a, '_>, key: &str) -> Result<&'a str> {
     let text = node.attribute(key).filter(|text| !text.trim().is_empty());
-    text.ok_or_else(|| wrong(format!("{key} must be a text that is not empty: export again")))
+    text.ok_or_else(|| wrong(format!("{key} must be a text, not empty: export again")))
 }
 
 fn number(node: Node, key: &str) -> Result<f64> {

@@ -1,4 +1,4 @@
-//! Label Studio JSON, with its brush.
+//! Label Studio JSON, including its brush masks.
 
 use serde_json::{Value, json};
 
@@ -6,13 +6,13 @@ use super::{Collected, Labeled, Log, Shelf, id, list, note_types, number, side, 
 use crate::error::Result;
 use crate::labels::shapes::Point;
 
-/// Types of results that are no shapes, though one of a region repeats the region's place.
+/// Types of results that are not shapes, even where they repeat a region's coordinates.
 const REMARKS: [&str; 8] =
     ["textarea", "rating", "number", "taxonomy", "relation", "datetime", "pairwise", "ranker"];
 const LABELS: [&str; 6] =
     ["labels", "rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels"];
 
-/// Everything the file says of pictures.
+/// The labels in a file.
 pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
     let mut pictures: Vec<Collected> = Vec::new();
     for (place, task) in list(data, "", "$")? {
@@ -20,7 +20,7 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
             return Err(wrong(format!("{place} has no annotations: export as JSON (not JSON-MIN)")));
         }
         let given = task.get("data").and_then(Value::as_object);
-        let given = given.ok_or_else(|| wrong(format!("{place} has no proper data: export again")))?;
+        let given = given.ok_or_else(|| wrong(format!("{place} has no valid data: export again")))?;
         let links: Vec<&str> = match given.get("image").and_then(Value::as_str) {
             Some(link) => vec![link],
             None => given.values().filter_map(Value::as_str).collect(),
@@ -39,14 +39,14 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
             }
         };
         if pictures.iter().any(|p| p.found == picture.found) {
-            return Err(wrong(format!("{place}: {} is there twice: remove one", picture.found.name)));
+            return Err(wrong(format!("{place}: {} appears twice: remove one", picture.found.name)));
         }
         let done: Vec<_> = list(task, "annotations", &place)?
             .into_iter()
             .filter(|(_, work)| work.get("was_cancelled").and_then(Value::as_bool) != Some(true))
             .collect();
         if done.len() > 1 {
-            let text = format!("{place} was annotated {} times: keep one of the annotations", done.len());
+            let text = format!("{place} has {} annotations: keep one of them", done.len());
             log.bad.push(wrong(text));
             continue;
         }
@@ -64,7 +64,7 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
                     continue;
                 }
                 picture.marked = true;
-                // A shape and its label may come as two regions of one id.
+                // A shape and its label may be two regions with one id.
                 let id = id(region, "id").unwrap_or_else(|| place.clone());
                 if let Err(e) = result(&mut picture, region, kind, !seen.contains(&id)) {
                     let e = e.within(format!("{place} ({})", picture.found.name));
@@ -86,10 +86,10 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
     Ok(pictures)
 }
 
-/// Adds what a result says; a shape only where it is `new`.
+/// Adds a result. A shape is added only if it is `new`.
 fn result(picture: &mut Collected, region: &Value, kind: &str, new: bool) -> Result<()> {
     let value = region.get("value").filter(|v| v.is_object());
-    let value = value.ok_or_else(|| wrong("has no proper value: export again"))?;
+    let value = value.ok_or_else(|| wrong("has no valid value: export again"))?;
     let texts =
         |key: &str| value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     for choice in texts("choices") {
@@ -114,14 +114,14 @@ fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
     let (w, h) = (original("original_width", width)?, original("original_height", height)?);
     if (w, h) != (width, height) {
         return Err(wrong(format!(
-            "{} was labeled on {w}×{h} pixels, but has {width}×{height}: give the pictures that were labeled",
+            "{} was labeled with {w}×{h} pixels, but has {width}×{height}: use the labeled pictures",
             picture.found.name
         )));
     }
     if region.get("image_rotation").and_then(Value::as_f64).is_some_and(|turn| turn != 0.0) {
-        return Err(wrong("was drawn on the picture turned: turn the picture's file and draw it again"));
+        return Err(wrong("was drawn on a rotated picture: rotate the picture's file and draw it again"));
     }
-    // Coordinates are percent of the picture's sides.
+    // Coordinates are percentages of the picture's sides.
     let sides = [f64::from(width), f64::from(height)];
     let read = |keys: [&str; 4]| -> Result<[f64; 4]> {
         let mut found = [0.0; 4];
@@ -144,7 +144,7 @@ fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
     }
     if value.get("width").is_some() && value.get("height").is_some() {
         let shape = read(["x", "y", "width", "height"])?;
-        // Turned about its left top corner.
+        // Rotated about its top left corner.
         return picture.boxed(shape, degrees, [shape[0], shape[1]]);
     }
     if value.get("radiusX").is_some() {
@@ -152,7 +152,7 @@ fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
     }
     if let Some(points) = value.get("points").and_then(Value::as_array) {
         if points.len() < 3 {
-            return Err(wrong("value.points must be at least three corners: remove it or draw it again"));
+            return Err(wrong("value.points must have at least three corners: remove it or draw it again"));
         }
         let scaled = |p: &Value| -> Result<Point> {
             let [x, y] = super::numbers(Some(p), "value.points")?;
@@ -172,13 +172,13 @@ fn found<'a>(link: &str, shelf: &'a Shelf) -> Result<&'a super::Found> {
     if found.is_ok() || !link.contains("upload/") {
         return found;
     }
-    // An upload gets digits before its name, and folders that say nothing.
+    // An upload gets digits before its name, and folders without meaning.
     let file = |name: &String| without_upload(name).rsplit('/').next().map(str::to_owned);
     shelf.find(&names.iter().filter_map(file).collect::<Vec<_>>())
 }
 
-/// How a picture's path may be spelled in a link. Label Studio leaves the names of local files as they are; whoever makes
-/// links by program encodes them.
+/// Possible spellings of a picture's path in a link. Label Studio does not encode the names of local files;
+/// programs that make links encode them.
 fn names_of(link: &str) -> Vec<String> {
     let local = ["?d=", "&d="].into_iter().find_map(|key| link.split_once(key)).map(|(_, name)| name);
     let whole = local.unwrap_or(link);
@@ -191,12 +191,12 @@ fn names_of(link: &str) -> Vec<String> {
             names.push(unquoted(&name.replace('+', " ")));
         }
     }
-    // The first is the one that messages have.
+    // Messages show the first.
     names.swap(0, 1);
     names
 }
 
-/// Without the eight digits and the dash that an upload gets before its name.
+/// A link without the eight digits and the dash before an upload's name.
 fn without_upload(name: &str) -> String {
     let (folder, file) = match name.rsplit_once('/') {
         Some((folder, file)) => (format!("{folder}/"), file),
@@ -241,7 +241,7 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// A file with everything that Label Studio can show.
+/// A file with the labels, as far as Label Studio can show them.
 pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
     note_types(labeled, notes);
     let tasks = (1..).zip(labeled).map(|(id, one)| {
@@ -283,10 +283,10 @@ pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
     Value::Array(tasks.collect())
 }
 
-/// Bytes per pixel of a brush: red, green, blue, and the opacity that says what is painted.
+/// Bytes per pixel of a brush: red, green, blue and opacity. Painted pixels are opaque.
 const CHANNELS: usize = 4;
 
-/// Reads single bits, the highest of each byte first.
+/// Reads single bits, the highest bit of each byte first.
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -304,7 +304,7 @@ impl Bits<'_> {
     }
 }
 
-/// Which pixels of a brush's packed runs are painted: `count` of them.
+/// The painted pixels of a brush's packed runs, `count` bits.
 fn bits_from_brush(bytes: &[u8], count: usize) -> Option<Vec<bool>> {
     let mut input = Bits { bytes, at: 0 };
     let values = input.take(32)?;

@@ -1,4 +1,4 @@
-//! Mask files in MVTec's layout: `TYPE/NAME_mask.png`, white where defective.
+//! Mask files in MVTec layout: `TYPE/NAME_mask.png`, defects white.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,11 +12,11 @@ use crate::labels::file::Tag;
 use crate::labels::pictures;
 use crate::labels::shapes::painted;
 
-/// The folder of masks whose type is not known.
+/// The folder of masks without a type.
 const UNTYPED: &str = "defect";
 const SUFFIX: &str = "_mask";
 
-/// Every mask below a folder, with the picture that it is of.
+/// The labels in a folder of masks.
 pub fn read(folder: &Path, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> {
     let root = fs::canonicalize(folder).map_err(|e| Error::io("read", folder, e))?;
     let mut collected: Vec<Collected> = Vec::new();
@@ -50,12 +50,12 @@ pub fn read(folder: &Path, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected
     }
     log.notes.extend(check_together(&marked).map_err(|e| wrong(e.to_string()))?);
     if empty > 0 {
-        log.notes.push(format!("{empty} masks without a defective pixel are left out"));
+        log.notes.push(format!("left out: {empty} masks without a defective pixel"));
     }
     Ok(collected)
 }
 
-/// A mask, and the picture that it is of with what it marks there.
+/// A mask and its picture's label.
 fn mask_of(file: &Found, shelf: &Shelf) -> Result<(Collected, Mask)> {
     let stem = stem_of(&file.name);
     let stem = stem.strip_suffix(SUFFIX).unwrap_or(stem);
@@ -81,7 +81,8 @@ fn stem_of(name: &str) -> &str {
     }
 }
 
-/// The picture of a mask: the one in the same place, in a folder of the type's name, or the only one of that name.
+/// The picture of a mask: the one at the same path, in a folder with the type's name, or the only one with
+/// that name.
 fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Result<&'a Found> {
     let of = |matches: &dyn Fn(&str) -> bool| -> Vec<&'a Found> {
         shelf.all.iter().filter(|found| matches(stem_of(&found.name))).collect()
@@ -99,7 +100,7 @@ fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Resul
             [found] => return Ok(found),
             _ => {
                 return Err(wrong(format!(
-                    "there are several pictures {name}: put the mask into their folder"
+                    "several pictures have the name {name}: put the mask into the picture's folder"
                 )));
             }
         }
@@ -109,17 +110,18 @@ fn picture_of<'a>(stem: &str, kind: &str, name: &str, shelf: &'a Shelf) -> Resul
     )))
 }
 
-/// The name of a picture's mask, without what all masks end in: that of the picture, unless it becomes too long for a file.
+/// The name of a picture's mask without its suffix: the picture's name, shortened if it is too long for a
+/// file.
 fn mask_name(name: &str) -> String {
     files::short_name(name, SUFFIX.len() + ".png".len())
 }
 
-/// A path on one level.
+/// A path as one file name.
 fn flat(stem: &str) -> String {
     stem.replace('/', "-")
 }
 
-/// Writes a mask for each picture that has a shape, boxes filled.
+/// Writes a mask for each picture with a shape. Boxes are filled.
 pub fn write(
     folder: &Path,
     labeled: &[Labeled],
@@ -158,7 +160,7 @@ pub fn write(
         files.push((path, png_from_mask(&Mask::new(one.size.0, one.size.1, bits)?)?));
     }
     if tagged > 0 {
-        notes.push(format!("{tagged} defective pictures without a shape have no mask"));
+        notes.push(format!("left out: {tagged} defective pictures without a shape"));
     }
     for (path, bytes) in files {
         let parent = files::parent(&path);

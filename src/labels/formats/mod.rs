@@ -1,9 +1,11 @@
-//! Labels of other tools: COCO JSON, Label Studio JSON and mask files in MVTec's layout, to and fro, and CVAT's XML.
+//! Labels of other tools: import and export of COCO JSON, Label Studio JSON and mask files in MVTec layout;
+//! import of CVAT's XML.
 //!
-//! Upright and rotated boxes stay boxes, polygons with four convex corners become rotated boxes, other polygons, ellipses and
-//! painted masks become one mask. The names of labels become the type of the defects, save *good* and *defective*, which are
-//! the tag. What is no shape (comments, ratings, relations) is ignored, and told. What cannot be understood is listed; only
-//! who says so leaves it out.
+//! - Upright and rotated boxes stay boxes. Polygons with four convex corners become rotated boxes.
+//! - Other polygons, ellipses and painted masks become one mask.
+//! - Label names become the type of the defects, except *good* and *defective*: they are the tag.
+//! - Comments, ratings and relations are ignored, with a note.
+//! - Invalid entries stop the import, unless the caller skips them.
 
 mod coco;
 mod cvat;
@@ -27,23 +29,23 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 use crate::imaging::{Frame, Mask};
 
-/// What labels can be read from and written to.
+/// A format of labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A COCO JSON file.
     Coco,
-    /// A Label Studio JSON file, not JSON-MIN.
+    /// A Label Studio JSON file (not JSON-MIN).
     LabelStudio,
-    /// A file of CVAT for images 1.1, to be read only.
+    /// A file of CVAT for images 1.1, import only.
     Cvat,
     /// A folder of masks, `TYPE/NAME_mask.png`.
     Masks,
 }
 
-/// Where other labels are or go to: `coco:FILE`, `label-studio:FILE`, `cvat:FILE` or `masks:DIR`.
+/// Format and place of other labels: `coco:FILE`, `label-studio:FILE`, `cvat:FILE` or `masks:DIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// In which format.
+    /// The format.
     pub format: Format,
     /// The file, or the folder of masks.
     pub path: PathBuf,
@@ -69,31 +71,31 @@ impl FromStr for Place {
     }
 }
 
-/// What was read or written.
+/// The result of an import or export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// How many pictures.
+    /// Number of pictures.
     pub pictures: usize,
-    /// What could not be told, in whole sentences for people.
+    /// Notes for people on what was left out.
     pub notes: Vec<String>,
 }
 
-/// How labels are read.
+/// Options of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Import {
-    /// Pictures that are in the other tool's file, but without any mark, are good; else they are left out.
+    /// Take the file's pictures without any mark as good. Otherwise they are left out.
     pub unmarked_good: bool,
-    /// Labels that are there already are replaced.
+    /// Replace existing labels.
     pub overwrite: bool,
-    /// What cannot be imported is left out; else nothing is imported then.
+    /// Leave out invalid entries. Otherwise they stop the import.
     pub skip_bad: bool,
 }
 
-/// Reads another tool's labels of the pictures below `images` into a label file, all or none.
+/// Imports another tool's labels of the pictures below `images` into a label file, all or none.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] naming file and place when something cannot be understood or its picture is not there, and when a
-/// picture has a label already that would be replaced without `overwrite`; as [`LabelFile::save_all`].
+/// [`ErrorKind::Usage`] with file and place for an invalid entry or a missing picture, and for a picture that
+/// has a label already, without `overwrite`; as [`LabelFile::save_all`].
 pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result<Summary> {
     let shelf = Shelf::new(images, &LabelFile::open(labels)?)?;
     let mut log = Log::default();
@@ -128,10 +130,10 @@ pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result
         .collect();
     let mut notes = log.finish(how.skip_bad).map_err(|e| e.within(from.path.display()))?;
     if !unclear.is_empty() {
-        notes.push(format!("no shape of these can be imported, they get no label: {}", unclear.join(", ")));
+        notes.push(format!("left out, because none of their shapes is valid: {}", unclear.join(", ")));
     }
     if drawn.is_empty() {
-        let mut text = "marks no picture; tag pictures or draw defects".to_owned();
+        let mut text = "has no marked picture; tag pictures or draw defects".to_owned();
         notes.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
         let error = Error::new(ErrorKind::Usage, text).within(from.path.display());
         return Err(error.with_hint(Hint::NothingMarked));
@@ -155,13 +157,13 @@ pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result
     Ok(Summary { pictures, notes })
 }
 
-/// What is to be told of an import.
+/// Notes and errors of an import.
 #[derive(Debug, Default)]
 struct Log {
     notes: Vec<String>,
-    /// What cannot be imported.
+    /// Invalid entries.
     bad: Vec<Error>,
-    /// What is no shape, and how often.
+    /// Counts of entries that are not shapes.
     ignored: BTreeMap<String, usize>,
 }
 
@@ -170,10 +172,10 @@ impl Log {
         *self.ignored.entry(what.to_owned()).or_default() += 1;
     }
 
-    /// What to tell.
+    /// The notes.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] listing what cannot be imported, unless it is to be skipped.
+    /// [`ErrorKind::Usage`] with the invalid entries, unless they are skipped.
     fn finish(mut self, skip_bad: bool) -> Result<Vec<String>> {
         const SHOWN: usize = 20;
         let count = self.bad.len();
@@ -191,17 +193,17 @@ impl Log {
         self.notes.extend(self.bad.iter().map(|e| format!("left out: {}", e.chain())));
         if !self.ignored.is_empty() {
             let kinds: Vec<String> = self.ignored.iter().map(|(what, n)| format!("{n} × {what}")).collect();
-            self.notes.push(format!("ignored, because they are no shapes: {}", kinds.join(", ")));
+            self.notes.push(format!("ignored, because they are not shapes: {}", kinds.join(", ")));
         }
         Ok(self.notes)
     }
 }
 
-/// Writes the labels of the pictures below `images` for another tool.
+/// Exports the labels of the pictures below `images` for another tool.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when there is nothing to write, or something in its place without `overwrite`; as
-/// [`LabelFile::open`]; what is wrong with a picture or a mask; when writing fails.
+/// [`ErrorKind::Usage`] when there are no labels, or the target exists without `overwrite`; as
+/// [`LabelFile::open`], [`Frame::header`] and [`LabelFile::mask`]; when writing fails.
 pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Result<Summary> {
     let file = LabelFile::open(labels)?;
     let shelf = Shelf::new(images, &file)?;
@@ -210,7 +212,7 @@ pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Resu
     for (real, image, label) in file.iter() {
         let Some(found) = shelf.by_real(real) else {
             if elsewhere == 0 {
-                notes.push(format!("{image} is not below {} and left out", images.display()));
+                notes.push(format!("left out: {image} is not below {}", images.display()));
             }
             elsewhere += 1;
             continue;
@@ -220,7 +222,7 @@ pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Resu
         whole.push(Labeled { name: &found.name, size: (width, height), label, mask });
     }
     if elsewhere > 1 {
-        notes.push(format!("{} more are left out, too", elsewhere - 1));
+        notes.push(format!("left out: {} more for the same reason", elsewhere - 1));
     }
     if whole.is_empty() {
         let text = format!("has no labels of pictures below {}", images.display());
@@ -234,7 +236,7 @@ pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Resu
         Format::Coco => write_json(&to.path, &coco::write(&whole, &mut notes))?,
         Format::LabelStudio => write_json(&to.path, &label_studio::write(&whole, &mut notes))?,
         Format::Cvat => {
-            return Err(wrong("CVAT's XML is only read: export to coco:FILE, which CVAT reads, too"));
+            return Err(wrong("CVAT's XML can only be imported: export to coco:FILE, which CVAT reads"));
         }
         Format::Masks => masks::write(&to.path, &whole, &shelf, overwrite, &mut notes)?,
     }
@@ -242,13 +244,13 @@ pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Resu
 }
 
 fn json_from_text(text: &str) -> Result<Value> {
-    // Python writes numbers that JSON does not know. They are none, wherever they stand.
+    // Python writes NaN and Infinity, which JSON does not have.
     let read =
         serde_json::from_str(text).or_else(|e| serde_json::from_str(&without_nan(text)).map_err(|_| e));
     read.map_err(|e| Error::new(ErrorKind::Usage, "is not JSON").with_source(e))
 }
 
-/// JSON with `null` in the place of `NaN`, `Infinity` and `-Infinity`.
+/// JSON with `null` instead of `NaN`, `Infinity` and `-Infinity`.
 fn without_nan(text: &str) -> String {
     let (mut made, mut rest, mut in_text) = (String::with_capacity(text.len()), text, false);
     while let Some(c) = rest.chars().next() {
@@ -256,7 +258,7 @@ fn without_nan(text: &str) -> String {
             ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| !in_text && rest.starts_with(word));
         let taken = match (word, c) {
             (Some(word), _) => word.len(),
-            // What is escaped in a text does not end it.
+            // An escaped quote does not end a text.
             (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
             _ => c.len_utf8(),
         };
@@ -274,7 +276,7 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     files::write_file(path, &bytes)
 }
 
-/// A picture with its label, to be written.
+/// A picture with its label, for the export.
 struct Labeled<'a> {
     name: &'a str,
     size: (u32, u32),
@@ -283,7 +285,7 @@ struct Labeled<'a> {
 }
 
 impl Labeled<'_> {
-    /// What its defects are called.
+    /// Name of its defects.
     fn kind(&self) -> &str {
         match self.label.tag {
             Tag::Good => "good",
@@ -297,13 +299,11 @@ impl Labeled<'_> {
     }
 }
 
-/// Says that types of pictures without shapes cannot be told.
+/// Notes types of pictures without shapes: the formats cannot hold them.
 fn note_types(labeled: &[Labeled], notes: &mut Vec<String>) {
     let count = labeled.iter().filter(|l| l.is_only_tagged() && l.label.kind.is_some()).count();
     if count > 0 {
-        notes.push(format!(
-            "the type of {count} pictures that are only tagged is left out: draw their defects"
-        ));
+        notes.push(format!("left out: the type of {count} pictures without shapes; draw their defects"));
     }
 }
 
@@ -312,17 +312,17 @@ struct Shelf {
     folder: PathBuf,
     all: Vec<Found>,
     names: HashMap<String, usize>,
-    /// By the last part of their names.
+    /// By file name.
     files: HashMap<String, Vec<usize>>,
     reals: HashMap<PathBuf, usize>,
 }
 
-/// A name with letters and their accents as one, as all but macOS's files have them.
+/// A name with accents composed. macOS decomposes them in file names.
 fn composed(name: &str) -> String {
     name.nfc().map(|(c, _)| c).collect()
 }
 
-/// The folders of a name and the file.
+/// The folders of a name, then the file.
 fn parts(name: &str) -> Vec<String> {
     composed(name)
         .split(['/', '\\'])
@@ -348,10 +348,10 @@ impl Shelf {
         self.reals.get(real).map(|&i| &self.all[i])
     }
 
-    /// Finds the picture that one of some spellings names.
+    /// The picture with one of several spellings of a name.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is none, or more than one.
+    /// [`ErrorKind::Usage`] when there is no such picture, or several.
     fn find(&self, names: &[String]) -> Result<&Found> {
         let mut found: Vec<usize> = names.iter().flat_map(|name| self.named(name)).collect();
         found.sort();
@@ -359,7 +359,7 @@ impl Shelf {
         let name = names.first().map_or("", String::as_str);
         match found[..] {
             [] => Err(wrong(format!(
-                "there is no picture {name} below {}: name the folder of the pictures, or add the picture",
+                "there is no picture {name} below {}: correct the folder, or add the picture",
                 self.folder.display()
             ))),
             [one] => Ok(&self.all[one]),
@@ -370,8 +370,8 @@ impl Shelf {
         }
     }
 
-    /// The pictures whose names agree with `name` in most folders: other tools know them from further above or below. One
-    /// of the very name is the only one.
+    /// The pictures that share most trailing folders with `name`: other tools start at a higher or lower
+    /// folder. A picture with exactly this name is the only one.
     fn named(&self, name: &str) -> Vec<usize> {
         if let Some(&exact) = self.names.get(name) {
             return vec![exact];
@@ -394,7 +394,7 @@ fn wrong(text: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, text)
 }
 
-/// What was found of one picture; `marked` once a person said anything about it.
+/// The collected label of one picture. `marked` means that a person marked or tagged it.
 #[derive(Debug, Clone)]
 struct Collected {
     found: Found,
@@ -404,22 +404,22 @@ struct Collected {
     rotated: Vec<Rotated>,
     bits: Option<Vec<bool>>,
     seconds: Option<f64>,
-    /// Choices that are neither good nor defective.
+    /// Choices other than good and defective.
     choices: Vec<String>,
     marked: bool,
-    /// Whether a shape of it cannot be imported.
+    /// Whether one of its shapes is invalid.
     spoiled: bool,
 }
 
 impl Collected {
-    /// Of a picture that another tool says to have `size`, if it tells.
+    /// An empty label. `size` is the picture's size in the other tool's file, if it is there.
     fn new(found: &Found, size: Option<(u32, u32)>) -> Result<Collected> {
         let (width, height, _) = Frame::header(&found.path)?;
         if let Some((w, h)) = size
             && (w, h) != (width, height)
         {
             return Err(wrong(format!(
-                "{} was labeled on {w}×{h} pixels, but has {width}×{height}: give the pictures that were labeled",
+                "{} was labeled with {w}×{h} pixels, but has {width}×{height}: use the labeled pictures",
                 found.name
             )));
         }
@@ -441,12 +441,12 @@ impl Collected {
         !self.boxes.is_empty() || !self.rotated.is_empty() || self.bits.is_some()
     }
 
-    /// Whether it is known to be defective.
+    /// Whether it is certainly defective.
     fn is_told(&self) -> bool {
         self.has_shapes() || self.names.iter().any(|name| name.trim().to_lowercase() == "defective")
     }
 
-    /// Notes a shape that cannot be imported.
+    /// Notes an invalid shape.
     fn spoil(&mut self, error: Error, log: &mut Log) {
         self.spoiled = true;
         log.bad.push(error);
@@ -458,7 +458,7 @@ impl Collected {
         }
     }
 
-    /// A box turned about a point.
+    /// Adds a box, rotated about a point.
     fn boxed(&mut self, [left, top, width, height]: [f64; 4], degrees: f64, about: Point) -> Result<()> {
         let shape = [left, top, left + width, top + height];
         if degrees % 360.0 == 0.0 {
@@ -481,14 +481,14 @@ impl Collected {
         let out = |v: f64, side: u32| v <= -1.0 || v >= f64::from(side) + 1.0;
         if points.iter().any(|p| out(p[0], self.size.0) || out(p[1], self.size.1)) {
             return Err(wrong(format!(
-                "the shape reaches outside of the picture, which is {}×{}: is it of this picture?",
+                "the shape reaches outside of the picture, which is {}×{}: does it belong to this picture?",
                 self.size.0, self.size.1
             )));
         }
         self.paint(filled(points, self.size))
     }
 
-    /// An ellipse, x, y and radii, turned about its center.
+    /// Adds an ellipse (center and radii), rotated about its center.
     fn ellipse(&mut self, [x, y, rx, ry]: [f64; 4], degrees: f64) -> Result<()> {
         let points: Vec<Point> = (0..64)
             .map(|i| f64::from(i) * std::f64::consts::TAU / 64.0)
@@ -521,7 +521,7 @@ impl Collected {
         let defective = names.iter().any(|name| is(name, "defective"));
         if good && (shapes || names.len() > 1) {
             return Err(wrong(format!(
-                "{} is tagged good and has defects: correct one of them",
+                "{} is tagged good but has defects: remove the tag or the defects",
                 self.found.name
             )));
         }
@@ -540,19 +540,19 @@ impl Collected {
             )));
         }
         let mask = self.bits.map(|bits| Mask::new(self.size.0, self.size.1, bits)).transpose()?;
-        // What was looked at and has neither shape nor tag has no defect.
+        // A marked picture without shape and tag has no defect.
         let tag = if shapes || defective { Tag::Defective } else { Tag::Good };
         let Collected { boxes, rotated, seconds, .. } = self;
         Ok(Drawn { tag, boxes, rotated, mask, kind, seconds, leave_out: None })
     }
 }
 
-/// The list under a key, each entry with its place.
+/// The list at a key, each entry with its place.
 fn list<'a>(data: &'a Value, key: &str, place: &str) -> Result<Vec<(String, &'a Value)>> {
     let list = if key.is_empty() { data.as_array() } else { data.get(key).and_then(Value::as_array) };
     let path = if key.is_empty() { place.to_owned() } else { format!("{place}.{key}") };
-    let list = list
-        .ok_or_else(|| wrong(format!("{path} must be a list: is this file of the format that you named?")))?;
+    let list =
+        list.ok_or_else(|| wrong(format!("{path} must be a list: is the file in the given format?")))?;
     Ok(list.iter().enumerate().map(|(i, value)| (format!("{path}[{i}]"), value)).collect())
 }
 
@@ -560,7 +560,7 @@ fn text<'a>(data: &'a Value, key: &str, place: &str) -> Result<&'a str> {
     data.get(key)
         .and_then(Value::as_str)
         .filter(|text| !text.trim().is_empty())
-        .ok_or_else(|| wrong(format!("{place}.{key} must be a text that is not empty: export again")))
+        .ok_or_else(|| wrong(format!("{place}.{key} must be a text, not empty: export again")))
 }
 
 fn number(value: Option<&Value>, place: &str) -> Result<f64> {
@@ -578,7 +578,7 @@ fn numbers<const N: usize>(value: Option<&Value>, place: &str) -> Result<[f64; N
     Ok(found)
 }
 
-/// A number or text that names something: 1, 1.0 and "1" are one.
+/// An id, a number or a text: 1, 1.0 and "1" are the same.
 fn id(entry: &Value, key: &str) -> Option<String> {
     let text = match entry.get(key)? {
         Value::String(text) => text.trim().to_owned(),
@@ -596,7 +596,7 @@ fn id(entry: &Value, key: &str) -> Option<String> {
 }
 
 fn side(value: Option<&Value>, place: &str) -> Result<u32> {
-    // Some tools write all numbers with a fraction.
+    // Some tools write every number with a fraction.
     let side = value.and_then(Value::as_f64).filter(|v| v.fract() == 0.0 && (0.0..1e9).contains(v));
     side.map(|v| v as u32).ok_or_else(|| wrong(format!("{place} must be a number of pixels: export again")))
 }
