@@ -646,7 +646,7 @@ fn what_cannot_be_labeled_is_said_at_the_start() {
         "parts.jsonl",
         "another folder",
         "none of its 2",
-        "--images",
+        "another label file",
     ]);
     label("{\"image\": \"a\"\n").exits(2).says(&["parts.jsonl:1", "not a label"]);
     label(&(line("rejects/ok/000.png") + &line("rejects/./ok/000.png")))
@@ -667,7 +667,7 @@ fn what_cannot_be_labeled_is_said_at_the_start() {
     run(&["--images", &path("foreign")]).exits(2).says(&["no pictures", "1 picture of kinds", "1.webp"]);
     let rejects = path("rejects");
     run(&["--images", &rejects, "--good", &path("nowhere")]).exits(2).says(&["--good"]);
-    run(&["--images", &rejects, "--listen", "0.0.0.0:0"]).exits(2).says(&["--token-file"]);
+    run(&["--images", &rejects, "--listen", "0.0.0.0:0"]).exits(2).says(&["token file"]);
     run(&["--images", &rejects, "--listen", "here"]).exits(2).says(&["--listen", "127.0.0.1:8080"]);
     for (prompts, told) in [
         (json!({"crack": ["a thin crack", "???"]}), "no letters"),
@@ -713,7 +713,7 @@ fn a_token_lets_others_in() {
     assert_eq!(labeler.get("/").code, 200);
     for path in ["/api/state", "/api/pictures/0", "/api/pictures/0/image"] {
         let text = labeler.get(path).refused(401);
-        assert!(text.contains("--token-file"), "{text}");
+        assert!(text.contains("token file"), "{text}");
         assert_eq!(labeler.ask("GET", path, None, &headers).code, 200);
     }
     let mut label = labeler.ask("GET", "/api/pictures/0", None, &headers).json()["label"].clone();
@@ -885,7 +885,7 @@ fn labels_go_to_other_tools_and_back() {
         (
             "bad.json",
             r#"{"categories": [], "images": [{"id": 1, "file_name": "old/dent/000.png", "width": 1, "height": 1}], "annotations": []}"#,
-            "labeled on 1×1 pixels",
+            "labeled with 1×1 pixels",
         ),
     ] {
         folder.file(name, text.as_bytes());

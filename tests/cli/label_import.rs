@@ -241,7 +241,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
     let cases = [
         ("coco", "{".to_owned(), "is not JSON"),
         ("coco", "[]".to_owned(), "$.categories must be a list: is the file in the given format"),
-        ("coco", label_studio().to_string(), "is the file in the given format that you named?"),
+        ("coco", label_studio().to_string(), "is the file in the given format?"),
         (
             "coco",
             annotation(json!({"image_id": 1})),
@@ -255,7 +255,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
         (
             "coco",
             annotation(json!({"segmentation": [[1, 2, 3, 4]]})),
-            "segmentation[0] must be x and y of at least three",
+            "segmentation[0] must be the x and y of at least three",
         ),
         (
             "coco",
@@ -284,11 +284,15 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             "is tagged good and has defects",
         ),
         ("coco", with("annotations", json!([])), "marks no picture"),
-        ("coco", with("images", twice), "$.images[1]: a.png is appears twice"),
+        ("coco", with("images", twice), "$.images[1]: a.png appears twice"),
         ("coco", with("images", image("z.png", 200, 100)), "there is no picture z.png below"),
         ("coco", with("images", image(&long, 200, 100)), "there is no picture zzz"),
-        ("coco", with("images", image("a.png", 100, 50)), "$.images[0]: a.png was labeled on 100×50 pixels"),
-        ("label-studio", coco().to_string(), "$ must be a list: is the file in the given format that you named?"),
+        (
+            "coco",
+            with("images", image("a.png", 100, 50)),
+            "$.images[0]: a.png was labeled with 100×50 pixels",
+        ),
+        ("label-studio", coco().to_string(), "$ must be a list: is the file in the given format?"),
         (
             "label-studio",
             json!([{"id": 1, "image": "a.png"}]).to_string(),
@@ -312,7 +316,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             region(
                 json!({"type": "rectangle", "original_width": 100, "original_height": 50, "value": {"x": 1}}),
             ),
-            "was labeled on 100×50 pixels",
+            "was labeled with 100×50 pixels",
         ),
         (
             "label-studio",
@@ -372,9 +376,9 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
         (
             "cvat",
             CVAT.replace(r#"width="200""#, r#"width="400""#),
-            "image[1]: a.png was labeled on 400×100 pixels",
+            "image[1]: a.png was labeled with 400×100 pixels",
         ),
-        ("cvat", CVAT.replace("b.png", "a.png"), "image[2]: a.png is appears twice"),
+        ("cvat", CVAT.replace("b.png", "a.png"), "image[2]: a.png appears twice"),
     ];
     let folder = pictures();
     let file = folder.path("export").display().to_string();
