@@ -1,8 +1,9 @@
-//! What training reads: residuals of pictures, exactly as the device would hand them to a head.
+//! The input of training: residuals of pictures, exactly as the device gives them to a head.
 //!
-//! [`write_residuals`] fills a folder with shards, `residuals-00000.safetensors` and so on, and writes `index.json` last:
-//! a folder without it is not finished. A tensor is `f16`, `[neighbors, rows, cols, channels]`, neighbor minus token in
-//! the package's unit of residuals. Beside it may stand what the backbone saw, `f16`, `[3, rows × stride, cols × stride]`.
+//! [`write_residuals`] writes shards, `residuals-00000.safetensors` and so on, and `index.json` last: a
+//! folder without it is not complete. A tensor of residuals is `f16`, `[neighbors, rows, cols, channels]`:
+//! neighbor minus token, in the package's unit of residuals. A tensor of the backbone's input is `f16`, `[3,
+//! rows × stride, cols × stride]`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,9 +22,9 @@ use crate::package::Package;
 
 /// Version of the folder's format.
 const FORMAT: u32 = 1;
-/// Neighbors whose residuals are written: training draws one of them for each token.
+/// Neighbors per token. Training draws one of them for each token.
 const NEIGHBORS: usize = 3;
-/// A shard is written when it has grown to this.
+/// Size at which a shard is written.
 const SHARD_BYTES: usize = 256 << 20;
 
 /// One picture of the list.
@@ -32,13 +33,13 @@ const SHARD_BYTES: usize = 256 << 20;
 struct Entry {
     /// The picture.
     image: PathBuf,
-    /// The enrolled picture that must not be matched: what a synthetic defect was painted on. A picture that is enrolled
-    /// itself is never matched with itself.
+    /// The enrolled picture that must not match: the one under a synthetic defect. An enrolled picture never
+    /// matches itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leave_out: Option<PathBuf>,
 }
 
-/// What the folder says of one picture.
+/// One picture of the index.
 #[derive(Debug, Serialize)]
 struct Written<'a> {
     #[serde(flatten)]
@@ -52,7 +53,7 @@ struct Written<'a> {
     frame: (u32, u32),
 }
 
-/// The pictures of a list, with their lines' numbers.
+/// The pictures of a list, with their line numbers.
 fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
     let text = files::read_text(path)?;
     let mut entries = Vec::new();
@@ -64,20 +65,20 @@ fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
         entries.push((number, entry));
     }
     if entries.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "the list names no picture").within(path.display()));
+        return Err(Error::new(ErrorKind::Usage, "the list has no picture").within(path.display()));
     }
     Ok(entries)
 }
 
-/// Writes the residuals of the pictures that `list` names to `folder`, which must not hold any yet.
+/// Writes the residuals of the pictures in `list` to the empty folder `folder`.
 ///
-/// `list` has one JSON object per line, `{"image": "PATH"}` or `{"image": "PATH", "leave_out": "PATH"}`, relative to its folder;
-/// `leave_out` is an enrolled picture that is not matched. With `pictures`, what the backbone saw is written too. `progress` is
-/// told how many of how many are done.
+/// `list` has one JSON object per line, `{"image": "PATH"}` or `{"image": "PATH", "leave_out": "PATH"}`,
+/// relative to its folder. The enrolled picture `leave_out` does not match. With `pictures`, the backbone's
+/// input is written, too. `progress` is called with (done, total).
 ///
 /// # Errors
-/// As [`Inspector::with_options`]; [`ErrorKind::Usage`] when a line is not such an object or there is none, when `folder` is not
-/// empty, or a picture to be left out is not enrolled; [`ErrorKind::Image`] for a picture that cannot be used;
+/// As [`Inspector::with_options`]; [`ErrorKind::Usage`] for an invalid line, an empty list, a `folder` with
+/// content, and a `leave_out` that is not enrolled; [`ErrorKind::Image`] for a picture that cannot be used;
 /// [`ErrorKind::StorageFull`] or [`ErrorKind::Io`] when writing fails. Messages name the list's line.
 pub fn write_residuals(
     package: Package,
@@ -153,18 +154,18 @@ fn in_half_precision(values: &[f32]) -> Vec<u8> {
     half.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Makes the folder, which must be empty: what is left of another run would be mixed with this one's.
+/// Creates the folder. It must be empty: files of another run would mix with this one's.
 fn prepare(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
     let mut entries = fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))?;
     if entries.next().is_some() {
-        let wrong = "the folder is not empty; name a new one, or empty it";
+        let wrong = "the folder is not empty; give a new folder, or empty it";
         return Err(Error::new(ErrorKind::Usage, wrong).within(folder.display()));
     }
     Ok(())
 }
 
-/// Collects tensors and writes them in files of a bearable size.
+/// Collects tensors and writes them in files of limited size.
 struct Writer<'a> {
     folder: &'a Path,
     hash: &'a str,
@@ -174,7 +175,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Takes a picture's residuals and, where they are wanted, its pixels; tells their file and their names.
+    /// Adds a picture's residuals, and its pixels if given. Returns their file and their names.
     fn add(
         &mut self,
         residuals: (Vec<usize>, Vec<u8>),

@@ -17,8 +17,7 @@ pub struct Component {
 
 /// The 8-connected areas of a binary picture: pixels that touch at a side or a corner belong together.
 ///
-/// The buffers are kept from one picture to the next, so that labeling a stream of pictures of one size does not
-/// allocate.
+/// The buffers are reused: a stream of pictures of one size does not allocate.
 #[derive(Debug, Clone, Default)]
 pub struct Components {
     labels: Vec<u32>,
@@ -28,8 +27,8 @@ pub struct Components {
 }
 
 impl Components {
-    /// Finds the areas of a picture of fewer than 2³² pixels. `inside` is asked once per pixel, by index, rows from
-    /// the top; what was found before is replaced.
+    /// Finds the areas of a picture of fewer than 2³² pixels. `inside` is called once per pixel, by index,
+    /// rows from the top. Earlier results are replaced.
     pub fn label(&mut self, width: usize, height: usize, mut inside: impl FnMut(usize) -> bool) {
         self.labels.clear();
         self.labels.resize(width * height, 0);
@@ -99,8 +98,8 @@ impl Components {
         &self.labels
     }
 
-    /// Turns `parents` from a forest into the final number of each provisional label. Roots are the smallest label
-    /// of their area, so one ascending pass meets them first, in the order of the areas' first pixels.
+    /// Turns `parents` from a forest into the final number of each provisional label. Roots are the smallest
+    /// label of their area, so one ascending pass meets them first, in the order of the areas' first pixels.
     fn number(&mut self) {
         for label in 1..self.parents.len() {
             let parent = self.parents[label] as usize;

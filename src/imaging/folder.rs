@@ -1,7 +1,8 @@
 //! Which files of a folder are pictures.
 //!
-//! One list of endings holds for everything that looks for pictures, also in Python (`endings.txt`). A name without an ending
-//! says nothing, and the content decides. What is a picture and is not taken is told; what systems leave in folders is not.
+//! The list of endings, `endings.txt`, is the same for every command and in Python. For a name without an
+//! ending the content decides. Pictures that are not read are reported; files that systems leave in folders
+//! are not.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -12,22 +13,22 @@ use image::ImageFormat;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What an entry of a folder is to somebody who looks for pictures.
+/// What an entry of a folder is, in the search for pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A picture of a kind that is read.
+    /// A picture in a format that is read.
     Taken,
-    /// A picture of another kind.
+    /// A picture in another format.
     Refused,
-    /// A picture by its content, under a name that ends as no picture's.
+    /// A picture by its content, but not by its name.
     Misnamed,
     /// A folder.
     Folder,
-    /// Anything else, hidden files, and what systems leave behind.
+    /// Anything else, hidden files, and files that systems leave.
     Other,
 }
 
-/// Whether a line of the list has a name.
+/// Whether a line of the list contains a name.
 fn lists(line: &str, name: &str) -> bool {
     let lines = include_str!("endings.txt").lines().filter(|l| !l.starts_with('#'));
     let mut lines = lines.filter_map(|l| l.split_once(' ')).filter(|(key, _)| *key == line);
@@ -35,7 +36,7 @@ fn lists(line: &str, name: &str) -> bool {
 }
 
 impl Kind {
-    /// Of a file or folder. Only a file whose ending says nothing is opened.
+    /// The kind of a file or folder. A file is opened only if its ending says nothing.
     pub fn of(path: &Path) -> Kind {
         let Some(name) = path.file_name().map(|n| n.to_string_lossy().to_lowercase()) else {
             return Kind::Other;
@@ -53,7 +54,7 @@ impl Kind {
         if lists("refused", ending) {
             return Kind::Refused;
         }
-        // Opening anything but a file may wait for ever.
+        // Opening a pipe may wait forever.
         if lists("beside", ending) || !path.is_file() {
             return Kind::Other;
         }
@@ -66,25 +67,25 @@ impl Kind {
     }
 }
 
-/// Whether a file that is a picture by its first bytes is of a kind that is read; `None` when it is no picture.
+/// Whether a file's format is read, by its first bytes; `None` if it is no picture.
 fn content(path: &Path) -> Option<bool> {
     let mut head = Vec::new();
     File::open(path).and_then(|file| file.take(16).read_to_end(&mut head)).ok()?;
     match image::guess_format(&head).ok()? {
         ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Tiff => Some(true),
-        // Two letters prove nothing: four bytes that nobody uses follow the size.
+        // Two letters prove nothing. Four unused bytes follow the size.
         ImageFormat::Bmp if head.get(6..10) == Some(&[0; 4]) => Some(true),
         ImageFormat::Gif | ImageFormat::WebP | ImageFormat::Avif => Some(false),
         _ => None,
     }
 }
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Picture files of kinds that are read, by name.
+    /// Picture files in formats that are read, by name.
     pub taken: Vec<PathBuf>,
-    /// Picture files of other kinds, by name.
+    /// Picture files in other formats, by name.
     pub refused: Vec<PathBuf>,
     /// Pictures by their content, not by their names.
     pub misnamed: Vec<PathBuf>,
@@ -93,7 +94,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Of the entries directly in a folder.
+    /// The entries directly in a folder.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be listed.
@@ -116,27 +117,27 @@ impl Listing {
         Ok(listing)
     }
 
-    /// What is passed over where a picture of another kind is, too: one sentence for each reason.
+    /// Notes on everything that is not taken, one sentence per reason.
     pub fn passed_over(&self) -> Vec<String> {
         let refused = "save them as PNG, JPEG, BMP or TIFF";
         let mut notes = Vec::new();
-        notes.extend(told(&self.refused, "of kinds that are not read", refused));
+        notes.extend(told(&self.refused, "in formats that are not read", refused));
         notes.extend(self.misnamed_or_deeper());
         notes
     }
 
-    /// What is passed over where a picture of another kind is taken, to be refused by name.
+    /// The same without pictures in other formats, for callers that refuse those by name.
     pub fn misnamed_or_deeper(&self) -> Vec<String> {
-        let rename = "end their names in .png, .jpg, .bmp or .tif";
+        let rename = "rename them to .png, .jpg, .bmp or .tif";
         let mut notes = Vec::new();
-        notes.extend(told(&self.misnamed, "whose names are not those of pictures", rename));
+        notes.extend(told(&self.misnamed, "without a picture's file name ending", rename));
         notes.extend(deeper(&self.folders));
         notes
     }
 }
 
-/// The picture files directly in a folder, by name, and what is passed over there, in whole sentences for people. Pictures of
-/// kinds that cannot be read are among the files: leaving those out would surprise.
+/// The picture files directly in a folder, by name, and notes on those that are not taken. Pictures in
+/// formats that are not read are among the files, so that the caller refuses them by name.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] when the folder does not exist or has no pictures.
@@ -161,7 +162,7 @@ pub fn list_pictures(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     Ok((pictures, notes))
 }
 
-/// The same without what is passed over.
+/// As [`list_pictures`], without the notes.
 ///
 /// # Errors
 /// As [`list_pictures`].
@@ -169,10 +170,10 @@ pub fn find_pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(list_pictures(folder)?.0)
 }
 
-/// Files or folders that a message names; more are counted.
+/// A message names this many files or folders, and counts the rest.
 const NAMED: usize = 5;
 
-/// Some paths for a message: the first ones, and how many more.
+/// The first paths for a message.
 pub fn named(paths: &[PathBuf]) -> String {
     let names: Vec<_> = paths.iter().take(NAMED).map(|p| p.display().to_string()).collect();
     let more = if paths.len() > NAMED { ", …" } else { "" };
@@ -188,7 +189,7 @@ fn told(pictures: &[PathBuf], what: &str, advice: &str) -> Option<String> {
     Some(format!("not taken: {count} {what} ({}): {advice}", named(pictures)))
 }
 
-/// Tells of folders that hold pictures.
+/// Notes on folders with pictures.
 fn deeper(folders: &[PathBuf]) -> Vec<String> {
     let full: Vec<(&PathBuf, String)> = folders
         .iter()
@@ -213,8 +214,8 @@ fn deeper(folders: &[PathBuf]) -> Vec<String> {
     notes
 }
 
-/// How many pictures lie in a folder and in those in it, and whether that is all of them. A link that leads upwards is not
-/// followed.
+/// The number of pictures in a folder and its subfolders, and whether that is all of them. Links to parent
+/// folders are not followed.
 fn count_below(folder: &Path) -> (usize, bool) {
     const MOST_ENTRIES: usize = 20_000;
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());

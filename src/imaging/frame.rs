@@ -14,7 +14,7 @@ use super::jpeg::whole_jpeg;
 use super::kinds::Kind;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a pixel holds.
+/// Channels of a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Color {
@@ -60,14 +60,14 @@ impl Default for Frame {
 }
 
 impl Frame {
-    /// The most pixels that a picture may have. Above it a file is refused by its header, before memory is taken.
+    /// Largest number of pixels of a picture. A larger file is refused by its header, before it takes memory.
     pub const MAX_PIXELS: u64 = 100_000_000;
 
     /// A frame from raw pixels.
     ///
     /// # Errors
-    /// [`ErrorKind::Image`] when a side is zero, there are more than [`Frame::MAX_PIXELS`], or `pixels` does not
-    /// hold `width × height × channels` bytes.
+    /// [`ErrorKind::Image`] when a side is zero, there are more than [`Frame::MAX_PIXELS`], or `pixels` does
+    /// not hold `width × height × channels` bytes.
     pub fn new(width: u32, height: u32, color: Color, pixels: Vec<u8>) -> Result<Self> {
         check_size(width, height)?;
         let expected = width as usize * height as usize * color.channels();
@@ -80,8 +80,8 @@ impl Frame {
         Ok(Frame { width, height, color, pixels })
     }
 
-    /// The same buffer for another picture: `fill` gets `width × height × channels` bytes to overwrite, whatever
-    /// they hold. Allocates only when the picture is larger than any before.
+    /// Reuses the buffer for another picture. `fill` overwrites `width × height × channels` bytes. Allocates
+    /// only for a larger picture than any before.
     ///
     /// # Errors
     /// [`ErrorKind::Image`] as [`Frame::new`]; as `fill`, and then the frame's content is unspecified.
@@ -100,22 +100,23 @@ impl Frame {
 
     /// Reads a PNG, JPEG, BMP or TIFF file of 8 or 16 bits per channel, gray or color.
     ///
-    /// 16-bit values are scaled to 8 bits over their full range, or over the range that the file tells. Transparency is
-    /// ignored, and the orientation that a camera noted in the file is applied. A palette of grays is gray.
+    /// 16-bit values are scaled to 8 bits over their full range, or over the range in the file's header.
+    /// Transparency is ignored. The orientation in the file's EXIF data is applied. A palette of grays is
+    /// gray.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the file cannot be read or is none; [`ErrorKind::Image`] when it is not such a picture, is
-    /// damaged, is animated or has several pages, is larger than [`Frame::MAX_PIXELS`], or has 16 bits of which the upper
-    /// ones are not in use. Messages name the file.
+    /// [`ErrorKind::Io`] when the path cannot be read or is not a file; [`ErrorKind::Image`] for another
+    /// format, a damaged or animated picture, several pages, more than [`Frame::MAX_PIXELS`], and 16-bit
+    /// values without upper bits. Messages name the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         read(path).and_then(|bytes| Self::decode(&bytes)).map_err(|e| e.within(path.display()))
     }
 
-    /// Width, height and color of a picture as [`Frame::open`] would give them, from its header alone.
+    /// Width, height and color of a picture from its header, the same as [`Frame::open`] gives.
     ///
     /// # Errors
-    /// As [`Frame::open`], as far as the header tells.
+    /// As [`Frame::open`], as far as the header shows.
     pub fn header(path: impl AsRef<Path>) -> Result<(u32, u32, Color)> {
         let path = path.as_ref();
         let bytes = read(path).map_err(|e| e.within(path.display()))?;
@@ -132,7 +133,7 @@ impl Frame {
         Ok(if upright { (width, height, color) } else { (height, width, color) })
     }
 
-    /// The same as [`Frame::open`] for bytes in memory.
+    /// Decodes a file in memory. See [`Frame::open`].
     ///
     /// # Errors
     /// As [`Frame::open`], without a file name.
@@ -148,8 +149,8 @@ impl Frame {
         Self::new(width, height, color, pixels)
     }
 
-    /// The values of a file as it holds them, the picture upright, and whether it keeps values to the letter: masks mean by
-    /// them what no picture does.
+    /// The original values of a file, the picture upright, and whether its format is lossless. For masks:
+    /// their values are not brightness.
     pub(crate) fn values(path: &Path) -> Result<(DynamicImage, bool)> {
         let (kind, picture) =
             read(path).and_then(|bytes| upright(&bytes)).map_err(|e| e.within(path.display()))?;
@@ -161,7 +162,8 @@ impl Frame {
         read(path)
     }
 
-    /// Whether a browser shows these bytes as [`Frame::decode`] does: PNG or JPEG that no camera noted to be turned.
+    /// Whether browsers show these bytes as [`Frame::decode`] does: PNG or JPEG without a rotation in EXIF
+    /// data.
     pub(crate) fn is_shown_as_it_is(bytes: &[u8]) -> bool {
         open_decoder(bytes).is_ok_and(|(kind, _, orientation)| {
             matches!(kind, Kind::Png | Kind::Jpeg) && orientation == Orientation::NoTransforms
@@ -178,7 +180,7 @@ impl Frame {
         self.height
     }
 
-    /// What a pixel holds.
+    /// Channels of a pixel.
     pub fn color(&self) -> Color {
         self.color
     }
@@ -188,7 +190,7 @@ impl Frame {
         &self.pixels
     }
 
-    /// SHA-256 of size, color and pixels: the same for the same picture in whatever file.
+    /// SHA-256 of size, color and pixels. It does not depend on the file's format.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.width.to_le_bytes());
@@ -209,14 +211,14 @@ impl Frame {
     }
 }
 
-/// The bytes of a file, but no more than a picture of [`Frame::MAX_PIXELS`] can have: a wrong name, such as that of a
-/// disk, must not take all memory, and that of a pipe must not make those wait who open it.
+/// The bytes of a file, at most as many as [`Frame::MAX_PIXELS`] can take. The path of a disk must not take
+/// all memory, and the path of a pipe must not block.
 fn read(path: &Path) -> Result<Vec<u8>> {
     const MOST: u64 = Frame::MAX_PIXELS * 8 + (64 << 20);
     let unreadable = |e| Error::new(ErrorKind::Io, "cannot be read").with_source(e);
-    // Asked before it is opened: that alone can wait for ever, or set a device in motion.
+    // Checked before opening: opening a pipe may wait forever, and opening a device may start it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        let message = "not a file, but a folder, a pipe or a device; name a picture's file";
+        let message = "not a file, but a folder, a pipe or a device; give a picture file";
         return Err(Error::new(ErrorKind::Io, message));
     }
     let file = File::open(path).map_err(unreadable)?;
@@ -228,7 +230,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a picture shows. `decoded` is what its decoder makes of it: of palettes always color.
+/// Color of a picture. `decoded` is its decoder's answer, which is always color for palettes.
 fn color_of(kind: Kind, bytes: &[u8], decoded: ColorType) -> Color {
     match decoded.has_color() && !kind.has_gray_palette(bytes) {
         true => Color::Rgb,
@@ -236,7 +238,7 @@ fn color_of(kind: Kind, bytes: &[u8], decoded: ColorType) -> Color {
     }
 }
 
-/// A picture as its decoder makes it, but turned as a camera noted.
+/// A decoded picture, with its EXIF orientation applied.
 fn upright(bytes: &[u8]) -> Result<(Kind, DynamicImage)> {
     let (kind, decoder, orientation) = open_decoder(bytes)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(kind, e))?;
@@ -244,14 +246,14 @@ fn upright(bytes: &[u8]) -> Result<(Kind, DynamicImage)> {
     Ok((kind, picture))
 }
 
-/// A decoder for bytes that a [`Frame`] may come from, its header checked.
+/// A decoder for the bytes of a [`Frame`], with a checked header.
 fn open_decoder(bytes: &[u8]) -> Result<(Kind, impl ImageDecoder + '_, Orientation)> {
     let kind = Kind::of(bytes)?;
-    // A part has one picture. Taking the first of several silently would inspect something the user did not mean.
+    // A part has one picture. The first of several may not be the intended one.
     if kind.has_several(bytes) {
         return Err(Error::new(
             ErrorKind::Image,
-            "the file is animated or has several pages; save the one picture that is meant",
+            "the file is animated or has several pages; save the intended picture alone",
         ));
     }
     if kind.has_jpeg_inside(bytes) {
@@ -262,7 +264,7 @@ fn open_decoder(bytes: &[u8]) -> Result<(Kind, impl ImageDecoder + '_, Orientati
         _ => Cow::Borrowed(bytes),
     };
     let mut reader = ImageReader::with_format(BufReader::new(Cursor::new(whole)), kind.format());
-    // Of a PNG only what it holds beside its pixels is counted: a few bytes unpack to a huge color profile.
+    // For PNG, only data beside the pixels count: a few bytes may unpack to a huge color profile.
     let beside = 64 << 20;
     let mut limits = Limits::default();
     limits.max_alloc = Some(match kind {
@@ -280,8 +282,8 @@ fn open_decoder(bytes: &[u8]) -> Result<(Kind, impl ImageDecoder + '_, Orientati
     Ok((kind, decoder, orientation))
 }
 
-/// Makes `white`, where a file tells it, the largest of 16 bits. Otherwise cameras of 10 or 12 bits would be learned as
-/// 4 or 16 gray levels.
+/// Scales values to 16 bits, if the file gives the value of `white`. Otherwise pictures of 10 or 12 bits
+/// would have 4 or 16 gray levels.
 fn use_all_bits(picture: &mut DynamicImage, white: Option<u16>) -> Result<()> {
     let (values, channels, colors): (&mut [u16], _, _) = match picture {
         DynamicImage::ImageLuma16(p) => (p, 1, 1),
@@ -295,7 +297,7 @@ fn use_all_bits(picture: &mut DynamicImage, white: Option<u16>) -> Result<()> {
     let bad = |what: String| Err(Error::new(ErrorKind::Image, what));
     match white {
         Some(white) if brightest > white => bad(format!(
-            "the file says that its values are at most {white}, but there are larger ones; save it with 8 bits per value"
+            "the file's header limits values to {white}, but some are larger; save it with 8 bits per value"
         )),
         Some(white) => {
             for value in values {
@@ -304,9 +306,9 @@ fn use_all_bits(picture: &mut DynamicImage, white: Option<u16>) -> Result<()> {
             }
             Ok(())
         }
-        // All black is black in any range.
+        // Black is black in any range.
         None if (1..0x1000).contains(&brightest) => bad(format!(
-            "16 bits per value, of which only {} are in use (the brightest value is {brightest}): nearly black, or from \
+            "16 bits per value, but only {} are in use (the brightest value is {brightest}): nearly black, or from \
              a camera of 10 or 12 bits; save it with 8 bits, or with values up to 65535",
             16 - brightest.leading_zeros()
         )),
@@ -322,7 +324,7 @@ pub(super) fn check_size(width: u32, height: u32) -> Result<()> {
         return Err(Error::new(
             ErrorKind::Image,
             format!(
-                "{width}×{height} pixels is more than the {} million that a picture may have; crop or scale it first",
+                "{width}×{height} pixels are more than the limit of {} million; crop or scale the picture",
                 Frame::MAX_PIXELS / 1_000_000
             ),
         ));
@@ -330,12 +332,12 @@ pub(super) fn check_size(width: u32, height: u32) -> Result<()> {
     Ok(())
 }
 
-/// A picture that is not as it once was.
+/// The error of a damaged picture.
 pub(super) fn damaged(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Image, "the picture is damaged or cut short").with_source(why)
 }
 
-/// A picture that may be whole, but that is not read.
+/// The error of a format that is not read.
 pub(super) fn unsupported(what: &str) -> Error {
     let message = format!("{what} is not supported; save the picture as ordinary PNG, JPEG, BMP or TIFF");
     Error::new(ErrorKind::Image, message)
@@ -346,7 +348,7 @@ fn undecodable(kind: Kind, e: ImageError) -> Error {
         ImageError::Limits(_) => {
             Error::new(ErrorKind::Image, "the picture is too large to decode").with_source(e)
         }
-        // What is a whole JPEG and yet not decoded is not damaged.
+        // A complete JPEG that is not decoded is not damaged.
         ImageError::Unsupported(_) => unsupported(&format!("this kind of {}", kind.name())).with_source(e),
         _ if kind == Kind::Jpeg => unsupported("this kind of JPEG").with_source(e),
         _ => damaged(e),

@@ -1,9 +1,9 @@
-//! The one place where pixels become model input and grid positions become pixels again.
+//! Geometry: from pixels to model input, and from grid positions back to pixels.
 //!
-//! A frame is scaled so that its longest side has the configured length, its aspect kept, or stays as it is. It is set
-//! into the top left corner of a canvas whose sides are multiples of what the network needs. The rest of the canvas
-//! repeats the frame's last column and row. Grid cells beyond the frame are *padding*: they enter neither bank, map nor
-//! score.
+//! A frame is scaled to the configured longest side, with its aspect ratio, or keeps its size. It is placed
+//! into the top left corner of a canvas; the canvas sides are multiples of the network's step. The rest of
+//! the canvas repeats the frame's last column and row. Grid cells outside of the frame are *padding*: they
+//! are not in bank, map or score.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
@@ -16,11 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// How frames become model input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Geometry {
-    /// Length of a frame's longest side after scaling, in pixels. For native frames a typical one.
+    /// Longest side of a frame after scaling, in pixels. For native frames, a typical longest side.
     pub longest_side: u32,
     /// Frames keep their own size.
     pub native: bool,
-    /// The network takes inputs whose sides are multiples of this.
+    /// The sides of the network's input are multiples of this.
     pub multiple: u32,
     /// Pixels per grid cell.
     pub stride: u32,
@@ -39,21 +39,21 @@ pub struct Placement {
     pub content: (u32, u32),
     /// Width and height of the canvas, in pixels.
     pub canvas: (u32, u32),
-    /// Rows and columns of grid cells that show some of the frame.
+    /// Rows and columns of grid cells with a part of the frame.
     pub grid: (usize, usize),
     /// Pixels per grid cell.
     pub stride: u32,
 }
 
 impl Placement {
-    /// The same frame on a finer grid, of cells of so many pixels, of which whole ones fit into a cell of this grid.
+    /// The same frame on a finer grid with cells of `stride` pixels. `stride` divides this grid's stride.
     pub fn refined(self, stride: u32) -> Placement {
         let times = (self.stride / stride.max(1)) as usize;
         Placement { grid: (self.grid.0 * times, self.grid.1 * times), stride, ..self }
     }
 }
 
-/// Memory that scaling keeps from frame to frame.
+/// Buffers of scaling, reused from frame to frame.
 #[derive(Default)]
 pub struct Scaler {
     resizer: Resizer,
@@ -61,13 +61,13 @@ pub struct Scaler {
 }
 
 impl Geometry {
-    /// Longest side that can be configured, in pixels.
+    /// Largest configurable side, in pixels.
     pub const MAX_LONGEST_SIDE: u32 = 4096;
 
-    /// Checks that every number makes sense.
+    /// Checks all values.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming the value that does not.
+    /// [`ErrorKind::Usage`] with the wrong value.
     pub fn validate(&self) -> Result<()> {
         let bad = |m: String| Err(Error::new(ErrorKind::Usage, m));
         if self.multiple == 0 || self.stride == 0 || !self.multiple.is_multiple_of(self.stride) {
@@ -106,16 +106,16 @@ impl Geometry {
         Placement { frame: (width, height), content, canvas, grid, stride: self.stride }
     }
 
-    /// Scales a frame to its content size. A frame that already has it comes back as it is.
+    /// Scales a frame to its content size. A frame of this size is returned unchanged.
     ///
     /// # Errors
-    /// [`ErrorKind::Image`] when a native frame is larger than [`Geometry::MAX_LONGEST_SIDE`], and when the resizer
-    /// refuses the buffers.
+    /// [`ErrorKind::Image`] when a native frame is larger than [`Geometry::MAX_LONGEST_SIDE`], and when the
+    /// resizer refuses the buffers.
     pub fn scale(&self, frame: &Frame) -> Result<Frame> {
         self.scale_with(frame, &mut Scaler::default()).cloned()
     }
 
-    /// As [`Geometry::scale`], with buffers that are kept from frame to frame.
+    /// As [`Geometry::scale`], with reused buffers.
     ///
     /// # Errors
     /// As [`Geometry::scale`].
@@ -125,7 +125,7 @@ impl Geometry {
             return Err(Error::new(
                 ErrorKind::Image,
                 format!(
-                    "{width}×{height} pixels are too many without scaling: {} a side at most",
+                    "{width}×{height} pixels are too many without scaling: the limit is {} per side",
                     Self::MAX_LONGEST_SIDE
                 ),
             ));
@@ -141,8 +141,8 @@ impl Geometry {
         Ok(content)
     }
 
-    /// Writes a frame of content size into `input` `[1, 3, canvas height, canvas width]`, normalized, reallocating
-    /// it only when the canvas changed.
+    /// Writes a normalized frame of content size into `input`, `[1, 3, canvas height, canvas width]`.
+    /// Allocates only for another canvas.
     pub fn fill_input(&self, content: &Frame, placement: &Placement, input: &mut Array4<f32>) {
         let (canvas_w, canvas_h) = (placement.canvas.0 as usize, placement.canvas.1 as usize);
         let shape = (1, 3, canvas_h, canvas_w);
@@ -169,8 +169,8 @@ impl Geometry {
     }
 }
 
-/// Scales a frame of pixels of the type `P` into `pixels`. `Resizer::resize` would do the same and link code for thirteen
-/// pixel types, which are 2 MB of the program.
+/// Scales a frame of pixels of type `P` into `pixels`. `Resizer::resize` would link code for thirteen pixel
+/// types, 2 MB of the program.
 fn resize<P: PixelTrait + InnerPixel>(
     resizer: &mut Resizer,
     frame: &Frame,

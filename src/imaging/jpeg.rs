@@ -1,31 +1,30 @@
-//! Whether a JPEG has all of its picture.
+//! Checks that a JPEG is complete.
 //!
-//! Decoders fill with gray what is missing, and gray is no picture of the part. Here the compressed data are read from
-//! the first to the last bit, and no pixels are made of them: every block of every component has to be there, with all
-//! bits of all its coefficients, and nothing may be left over in front of a marker. A picture from which bytes are
-//! missing loses its step: it soon has a code that does not exist, a value that no picture has, too few blocks or too
-//! many bits. The format has no checksums: a change within a block that leaves the number of blocks as it was, and all
-//! values possible, cannot be told from a picture.
+//! Decoders fill missing parts with gray, and gray does not show the part. This check reads the compressed
+//! data from the first to the last bit without decoding pixels. Every block of every component must be there
+//! with all bits of its coefficients, and no data may remain before a marker. After missing bytes the data
+//! soon have an invalid code, an impossible value, too few blocks or too many bits. The format has no
+//! checksums: a change that keeps the number of blocks and gives possible values is not found.
 
 use std::borrow::Cow;
 
 use super::frame::{check_size, damaged, unsupported};
 use crate::error::Result;
 
-/// The JPEG at the beginning of `bytes` as decoders read it: up to its end marker, and with the Huffman tables that many
-/// cameras leave out because they are always the same. What follows the end marker does not matter.
+/// The JPEG at the start of `bytes`, as decoders read it: up to its end marker, with the standard Huffman
+/// tables that many cameras omit. Data after the end marker do not matter.
 ///
 /// # Errors
-/// [`ErrorKind::Image`](crate::ErrorKind::Image) when anything of the picture is missing or makes no sense, when it is
-/// of a kind that is not read, or when it is too large.
+/// [`ErrorKind::Image`](crate::ErrorKind::Image) for an incomplete or invalid picture, a format that is not
+/// read, and a picture that is too large.
 pub(crate) fn whole_jpeg(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     let mut bytes = bytes;
-    // Some cameras begin twice.
+    // Some cameras write the start marker twice.
     while bytes.starts_with(&[0xff, 0xd8, 0xff, 0xd8]) {
         bytes = &bytes[2..];
     }
     if !bytes.starts_with(&[0xff, 0xd8]) {
-        return Err(damaged("it does not begin as a JPEG does"));
+        return Err(damaged("it does not begin like a JPEG"));
     }
     let mut reader =
         Reader { frame: None, quantizers: [None; 4], dc: EMPTY, ac: EMPTY, interval: 0, standard: false };
@@ -37,22 +36,22 @@ pub(crate) fn whole_jpeg(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
     })
 }
 
-/// What is wrong with compressed data.
+/// A flaw of compressed data.
 #[derive(Debug, Clone, Copy)]
 struct Flaw(&'static str);
 
-const ENDS_EARLY: Flaw = Flaw("its data end before its pixels do");
-const NO_CODE: Flaw = Flaw("its data make no sense");
-const IMPOSSIBLE: Flaw = Flaw("its data give values that no picture has");
+const ENDS_EARLY: Flaw = Flaw("its data end before its pixels");
+const NO_CODE: Flaw = Flaw("its data are invalid");
+const IMPOSSIBLE: Flaw = Flaw("its data give impossible values");
 const BLANK: Flaw = Flaw("a part of its data is zeros");
-const LEFT_OVER: Flaw = Flaw("its data go on after its pixels");
+const LEFT_OVER: Flaw = Flaw("its data continue after its pixels");
 const RESTARTS: Flaw = Flaw("a part of its data is missing, or out of order");
 
-/// Zigzag: coefficients of a block.
+/// Coefficients of a block.
 const COEFFICIENTS: usize = 64;
-/// Coefficients in a row whose code and value are all zeros, as those of a hole: more are in no picture.
+/// No picture has more coefficients in a row with only zero bits; a hole has.
 const MOST_BLANK: u32 = 24;
-/// Decoders take no more scans either: each goes over the whole picture, however few bytes it has.
+/// Limit of scans, the same as in decoders. Each scan covers the whole picture, even with few bytes.
 const MOST_SCANS: usize = 100;
 
 struct Reader {
@@ -62,16 +61,16 @@ struct Reader {
     ac: [Option<Box<Huffman>>; 4],
     /// MCUs between restart markers; 0 for none.
     interval: usize,
-    /// Whether tables were used that the file does not have.
+    /// Whether the file omits tables.
     standard: bool,
 }
 
 const EMPTY: [Option<Box<Huffman>>; 4] = [None, None, None, None];
 
-/// What the frame header says, and how far its components have come.
+/// The frame header, and the progress of its components.
 struct Header {
     progressive: bool,
-    /// MCUs in a row and in a column where components are interleaved.
+    /// MCUs in a row and in a column with interleaved components.
     mcus: (usize, usize),
     components: Vec<Component>,
 }
@@ -81,23 +80,23 @@ struct Component {
     /// Blocks of an MCU.
     sampling: (usize, usize),
     quantizer: usize,
-    /// Blocks that have pixels, in a row and in a column.
+    /// Blocks with pixels, in a row and in a column.
     blocks: (usize, usize),
-    /// Blocks from one row to the next, as many as whole MCUs have.
+    /// Blocks from one row to the next, for whole MCUs.
     stride: usize,
-    /// The bit of each coefficient that comes next, counted from 1 for the lowest: 0 when nothing is missing.
+    /// The next bit of each coefficient, counted from 1 for the lowest bit; 0 if none is missing.
     missing: [u8; COEFFICIENTS],
-    /// Of progressive pictures: which coefficients of each block are other than zero so far.
+    /// For progressive pictures: the coefficients of each block that are not zero so far.
     nonzero: Vec<u64>,
 }
 
-/// Nothing of a coefficient has come yet.
+/// No bit of a coefficient was read yet.
 const ALL: u8 = u8::MAX;
 
-/// What values can be, by a quantization table.
+/// Limits of values, by a quantization table.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// The most bits of each coefficient; of the first, of its difference from that before.
+    /// Most bits of each coefficient. For the first coefficient, of its difference to the block before.
     bits: [u8; COEFFICIENTS],
     brightness: i32,
 }
@@ -105,8 +104,8 @@ struct Limits {
 impl Limits {
     /// `steps` are the table's values.
     fn of(steps: [u16; COEFFICIENTS]) -> Self {
-        // The transform of 8 × 8 values from -128 to 127 stays within ±1024. Encoders that overshoot on purpose add at
-        // most a fourth; rounding adds half a step.
+        // The transform of 8 × 8 values from -128 to 127 is within ±1024. Some encoders add up to a fourth on
+        // purpose. Rounding adds half a step.
         const MOST: u32 = 1024 + 256;
         let most = |twice: u32, step: u16, cap: u32| {
             let largest = twice * MOST / u32::from(step).max(1) + 1;
@@ -119,7 +118,7 @@ impl Limits {
 }
 
 impl Reader {
-    /// Reads to the end marker and answers where it ends.
+    /// Reads to the end marker. Returns its end.
     fn read(&mut self, bytes: &[u8]) -> Result<usize> {
         let (mut at, mut scans) = (2, 0);
         loop {
@@ -141,9 +140,9 @@ impl Reader {
             at += length;
             match marker {
                 0xc4 => {
-                    self.huffman(segment, true).ok_or_else(|| damaged("its Huffman tables make no sense"))?
+                    self.huffman(segment, true).ok_or_else(|| damaged("its Huffman tables are invalid"))?
                 }
-                0xdb => self.quantizers(segment).ok_or_else(|| damaged("its quantization makes no sense"))?,
+                0xdb => self.quantizers(segment).ok_or_else(|| damaged("its quantization is invalid"))?,
                 0xdd => match segment {
                     &[high, low] => self.interval = u16::from_be_bytes([high, low]).into(),
                     _ => return Err(damaged(NO_CODE.0)),
@@ -152,7 +151,7 @@ impl Reader {
                 0xda => {
                     scans += 1;
                     if scans > MOST_SCANS {
-                        return Err(unsupported("a JPEG of too many scans"));
+                        return Err(unsupported("a JPEG with too many scans"));
                     }
                     at = self.scan(segment, bytes, at)?;
                 }
@@ -160,7 +159,7 @@ impl Reader {
                 0xf7 => return Err(unsupported("a JPEG-LS")),
                 0xc9..=0xcb | 0xcd..=0xcf => return Err(unsupported("a JPEG with arithmetic coding")),
                 0xc5..=0xc7 | 0xde | 0xdf => return Err(unsupported("a hierarchical JPEG")),
-                // Restart markers, another picture's beginning.
+                // Restart markers, the start of another picture.
                 0x00..=0xbf | 0xd0..=0xd8 => return Err(damaged(RESTARTS.0)),
                 _ => {}
             }
@@ -185,7 +184,7 @@ impl Reader {
         Some(())
     }
 
-    /// Takes tables; those that are there already only if they `replace` them.
+    /// Reads tables. Existing tables are kept unless `replace`.
     fn huffman(&mut self, mut rest: &[u8], replace: bool) -> Option<()> {
         while let [head, after @ ..] = rest {
             let (lengths, after) = after.split_first_chunk::<16>()?;
@@ -205,23 +204,23 @@ impl Reader {
         Some(())
     }
 
-    /// Takes what a frame header says.
+    /// Reads a frame header.
     fn begin(&mut self, progressive: bool, segment: &[u8]) -> Result<()> {
-        let bad = || damaged("its header makes no sense");
+        let bad = || damaged("its header is invalid");
         let &[precision, h0, h1, w0, w1, count, ref rest @ ..] = segment else { return Err(bad()) };
         let (width, height) = (u16::from_be_bytes([w0, w1]), u16::from_be_bytes([h0, h1]));
         if precision != 8 {
-            return Err(unsupported(&format!("a JPEG of {precision} bits per value")));
+            return Err(unsupported(&format!("a JPEG with {precision} bits per value")));
         }
         if width > 0 && height == 0 {
-            return Err(unsupported("a JPEG that tells its height after its pixels"));
+            return Err(unsupported("a JPEG with its height after its pixels"));
         }
         check_size(width.into(), height.into())?;
         if self.frame.is_some() || rest.len() != 3 * usize::from(count) {
             return Err(bad());
         }
         if ![1, 3, 4].contains(&count) {
-            return Err(unsupported(&format!("a JPEG of {count} colors")));
+            return Err(unsupported(&format!("a JPEG with {count} colors")));
         }
         let factors: Vec<(usize, usize)> =
             rest.chunks_exact(3).map(|c| (usize::from(c[1] >> 4), usize::from(c[1] & 15))).collect();
@@ -249,9 +248,9 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a scan whose data begin at `at`, and answers where they end.
+    /// Reads a scan with its data at `at`. Returns their end.
     fn scan(&mut self, header: &[u8], bytes: &[u8], at: usize) -> Result<usize> {
-        let bad = || damaged("the header of its data makes no sense");
+        let bad = || damaged("the header of its data is invalid");
         let frame = self.frame.as_mut().ok_or_else(bad)?;
         let [count, rest @ ..] = header else { return Err(bad()) };
         let count = usize::from(*count);
@@ -261,12 +260,12 @@ impl Reader {
         let Some((selectors, &[first, last, approximation])) = rest.split_at_checked(2 * count) else {
             return Err(bad());
         };
-        // Here the decoder loses its step, with restart markers or fewer lines of color, and does not tell.
+        // The decoder reads such files wrongly, with restart markers or subsampled color, without an error.
         if !frame.progressive && count < frame.components.len() {
-            return Err(unsupported("a JPEG of several scans that is not progressive"));
+            return Err(unsupported("a baseline JPEG with several scans"));
         }
         let part = match frame.progressive {
-            // What the header says here is the same in all such files, where encoders do not fail to say it.
+            // These header values are the same in all such files, or missing.
             false => Part { first: 0, last: 63, refines: false, low: 0 },
             true => Part {
                 first: first.into(),
@@ -287,7 +286,7 @@ impl Reader {
             let index = frame.components.iter().position(|c| c.id == selector[0]).ok_or_else(bad)?;
             let component = &mut frame.components[index];
             for missing in &mut component.missing[part.first..=part.last] {
-                // Each bit comes once, and in its order.
+                // Each bit comes once, in order.
                 if *missing != if part.refines { part.low + 1 } else { ALL } {
                     return Err(bad());
                 }
@@ -329,7 +328,7 @@ impl Reader {
     }
 }
 
-/// The marker at a place, which fill bytes may precede, and where it ends.
+/// The marker at a position, after fill bytes, and its end.
 fn marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let rest = bytes.get(at..)?;
     let fill = rest.iter().take_while(|&&byte| byte == 0xff).count();
@@ -339,7 +338,7 @@ fn marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     }
 }
 
-/// Reads all blocks of a scan and what follows them up to the next marker.
+/// Reads all blocks of a scan, and the padding up to the next marker.
 fn walk(
     bits: &mut Bits<'_>,
     frame: &mut Header,
@@ -379,7 +378,7 @@ fn walk(
         return Err(LEFT_OVER);
     }
     bits.finish()?;
-    // Some encoders end with a restart marker, where one is due.
+    // Some encoders end with a restart marker.
     if interval > 0
         && (across * down).is_multiple_of(interval)
         && let Some((code, after)) = marker(bits.bytes, bits.at)
@@ -390,18 +389,18 @@ fn walk(
     Ok(())
 }
 
-/// Which coefficients, and which of their bits, a scan has.
+/// The coefficients of a scan, and their bits.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     first: usize,
     last: usize,
-    /// Whether it adds one bit to what earlier scans gave.
+    /// Whether it refines earlier scans by one bit.
     refines: bool,
-    /// The lowest bit that it gives.
+    /// Its lowest bit.
     low: u8,
 }
 
-/// How a scan codes a component.
+/// The tables of a component in a scan.
 struct Coder<'a> {
     dc: Option<&'a Huffman>,
     ac: Option<&'a Huffman>,
@@ -409,12 +408,12 @@ struct Coder<'a> {
     part: Part,
 }
 
-/// What is carried from block to block.
+/// State from block to block.
 #[derive(Default)]
 struct State {
-    /// Of each component of the scan: the brightness of the block before.
+    /// For each component of the scan: the first coefficient of the block before.
     brightness: [i32; 4],
-    /// The blocks to come that have no more coefficients.
+    /// The next blocks without further coefficients.
     empty: u32,
 }
 
@@ -455,7 +454,7 @@ impl Coder<'_> {
 
     fn sequential(&self, bits: &mut Bits<'_>) -> Result<(), Flaw> {
         let table = self.ac.ok_or(NO_CODE)?;
-        // A copy, so that it is held in registers.
+        // A copy stays in registers.
         let (mut own, mut k, mut blank) = (*bits, 1, 0);
         while k < COEFFICIENTS {
             let (symbol, zeros) = own.coefficient(table)?;
@@ -486,7 +485,7 @@ impl Coder<'_> {
         Ok(())
     }
 
-    /// The upper bits of some coefficients.
+    /// Reads the upper bits of some coefficients.
     fn first(&self, bits: &mut Bits<'_>, empty: &mut u32, nonzero: &mut u64) -> Result<(), Flaw> {
         if *empty > 0 {
             *empty -= 1;
@@ -523,7 +522,8 @@ impl Coder<'_> {
         }
     }
 
-    /// One more bit of some coefficients: each that has bits already gets one, others may begin.
+    /// Reads one more bit of some coefficients. Nonzero coefficients get one bit each; others may become
+    /// nonzero.
     fn refine(&self, bits: &mut Bits<'_>, empty: &mut u32, nonzero: &mut u64) -> Result<(), Flaw> {
         let table = self.ac.ok_or(NO_CODE)?;
         let (mut k, last) = (self.part.first, self.part.last);
@@ -540,7 +540,7 @@ impl Coder<'_> {
                 (_, 1) => bits.take(1).map(drop)?,
                 _ => return Err(NO_CODE),
             }
-            // Over as many zeros as the run has, to the next one.
+            // Skips the zeros of the run.
             loop {
                 if k > last {
                     return Err(NO_CODE);
@@ -573,15 +573,15 @@ impl Coder<'_> {
 #[derive(Clone, Copy)]
 struct Bits<'a> {
     bytes: &'a [u8],
-    /// The byte that is taken next.
+    /// The next byte.
     at: usize,
-    /// The bits taken and not used yet, from the highest on; zeros below.
+    /// Bits that are read but not used yet, from the highest bit on; zeros below.
     held: u64,
     count: u32,
 }
 
 impl Bits<'_> {
-    /// Holds more than 32 bits, if so many come before the next marker.
+    /// Reads ahead more than 32 bits, if there are as many before the next marker.
     #[inline]
     fn refill(&mut self) {
         if self.count > 32 {
@@ -597,7 +597,7 @@ impl Bits<'_> {
         }
         while self.count <= 56 {
             let (byte, length) = match self.bytes.get(self.at..) {
-                // The zero tells it from a marker.
+                // A zero byte follows: it is not a marker.
                 Some([0xff, 0x00, ..]) => (0xff, 2),
                 Some([0xff, ..] | []) | None => return,
                 Some([byte, ..]) => (*byte, 1),
@@ -623,7 +623,7 @@ impl Bits<'_> {
         Ok(value)
     }
 
-    /// Takes a symbol and the value behind it, whose bits it counts; and tells whether all of it is zeros.
+    /// Takes a symbol and its value. Returns whether all their bits are zeros, too.
     #[inline]
     fn coefficient(&mut self, table: &Huffman) -> Result<(u8, bool), Flaw> {
         self.refill();
@@ -662,12 +662,12 @@ impl Bits<'_> {
         Ok(symbol)
     }
 
-    /// Ends at the next marker, to which nothing but padding may remain: the rest of a byte, and bytes of zero, as some
-    /// cameras have.
+    /// Ends at the next marker. Only padding may precede it: the rest of a byte, and zero bytes of some
+    /// cameras.
     fn finish(&mut self) -> Result<(), Flaw> {
         let (rest, bytes) = (self.count % 8, self.count / 8);
         let padding = if rest == 0 { 0 } else { self.held >> (64 - rest) };
-        // Ones by the standard; all zeros from some encoders.
+        // Ones by the standard; zeros from some encoders.
         let good = padding == 0 || padding + 1 == 1 << rest;
         let after = if rest == 0 { self.held } else { self.held << rest };
         let zeros = self.bytes[self.at..].iter().take_while(|&&byte| byte == 0).count();
@@ -675,7 +675,7 @@ impl Bits<'_> {
             return Err(LEFT_OVER);
         }
         if bytes as usize + zeros > 0 {
-            // Where the picture's last byte is zero itself, these could be a hole that happened to make sense.
+            // After a last byte of zero, these bytes could be a hole that decodes by chance.
             let last = self.at - bytes as usize;
             if !matches!(self.bytes[..last], [.., 0xff, 0x00] | [.., 1..=0xff]) {
                 return Err(LEFT_OVER);
@@ -690,7 +690,7 @@ impl Bits<'_> {
         }
     }
 
-    /// Ends at the restart marker of this number and goes on behind it.
+    /// Ends at the restart marker with this number and continues after it.
     fn restart(&mut self, number: u8) -> Result<(), Flaw> {
         self.finish()?;
         match marker(self.bytes, self.at) {
@@ -703,21 +703,21 @@ impl Bits<'_> {
     }
 }
 
-/// Bits of the codes that are found at once.
+/// Length of codes with a direct lookup.
 const SHORT: u32 = 9;
 
 struct Huffman {
-    /// By the next bits: length and symbol of the code that they begin with; 0 where it is longer.
+    /// By the next bits: length and symbol of their code; 0 for a longer code.
     short: [(u8, u8); 1 << SHORT],
-    /// By length: the first 16 bits that belong to a longer code.
+    /// By length: the first 16 bits of a longer code.
     end: [u32; 17],
-    /// By length: what has to be added to a code for its symbol's place, wrapping.
+    /// By length: the offset from a code to its symbol's place, wrapping.
     place: [u32; 17],
     symbols: Vec<u8>,
 }
 
 impl Huffman {
-    /// `lengths` says how many codes have 1, 2, … 16 bits.
+    /// `lengths` has the number of codes with 1, 2, … 16 bits.
     fn new(lengths: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut table =
             Huffman { short: [(0, 0); 1 << SHORT], end: [0; 17], place: [0; 17], symbols: symbols.to_vec() };
@@ -750,7 +750,8 @@ impl Huffman {
     }
 }
 
-/// The tables of the standard's annex K as a segment: brightness and color, each for the first and the other coefficients.
+/// The tables of annex K of the standard as a segment: brightness and color, each for the first and the other
+/// coefficients.
 fn standard_tables() -> Vec<u8> {
     const DC: [(u8, [u8; 16]); 2] = [
         (0x00, [0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]),

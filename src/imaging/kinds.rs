@@ -1,4 +1,4 @@
-//! What kind of file a picture's bytes are, and what its header tells that decoders keep to themselves.
+//! Formats of pictures, by their content, and facts in their headers that decoders do not give.
 
 use std::io::Cursor;
 
@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Tiff,
 }
 
-/// How other files begin that one may take for pictures: where, with what, and what they are.
+/// Other files that may be taken for pictures: position and bytes of their signature, and their name.
 const OTHERS: [(usize, &[u8], &str); 24] = [
     (8, b"WEBP", "a WebP picture"),
     (0, b"GIF8", "a GIF picture"),
@@ -42,17 +42,17 @@ const OTHERS: [(usize, &[u8], &str); 24] = [
     (0, b"%PDF", "a PDF document"),
     (0, b"<svg", "an SVG drawing"),
     (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"version https://git-lfs", "a pointer of Git LFS instead of the file"),
+    (0, b"version https://git-lfs", "a Git LFS pointer instead of the file"),
 ];
 
 impl Kind {
-    /// By the content; names are not believed.
+    /// The format by the content. File names do not count.
     pub(super) fn of(bytes: &[u8]) -> Result<Self> {
         let begins = |magic: &[u8]| bytes.starts_with(magic);
         if begins(b"\x89PNG\r\n\x1a\n") {
             return Ok(Kind::Png);
         }
-        // After the beginning comes a marker.
+        // A marker follows the start marker.
         if begins(b"\xff\xd8\xff") {
             return Ok(Kind::Jpeg);
         }
@@ -92,7 +92,7 @@ impl Kind {
         }
     }
 
-    /// Whether there are several pictures: a PNG's animation, which has to be announced before the first pixels; a
+    /// Whether the file has several pictures: a PNG's animation, announced before the first pixels, or a
     /// TIFF's pages.
     pub(super) fn has_several(self, bytes: &[u8]) -> bool {
         match self {
@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// Whether all colors are those of a palette of nothing but grays.
+    /// Whether the file has a palette of grays.
     pub(super) fn has_gray_palette(self, bytes: &[u8]) -> bool {
         let gray = |color: &[u8]| color.iter().all(|v| *v == color[0]);
         match self {
@@ -118,20 +118,20 @@ impl Kind {
         }
     }
 
-    /// The value of white, where the file tells it and it is less than its bits could hold: that of a camera of 10, 12
-    /// or 14 bits.
+    /// The value of white, if the header gives it and it is less than the full range: cameras with 10, 12 or
+    /// 14 bits.
     pub(super) fn told_white(self, bytes: &[u8]) -> Option<u16> {
         const MAX_SAMPLE_VALUE: u16 = 281;
         let told = match self {
             Kind::Tiff => Tiff::of(bytes)?.value(MAX_SAMPLE_VALUE)?,
             _ => return None,
         };
-        // Some programs write the picture's brightest value instead.
+        // Some programs write the picture's brightest value.
         let is_white = (0x1ff..0xffff).contains(&told) && (told + 1).is_power_of_two();
         u16::try_from(told).ok().filter(|_| is_white)
     }
 
-    /// Whether a TIFF has JPEG inside, of which nobody tells when it is cut short.
+    /// Whether a TIFF has JPEG inside. Decoders do not notice when that is cut short.
     pub(super) fn has_jpeg_inside(self, bytes: &[u8]) -> bool {
         const COMPRESSION: u16 = 259;
         let compression = Tiff::of(bytes).filter(|_| self == Kind::Tiff).and_then(|t| t.value(COMPRESSION));
@@ -139,7 +139,7 @@ impl Kind {
     }
 }
 
-/// A PNG's chunks in front of its pixels.
+/// A PNG's chunks before its pixels.
 fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     const SIGNATURE: usize = 8;
     const CHECKSUM: usize = 4;
@@ -152,7 +152,7 @@ fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
-/// The first page of a TIFF. Of a malformed one nothing is told: the decoder has the better message.
+/// The first page of a TIFF. Malformed files give `None`: the decoder has the better message.
 struct Tiff<'a> {
     bytes: &'a [u8],
     little: bool,

@@ -1,8 +1,8 @@
-//! Ground truth as files have it.
+//! Mask files: which pixels are defective.
 //!
-//! One rule for data sets, labels and training ([`Mask::open`]; `weakrest-export` has the same). Masks come as every tool
-//! writes them: 0 and 255, 0 and 1, a color on black, a shape in the transparency. What is clear is read, what is not is refused
-//! by name: a mask that is read wrongly calls every part good, or none.
+//! One rule serves data sets, labels and training ([`Mask::open`]; `weakrest-export` has the same rule).
+//! Tools write masks as 0 and 255, as 0 and 1, as a color on black, or as a shape in the transparency. Clear
+//! masks are read. Ambiguous masks are refused: a misread mask calls every part good, or none.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use serde::Serialize;
 use super::{Frame, named};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Which values of a mask file mean *defective*.
+/// The values of a mask file that mean *defective*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MaskRule {
-    /// What is white: above the middle of the file's values. What lies between black and white comes from smoothed edges, and
-    /// counting all of it would widen the defects. Where a file has nothing but black and one other value, that value is
-    /// defective, whatever it is.
+    /// White, above the middle of the file's values. Grays between black and white come from smoothed edges,
+    /// and counting them all would widen the defects. If a file has only black and one other value, the other
+    /// value is defective.
     AboveHalf,
-    /// Above 0: for masks that hold small class numbers instead of white. Only VisA's do: 1 to 9, the kinds of defect
-    /// in a category, which look black to the eye.
+    /// Every value above 0, for masks of small class numbers. Only VisA has them: 1 to 9, the types of
+    /// defects, which look black to the eye.
     NonZero,
 }
 
@@ -39,7 +39,7 @@ impl Mask {
     /// A mask from one `bool` per pixel, rows from the top, true for defective.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there are not `width × height` of them.
+    /// [`ErrorKind::Usage`] when `bits` are not `width × height`.
     pub fn new(width: u32, height: u32, bits: Vec<bool>) -> Result<Self> {
         if bits.len() as u64 != u64::from(width) * u64::from(height) {
             return Err(Error::new(
@@ -55,11 +55,12 @@ impl Mask {
         Mask { width, height, bits: vec![false; width as usize * height as usize] }
     }
 
-    /// Reads a mask file. In a color file the brightest channel counts; where only the transparency varies, it is the mask.
+    /// Reads a mask file. In a color file the brightest channel counts. If only the transparency varies, it
+    /// is the mask.
     ///
     /// # Errors
-    /// As [`Frame::open`]; [`ErrorKind::Dataset`] naming the file where [`MaskRule::AboveHalf`] leaves open what is defective:
-    /// class numbers, class colors, nothing but dark grays.
+    /// As [`Frame::open`]; [`ErrorKind::Dataset`] with the file for masks that are ambiguous by
+    /// [`MaskRule::AboveHalf`]: class numbers, class colors, only dark grays.
     pub fn open(path: impl AsRef<Path>, rule: MaskRule) -> Result<Self> {
         let path = path.as_ref();
         let (picture, exact) = Frame::values(path)?;
@@ -93,12 +94,12 @@ impl Mask {
         &self.bits
     }
 
-    /// How many pixels are defective.
+    /// Number of defective pixels.
     pub fn defective_pixels(&self) -> usize {
         self.bits.iter().filter(|b| **b).count()
     }
 
-    /// Whether it marks more than half of the picture and of its rim, as a mask with black defects does.
+    /// Whether it marks more than half of the picture and of its rim. Masks with black defects do.
     pub fn looks_inverted(&self) -> bool {
         let width = self.width as usize;
         let rim = |i: usize| {
@@ -113,9 +114,9 @@ impl Mask {
 
 /// The values of a mask file.
 struct Values {
-    /// The brightest channel of each pixel, transparency counted in.
+    /// The brightest channel of each pixel, times its opacity.
     gray: Vec<u16>,
-    /// Of each pixel which channels its color is made of, one bit each.
+    /// The channels of each pixel's color, one bit per channel.
     hue: Vec<u8>,
     /// Whether all pixels above 0 have one color.
     uniform: bool,
@@ -131,7 +132,7 @@ impl Values {
         }
         match picture.as_flat_samples_u16() {
             Some(samples) => Values::from_pixels(samples.samples.chunks_exact(channels), u16::MAX),
-            // Fractions of one.
+            // Floating-point values.
             None => Values::from_pixels(picture.to_rgba16().chunks_exact(4), u16::MAX),
         }
     }
@@ -145,7 +146,7 @@ impl Values {
             _ => (p, white),
         };
         let (color, alpha) = pixels.clone().next().map(split).unwrap_or((&[], white));
-        // One color everywhere says nothing: what is drawn is the transparency. Nor does one transparency.
+        // If the color is the same everywhere, the mask is in the transparency, and vice versa.
         let in_alpha =
             pixels.clone().any(|p| split(p).1 < white) && pixels.clone().all(|p| split(p).0 == color);
         let in_color = pixels.clone().all(|p| split(p).1 == alpha);
@@ -176,9 +177,9 @@ impl Values {
         values
     }
 
-    /// Which pixels are defective, or why that is not clear. `exact` files keep values to the letter.
+    /// The defective pixels, or why the mask is ambiguous. `exact` files are lossless.
     fn marked(&self, width: usize, exact: bool) -> std::result::Result<Vec<bool>, String> {
-        // Fainter than that is the noise of smoothing, or the number of a class.
+        // Fainter values are noise of smoothing, or class numbers.
         const FAINT: u16 = 31;
         let (unit, half) = (self.white / 255, self.white / 2);
         let above = |limit: u16| self.gray.iter().map(move |&v| v > limit);
@@ -207,7 +208,7 @@ impl Values {
             (areas.first().map_or(self.white, |a| a.0), areas.last().map_or(self.white, |a| a.0));
         let mut hues: BTreeSet<u8> = areas.iter().map(|a| a.1).collect();
         if !exact {
-            // No area of such a file has one value only.
+            // In a lossy file no area has only one value.
             let mut counts = [0; 8];
             let bright = self.gray.iter().zip(&self.hue).filter(|(v, _)| **v > half);
             bright.for_each(|(_, &hue)| counts[usize::from(hue)] += 1);
@@ -216,17 +217,17 @@ impl Values {
         }
         if low <= half || high - low > FAINT * unit || hues.len() > 1 {
             return Err(
-                "it has areas of several grays or colors, and which of them are defective is not said".into(),
+                "it has areas of several grays or colors, and it is not clear which are defective".into()
             );
         }
         Ok(above(half).collect())
     }
 
-    /// Value and hue of areas that are not smaller than 5 × 5 pixels: what smoothing leaves at edges is thinner.
+    /// Value and hue of areas of at least 5 × 5 pixels. Smoothed edges are thinner.
     fn areas(&self, width: usize, least: u16) -> BTreeSet<(u16, u8)> {
         const SIDE: usize = 5;
         let mut found = BTreeSet::new();
-        // For each column, of how many rows in a row the last few pixels are alike.
+        // For each column, the number of last rows with equal pixels.
         let mut rows = vec![0; width];
         for at in (0..self.gray.len()).step_by(width.max(1)) {
             let mut alike = 0;
@@ -248,7 +249,7 @@ impl Values {
         found
     }
 
-    /// The values that occur, the first ones of many.
+    /// The first of the values in the file.
     fn some_values(&self) -> String {
         const SHOWN: usize = 6;
         let all: BTreeSet<u16> = self.gray.iter().copied().collect();
@@ -270,10 +271,10 @@ pub fn png_from_mask(mask: &Mask) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether masks that belong together say anything, and what is odd about them, in whole sentences for people.
+/// Checks masks that belong together. Returns notes for people.
 ///
 /// # Errors
-/// [`ErrorKind::Dataset`] when not one of them has a defective pixel, or each looks inverted.
+/// [`ErrorKind::Dataset`] when no mask has a defective pixel, or all look inverted.
 pub fn check_together(masks: &[(PathBuf, Seen)]) -> Result<Vec<String>> {
     let wrong = |text: String| Err(Error::new(ErrorKind::Dataset, text));
     let Some((first, _)) = masks.first() else { return Ok(Vec::new()) };
@@ -303,12 +304,12 @@ pub fn check_together(masks: &[(PathBuf, Seen)]) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// What a mask looks like beside others.
+/// The look of a mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// No pixel is defective.
     Empty,
-    /// Some are.
+    /// Some pixels are defective.
     Marked,
     /// [`Mask::looks_inverted`].
     Inverted,

@@ -1,4 +1,4 @@
-//! Pixels: what a picture is, how it becomes model input, and how positions on the model's grid come back to it.
+//! Pictures, masks and geometry: from files to model input, and from the model's grid back to pixels.
 
 mod components;
 mod folder;

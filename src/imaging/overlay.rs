@@ -1,22 +1,22 @@
-//! The anomaly map painted over the picture.
+//! Painting of overlays: colors of heat, and lines.
 //!
-//! Heat is normalized by the threshold, never by a picture's own maximum: the same color means the same thing in
-//! every picture, and a good part stays as the camera saw it instead of showing its least dull spot in yellow.
+//! Heat is relative to the threshold, never to a picture's own maximum: a color means the same in every
+//! picture, and a good part has no color.
 
 use image::{Rgb, RgbImage};
 
-/// Below this multiple of the threshold nothing is tinted.
+/// Values below this multiple of the threshold have no color.
 pub(crate) const COLDEST: f32 = 0.5;
-/// From this multiple of the threshold on the heat has its last color.
+/// Values from this multiple of the threshold on have the last color.
 pub(crate) const HOTTEST: f32 = 2.5;
-/// How much of the picture the hottest heat covers: the defect must stay visible under it.
+/// Opacity of the hottest color. The defect must stay visible under it.
 const MAX_ALPHA: f32 = 0.55;
 
 pub(crate) const FOUND: Rgb<u8> = Rgb([255, 255, 255]);
 pub(crate) const TRUTH: Rgb<u8> = Rgb([0, 229, 255]);
 
-/// The inferno color map without its black end, evenly spaced. Its lightness rises steadily, so it reads the same
-/// with any color vision and in a gray print.
+/// The inferno color map without its black end, evenly spaced. Its lightness rises steadily, so it works with
+/// any color vision and in a gray print.
 const INFERNO: [[u8; 3]; 13] = [
     [87, 16, 110],
     [113, 25, 110],
@@ -33,9 +33,9 @@ const INFERNO: [[u8; 3]; 13] = [
     [252, 255, 164],
 ];
 
-/// The color and opacity of an anomaly value that is `ratio` times the threshold.
+/// Color and opacity of an anomaly value, `ratio` times the threshold.
 pub(crate) fn heat(ratio: f32) -> (Rgb<u8>, f32) {
-    // NaN compares false with everything and must not be painted as if it were a value.
+    // NaN compares false with everything, and has no color.
     if ratio.is_nan() || ratio <= COLDEST {
         return (Rgb(INFERNO[0]), 0.0);
     }
@@ -47,7 +47,8 @@ pub(crate) fn heat(ratio: f32) -> (Rgb<u8>, f32) {
     (Rgb(color), MAX_ALPHA * (1.0 - (1.0 - t) * (1.0 - t)))
 }
 
-/// An anomaly value as a multiple of the threshold. A threshold of zero makes every positive value infinitely hot.
+/// An anomaly value as a multiple of the threshold. A threshold of zero makes every positive value infinitely
+/// hot.
 pub(crate) fn ratio(value: f32, threshold: f32) -> f32 {
     if threshold > 0.0 || value.is_nan() || threshold.is_nan() {
         value / threshold
@@ -77,7 +78,7 @@ pub(crate) fn tint(picture: &mut RgbImage, map: &[f32], threshold: f32) {
     }
 }
 
-/// Lines to be drawn, collected first and painted once: overlapping strokes would darken the halo where lines crowd.
+/// Lines, collected first and painted once: overlapping strokes would darken their halos.
 pub(crate) struct Lines {
     width: usize,
     marks: Vec<u8>,
@@ -95,7 +96,7 @@ impl Lines {
         Lines { width, marks: vec![0; width * height], pen }
     }
 
-    /// Ink along the straight line from one pixel to another, cut at the borders.
+    /// Marks the straight line between two pixels, cut at the borders.
     fn stroke(&mut self, from: (i64, i64), to: (i64, i64)) {
         let (before, after, halo) = ((self.pen - 1) / 2, self.pen / 2, self.halo());
         self.mark(from, to, before + halo, after + halo, HALO);
@@ -106,7 +107,8 @@ impl Lines {
         (self.pen + 1) / 2
     }
 
-    /// Marks the rectangle between two pixels, widened to the top left by `before` and to the bottom right by `after`.
+    /// Marks the rectangle between two pixels, widened to the top left by `before` and to the bottom right by
+    /// `after`.
     fn mark(&mut self, from: (i64, i64), to: (i64, i64), before: i64, after: i64, mark: u8) {
         let (width, height) = (self.width as i64, (self.marks.len() / self.width) as i64);
         let (left, right) = ((from.0 - before).clamp(0, width), (to.0 + after + 1).clamp(0, width));
@@ -118,7 +120,7 @@ impl Lines {
         }
     }
 
-    /// Around the `true` area, a line's width outside it: a thin defect must not vanish under its own outline.
+    /// Marks an outline of the `true` area, a line's width outside it, so that a thin defect stays visible.
     pub(crate) fn outline(&mut self, area: &[bool]) {
         let mut around = Lines { width: self.width, marks: vec![0; self.marks.len()], pen: self.pen };
         let width = self.width;
@@ -145,8 +147,8 @@ impl Lines {
         }
     }
 
-    /// The four corners of a region's box, a little outside it where the picture has room. Corners instead of
-    /// whole boxes keep the part visible when regions are many.
+    /// Marks the four corners of a box, a little outside it if the picture has room. Corners keep the part
+    /// visible where whole boxes would cover it.
     pub(crate) fn corners(&mut self, [x, y, box_width, box_height]: [u32; 4]) {
         let (width, height) = (self.width as i64, (self.marks.len() / self.width) as i64);
         let margin = self.pen * 3;
@@ -166,7 +168,7 @@ impl Lines {
         }
     }
 
-    /// The halo is dark, so that a light line stays visible on light ground.
+    /// Paints the lines. The dark halo keeps a light line visible on a light part.
     pub(crate) fn paint(&self, picture: &mut RgbImage, color: Rgb<u8>) {
         for (pixel, &mark) in picture.pixels_mut().zip(&self.marks) {
             match mark {

@@ -1,21 +1,21 @@
-//! The labeler: a person marks defects in the browser, training reads what they marked.
+//! The labeler: a person marks defects in the browser. Training reads the label file.
 //!
-//! One thread serves the page. Another one owns the label file and the networks, and answers the page's commands; while
-//! nobody waits it scores pictures, so that the least certain ones come first, and makes the next ones ready. Every
-//! change is on disk before it is answered.
+//! One thread serves the page. Another thread owns the label file and the networks, and answers the page's
+//! commands. While nobody waits it scores pictures, to show the least certain ones first, and makes the next
+//! pictures ready. Every change is on disk before its answer.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /` | the page |
-//! | `GET /api/state` | the pictures in the order to be worked on, types, prompts |
+//! | `GET /api/state` | pictures in the order of work, types, prompts |
 //! | `GET /api/pictures/{id}` | label and suggestion |
-//! | `GET /api/pictures/{id}/image` | the picture, as a browser can show it |
-//! | `GET /api/pictures/{id}/map.png` | the anomaly map, to be laid over the picture |
+//! | `GET /api/pictures/{id}/image` | the picture in a format for browsers |
+//! | `GET /api/pictures/{id}/map.png` | the anomaly map, to lay over the picture |
 //! | `GET /api/pictures/{id}/nearest.png` | what the part should look like |
 //! | `POST /api/pictures/{id}/click` | a mask from clicks |
-//! | `PUT /api/pictures/{id}/label` | saves |
+//! | `PUT /api/pictures/{id}/label` | saves the label |
 //!
-//! Everything that fails is answered with `{"error": "…"}`.
+//! Errors are answered with `{"error": "…"}`.
 
 mod assets;
 mod nearest;
@@ -39,30 +39,30 @@ use crate::package::Package;
 use work::Work;
 use worker::Worker;
 
-/// What is labeled with what, and where it is served.
+/// Settings of the labeler.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The package whose detector helps.
+    /// The package: its detector orders the pictures and suggests.
     pub package: PathBuf,
-    /// Folder of pictures to label, with those below it.
+    /// Folder of pictures to label, with its subfolders.
     pub images: PathBuf,
-    /// The label file; made with the first label.
+    /// The label file. The first label creates it.
     pub labels: PathBuf,
-    /// Folder of the enrolled pictures, to show what parts should look like.
+    /// Folder of the enrolled pictures, to show good parts.
     pub good: Option<PathBuf>,
     /// File of phrases for types of defects.
     pub prompts: Option<PathBuf>,
-    /// Folder of the text encoder, for prompts that the network was not trained with.
+    /// Folder of the text encoder, for other prompts than those of the training.
     pub text_encoder: Option<PathBuf>,
-    /// Address and port; port 0 takes a free one.
+    /// Address and port. Port 0 takes a free port.
     pub listen: String,
-    /// File with the token that whoever labels from another machine must know.
+    /// File with the token for labeling from other machines.
     pub token_file: Option<PathBuf>,
 }
 
 /// The running labeler. Dropping it stops it.
 pub struct Labeler {
-    // Before the work: no request must wait for a worker that has ended.
+    // Declared first: the server stops before the worker, so no request waits in vain.
     server: Server,
     work: Work,
     worker: Option<std::thread::JoinHandle<()>>,
@@ -70,19 +70,20 @@ pub struct Labeler {
 }
 
 impl Labeler {
-    /// Checks everything, loads the package, and serves.
+    /// Checks the settings, loads the package and serves.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Usage`] for a folder without pictures, a label file of another folder or in use by another
-    /// process, an address beyond this machine without a token; as [`Package::open`] and
-    /// [`crate::Inspector::with_options`]; [`crate::ErrorKind::Io`] when the address cannot be listened on.
+    /// [`crate::ErrorKind::Usage`] for a folder without pictures, a label file of another folder or another
+    /// process, and an address beyond this machine without a token; as [`Package::open`] and
+    /// [`crate::Inspector::with_options`]; [`crate::ErrorKind::Io`] when the address is not available.
     pub fn start(settings: &Settings, options: &Options) -> Result<Labeler> {
         let address = http::address_from_text(&settings.listen).map_err(|e| e.with_key("listen"))?;
         let token = settings.token_file.as_ref().map(|path| http::token_from_file(path)).transpose();
         let token = token.map_err(|e| e.with_key("token_file"))?;
         let access = Access::new(token, address);
         if access == Access::Refused {
-            let what = "everybody who reaches this machine could change labels; set a token file, or listen on 127.0.0.1";
+            let what =
+                "everybody on the network could change labels; set a token file, or listen on 127.0.0.1";
             return Err(Error::setting("listen", what));
         }
         let session =
@@ -95,7 +96,7 @@ impl Labeler {
             access,
             is_local: http::is_local(address),
             most_body: server::MOST_BODY as u64,
-            too_large: "the request is too large, or does not tell its length; no label takes so much",
+            too_large: "the request is too large for a label, or has no length",
             token_file: "the token file",
             listen: "the listen address",
         });
@@ -105,7 +106,7 @@ impl Labeler {
         Ok(Labeler { server, work, worker, counts })
     }
 
-    /// The address that is listened on.
+    /// The address of the page.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -115,7 +116,7 @@ impl Labeler {
         self.counts
     }
 
-    /// Whether it still serves.
+    /// Whether both threads run.
     pub fn is_alive(&self) -> bool {
         self.server.is_alive() && self.worker.as_ref().is_some_and(|worker| !worker.is_finished())
     }

@@ -1,4 +1,5 @@
-//! What a part should look like: each block of its picture taken from the enrolled picture in which its nearest good token lies.
+//! What a part should look like: each block comes from the enrolled picture with the block's nearest good
+//! token.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -13,9 +14,9 @@ use crate::imaging::{Color, Frame, Geometry};
 use crate::inspector::Prepared;
 use crate::labels;
 
-/// Longest side of what is shown.
+/// Longest side of the shown picture.
 const SIDE: u32 = 1024;
-/// Good pictures that are kept decoded: those that one part is searched in are about so many.
+/// Decoded pictures that are kept: about as many as the search of one part uses.
 const KEPT: usize = 24;
 
 /// The enrolled pictures, by their number in the bank.
@@ -27,7 +28,7 @@ pub struct Nearest {
     decoded: VecDeque<(u32, Arc<Frame>)>,
 }
 
-/// The files of the enrolled pictures, by their number in the bank; `None` for those that are not there.
+/// The files of the enrolled pictures, by their number in the bank. `None` if the file is missing.
 pub type Files = Vec<Option<PathBuf>>;
 
 impl Nearest {
@@ -61,7 +62,7 @@ impl Nearest {
         }
     }
 
-    /// Takes what the search found.
+    /// Takes the result of the search.
     pub fn set(&mut self, files: Files) {
         self.files = files;
     }
@@ -88,8 +89,8 @@ impl Nearest {
         Some(frame)
     }
 
-    /// The picture's blocks as good parts have them, blended from center to center, at the picture's size or less.
-    /// Blocks whose enrolled picture is not there are transparent.
+    /// A picture of the nearest good blocks, blended from center to center, at the part's size or smaller.
+    /// Blocks without their enrolled picture are transparent.
     ///
     /// # Errors
     /// [`ErrorKind::Image`] when the pixels do not fill a picture.
@@ -142,7 +143,7 @@ impl Nearest {
                         if weight <= 0.0 {
                             continue;
                         }
-                        // The same place within the block, there.
+                        // The same place within the good block.
                         let at_x = (u + (f32::from(place.col) - col as f32) * stride) * scale.0;
                         let at_y = (v + (f32::from(place.row) - row as f32) * stride) * scale.1;
                         let color = pixel_at(good, at_x, at_y);
@@ -163,7 +164,7 @@ impl Nearest {
     }
 }
 
-/// The two cells whose centers a coordinate in cells lies between, with their weights.
+/// The two cells on both sides of a coordinate, with their weights.
 fn taps(at: f32, cells: usize) -> [(usize, f32); 2] {
     let center = (at - 0.5).clamp(0.0, (cells.max(1) - 1) as f32);
     let low = center.floor() as usize;

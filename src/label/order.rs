@@ -1,20 +1,21 @@
-//! Which picture is worth labeling next.
+//! The order in which pictures are labeled.
 
-/// What the order depends on.
+/// A picture, as far as the order depends on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing<'a> {
     /// Path below the folder.
     pub name: &'a str,
-    /// Image score, once it is known.
+    /// Image score, if known.
     pub score: Option<f32>,
     /// Whether it has a label.
     pub done: bool,
-    /// Whether it can be shown at all.
+    /// Whether it can be shown.
     pub usable: bool,
 }
 
-/// How sure the detector is of a picture: the distance of its score to the threshold, by factors. 0 is least sure; twice the
-/// threshold is as sure as half of it. A score that is not known yet, or of a threshold of zero, is infinitely sure.
+/// How sure the detector is of a picture: the distance from its score to the threshold as a ratio. 0 is least
+/// sure. Twice the threshold is as sure as half of it. An unknown score is infinitely sure, and so is a
+/// threshold of zero.
 pub fn sureness(score: Option<f32>, threshold: f32) -> f32 {
     match score {
         Some(score) if score > 0.0 && threshold > 0.0 => (score / threshold).ln().abs(),
@@ -22,8 +23,8 @@ pub fn sureness(score: Option<f32>, threshold: f32) -> f32 {
     }
 }
 
-/// Indices of the pictures in the order in which they are to be labeled: those without a label first, and of those the ones
-/// first that the detector is least sure of; then the ones without a score yet, by name.
+/// Indices of the pictures in the order of work: pictures without a label first, the least sure ones at the
+/// start and those without a score at the end, by name.
 pub fn order(pictures: &[Standing], threshold: f32) -> Vec<usize> {
     let mut order: Vec<usize> = (0..pictures.len()).collect();
     order.sort_by(|&a, &b| {

@@ -1,4 +1,4 @@
-//! Types of defects, and the words for them.
+//! Types of defects, and phrases for them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub type Prompts = BTreeMap<String, Vec<String>>;
 /// Reads `{"crack": ["a thin crack", "…"], "print": "a misprint"}`.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] naming what is wrong; [`ErrorKind::Io`] when the file cannot be read.
+/// [`ErrorKind::Usage`] for other content; [`ErrorKind::Io`] when the file cannot be read.
 pub fn read(path: &Path) -> Result<Prompts> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -43,10 +43,10 @@ pub fn read(path: &Path) -> Result<Prompts> {
     Ok(prompts)
 }
 
-/// Whether a text can name a type of defect.
+/// Checks the name of a type of defect.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] when it is empty, too long, or cannot be a name.
+/// [`ErrorKind::Usage`] when it is empty, too long or not a name.
 pub fn check_type(text: &str) -> Result<()> {
     let count = text.chars().count();
     if text.trim() != text || text.is_empty() || count > MOST_TYPE || text.chars().any(char::is_control) {
@@ -57,7 +57,7 @@ pub fn check_type(text: &str) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, text));
     }
     if ["good", "defective"].contains(&text.to_lowercase().as_str()) {
-        let text = format!("{text} cannot be the type of a defect: it is a tag");
+        let text = format!("{text} cannot be the type of a defect, because it is a tag");
         return Err(Error::new(ErrorKind::Usage, text));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What was computed of one picture.
+//! The results for one picture.
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
@@ -14,7 +14,7 @@ use crate::labels::{Rle, Stamp};
 /// A suggestion is sure from this multiple of the threshold on, far beyond the scores of good parts.
 const SURE: f32 = 1.25;
 
-/// What was computed of one picture.
+/// The results for one picture.
 pub struct Ready {
     /// Size and time of the file.
     pub stamp: Option<Stamp>,
@@ -26,7 +26,7 @@ pub struct Ready {
     pub prepared: std::result::Result<Prepared, String>,
     /// Where a defect may be.
     pub suggestion: Option<Suggestion>,
-    /// Once computed; `None` inside where there is none.
+    /// PNG of the anomaly map, once computed; `None` inside if there is no map.
     map: Option<Option<Png>>,
     nearest: Option<Option<Png>>,
 }
@@ -68,7 +68,7 @@ impl Ready {
     }
 }
 
-/// A picture file as a browser can show it: its media type and content.
+/// Media type and content of a picture file for browsers.
 ///
 /// # Errors
 /// As [`Frame::decode`]; [`ErrorKind::Image`] when it cannot be encoded.
@@ -87,8 +87,8 @@ pub fn for_browser(bytes: Vec<u8>) -> Result<(&'static str, Vec<u8>)> {
     Ok(("image/png", png))
 }
 
-/// The pixels above the threshold and above half of the peak of their area: a strong defect shines beyond its edge.
-/// `None` for a part that passes.
+/// The pixels above the threshold and above half of the peak of their area: a strong defect shines beyond its
+/// edge. `None` for a part that passes.
 fn suggestion_from_map(prepared: &Prepared, (width, height): (u32, u32)) -> Option<Suggestion> {
     let inspection = &prepared.inspection;
     if inspection.verdict != Verdict::Reject {

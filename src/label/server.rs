@@ -1,4 +1,4 @@
-//! The routes.
+//! The web server: routes, status codes and answers.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,12 +21,12 @@ use super::work::{Clicks, Png, Reply, Urgent, Work};
 use crate::error::{Error, ErrorKind};
 use crate::http::{self, Gate};
 
-/// The most that a request may bring along: the runs of a large and ragged mask.
+/// Largest request: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
 
 /// The routes.
 pub fn router(gate: Arc<Gate>, work: Work) -> Router {
-    // Pictures of products are not for everybody on the network.
+    // Only people with the token may see pictures of products.
     let private = Router::new()
         .route("/api/state", get(state))
         .route("/api/pictures/{id}", get(detail))
@@ -40,7 +40,7 @@ pub fn router(gate: Arc<Gate>, work: Work) -> Router {
     http::router(gate, assets::routes(), private, changes, work)
 }
 
-/// What is answered instead of what was asked for.
+/// The answer to a refused request.
 struct Problem {
     code: StatusCode,
     text: String,
@@ -99,14 +99,14 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Does on a thread that may wait what takes time.
+/// Runs slow work on a thread that may wait.
 async fn apart<T: Send + 'static>(
     job: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::task::spawn_blocking(job).await.unwrap_or_else(|_| Err(Refusal::Bug.into()))
 }
 
-/// Sends a command to the thread that computes, and waits for its answer.
+/// Sends a command to the labeler's thread and waits for its answer.
 async fn ask<T: Send + 'static>(
     work: Work,
     command: impl FnOnce(Reply<T>) -> Urgent + Send + 'static,
@@ -141,7 +141,7 @@ async fn image(
     let id = id_of(&id)?;
     let file = ask(work, move |reply| Urgent::File(id, reply)).await?;
     let tag = format!("\"{}\"", file.hash);
-    // A changed picture must be seen at once, and an unchanged one not sent again.
+    // Browsers ask each time, but an unchanged picture is not sent again.
     let caching = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))),

@@ -18,23 +18,23 @@ use crate::labels::{
 /// A picture.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// Where it is.
+    /// Its name and path.
     pub found: Found,
-    /// Of its file, when that was looked at last.
+    /// Size and time of its file at the last look.
     pub stamp: Option<Stamp>,
-    /// SHA-256 of its file, when that was read last.
+    /// SHA-256 of its file at the last read.
     pub hash: Option<String>,
-    /// Width and height, once known.
+    /// Width and height, if known.
     pub size: Option<(u32, u32)>,
-    /// Image score, once known.
+    /// Image score, if known.
     pub score: Option<f32>,
-    /// Whether scoring was tried; a picture that the detector cannot judge has no score for good.
+    /// Whether scoring was tried. A picture that the detector cannot judge never gets a score.
     pub scored: bool,
     /// Why it cannot be labeled.
     pub error: Option<String>,
     /// Whether its file is gone.
     pub missing: bool,
-    /// Whether its file was changed since somebody was told its label.
+    /// Whether its file changed since somebody looked at it.
     pub stale: bool,
 }
 
@@ -54,10 +54,10 @@ impl Picture {
     }
 }
 
-/// A label as the page has it.
+/// A label for the page.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Told {
-    /// Names the picture's file and its label: what is saved must be based on it.
+    /// Identifies the picture's file and its label. A save must give it.
     pub revision: String,
     tag: Option<Tag>,
     boxes: Vec<Box>,
@@ -65,16 +65,16 @@ pub struct Told {
     mask: Option<Rle>,
     r#type: Option<String>,
     seconds: f64,
-    /// What of the label cannot be read, and is gone with the next save.
+    /// Why the mask cannot be read. The next save removes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<String>,
 }
 
-/// A label that is to be saved.
+/// A label to save.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// [`Told::revision`] of what it is based on.
+    /// [`Told::revision`] of the label that it replaces.
     pub revision: String,
     tag: Option<Tag>,
     #[serde(default)]
@@ -90,10 +90,10 @@ pub struct Change {
 }
 
 impl Change {
-    /// The label for a picture of this size; `None` where nothing is left of it.
+    /// The label for a picture of this size; `None` for an empty label.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] saying what of it cannot be.
+    /// [`ErrorKind::Usage`] for a shape, type or time that is not valid.
     fn drawn(self, size: (u32, u32)) -> Result<Option<Drawn>> {
         let wrong = |text: &str| Err(Error::new(ErrorKind::Usage, text));
         let boxes = self.boxes.iter().map(|b| clipped_box(b, size)).collect::<Result<Vec<_>>>()?;
@@ -104,7 +104,7 @@ impl Change {
             check_type(kind)?;
         }
         if self.seconds.is_some_and(|s| !is_number(s) || s < 0.0) {
-            return wrong("seconds must be a number that is not negative");
+            return wrong("seconds must be a number, not negative");
         }
         let defects = !boxes.is_empty() || !rotated.is_empty() || mask.is_some();
         let tag = match (self.tag, defects) {
@@ -121,16 +121,16 @@ impl Change {
     }
 }
 
-/// What came of saving.
+/// The result of a save.
 #[derive(Debug)]
 pub enum Saved {
-    /// It is on disk; the new revision.
+    /// The label is on disk; its revision.
     Done(String),
-    /// Somebody else saved this picture in between: what is there.
+    /// Somebody else saved this picture in between; their label.
     Conflict(Told),
 }
 
-/// The pictures below a folder and the label file, which nobody else writes meanwhile.
+/// The pictures below a folder, and the locked label file.
 #[derive(Debug)]
 pub struct Session {
     root: PathBuf,
@@ -146,8 +146,8 @@ impl Session {
     /// Opens a folder of pictures and a label file.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when there is no picture, the label file is about other pictures or another process
-    /// works on it; as [`LabelFile::open`] and [`prompts::read`].
+    /// [`ErrorKind::Usage`] when there is no picture, the label file is about other pictures, or another
+    /// process holds it; as [`LabelFile::open`] and [`prompts::read`].
     pub fn open(images: &Path, labels: &Path, prompts: Option<&Path>) -> Result<Session> {
         let prompts = prompts.map(prompts::read).transpose()?.unwrap_or_default();
         let root = match images.is_dir() {
@@ -157,7 +157,7 @@ impl Session {
                 return Err(Error::new(ErrorKind::Usage, text).with_key("images"));
             }
         };
-        // Once to know its real place, then again: what was written before the lock was taken must be seen.
+        // Read once for its real path, and again under the lock.
         let lock = Lock::take(LabelFile::open(labels)?.path())?;
         let file = LabelFile::open(labels)?;
         let (pictures, passed_over) = (Vec::new(), Vec::new());
@@ -174,19 +174,22 @@ impl Session {
             && let Some((_, first, _)) = session.file.iter().next()
         {
             let text = format!(
-                "is about pictures of another folder, such as {first}: none of its {all} is below {}; name their \
-                 folder, or another label file",
+                "is about pictures of another folder, such as {first}: none of its {all} pictures is below {}; give \
+                 their folder, or another label file",
                 images.display()
             );
             return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
         }
         if ours < all {
-            log::warn!("{} of {all} labels are about pictures elsewhere, and stay as they are", all - ours);
+            log::warn!(
+                "{} of {all} labels are about pictures of other folders and stay unchanged",
+                all - ours
+            );
         }
         Ok(session)
     }
 
-    /// How many labels are about pictures below the folder.
+    /// Number of labels for pictures below the folder.
     fn ours(&self) -> usize {
         let real_root = real(&self.root);
         self.file
@@ -195,7 +198,7 @@ impl Session {
             .count()
     }
 
-    /// Looks at the folder again: new pictures, changed ones, and those that are gone. Whether anything is new.
+    /// Reads the folder again for new, changed and missing pictures. Returns whether anything is new.
     ///
     /// # Errors
     /// As [`find`].
@@ -223,12 +226,12 @@ impl Session {
             }
             let stamp = Stamp::of(&picture.found.path);
             if picture.stamp.is_some() && stamp != picture.stamp {
-                // Scored again, when its content changed too.
+                // Scored again if its content changed as well.
                 picture.scored = false;
                 news = true;
             }
         }
-        // A label whose picture is gone is shown, so that it is not wondered where it went.
+        // Labels of missing pictures are shown, too.
         let known: Vec<(PathBuf, String)> = self
             .file
             .iter()
@@ -246,7 +249,7 @@ impl Session {
         Ok(news)
     }
 
-    /// How many pictures there are, and how many of them have a label.
+    /// Number of pictures, and of those with a label.
     pub fn counts(&self) -> (usize, usize) {
         let there = self.pictures.iter().filter(|p| !p.missing);
         (there.clone().count(), there.filter(|p| self.file.label(&p.found.real).is_some()).count())
@@ -267,7 +270,7 @@ impl Session {
         &self.prompts
     }
 
-    /// Types that are in use, and those that have prompts.
+    /// Types of labels, and types with prompts.
     pub fn types(&self) -> BTreeSet<&str> {
         let used = self.file.iter().filter_map(|(_, _, label)| label.kind.as_deref());
         used.chain(self.prompts.keys().map(String::as_str)).collect()
@@ -278,7 +281,7 @@ impl Session {
         self.pictures.get(id)
     }
 
-    /// A picture by its number, to be changed.
+    /// A picture by its number, to change it.
     pub fn picture_mut(&mut self, id: usize) -> Option<&mut Picture> {
         self.pictures.get_mut(id)
     }
@@ -288,7 +291,7 @@ impl Session {
         self.file.label(&picture.found.real)
     }
 
-    /// Numbers of the pictures in the order in which they are to be worked on.
+    /// Numbers of the pictures in the order of work.
     pub fn order(&self, threshold: f32) -> Vec<usize> {
         let standing: Vec<Standing> = self
             .pictures
@@ -303,13 +306,13 @@ impl Session {
         order(&standing, threshold)
     }
 
-    /// Numbers of pictures that are not scored yet.
+    /// Numbers of pictures without a score yet.
     pub fn unscored(&self) -> Vec<usize> {
         let todo = |(id, picture): (usize, &Picture)| (!picture.missing && !picture.scored).then_some(id);
         self.pictures.iter().enumerate().filter_map(todo).collect()
     }
 
-    /// Reads the label file again when another program changed it.
+    /// Reads the label file again if another program changed it.
     ///
     /// # Errors
     /// As [`LabelFile::refresh`].
@@ -324,7 +327,7 @@ impl Session {
         format!("{}{}", &content[..content.len().min(16)], &files::sha256(text.as_bytes())[..16])
     }
 
-    /// The label of a picture whose file was read and decoded.
+    /// The label of a picture that was decoded before.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when there is no such picture.
@@ -343,7 +346,7 @@ impl Session {
                 lost: None,
             });
         };
-        // A label that cannot be told could not be mended or removed either.
+        // With an unreadable mask the rest of the label can still be shown, changed or removed.
         let (mask, lost) = match self.file.mask(label, size) {
             Ok(mask) => (mask, None),
             Err(e) => (None, Some(e.chain())),
@@ -366,10 +369,10 @@ impl Session {
         sized.ok_or_else(|| Error::new(ErrorKind::Usage, format!("there is no picture {id}")))
     }
 
-    /// Saves the label of a picture whose file was read and decoded: on disk when this returns.
+    /// Saves the label of a picture that was decoded before. It is on disk when this returns.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] saying what of it cannot be; as [`LabelFile::save`].
+    /// [`ErrorKind::Usage`] for a label that is not valid; as [`LabelFile::save`].
     pub fn save(&mut self, id: usize, change: Change) -> Result<Saved> {
         self.file.refresh()?;
         let (picture, size) = self.sized(id)?;

@@ -1,8 +1,8 @@
 //! The commands of the thread that owns the session and the networks.
 //!
-//! Commands wait in two queues. The urgent one holds what a person waits for. The idle one holds what saves time
-//! later, one small piece at a time; the thread looks at it only while the urgent queue is empty. Each urgent command
-//! carries the channel for its one answer.
+//! Commands wait in two queues. The urgent one holds what a person waits for. The idle one holds what saves
+//! time later, one small piece at a time; the thread looks at it only while the urgent queue is empty. Each
+//! urgent command carries the channel for its one answer.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -211,7 +211,8 @@ impl Work {
     /// Sends a command and waits for its answer.
     ///
     /// # Errors
-    /// The thread's refusal; [`Refusal::Busy`] when too many commands wait; [`Refusal::Bug`] when the thread has ended.
+    /// The thread's refusal; [`Refusal::Busy`] when too many commands wait; [`Refusal::Bug`] when the thread
+    /// has ended.
     pub fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Urgent) -> std::result::Result<T, Refusal> {
         let (reply, answer) = bounded(1);
         self.urgent.try_send(command(reply)).map_err(|e| match e {

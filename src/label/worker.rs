@@ -1,4 +1,4 @@
-//! The thread that owns the session and the networks: it serves commands, and works ahead between them.
+//! The thread that owns the session and the networks. It serves commands and works ahead between them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -23,7 +23,7 @@ use crate::labels::{Rle, Stamp, runs};
 use crate::onnx::{Runtime, TextEncoder, check_text};
 use crate::package::Package;
 
-/// Pictures whose results are kept: the neighbors of the current one, in a few tabs.
+/// Pictures with results in memory: the neighbors of the current picture, in a few tabs.
 const KEPT: usize = 8;
 /// How many of the next pictures are made ready.
 const AHEAD: usize = 3;
@@ -51,7 +51,7 @@ enum Good {
     Read(Nearest),
 }
 
-/// The session, the networks and what was computed with them.
+/// The session, the networks and their results.
 pub struct Worker {
     session: Session,
     inspector: Inspector,
@@ -59,9 +59,9 @@ pub struct Worker {
     good: Good,
     /// Requests for a good part that wait until the enrolled pictures are read.
     waiting: Vec<(usize, Instant, Reply<Png>)>,
-    /// The picture that was used last is at the end.
+    /// The last used picture is at the end.
     cache: VecDeque<(usize, Ready)>,
-    /// The picture that somebody opened last.
+    /// The last opened picture.
     current: Option<usize>,
     scanned: Instant,
     /// When work ahead may begin.
@@ -164,9 +164,9 @@ impl Worker {
     }
 
     fn serve(&mut self, command: Urgent) {
-        // Pages ask for the state all the time.
+        // Pages poll the state.
         let is_person = !matches!(command, Urgent::State(_));
-        // Who asked may be gone.
+        // A send fails when the person has left.
         match command {
             Urgent::State(reply) => drop(reply.send(Ok(self.state()))),
             Urgent::Detail(id, reply) => drop(reply.send(self.detail(id))),
@@ -182,7 +182,7 @@ impl Worker {
         }
     }
 
-    /// Lets another thread read the enrolled pictures, which takes long.
+    /// Starts a thread that reads the enrolled pictures, which takes long.
     fn read_good(&mut self) {
         let Good::Reading(nearest) = &self.good else { return };
         let (search, found) = (nearest.search(), self.idle.0.clone());
@@ -293,7 +293,7 @@ impl Worker {
             Ok(bytes) => bytes,
             Err(_) if stamp.is_none() => return Err(self.gone(id)),
             Err(e) => {
-                // Tried again when somebody asks for it, not all the time.
+                // Tried again only when somebody asks for it.
                 if let Some(picture) = self.session.picture_mut(id) {
                     (picture.stamp, picture.scored) = (stamp, true);
                     picture.error = Some(e.reason());
@@ -313,7 +313,7 @@ impl Worker {
         Ok((PictureFile { bytes, hash }, stamp))
     }
 
-    /// What was computed of a picture, taken out of the cache; computed now where it is not there.
+    /// Takes the results for a picture out of the cache, or computes them.
     fn take(&mut self, id: usize) -> Answer<Ready> {
         let Some(picture) = self.session.picture(id) else { return Err(no_picture(id)) };
         let stamp = Stamp::of(&picture.found.path);
@@ -338,7 +338,7 @@ impl Worker {
             }
         };
         if let Some(picture) = self.session.picture_mut(id) {
-            // Results of another content say nothing.
+            // Results of older content do not count.
             if picture.hash.as_ref().is_none_or(|hash| *hash == ready.hash) {
                 (picture.size, picture.score) = (Some(ready.size), ready.score());
                 (picture.stamp, picture.hash) = (ready.stamp, Some(ready.hash.clone()));
@@ -355,7 +355,7 @@ impl Worker {
         }
     }
 
-    /// Does something with what was computed of a picture, which is kept.
+    /// Calls `job` with the results for a picture, and keeps them.
     fn with<T>(&mut self, id: usize, job: impl FnOnce(&mut Self, &mut Ready) -> Answer<T>) -> Answer<T> {
         let mut ready = self.take(id)?;
         let answer = job(self, &mut ready);

@@ -252,7 +252,7 @@ fn pictures_are_taken_by_any_name_and_what_is_passed_over_is_told() {
         "note: not taken: the folder",
         "later with 1 picture",
         "backup.png.old",
-        "end their names in .png",
+        "rename them to .png",
     ]);
     assert_eq!(ran.err.matches("not taken").count(), 2, "{ran}");
     // One that cannot be read is a matter of the pictures themselves.

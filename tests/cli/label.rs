@@ -664,7 +664,7 @@ fn what_cannot_be_labeled_is_said_at_the_start() {
     run(&["--images", &path("nowhere")]).exits(2).says(&["--images", "nowhere"]);
     run(&["--images", &path("empty")]).exits(2).says(&["no pictures", "empty"]);
     folder.file("foreign/1.webp", b"RIFF");
-    run(&["--images", &path("foreign")]).exits(2).says(&["no pictures", "1 picture of kinds", "1.webp"]);
+    run(&["--images", &path("foreign")]).exits(2).says(&["no pictures", "1 picture in formats", "1.webp"]);
     let rejects = path("rejects");
     run(&["--images", &rejects, "--good", &path("nowhere")]).exits(2).says(&["--good"]);
     run(&["--images", &rejects, "--listen", "0.0.0.0:0"]).exits(2).says(&["token file"]);

@@ -201,7 +201,13 @@ fn every_ending_of_pictures_counts_and_the_rest_is_named() {
     let notes = found[0].notes.join("\n");
     says(
         &notes,
-        &["2 pictures of kinds that are not read", "animation", "f.webp", "g.png.bak", "bad with 1 picture"],
+        &[
+            "2 pictures in formats that are not read",
+            "animation",
+            "f.webp",
+            "g.png.bak",
+            "bad with 1 picture",
+        ],
     );
     assert_eq!(notes.lines().count(), 3, "{notes}");
 }
