@@ -16,7 +16,7 @@ MINUTES ?= 1
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python lint features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python lint public-api features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -47,6 +47,7 @@ help:
 	@echo "make licenses          check the dependencies' licenses"
 	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
 	@echo "make format            format Rust and Python"
+	@echo "make public-api        update docs/public-api.txt after an intended change of the libraries' public items"
 
 runtime: $(RUNTIME)
 
@@ -102,7 +103,7 @@ endif
 test: skips lint features licenses python
 	$(CARGO) test --workspace --locked --quiet
 	$(PYTHON) tools/check_docs target/debug/weakrest $(VENV)/bin/python
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet --package posfar --package weakrest
 	@if [ -s target/skipped.txt ]; then echo; echo "Skipped:"; sort -u target/skipped.txt; fi
 	@echo "make test: all passed"
 
@@ -115,6 +116,11 @@ lint: skips $(RUNTIME)
 	@tools/javascript/check.sh
 	$(CARGO) clippy --workspace --locked --all-targets --quiet -- -D warnings
 	$(PYTHON) tools/check-rooms.py
+	$(PYTHON) tools/public-api.py
+
+# After an intended change of the public items.
+public-api:
+	$(PYTHON) tools/public-api.py --write
 
 # The device's program, and one without free words.
 features:

@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Clock::system();
     let camera = Source::Folder(FolderSettings { path: pictures.into(), rate: 10.0, repeat: false });
     let setup = Setup {
-        // The gate is 800 ms behind the camera. Without a chip, no line is driven.
+        // A GPIO chip's lines: `settings.open()?`.
+        lines: Box::new(line::NoLines),
+        // The gate is 800 ms behind the camera.
         line: line::Settings { travel_ms: 800.0, ..line::Settings::default() },
         ..Setup::new(clock.clone(), Stages::new(inspector), camera.opener(&clock))
     };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use weakrest::{Frame, Inspection, Inspector, Result};
+use weakrest::{Frame, Inspection, Inspector, Region, Result};
 
 /// For many pictures, keep the inspector: opening it checks every file of the package.
 pub fn inspect_one(package: &Path, picture: &Path) -> Result<Inspection> {
@@ -14,8 +14,8 @@ fn main() -> Result<()> {
     let [package, picture] = arguments.as_slice() else { panic!("usage: inspect_one PACKAGE PICTURE") };
     let inspection = inspect_one(package.as_ref(), picture.as_ref())?;
     println!("{} (score {:.2}, threshold {:.2})", inspection.verdict, inspection.score, inspection.threshold);
-    for region in &inspection.regions {
-        println!("  {}×{} at {},{}", region.width, region.height, region.x, region.y);
+    for Region { x, y, width, height, peak, .. } in &inspection.regions {
+        println!("  {width}×{height} at {x},{y}, up to {peak:.2}");
     }
     Ok(())
 }

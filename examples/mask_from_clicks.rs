@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use weakrest::inspector::{Click, ClickSegmenter, Options};
+use weakrest::inspector::{Click, ClickSegmenter, Options, Prepared};
 use weakrest::{Error, ErrorKind, Frame, Inspector, Package, Result};
 
 /// How many pixels the mask has after one click after another, each on the defect.
@@ -14,7 +14,7 @@ pub fn pixels_marked(package: &Path, picture: &Path, places: &[(f32, f32)]) -> R
     };
     let mut inspector = Inspector::with_options(package, &Options::default())?;
     // Once a picture: each click after that takes the small network alone.
-    let prepared = inspector.prepare(&Frame::open(picture)?)?;
+    let prepared: Prepared = inspector.prepare(&Frame::open(picture)?)?;
     let (mut clicks, mut mask, mut counts) = (Vec::new(), None, Vec::new());
     for &(x, y) in places {
         clicks.push(Click { x, y, positive: true });

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use weakrest::camera::{Camera, Captured, OpenCamera};
+use weakrest::camera::{Camera, Captured, OpenCamera, Timing};
 use weakrest::clock::Clock;
 use weakrest::enroll::find_pictures;
 use weakrest::pipeline::{Pipeline, Setup, Stages};
@@ -42,6 +42,11 @@ impl Camera for MyCamera {
         self.picture = picture;
         // The time on the monotonic clock: it alone pairs a frame with a trigger.
         Ok(Some(Captured::at(at)))
+    }
+
+    /// Helps to pair frames with triggers.
+    fn timing(&self) -> Timing {
+        Timing { period: Some(Sdk::PERIOD), exposure: None }
     }
 
     fn read(&mut self, frame: &mut Frame) -> Result<()> {

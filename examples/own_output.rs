@@ -11,7 +11,7 @@ use weakrest::camera::{Scene, SimulatedOpener};
 use weakrest::clock::Clock;
 use weakrest::output::Output;
 use weakrest::pipeline::{Pipeline, Setup, Stages};
-use weakrest::record::{Record, Status};
+use weakrest::record::{Histogram, Problem, Record, Severity, Snapshot, Stage, Status};
 use weakrest::{Error, ErrorKind, Frame, Inspector, Result, Verdict};
 
 struct Table(File);
@@ -42,10 +42,14 @@ impl Output for Table {
 
     /// Called about once a second, also without parts.
     fn tick(&mut self, _: SystemTime, status: &Status) -> Result<()> {
-        for (component, problem) in status.problems() {
-            self.write(&format!("# {component}: {}", problem.text))?;
+        for (component, Problem { severity, text }) in status.problems() {
+            if severity == Severity::Error {
+                self.write(&format!("# {component}: {text}"))?;
+            }
         }
-        Ok(())
+        let times: &Histogram = status.times(Stage::Latency);
+        let Snapshot { parts, rejects, .. } = status.snapshot();
+        self.write(&format!("# {rejects} of {parts} rejected, the last after {:?}", times.last()))
     }
 }
 

@@ -5,12 +5,21 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use weakrest::clock::Simulation;
+//! use weakrest::clock::{Clock, Participant, Simulation};
 //!
 //! let (clock, simulation) = Simulation::start();
 //! let start = clock.now();
 //! simulation.advance(Duration::from_secs(3600))?;
 //! assert_eq!(clock.now() - start, Duration::from_secs(3600));
+//!
+//! // A thread of your own, for which time waits.
+//! let (own, participant): (Clock, Participant) = (clock.clone(), clock.participant());
+//! let thread = std::thread::spawn(move || {
+//!     let _participant = participant;
+//!     own.sleep_until(own.now() + Duration::from_secs(5));
+//! });
+//! simulation.advance(Duration::from_secs(6))?;
+//! thread.join().ok();
 //! # Ok::<(), String>(())
 //! ```
 

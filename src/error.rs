@@ -48,6 +48,15 @@ impl ErrorKind {
 }
 
 /// A condition that the caller may have a remedy for: an option, or another command.
+///
+/// ```
+/// use weakrest::{Hint, Package};
+///
+/// if let Err(error) = Package::open("bottle.weakrest") {
+///     let remedy = |hint| if hint == Hint::Unsigned { "; ask for a signed one" } else { "" };
+///     println!("{}", error.chain_with(remedy));
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Hint {

@@ -165,6 +165,24 @@ impl Framing {
 }
 
 /// The camera and its kind: `[camera]` of the configuration.
+///
+/// ```no_run
+/// use weakrest::camera::{ControlValue, PixelFormat, Source, V4l2Settings};
+/// use weakrest::clock::Clock;
+///
+/// let camera = Source::V4l2(V4l2Settings {
+///     device: "/dev/video0".into(),
+///     format: Some(PixelFormat::Grey),
+///     width: Some(1280),
+///     height: Some(1024),
+///     rate: Some(30.0),
+///     color: None,
+///     buffers: 4,
+///     controls: [("exposure_time_absolute".into(), ControlValue::Number(50))].into(),
+/// });
+/// let opened = camera.opener(&Clock::system()).open()?;
+/// # Ok::<(), weakrest::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {

@@ -164,14 +164,22 @@ pub struct Enrollment {
 /// returned `false`.
 ///
 /// ```no_run
-/// use weakrest::enroll::{Settings, enroll, find_pictures};
+/// use weakrest::enroll::{BadPicture, Enrollment, Settings, Step, enroll, find_pictures};
 /// use weakrest::inspector::Options;
 /// use weakrest::package::BackboneFile;
 ///
 /// let pictures = find_pictures("bottle/train/good".as_ref())?;
 /// let (backbone, settings, options) = (BackboneFile::built_in()?, Settings::default(), Options::default());
-/// if let Some(mut done) = enroll(&pictures, &backbone, &settings, &options, &mut |_, _, _| true)? {
-///     done.package.write("bottle.weakrest", false)?;
+/// let mut progress = |step: Step, done: usize, total: usize| {
+///     println!("{step:?}: {done} of {total}");
+///     true
+/// };
+/// let done = enroll(&pictures, &backbone, &settings, &options, &mut progress)?;
+/// if let Some(Enrollment { mut package, skipped, .. }) = done {
+///     for BadPicture { path, reason } in skipped {
+///         println!("{}: {reason}", path.display());
+///     }
+///     package.write("bottle.weakrest", false)?;
 /// }
 /// # Ok::<(), weakrest::Error>(())
 /// ```

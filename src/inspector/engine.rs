@@ -250,7 +250,7 @@ impl ClassifyStage {
     /// Judges a frame. After an error `out` is unspecified.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] if the score is not a finite number, and as [`Head::run`].
+    /// [`ErrorKind::NotFinite`] if the score is not a finite number; the errors of the head.
     pub fn run(&mut self, residuals: &FrameResiduals, out: &mut Inspection) -> Result<()> {
         let start = Instant::now();
         let score = self.score(residuals, &mut out.map)?;

@@ -7,6 +7,17 @@ use ort::session::RunOptions;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Ends all runs of the networks loaded with it, now and later, from another thread.
+///
+/// ```
+/// use weakrest::inspector::{Execution, Interrupt, Options};
+///
+/// let interrupt = Interrupt::default();
+/// let execution = Execution { interrupt: interrupt.clone(), ..Execution::default() };
+/// let options = Options { execution, ..Options::default() };
+/// // Load an inspector with these options. From another thread:
+/// interrupt.interrupt();
+/// # let _ = options;
+/// ```
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<Mutex<Known>>);
 

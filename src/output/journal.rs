@@ -193,7 +193,7 @@ impl Journal {
     /// does not delay the start of the line.
     ///
     /// # Errors
-    /// As [`Settings::validate`]; [`ErrorKind::Io`] when the thread cannot be started.
+    /// [`ErrorKind::Usage`] for a setting out of range; [`ErrorKind::Io`] when the thread cannot be started.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
         let backlog = Arc::new(Backlog::default());

@@ -1,5 +1,30 @@
 //! Outputs of the line. Each is optional and has its own thread and bounded queue, so none can delay the
 //! line.
+//!
+//! ```no_run
+//! use weakrest::output::journal::{self, Journal, JournalSummary};
+//! use weakrest::output::mqtt::{self, Mqtt};
+//! use weakrest::output::pictures::{self, Pictures};
+//! use weakrest::output::run_id;
+//! use weakrest::output::web::{self, WebPage};
+//! use weakrest::pipeline::Pipeline;
+//!
+//! fn attach(pipeline: &mut Pipeline) -> weakrest::Result<()> {
+//!     let run = run_id();
+//!     let settings = journal::Settings { path: "parts.sqlite".into(), ..Default::default() };
+//!     pipeline.attach(Box::new(Journal::new(settings, &run)?))?;
+//!     let settings = pictures::Settings { folder: "kept".into(), ..Default::default() };
+//!     pipeline.attach(Box::new(Pictures::new(settings, &run)?))?;
+//!     let settings = mqtt::Settings { host: "broker.local".into(), ..Default::default() };
+//!     pipeline.attach(Box::new(Mqtt::new(settings, &run)?))?;
+//!     let page = WebPage::start(&web::Settings::default(), pipeline.control())?;
+//!     pipeline.attach(Box::new(page))
+//! }
+//!
+//! let JournalSummary { parts, missing, .. } = journal::check("parts.sqlite")?;
+//! println!("{parts} parts, {missing} missing");
+//! # Ok::<(), weakrest::Error>(())
+//! ```
 
 pub mod journal;
 pub mod line;

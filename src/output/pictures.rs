@@ -118,7 +118,7 @@ impl Pictures {
     /// Pictures of the run `run`, see [`super::run_id`]. The folder is read with the first part or tick.
     ///
     /// # Errors
-    /// As [`Settings::validate`].
+    /// [`ErrorKind::Usage`] for a setting out of range.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
         Ok(Pictures { settings, run: run.to_string(), passes: 0, kept: None, listed: false })

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `package.toml` | the [`Manifest`]: product, settings, threshold, and the SHA-256 of every other file |
+//! | `package.toml` | the manifest: product, settings, threshold, and the SHA-256 of every other file |
 //! | `package.sha256` | the SHA-256 of `package.toml`; `sha256sum -c package.sha256` checks it, too |
 //! | `backbone.onnx` | the backbone |
 //! | `bank.safetensors` | the tokens of the good parts: see [`posfar::BankParts`] |

@@ -17,6 +17,18 @@ use crate::imaging::Geometry;
 const FORMAT: u32 = 2;
 
 /// A verified network, ready for a package.
+///
+/// ```
+/// use weakrest::package::{BackboneFile, ClickFile, NetworkFile};
+///
+/// fn share<K>(network: NetworkFile<K>) -> std::sync::Arc<NetworkFile<K>> {
+///     network.into()
+/// }
+/// let backbone = share(BackboneFile::built_in()?);
+/// let clicks = ClickFile::built_in()?;
+/// # let _ = (backbone, clicks);
+/// # Ok::<(), weakrest::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct NetworkFile<K> {
     /// The manifest's description of it.
@@ -156,7 +168,7 @@ impl ClickFile {
     /// Reads `NAME.onnx`, its manifest `NAME.toml` and its prompts `NAME.safetensors`; `path` is any of them.
     ///
     /// # Errors
-    /// As [`NetworkFile::open`] and [`Prompts::from_bytes`].
+    /// As [`NetworkFile::open`]; [`ErrorKind::Model`](crate::ErrorKind::Model) for damaged prompts.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let network = NetworkFile::<Clicks>::open(path.as_ref())?;
         let prompts = path.as_ref().with_extension("safetensors");

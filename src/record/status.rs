@@ -261,7 +261,7 @@ impl Status {
     /// Halts or resumes the line for a person. Resuming acknowledges latched problems.
     ///
     /// # Errors
-    /// As [`Halts::decide`].
+    /// What is wrong with the disk that stores the decision.
     pub fn set_halted(&self, halted: bool) -> Result<()> {
         self.halts.decide(halted)?;
         if !halted {
@@ -434,25 +434,25 @@ pub struct Snapshot {
     pub rejects: u64,
     /// Verdict *fault*, by [`FaultKind::name`].
     pub faults: BTreeMap<&'static str, u64>,
-    /// See [`Counts::dropped_frames`].
+    /// Frames of a free-running camera that were dropped for newer ones.
     pub dropped_frames: u64,
-    /// See [`Counts::lost_frames`].
+    /// Frames missing in the camera's own numbering.
     pub lost_frames: u64,
     /// Share of uninspected frames over the last seconds, 0 to 1, of a free-running camera.
     pub unjudged_share: f64,
-    /// See [`Counts::camera_losses`].
+    /// Times that the camera was lost.
     pub camera_losses: u64,
-    /// See [`Counts::late_inspections`].
+    /// Inspections that ended after their part's deadline; the part was a fault by then.
     pub late_inspections: u64,
-    /// See [`Counts::missed_pulses`].
+    /// Parts to be rejected whose pulse was late, short or not given: they may have passed.
     pub missed_pulses: u64,
-    /// See [`Counts::late_pulses`].
+    /// Pulses that began or ended too late otherwise: parts beside them may have been served wrongly.
     pub late_pulses: u64,
-    /// See [`Counts::swaps`].
+    /// Packages swapped in while running.
     pub swaps: u64,
     /// Parts that each output dropped.
     pub outputs_dropped: BTreeMap<&'static str, u64>,
-    /// See [`OutputCounts::failed`].
+    /// Calls of each output that failed.
     pub outputs_failed: BTreeMap<&'static str, u64>,
     /// The latest part's time in each stage.
     pub milliseconds: BTreeMap<&'static str, f64>,

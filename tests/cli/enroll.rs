@@ -397,7 +397,11 @@ fn impossible_settings_are_usage_errors_that_name_them() {
     let good = folder.good_parts("good", 0, 3);
     let before = folder.contents();
     let cases: &[(&str, &[&str], &str)] = &[
-        ("--false-reject-rate", &["0", "100", "-1", "500", "nan", "inf", "one"], "more than 0 and less than 100"),
+        (
+            "--false-reject-rate",
+            &["0", "100", "-1", "500", "nan", "inf", "one"],
+            "more than 0 and less than 100",
+        ),
         ("--coreset-share", &["0", "2", "-0.1", "nan", "inf"], "more than 0 and at most 1"),
         ("--coreset-floor", &["-1", "0.5", "many"], "invalid value"),
         ("--size", &["1", "15", "4097", "100000"], "must be 16 to 4096 pixels, not"),

@@ -10,6 +10,9 @@ mod own_camera;
 #[allow(dead_code, reason = "its `main` is not called here")]
 #[path = "../../examples/own_output.rs"]
 mod own_output;
+#[allow(dead_code, reason = "its `main` is not called here")]
+#[path = "../../examples/simulated_line.rs"]
+mod simulated_line;
 
 #[test]
 fn a_camera_of_ones_own_shows_parts_to_the_pipeline() {
@@ -19,6 +22,18 @@ fn a_camera_of_ones_own_shows_parts_to_the_pipeline() {
     folder.picture("line/2.png", &part(101));
     let verdicts = own_camera::inspect(ready_package(), &folder.path("line"), 3).unwrap();
     assert_eq!(verdicts, [Verdict::Pass, Verdict::Reject, Verdict::Pass]);
+}
+
+#[test]
+fn a_simulated_line_rejects_every_third_part_at_the_gate() {
+    let (verdicts, edges) = simulated_line::run().unwrap();
+    let rejected: Vec<usize> = (1..=9).filter(|part| verdicts[part - 1] == Verdict::Reject).collect();
+    assert_eq!((verdicts.len(), rejected), (9, vec![3, 6, 9]));
+    let begins: Vec<_> = edges.iter().filter(|edge| edge.active).map(|edge| edge.at).collect();
+    assert_eq!(begins.len(), 3);
+    for pair in begins.windows(2) {
+        assert_eq!((pair[1] - pair[0]).as_millis(), 300);
+    }
 }
 
 #[test]

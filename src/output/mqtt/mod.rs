@@ -273,8 +273,8 @@ impl Mqtt {
     /// Connects in the background, for ever, to tell of parts of the run `run`, see [`super::run_id`].
     ///
     /// # Errors
-    /// As [`Settings::validate`]; [`ErrorKind::Io`] when a file that they name cannot be read, or the system
-    /// has no thread left; [`ErrorKind::Usage`] when one is not what it must be.
+    /// [`ErrorKind::Usage`] for a setting out of range, or a file with other content than it must have;
+    /// [`ErrorKind::Io`] if a file cannot be read or the thread cannot be started.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
         settings.validate()?;
         // Room for everything on its way, and for retained messages between them.

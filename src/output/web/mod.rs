@@ -103,7 +103,7 @@ impl WebPage {
     /// Starts serving on a thread of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] as [`Settings::validate`], or if the token file holds no token; [`ErrorKind::Io`]
+    /// [`ErrorKind::Usage`] for a setting out of range, or if the token file holds no token; [`ErrorKind::Io`]
     /// if that file cannot be read or the server cannot listen on the address.
     pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
         Self::with_labeling(settings, control, None)
