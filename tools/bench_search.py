@@ -36,7 +36,7 @@ def median_ms(work: Callable[[int], object], searches: int) -> float:
 
 
 def with_numpy(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
-    """BLAS, some queries at a time, so that the matrix of distances stays in the cache."""
+    """BLAS, some queries at a time: the matrix of distances stays in the cache."""
     norms = (bank * bank).sum(axis=1)
     parts = [
         (norms - 2 * part @ bank.T).argmin(axis=1)

@@ -88,7 +88,7 @@ def judged(
     """Result of `weakrest evaluate` on all pictures that the seed did not train on.
 
     Args:
-        product: whose pictures.
+        product: see `PRODUCTS`.
         seed: see `chosen`.
         folder: for files on the way there.
         bank: package without a head.

@@ -202,7 +202,7 @@ def main() -> None:
     experiments.print_header(
         "masks",
         "AP at 0 / 1 / 2 / 3 / 5 clicks",
-        "mean IoU, likewise",
+        "mean IoU at the same clicks",
         "clicks for 90 % IoU",
         "IoU at 1 click: right / no / wrong prompt",
     )

@@ -32,7 +32,7 @@ MASK = 30
 
 
 def clicked(sample: Any, number: int, segment: Any) -> Any:
-    """The sample with the mask of so many clicks, without knowing the type of defect."""
+    """The sample with the mask of `number` clicks, without a prompt."""
     import numpy as np
 
     from weakrest_export.clicks import next_click

@@ -65,6 +65,7 @@ def test_help_shows_each_default(command: str, capsys: pytest.CaptureFixture[str
     if "train" in command:
         steps = 600 if "-adclick" in command or "-seg" in command else 400
         assert f"training steps (default: {steps})" in shown
+        assert ("features per block (multiple of 32; default: 128)" in shown) == (steps == 400)
         assert "another seed makes another network (default: 0)" in shown
 
 

@@ -16,10 +16,10 @@ STRIDE = 2
 """Side of a mask's cell, in pixels of the scaled picture."""
 
 BLOCK = 8
-"""Side of a residual's block, likewise."""
+"""Side of a residual's block, in pixels of the scaled picture."""
 
 RADIUS = 5.0
-"""Of a click's disk, likewise: cells whose center is at most so far away."""
+"""Radius of a click's disk, in pixels of the scaled picture. It covers cells with their center inside."""
 
 PROMPT = 384
 """Length of a prompt's vector; all zeros stand for no prompt."""

@@ -114,7 +114,7 @@ def train(
 
     Args:
         samples: of any number of residuals folders with the same backbone.
-        settings: see there.
+        settings: see `ClickSettings`.
         report: called with an entry of the log every ten steps.
 
     Returns:

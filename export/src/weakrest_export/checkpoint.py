@@ -72,9 +72,9 @@ def save(
 
     Args:
         path: of the file.
-        progress: see there.
+        progress: see `Progress`.
         networks: weights, by the name of the network.
-        optimizer: whose moments are kept.
+        optimizer: its moments are kept.
         training: see `fingerprint`.
 
     Raises:

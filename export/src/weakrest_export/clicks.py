@@ -36,7 +36,7 @@ def next_click(truth: Bits, mask: Bits, known: Bits, rng: np.random.Generator | 
     Args:
         truth: `[h, w]`, which cells are defective.
         mask: `[h, w]`, which cells are in the mask so far.
-        known: `[h, w]`, cells whose truth is known.
+        known: `[h, w]`, cells with known truth.
         rng: chooses among the cells at least half as deep as the deepest; None: the deepest cell.
     """
     largest, positive = None, False

@@ -1,7 +1,7 @@
 """Paints defects on a picture.
 
 A defect is a shape (where and how opaque), a fill (its look) and a blend factor. `KINDS` lists which go
-together. The mask is what changed visibly, not what was meant to be painted.
+together. The mask is the visible change, not the intended one.
 """
 
 from collections.abc import Callable, Sequence

@@ -19,8 +19,8 @@ MEAN = (0.485, 0.456, 0.406)
 """Per-channel mean of the input, for pixels in 0..1: ImageNet's own statistics.
 
 The official release classifies best with `(pixel - 127) / 128` (`MEAN_RGB` and `STDDEV_RGB` of
-`efficientnet_lite_builder.py`). Distances between features find defects better with ImageNet's statistics,
-whose contrast is 2.2 times higher: see the table in `docs/lab-notebook.md`.
+`efficientnet_lite_builder.py`). Distances between features find defects better with ImageNet's statistics
+and their 2.2 times higher contrast: see the table in `docs/lab-notebook.md`.
 """
 
 STD = (0.229, 0.224, 0.225)

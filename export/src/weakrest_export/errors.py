@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes, the same as those of the `weakrest` program."""
+    """Exit codes, the same as in the `weakrest` program."""
 
     OK = 0
     USAGE = 2

@@ -70,7 +70,7 @@ def load(name: str, strides: Iterable[int], weights: str = PRETRAINED) -> Networ
 
     Raises:
         ExportError: for an unknown network or tag, a missing stride, weights that cannot be downloaded, or a
-            network whose maps are not `[N, C, H, W]`.
+            network with maps other than `[N, C, H, W]`.
     """
     ascending = sorted(strides)
     if not ascending or len(set(ascending)) != len(ascending):

@@ -5,7 +5,8 @@ option stand there, and nowhere else:
 
     steps: Annotated[int, Range(least=1), Option("training steps", "N")] = 400
 
-`add` gives a parser one option per field with an `Option`. `read` makes the dataclass of what was parsed.
+`add` gives a parser one option per field with an `Option`. `read` makes the dataclass from the parsed
+options.
 """
 
 import argparse
@@ -97,7 +98,9 @@ def add(parser: argparse.ArgumentParser, settings: type, **defaults: Any) -> Non
             parser.add_argument(flag, dest=field.name, action="store_true", help=field.option.help)
             continue
         shown = field.option.unset or _shown(default)
-        about = f"{field.option.help} (default: {shown})" if shown else field.option.help
+        notes = [f"multiple of {field.range.multiple}"] if field.range and field.range.multiple else []
+        notes += [f"default: {shown}"] if shown else []
+        about = f"{field.option.help} ({'; '.join(notes)})" if notes else field.option.help
         several = get_origin(field.kind) is tuple
         kind = get_args(field.kind)[0] if several else field.kind
         choices = get_args(kind) if get_origin(kind) is Literal else None

@@ -1,4 +1,4 @@
-"""Phrases for defects: of synthetic defects, and files with those of a product.
+"""Phrases for defects: for synthetic defects, and from files for a product.
 
 A prompts file is JSON with a list of phrases for each type of defect of the label file. `weakrest label`
 reads the same file:

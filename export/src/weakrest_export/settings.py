@@ -141,7 +141,7 @@ class Schedule:
         decay: weight decay.
         clip: largest norm of the gradient.
         warmup: share of the steps in which the rate rises. It then falls like a cosine.
-        average: decay of the moving average of the weights. The average is what is kept.
+        average: decay of the moving average of the weights. The result is the average.
     """
 
     steps: Steps = 400
@@ -202,7 +202,7 @@ class HeadSettings(Schedule):
         mix_alpha: see `resmixmatch.mix_up`.
         unmixed: see `resmixmatch.mix_up`.
         filled: share of a box that is surely defective, see `resmixmatch.surely_defective`.
-        guessed: weight of a guessed block's loss, relative to that of a labeled block.
+        guessed: weight of a guessed block's loss, relative to a labeled block.
         ramp: share of the steps in which that weight rises from zero.
         without: parts of ResMixMatch to leave out. Without `guess`, unknown blocks teach nothing. Without
             `fix`, all blocks of a weakly labeled picture are guessed and none is sure.
@@ -270,8 +270,8 @@ class ClickSettings(Schedule):
         untouched: share of the pictures without any click. The network learns to suggest a first mask from
             them, and ADClick-Seg learns from nothing else.
         silent: share of the pictures without a prompt.
-        contrary: share of the defective pictures with a prompt, but no click, whose prompt names another type
-            of defect. Nothing is to be found then. These pictures give words a meaning.
+        contrary: share of pictures with the prompt of another type of defect, among defective pictures with a
+            prompt and without a click. Their true mask is empty. These pictures give words a meaning.
         composition: how often good, synthetic and really defective pictures are drawn.
         augmentation: of residuals.
         seed: of everything random.

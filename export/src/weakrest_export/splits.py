@@ -35,7 +35,7 @@ class Category:
         name: in the data set.
         train: good pictures to enroll, at least one.
         test: good and defective pictures to judge.
-        notes: on what was skipped or looks odd, for people.
+        notes: on skipped files and suspicious pictures, for people.
     """
 
     name: str

@@ -44,7 +44,7 @@ class Trained:
 
     Attributes:
         head: in evaluation mode, on the CPU.
-        step: whose averaged weights the head has.
+        step: of the head's averaged weights.
         precision: block-level average precision on the pictures for validation; None without any.
         log: entries of the log.
     """
@@ -71,7 +71,7 @@ def train(
 
     Args:
         samples: of any number of residuals folders with the same backbone.
-        settings: see there.
+        settings: see `HeadSettings`.
         work: existing directory for the checkpoint and the log; None keeps neither.
         resume: continue from the checkpoint in `work`, if there is one.
         report: called with every entry of the log, which is JSON.

@@ -14,7 +14,7 @@ from weakrest_export.shapes import components, is_convex, smallest_box, upright_
 from weakrest_export.splits import Sample
 
 GAP = 0.005
-"""Largest gap between two spots in one box, in longer sides of the picture: nobody boxes each speck."""
+"""Largest gap between two spots in one box, relative to the picture's longer side."""
 
 
 def weak_labels(samples: Sequence[Sample], kind: str) -> list[Label]:

@@ -23,7 +23,7 @@ from weakrest_export.settings import LabelSetting, SynthesisSettings
 from weakrest_export.work import Product, Work
 
 SEEN = 2.0
-"""A synthetic defect's residuals must be this many times as long as those of the good picture below it."""
+"""Least ratio of the lengths of residuals: of a synthetic defect, and of the good picture below it."""
 
 Vectors = npt.NDArray[np.float32]
 """Of texts, `[n, 384]`."""
@@ -122,7 +122,7 @@ def prepare_clicks(
     """Residuals, pictures and masks of one product, for ADClick.
 
     Pictures with nothing but boxes or tags are left out: a box does not say where the edge is. A box beside a
-    mask hides what is in it.
+    mask makes its content unknown.
 
     Args:
         product: see `_gather`.

@@ -1,7 +1,7 @@
 """The commands of `weakrest-export`, one per file.
 
-Each file has `add`, which adds the command's parser, and `run`. PyTorch takes seconds to import, so that only
-`run` imports it: `--help` and usage errors do not wait.
+Each file has `add`, which adds the command's parser, and `run`. PyTorch takes seconds to import. Only `run`
+imports it: `--help` and usage errors do not wait.
 """
 
 import argparse

@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "train-general",
         help="train one head for several packages",
-        description="Train one head on several products whose packages have the same backbone. Write "
+        description="Train one head on several products. Their packages must have the same backbone. Write "
         "NAME.onnx and NAME.toml. `weakrest package add-head` adds the head to a package.",
     )
     parser.set_defaults(run=run)
