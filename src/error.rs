@@ -39,7 +39,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// The process exit code: 2 for usage, 3 for every other fault.
-    pub fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             ErrorKind::Usage => 2,
             _ => 3,
@@ -82,6 +82,8 @@ pub enum Hint {
     LaterHead,
     /// The transfer took too long.
     Slow,
+    /// An address beyond this machine needs a token.
+    NoToken,
     /// The system trusts no certificate authority.
     NoAuthority,
     /// ONNX Runtime is missing or cannot be used.
@@ -135,7 +137,7 @@ impl Error {
     }
 
     /// A failed file operation on `path`. `doing` completes "cannot … PATH". A full disk has its own kind.
-    pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
+    pub(crate) fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
         let full =
             matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
         let (kind, advice) = if full {
@@ -176,13 +178,13 @@ impl Error {
     }
 
     /// [`Error::chain`] with a remedy behind the message, such as `; use another name`, for each hint.
-    pub fn chain_with(&self, remedy: impl Fn(Hint) -> &'static str) -> String {
+    pub(crate) fn chain_with(&self, remedy: impl Fn(Hint) -> &'static str) -> String {
         let text = format!("{}{}", self.places(), self.message_with(&remedy));
         without_passwords(&(text + &self.causes(&remedy))).into_owned()
     }
 
     /// [`Error::chain`] without place and key.
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         without_passwords(&(self.message.clone() + &self.causes(&|_| ""))).into_owned()
     }
 
@@ -217,7 +219,7 @@ impl Error {
 }
 
 /// The text with `https://…@HOST` instead of `https://USER:PASSWORD@HOST`.
-pub fn without_passwords(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_passwords(text: &str) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed("");
     let mut rest = text;
     while let Some(at) = rest.find("://") {

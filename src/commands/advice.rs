@@ -17,6 +17,7 @@ pub fn chain(error: &Error) -> String {
         Hint::Changed => ", or override only the threshold, with --threshold or inspection.threshold",
         Hint::LaterHead => "; put it into the enrolled package with `weakrest package add-head`",
         Hint::Slow => "; allow more with --patience, or bring it in a folder",
+        Hint::NoToken => ", or add --token-file",
         Hint::NoAuthority => ", or name the plant's own with --ca",
         Hint::NoRuntime => {
             "; install weakrest's package again, in its sources run `make runtime`, or give its path with \

@@ -141,7 +141,7 @@ impl FromStr for Size {
         if text == "native" {
             return Ok(Size(None));
         }
-        text.parse().map(|side| Size(Some(side))).map_err(|_| "must be a number of pixels, or native")
+        text.parse().map(|side| Size(Some(side))).map_err(|_| "must be a number of pixels, or \"native\"")
     }
 }
 

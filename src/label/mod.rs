@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::http::{self, Access, Gate, Server};
 use crate::inspector::Options;
 use crate::package::Package;
@@ -82,9 +82,8 @@ impl Labeler {
         let token = token.map_err(|e| e.with_key("token_file"))?;
         let access = Access::new(token, address);
         if access == Access::Refused {
-            let what =
-                "everybody on the network could change labels; set a token file, or listen on 127.0.0.1";
-            return Err(Error::setting("listen", what));
+            let what = "everybody on the network could change labels; listen on 127.0.0.1";
+            return Err(Error::setting("listen", what).with_hint(Hint::NoToken));
         }
         let session =
             session::Session::open(&settings.images, &settings.labels, settings.prompts.as_deref())?;

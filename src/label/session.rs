@@ -174,11 +174,12 @@ impl Session {
             && let Some((_, first, _)) = session.file.iter().next()
         {
             let text = format!(
-                "is about pictures of another folder, such as {first}: none of its {all} pictures is below {}; give \
+                "{} is about pictures of another folder, such as {first}: none of its {all} pictures is below {}; give \
                  their folder, or another label file",
+                labels.display(),
                 images.display()
             );
-            return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
+            return Err(Error::setting("images", text));
         }
         if ours < all {
             log::warn!(

@@ -365,7 +365,7 @@ class Story:
         must(result == "success", f"the service did not stop cleanly: {result}")
         text = board.run(CHECK)
         count = sum(map(len, self.runs))
-        needed = f"{count} parts in {len(self.runs)} runs, 0 twice, 0 missing"
+        needed = f"{count} parts in {len(self.runs)} runs, 0 duplicate, 0 missing"
         must(needed in text, f"the check does not say {needed!r}:\n{text}")
         must(not board.level(REJECT) and not board.level(HEALTHY), "a check leaves lines high")
 

@@ -282,7 +282,7 @@ fn a_check_tells_what_the_service_would_find() {
         "provider       cpu",
         "96×80, color",
         "reject line    none",
-        "in 1 runs, 0 twice, 0 missing",
+        "in 1 runs, 0 duplicate, 0 missing",
         "all is well",
     ]);
     let counted = ran.out.lines().find(|l| l.starts_with("journal")).unwrap();
