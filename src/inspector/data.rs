@@ -57,6 +57,13 @@ pub struct FrameResiduals {
 }
 
 /// A click, in pixels of the frame from its top left corner.
+///
+/// ```
+/// use weakrest::inspector::Click;
+///
+/// let defect = Click { x: 120.0, y: 80.0, positive: true };
+/// # assert!(defect.positive);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Click {
     /// 0 to the frame's width.

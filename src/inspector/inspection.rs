@@ -7,6 +7,13 @@ use serde::Serialize;
 use crate::anomaly::{AnomalyMap, Region};
 
 /// The verdict on a part.
+///
+/// ```
+/// use weakrest::Verdict;
+///
+/// assert_eq!(Verdict::Reject.to_string(), "reject");
+/// assert_eq!(Verdict::Fault("no frame".into()).to_string(), "fault (no frame)");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "verdict", content = "reason")]
 pub enum Verdict {
@@ -29,6 +36,13 @@ impl std::fmt::Display for Verdict {
 }
 
 /// The time of each stage.
+///
+/// ```
+/// use weakrest::inspector::StageTimes;
+///
+/// let StageTimes { features, residuals, classify } = StageTimes::default();
+/// assert!((features + residuals + classify).is_zero());
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StageTimes {
     /// Scaling, normalizing and the backbone.
@@ -40,6 +54,13 @@ pub struct StageTimes {
 }
 
 /// The result for one part.
+///
+/// ```
+/// use weakrest::{Inspection, Verdict};
+///
+/// let part = Inspection::default();
+/// assert!(part.verdict != Verdict::Pass, "not inspected yet");
+/// ```
 #[derive(Debug, Clone)]
 pub struct Inspection {
     /// Pass, reject or fault.

@@ -16,6 +16,12 @@ use super::{Interrupt, Runtime};
 use crate::error::{Error, ErrorKind, Result};
 
 /// An execution provider, the fastest first.
+///
+/// ```
+/// use weakrest::inspector::Provider;
+///
+/// assert_eq!(Provider::TensorRt.name(), "tensorrt");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
@@ -32,7 +38,7 @@ impl Provider {
     pub const ALL: [Provider; 3] = [Provider::TensorRt, Provider::Cuda, Provider::Cpu];
 
     /// Whether the library was built with it. [`Provider::load`] tells whether it works here.
-    pub fn is_built_in(self, _: &Runtime) -> bool {
+    pub(crate) fn is_built_in(self, _: &Runtime) -> bool {
         match self {
             Provider::TensorRt => TensorRT::is_available(),
             Provider::Cuda => CUDA::is_available(),
@@ -45,7 +51,7 @@ impl Provider {
     ///
     /// # Errors
     /// [`ErrorKind::Runtime`] with what is missing and what to do.
-    pub fn load(self, runtime: &Runtime) -> Result<()> {
+    pub(crate) fn load(self, runtime: &Runtime) -> Result<()> {
         if self == Provider::Cpu {
             return Ok(());
         }

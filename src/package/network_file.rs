@@ -16,17 +16,13 @@ use crate::imaging::Geometry;
 /// Version of the manifest's keys.
 const FORMAT: u32 = 2;
 
-/// A verified network, ready for a package.
+/// A verified network, ready for a package: a [`BackboneFile`] or a [`HeadFile`].
 ///
 /// ```
-/// use weakrest::package::{BackboneFile, ClickFile, NetworkFile};
+/// use weakrest::package::{BackboneFile, HeadFile};
 ///
-/// fn share<K>(network: NetworkFile<K>) -> std::sync::Arc<NetworkFile<K>> {
-///     network.into()
-/// }
-/// let backbone = share(BackboneFile::built_in()?);
-/// let clicks = ClickFile::built_in()?;
-/// # let _ = (backbone, clicks);
+/// let (backbone, head) = (BackboneFile::built_in()?, HeadFile::built_in()?);
+/// assert!(BackboneFile::open("no/such/network.onnx").is_err());
 /// # Ok::<(), weakrest::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -48,6 +44,16 @@ pub type BackboneFile = NetworkFile<Backbone>;
 pub type HeadFile = NetworkFile<Head>;
 
 /// A network for clicks, for a package.
+///
+/// ```no_run
+/// use weakrest::Package;
+/// use weakrest::package::ClickFile;
+///
+/// let mut package = Package::open("bottle.weakrest")?;
+/// package.add_adclick(ClickFile::open("adclick.onnx")?)?;
+/// package.write("bottle.weakrest", true)?;
+/// # Ok::<(), weakrest::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClickFile {
     /// The network.

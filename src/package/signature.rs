@@ -12,6 +12,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 
 /// Trusted public keys.
+///
+/// ```
+/// use weakrest::package::PublicKeys;
+///
+/// let keys = PublicKeys::read(&["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".into()])?;
+/// assert!(!keys.is_empty());
+/// # Ok::<(), weakrest::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicKeys(Vec<PublicKey>);
 

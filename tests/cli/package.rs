@@ -23,7 +23,7 @@ fn a_package_can_be_shown() {
     let manifest = std::fs::read(ready_package().join("package.toml")).unwrap();
     assert_eq!(shown["hash"], sha256(&manifest));
     assert_eq!(shown["manifest"]["images"], 12);
-    assert_eq!(shown["manifest"]["geometry"]["longest_side"], 64);
+    assert_eq!(shown["manifest"]["scaling"]["longest_side"], 64);
     assert_eq!(shown["manifest"]["input"]["size"], "96x80");
     assert_eq!(shown["manifest"]["files"].as_object().unwrap().len(), 7);
 }
@@ -136,7 +136,7 @@ fn a_path_out_of_the_package_is_refused() {
 fn an_unknown_format_is_told() {
     let folder = Folder::new();
     let package = folder.package("p");
-    forge(&package, |text| text.replacen("format = 2", "format = 99", 1));
+    forge(&package, |text| text.replacen("format = 3", "format = 99", 1));
     refused(&package, &["the package has format 99, and this program reads format 3; enroll again"]);
 }
 
@@ -314,7 +314,7 @@ fn a_package_whose_golden_pictures_prove_nothing_is_refused() {
     });
     refused(
         &package,
-        &["there is no golden image golden/ordinary.png to show that it can judge; enroll again"],
+        &["the golden image golden/ordinary.png is missing; enroll again"],
     );
 
     // Without the painted one, which is painted anew.
