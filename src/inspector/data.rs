@@ -78,7 +78,7 @@ pub struct Click {
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// Residuals and picture.
-    pub residuals: FrameResiduals,
+    pub(crate) residuals: FrameResiduals,
     /// Anomaly map, score and verdict.
     pub inspection: Inspection,
 }

@@ -19,10 +19,15 @@ const FORMAT: u32 = 2;
 /// A verified network, ready for a package: a [`BackboneFile`] or a [`HeadFile`].
 ///
 /// ```
-/// use weakrest::package::{BackboneFile, HeadFile};
+/// use std::sync::Arc;
 ///
-/// let (backbone, head) = (BackboneFile::built_in()?, HeadFile::built_in()?);
-/// assert!(BackboneFile::open("no/such/network.onnx").is_err());
+/// use weakrest::package::{BackboneFile, HeadFile, NetworkFile};
+///
+/// fn shared<K>(network: NetworkFile<K>) -> Arc<NetworkFile<K>> {
+///     Arc::new(network)
+/// }
+/// let (backbone, head) = (shared(BackboneFile::built_in()?), shared(HeadFile::built_in()?));
+/// # let _ = (backbone, head);
 /// # Ok::<(), weakrest::Error>(())
 /// ```
 #[derive(Debug, Clone)]

@@ -312,10 +312,7 @@ fn a_package_whose_golden_pictures_prove_nothing_is_refused() {
         let (before, rest) = text.split_once("\n[[golden]]").unwrap();
         format!("{before}\n{}", &rest[rest.find("[files.").unwrap()..])
     });
-    refused(
-        &package,
-        &["the golden image golden/ordinary.png is missing; enroll again"],
-    );
+    refused(&package, &["the golden image golden/ordinary.png is missing; enroll again"]);
 
     // Without the painted one, which is painted anew.
     let without_painted = |text: String| {

@@ -9,6 +9,7 @@ use std::{fs, thread};
 use image::ImageEncoder;
 
 use super::support::{Copy, contents, pictures, sha256};
+use crate::error::Hint;
 use crate::package::FORMAT;
 use crate::{ErrorKind, Frame, Package, Verdict};
 
@@ -214,7 +215,7 @@ fn a_manifest_edited_by_hand_is_refused_with_advice() {
     copy.put("package.toml", text.as_bytes());
     let error = copy.refusal();
     assert_eq!(error.kind(), ErrorKind::Package);
-    assert!(error.to_string().contains("--threshold"), "{error}");
+    assert_eq!(error.hints(), [Hint::Changed], "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::ErrorKind;
+use crate::error::Hint;
 use crate::package::check_target;
 
 use super::support::{Copy, contents, draw_pictures, enrolled, names, pictures, settings};
@@ -40,7 +41,7 @@ fn an_existing_package_is_replaced_only_on_demand() {
 
     let error = package.write(copy.path(), false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
-    assert!(error.to_string().contains("--overwrite"), "{error}");
+    assert_eq!(error.hints(), [Hint::Exists], "{error}");
     assert_eq!(contents(&copy.path()), before);
 
     package.write(copy.path(), true).unwrap();
