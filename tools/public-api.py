@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Compares the public items of weakrest and posfar with docs/public-api.txt: public-api.py [--write]
+"""Compares the public items of weakrest and posfar with docs/public-api.txt: `public-api.py [--write]`.
 
-A changed list is a changed promise to programs that use the libraries. `--write` accepts it. Every public type
-must occur in an example: in a documentation's code block, or in a file of examples/.
+A changed list is a changed promise to programs that use the libraries. `--write` accepts it. Every public
+type must occur in an example: in a documentation's code block, or in a file of examples/.
 """
 
 import json
@@ -49,7 +49,10 @@ def arguments(args: dict | None) -> str:
         call = args["parenthesized"]
         return f"({joined(call['inputs'], kind)})" + returned(call["output"])
     angle = (args or {}).get("angle_bracketed", {})
-    parts = [kind(a["type"]) if "type" in a else str(a.get("lifetime", a.get("const", {}))) for a in angle.get("args", [])]
+    parts = [
+        kind(a["type"]) if "type" in a else str(a.get("lifetime", a.get("const", {})))
+        for a in angle.get("args", [])
+    ]
     for constraint in angle.get("constraints", []):
         equal = constraint["binding"].get("equality", {})
         parts.append(f"{constraint['name']} = {kind(equal['type']) if 'type' in equal else '…'}")
@@ -82,7 +85,8 @@ def kind(type_: dict) -> str:
         case "array":
             return f"[{kind(of['type'])}; {of['len']}]"
         case "borrowed_ref":
-            return f"&{of['lifetime'] + ' ' if of['lifetime'] else ''}{'mut ' if of['is_mutable'] else ''}{kind(of['type'])}"
+            lifetime = of["lifetime"] + " " if of["lifetime"] else ""
+            return f"&{lifetime}{'mut ' if of['is_mutable'] else ''}{kind(of['type'])}"
         case "impl_trait":
             return f"impl {joined(of, bound, ' + ')}"
         case "dyn_trait":
@@ -112,7 +116,10 @@ def generics(of: dict) -> str:
 def function(item: dict) -> str:
     of = item["inner"]["function"]
     own = {"Self": "self", "&Self": "&self", "&mut Self": "&mut self"}
-    inputs = [own.get(kind(t), f"self: {kind(t)}") if n == "self" else f"{n}: {kind(t)}" for n, t in of["sig"]["inputs"]]
+    inputs = [
+        own.get(kind(t), f"self: {kind(t)}") if n == "self" else f"{n}: {kind(t)}"
+        for n, t in of["sig"]["inputs"]
+    ]
     return f"{generics(of['generics'])}({', '.join(inputs)}){returned(of['sig']['output'])}"
 
 
@@ -202,7 +209,9 @@ class Api:
             fields = of["tuple"] if "tuple" in of else of["struct"]["fields"]
         named = [self.index[str(f)] for f in fields if f is not None]
         inner = ", ".join(
-            kind(f["inner"]["struct_field"]) if f["name"].isdigit() else f"{f['name']}: {kind(f['inner']['struct_field'])}"
+            kind(f["inner"]["struct_field"])
+            if f["name"].isdigit()
+            else f"{f['name']}: {kind(f['inner']['struct_field'])}"
             for f in named
         )
         self.lines.append(f"variant {place}::{item['name']}" + (f"({inner})" if inner else ""))
@@ -238,7 +247,9 @@ def main() -> None:
         methods = sum(bool(re.match(r"(fn|const) .*::[A-Z]\w*::", line)) for line in api.lines)
         variants = sum(line.startswith("variant ") for line in api.lines)
         items = len(api.lines) - fields - methods - variants
-        print(f"{crate}: {items} public items, {methods} methods, {fields} public fields, {variants} variants")
+        print(
+            f"{crate}: {items} public items, {methods} methods, {fields} public fields, {variants} variants"
+        )
         text.append(f"# {crate}\n" + "\n".join(api.lines) + "\n")
         lacking += api.without_example(folder)
     new, old = "\n".join(text), LIST.read_text() if LIST.exists() else ""
@@ -248,7 +259,9 @@ def main() -> None:
         before, after = set(old.splitlines()), set(new.splitlines())
         changes = [f"- {line}" for line in before - after] + [f"+ {line}" for line in after - before]
         print("\n".join(sorted(changes, key=lambda change: change[2:])))
-        sys.exit(f"public-api.py: the public items differ from docs/public-api.txt; if that is meant, {UPDATE}")
+        sys.exit(
+            f"public-api.py: the public items differ from docs/public-api.txt; if that is meant, {UPDATE}"
+        )
     if lacking:
         sys.exit("public-api.py: no example shows " + ", ".join(lacking))
 
