@@ -667,7 +667,7 @@ fn what_cannot_be_labeled_is_said_at_the_start() {
     run(&["--images", &path("foreign")]).exits(2).says(&["no pictures", "1 picture in formats", "1.webp"]);
     let rejects = path("rejects");
     run(&["--images", &rejects, "--good", &path("nowhere")]).exits(2).says(&["--good"]);
-    run(&["--images", &rejects, "--listen", "0.0.0.0:0"]).exits(2).says(&["token file"]);
+    run(&["--images", &rejects, "--listen", "0.0.0.0:0"]).exits(2).says(&["--token-file"]);
     run(&["--images", &rejects, "--listen", "here"]).exits(2).says(&["--listen", "127.0.0.1:8080"]);
     for (prompts, told) in [
         (json!({"crack": ["a thin crack", "???"]}), "no letters"),
