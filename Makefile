@@ -15,37 +15,38 @@ MINUTES ?= 1
 # Debian's names of the machines that `make deb` is for.
 ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
+FEATURES ?= --no-default-features
 
 .PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python lint public-api features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
 	@echo "make demo DATA=DIR     the same on your folder in MVTec layout (ARGS=... for weakrest enroll)"
-	@echo "make test              everything that must hold: Rust, Python, formatting, lints"
+	@echo "make test              all checks and tests: Rust, Python, documents"
 	@echo "make runtime           get ONNX Runtime"
 	@echo "make build             the release binary: $(BINARY)"
-	@echo "make cross             the binary for boards (aarch64): target/$(BOARD)/release/weakrest"
-	@echo "make cross-test        the tests as built for aarch64, on an emulated processor (Debian)"
+	@echo "make cross             the device's program for boards (aarch64; FEATURES= for all of it): target/$(BOARD)/release/weakrest"
+	@echo "make cross-test        the aarch64 tests on an emulated processor (Debian)"
 	@echo "make deb ARCH=arm64    the Debian packages (amd64 without ARCH; ARCH=\"amd64 arm64\" for both): target/deb/"
-	@echo "make deb-test          install, upgrade, remove and purge it in a root of its own (Debian, root)"
-	@echo "make board-test        a board's life in an emulated one: install, enroll, inspect, faults (Debian; installs nothing)"
+	@echo "make deb-test          install, upgrade, remove and purge them in their own root (Debian, root)"
+	@echo "make board-test        install, enroll, inspect and fail on an emulated board (Debian; installs nothing here)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
-	@echo "make table-bottle      what each kind of label is worth, for hours (table-mtd: on MTD; ARGS=... for the tool)"
-	@echo "make general-head      train the head that ships again (needs WEAKREST_DATA)"
-	@echo "make table-clicks      what clicks are worth: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
-	@echo "make table-seg         a head of masks that clicks made, beside one of true masks: ARGS=\"bottle\""
-	@echo "make plot-labels       what a second of labeling is worth, as a plot: docs/labels.svg"
-	@echo "make general-adclick   train the network that ships for clicks again (needs WEAKREST_DATA)"
-	@echo "make text-encoder      the text encoder, for prompts in free words: target/text-encoder/"
-	@echo "make bench             what the pipeline adds to its stages"
+	@echo "make table-bottle      accuracy by kind of label (hours; table-mtd: on MTD; ARGS=... for the tool)"
+	@echo "make general-head      train the built-in head again (needs WEAKREST_DATA)"
+	@echo "make table-clicks      accuracy by number of clicks: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
+	@echo "make table-seg         heads trained with clicked and with true masks: ARGS=\"bottle\""
+	@echo "make plot-labels       plot accuracy against labeling time: docs/labels.svg"
+	@echo "make general-adclick   train the built-in click network again (needs WEAKREST_DATA)"
+	@echo "make text-encoder      export the text encoder for free prompts: target/text-encoder/"
+	@echo "make bench             time that the pipeline adds to its stages"
 	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
-	@echo "make bench-gate        pulses on a busy machine: missed, and undetected (PULSES=10000; about ten minutes)"
+	@echo "make bench-gate        missed and undetected pulses on a busy machine (PULSES=10000; about ten minutes)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
 	@echo "make bench-growth      time and memory against the number of enrolled pictures (needs WEAKREST_DATA)"
-	@echo "make soak MINUTES=10   a line at full rate for a while (after make demo)"
-	@echo "make wrong-pass MINUTES=3  bad parts under attack: stops, kills, load, a hostile camera"
+	@echo "make soak MINUTES=10   run a line at full rate (after make demo)"
+	@echo "make wrong-pass MINUTES=3  count passed bad parts under stops, kills, load and a hostile camera"
 	@echo "make licenses          check the dependencies' licenses"
-	@echo "make fuzz SECONDS=20   fuzz each reader of foreign bytes"
+	@echo "make fuzz SECONDS=20   fuzz the readers of foreign bytes"
 	@echo "make format            format Rust and Python"
 	@echo "make public-api        update docs/public-api.txt after an intended change of the libraries' public items"
 
@@ -60,7 +61,7 @@ build: $(RUNTIME)
 
 # For glibc 2.28 or newer, which is also what ONNX Runtime's library needs.
 cross:
-	tools/cross.sh $(BOARD) build --locked --release --bin weakrest
+	tools/cross.sh $(BOARD) build --locked --release --bin weakrest $(FEATURES)
 	@tools/fetch-onnxruntime.sh aarch64 target/$(BOARD)/onnxruntime
 	@tools/glibc-floor.sh 2.28 target/$(BOARD)/release/weakrest target/$(BOARD)/onnxruntime/libonnxruntime.so
 

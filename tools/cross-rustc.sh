@@ -1,6 +1,6 @@
 #!/bin/sh
-# Debian's newest Rust with the standard library of aarch64, for a machine whose own Rust cannot get that library:
-#   cross-rustc.sh DEST
+# Fetches Debian's newest Rust with the standard library of aarch64: cross-rustc.sh DEST
+# For a machine whose own Rust cannot get that library.
 # DEST/rustc is the compiler. Installs nothing and needs no root; for Debian on x86-64.
 set -eu
 [ $# = 1 ] || { echo "usage: $0 DEST" >&2; exit 2; }

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs the tests as built for aarch64 on an emulated processor: cross-test.sh [CPU...]
-# First all of them on a processor like a Jetson Orin's (cortex-a76), then those of the vector instructions and one through the
-# whole program on an old one, without dot products (cortex-a57). Not on "max": ONNX Runtime knows no such processor, and says so
-# in the midst of what the tests read. Needs what cross.sh needs, and Debian for the emulator and the C library.
+# Runs the aarch64 tests on an emulated processor: cross-test.sh [CPU...]
+# First all tests on a processor like a Jetson Orin's (cortex-a76). Then the tests of the vector instructions and one
+# of the whole program on an old processor without dot products (cortex-a57). Not on "max": ONNX Runtime does not know
+# it and prints a warning into the output that the tests read. Needs what cross.sh needs, and Debian for the emulator
+# and the C library.
 set -eu
 cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu

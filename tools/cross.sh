@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs cargo for another machine, or for an older C library than this one's: cross.sh TARGET build|test ARG...
-# What is built needs glibc GLIBC (default 2.28) or newer. Tools are kept in target/cross; they come from the package
-# registries that this machine's pip and apt use.
+# Runs cargo for another machine or an older C library: cross.sh TARGET build|test ARG...
+# The result needs glibc GLIBC (default 2.28) or newer. Tools are kept in target/cross. They come from the package
+# registries of this machine's pip and apt.
 set -eu
 [ $# -ge 2 ] || { echo "usage: $0 TARGET build|test ARG..." >&2; exit 2; }
 target=$1 command=$2

@@ -1,4 +1,4 @@
-# Takes packages out of Debian without installing any and without being root, from where this machine's apt takes them.
+# Unpacks Debian packages without installing them and without root, from the sources of this machine's apt.
 # To be sourced; FOLDER is created.
 
 # debian_lists FOLDER "ARCHITECTURE..." [SUITE]: what there is, in this machine's own suites or in another one.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the nearest-neighbor search of real packages works on: dump-searches.sh WEAKREST DATA FOLDER
+# Dumps the searches of real packages for benchmarks: dump-searches.sh WEAKREST DATA FOLDER
 set -eu
 binary=$1 data=$2 folder=$3
 mkdir -p "$folder/pictures/bottle" "$folder/pictures/mtd"

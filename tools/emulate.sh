@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs a test built for aarch64 with the emulator QEMU; cargo calls it. Tests start the program by its path, which the kernel refuses:
-# for them a script of that name hands it to the emulator. The next build puts the program back.
+# Runs an aarch64 test with the emulator QEMU; cargo calls it. Tests also start the program by its path, which the
+# kernel refuses. So a script takes the program's name and calls the emulator. The next build restores the program.
 set -eu
 program=$(dirname "$(dirname "$1")")/weakrest
 if [ -e "$program" ] && [ "$(head -c 2 "$program")" != "#!" ]; then

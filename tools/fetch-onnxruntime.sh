@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts ONNX Runtime for the CPU in DEST: fetch-onnxruntime.sh [ARCH] DEST
+# Fetches ONNX Runtime for the CPU into DEST: fetch-onnxruntime.sh [ARCH] DEST
 # ARCH is x86_64 or aarch64, by default this machine's. A device with a GPU uses the build that fits its drivers.
 set -eu
 case $# in

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts three photographs of surfaces in DEST, for the demo: fetch-photographs.sh DEST
+# Fetches three photographs of surfaces for the demo: fetch-photographs.sh DEST
 # They are sample pictures of scikit-image; its skimage/data/_fetchers.py says of each: "licensed under the Creative
 # Commons CC0 License".
 set -eu

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fails when a binary needs a newer C library than FLOOR: glibc-floor.sh FLOOR FILE...
+# Fails if a binary needs a newer C library than FLOOR: glibc-floor.sh FLOOR FILE...
 set -eu
 [ $# -ge 2 ] || { echo "usage: $0 FLOOR FILE..." >&2; exit 2; }
 floor=$1
