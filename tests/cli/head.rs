@@ -226,7 +226,7 @@ fn lists_of_pictures_that_cannot_be_used_are_refused_by_line() {
     let gray = folder.picture("gray.png", &DynamicImage::ImageLuma8(part(50).into_luma8()));
     let output = folder.path("residuals");
     for (text, code, says) in [
-        (String::new(), 2, "the list names no picture"),
+        (String::new(), 2, "the list has no picture"),
         ("new.png\n".into(), 2, "list.jsonl:1"),
         (format!("{}\n{{\"picture\": \"a\"}}\n", json!({ "image": image })), 2, "list.jsonl:2"),
         (json!({ "image": "missing.png" }).to_string(), 3, "missing.png"),

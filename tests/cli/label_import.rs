@@ -271,7 +271,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
         (
             "coco",
             annotation(json!({"segmentation": {"size": [200, 100], "counts": [30, 20, 19950]}})),
-            "the runs are of 100×200 pixels, but the picture has 200×100",
+            "the runs have 100×200 pixels, but the picture 200×100",
         ),
         (
             "coco",
