@@ -198,6 +198,40 @@ fn every_entry_is_there_in_the_order_asked_for() {
 }
 
 #[test]
+fn mistakes_come_before_the_figures_and_settings_last() {
+    let (low, high) = (inspection(0.5, 1.0), inspection(2.0, 1.0));
+    let page = page(
+        &Report {
+            facts: vec![("Hash".into(), "5f1d".into())],
+            tables: vec![Table { title: "Results".into(), ..Default::default() }],
+            order: Order::WorstFirst,
+            ..Default::default()
+        },
+        &[
+            labeled(Entry::inspected("right.png", &high), Truth::Defective("dent")),
+            labeled(Entry::inspected("false.png", &high), Truth::Good),
+            labeled(Entry::inspected("missed.png", &low), Truth::Defective("dent")),
+        ],
+    );
+    assert_well_formed(&page);
+    let texts = [
+        "Missed defects</h2>",
+        r#"<article id="picture-3""#,
+        "False rejects</h2>",
+        r#"<article id="picture-2""#,
+        "Results</h2>",
+        "Scores</h2>",
+        r##"<a href="#picture-3">"##,
+        "Other pictures</h2>",
+        r#"<article id="picture-1""#,
+        "<details>",
+        "5f1d",
+    ];
+    let places = texts.map(|text| page.find(text).unwrap_or_else(|| panic!("{text:?} is missing")));
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+#[test]
 fn counts_and_contradictions_are_spelled_out() {
     let (low, high) = (inspection(0.5, 1.0), inspection(2.0, 1.0));
     let fault = Verdict::Fault("late".into());
