@@ -394,7 +394,7 @@ fn a_device_that_is_no_camera_is_told_with_what_to_do() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for device in [Path::new("/dev/null"), Path::new("/dev/zero"), file.path()] {
         let message = cannot_open(device);
-        assert!(message.contains("is no camera: let camera.device name one"), "{message}");
+        assert!(message.contains("is no camera: set camera.device to one"), "{message}");
     }
 }
 
@@ -423,7 +423,7 @@ fn devices_that_cannot_be_used_do_not_stay_open() {
 #[test]
 fn a_panic_of_the_library_is_an_error() {
     let e = guarded(|| -> io::Result<()> { panic!("expected here: Invalid quantization") }).unwrap_err();
-    assert!(e.to_string().contains("driver's answer"), "{e}");
+    assert!(e.to_string().contains("the driver gives an unknown answer"), "{e}");
     assert!(!passing(&e));
 }
 

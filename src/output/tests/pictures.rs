@@ -359,6 +359,6 @@ fn the_folder_to_label_must_not_be_emptied_with_the_kept_pictures() {
     for bad in ["", "kept", "kept/label"] {
         let settings = Settings { label_folder: Some(bad.into()), ..settings(Path::new("kept")) };
         let error = settings.validate().unwrap_err();
-        assert!(error.chain().starts_with("label_folder"), "{}", error.chain());
+        assert!(error.chain().starts_with("pictures.label_folder"), "{}", error.chain());
     }
 }
