@@ -232,7 +232,7 @@ fn a_package_comes_from_a_server_that_is_vouched_for() {
     for (source, says) in [
         ("http://plant.example/disc", "not encrypted"),
         ("ftp://plant.example/disc", "https://"),
-        ("https://plant.example/disc?version=2", "no ? or #"),
+        ("https://plant.example/disc?version=2", "cannot have ? or #"),
         ("https://", "not the address"),
     ] {
         install(source, &to, &signer, &[]).exits(2).says(&[source, says]);
@@ -693,7 +693,7 @@ fn no_way_leads_to_a_server_without_tls() {
                 format!("HTTP/1.1 {status}\r\nLocation: {elsewhere}{path}\r\nContent-Length: 0\r\n\r\n");
             let _ = stream.write_all(head.as_bytes());
         });
-        install(&address, &to, &signer, &[]).exits(3).says(&[&address, "not followed without TLS"]);
+        install(&address, &to, &signer, &[]).exits(3).says(&[&address, "without TLS this is not followed"]);
     }
     // Nor does a proxy come between, whatever the environment names.
     let mut command = Command::new(PROGRAM);
