@@ -1,4 +1,4 @@
-//! The lines that a service holds, noted when it takes them. `weakrest release` needs only this note after a
+//! The lines that a service holds, noted when it takes them. A release needs only this note after a
 //! crash, even if the configuration has changed.
 
 use std::path::{Path, PathBuf};
