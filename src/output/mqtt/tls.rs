@@ -68,7 +68,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
     let text = files::read_secret(file)?;
     PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
-        let text = "the file that it names must hold a private key (PEM) without a password";
+        let text = "holds no private key (PEM) without a password";
         Error::new(ErrorKind::Usage, text)
     })
 }

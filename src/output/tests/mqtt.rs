@@ -607,14 +607,14 @@ fn tls_proves_both_ends_and_what_is_wrong_is_told_in_words() {
     for (settings, words) in [
         (
             Settings { key_file: other.1, ..right.clone() },
-            ["key_file", "not the key of mqtt.certificate_file"],
+            ["mqtt.key_file", "not the key of mqtt.certificate_file"],
         ),
-        (Settings { key_file: file("plant-ca.pem"), ..right.clone() }, ["key_file", "private key"]),
+        (Settings { key_file: file("plant-ca.pem"), ..right.clone() }, ["mqtt.key_file", "private key"]),
         (
             Settings { ca_file: file("plant-elsewhere.key"), ..right.clone() },
-            ["ca_file", "holds no certificate"],
+            ["mqtt.ca_file", "holds no certificate"],
         ),
-        (Settings { ca_file: file("none"), ..right }, ["ca_file", "cannot read"]),
+        (Settings { ca_file: file("none"), ..right }, ["mqtt.ca_file", "cannot read"]),
     ] {
         let error = Mqtt::new(settings, RUN).err().unwrap().chain();
         assert!(error.starts_with(words[0]) && error.contains(words[1]), "{error}");
