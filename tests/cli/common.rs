@@ -334,7 +334,7 @@ pub fn bad_pictures() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("animated.gif", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), "a GIF picture is not supported"),
         ("animated.png", with_chunk(&png, b"acTL", &[0, 0, 0, 2, 0, 0, 0, 0]), "animated"),
         ("pages.tiff", with_second_page(&tiff), "several pages"),
-        ("huge.png", of_size(&png, 30_000, 30_000), "30000×30000 pixels is more than"),
+        ("huge.png", of_size(&png, 30_000, 30_000), "30000×30000 pixels are more than"),
         ("header.png", png[..20].to_vec(), "damaged or cut short"),
         ("closed.jpg", [&jpeg[..jpeg.len() * 3 / 5], &[0xff, 0xd9]].concat(), "damaged or cut short"),
         (

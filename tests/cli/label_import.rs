@@ -281,7 +281,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
         (
             "coco",
             annotation(json!({"category_id": 2, "bbox": [1, 2, 3, 4]})),
-            "is tagged good and has defects",
+            "is tagged good but has defects",
         ),
         ("coco", with("annotations", json!([])), "marks no picture"),
         ("coco", with("images", twice), "$.images[1]: a.png appears twice"),
