@@ -53,8 +53,8 @@ impl ErrorKind {
 /// use weakrest::{Hint, Package};
 ///
 /// if let Err(error) = Package::open("bottle.weakrest") {
-///     let remedy = |hint| if hint == Hint::Unsigned { "; ask for a signed one" } else { "" };
-///     println!("{}", error.chain_with(remedy));
+///     let remedy = if error.hints().contains(&Hint::Unsigned) { "; ask for a signed one" } else { "" };
+///     println!("{}{remedy}", error.chain());
 /// }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

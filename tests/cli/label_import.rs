@@ -283,7 +283,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             annotation(json!({"category_id": 2, "bbox": [1, 2, 3, 4]})),
             "is tagged good but has defects",
         ),
-        ("coco", with("annotations", json!([])), "marks no picture"),
+        ("coco", with("annotations", json!([])), "has no marked picture"),
         ("coco", with("images", twice), "$.images[1]: a.png appears twice"),
         ("coco", with("images", image("z.png", 200, 100)), "there is no picture z.png below"),
         ("coco", with("images", image(&long, 200, 100)), "there is no picture zzz"),
@@ -303,7 +303,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
             json!([{"data": {"x": "a.png", "y": "b.png"}, "annotations": []}]).to_string(),
             "$[0].data: it is not clear which entry is the picture",
         ),
-        ("label-studio", annotated_twice, "$[0] was annotated 2 times"),
+        ("label-studio", annotated_twice, "$[0] has 2 annotations: keep one of them"),
         (
             "label-studio",
             region(
@@ -326,7 +326,7 @@ fn what_cannot_be_understood_is_refused_with_file_and_place() {
         (
             "label-studio",
             region(json!({"type": "rectangle", "image_rotation": 90, "value": {"x": 1}})),
-            "picture turned",
+            "was drawn on a rotated picture",
         ),
         (
             "label-studio",
