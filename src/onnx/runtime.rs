@@ -112,7 +112,8 @@ fn open(path: Option<&Path>) -> Result<Runtime> {
         .with_telemetry(false)
         .build()
         .map_err(|e| Error::new(ErrorKind::Runtime, "ONNX Runtime did not start").with_source(e))?;
-    environment.set_log_level(ort::logging::LogLevel::Error);
+    // Errors are returned as well. ONNX Runtime would print them in color, past the program's log.
+    environment.set_log_level(ort::logging::LogLevel::Fatal);
     log::debug!("ONNX Runtime from {}", path.display());
     let version = version(&path).unwrap_or_else(|| "unknown".to_owned());
     Ok(Runtime { environment, path, version })
