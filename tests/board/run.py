@@ -343,7 +343,10 @@ class Story:
             "sed -i s/product.weakrest/damaged.weakrest/ /etc/weakrest/weakrest.toml\n"
             "systemctl reload weakrest"
         )
-        told = lambda: "configuration" in self.ask("status")["problems"]  # noqa: E731
+
+        def told() -> bool:
+            return "configuration" in self.ask("status")["problems"]
+
         self.until(told, "nothing is said of a damaged package")
         print(f"    {self.ask('status')['problems']['configuration']['text']}")
         for verdict in ["pass", "reject"]:
