@@ -10,6 +10,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("/conflict.js", include_str!("assets/conflict.js")),
     ("/desk.js", include_str!("assets/desk.js")),
     ("/edit.js", include_str!("assets/edit.js")),
+    ("/elements.js", include_str!("../elements.js")),
     ("/keys.js", include_str!("assets/keys.js")),
     ("/library.js", include_str!("assets/library.js")),
     ("/list.js", include_str!("assets/list.js")),
@@ -47,11 +48,12 @@ mod tests {
     #[test]
     fn every_script_is_served() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/label/assets");
-        let scripts: Vec<String> = std::fs::read_dir(folder)
+        let mut scripts: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| format!("/{}", entry.unwrap().file_name().to_str().unwrap()))
             .filter(|name| name.ends_with(".js"))
             .collect();
+        scripts.push("/elements.js".into());
         assert_eq!(scripts.len(), SCRIPTS.len());
         for script in scripts {
             assert!(SCRIPTS.iter().any(|(path, _)| *path == script), "{script} is not served");

@@ -16,10 +16,11 @@ import {
   typeChanged,
   undo,
 } from "./edit.js";
+import { inner, say } from "./elements.js";
 import { down, showKeys, up } from "./keys.js";
 import { entryAt, hideSide, showList, showProgress, showRow, showSide } from "./list.js";
 import { notify } from "./notices.js";
-import { $, inner, say, toolButtons } from "./page.js";
+import { $, toolButtons } from "./page.js";
 import { showButtons, showEmpty, showHint, showPicture, showSaved, showTypes } from "./panel.js";
 import { docOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";

@@ -3,8 +3,9 @@
 
 import { desk, library, saver } from "./desk.js";
 import { settle } from "./edit.js";
+import { inner, say } from "./elements.js";
 import { sketch } from "./painter.js";
-import { $, inner, say } from "./page.js";
+import { $ } from "./page.js";
 import { summary } from "./panel.js";
 import { docOf } from "./picture.js";
 

@@ -3,8 +3,9 @@
 
 import { saver, stage, usable, watch } from "./desk.js";
 import { accept, redo, remove, tag, undo } from "./edit.js";
+import { make } from "./elements.js";
 import { showSide } from "./list.js";
-import { $, make } from "./page.js";
+import { $ } from "./page.js";
 import { choose, escape, grow, setNegative, setOpacity, toggle } from "./tools.js";
 import { skip, step } from "./turn.js";
 

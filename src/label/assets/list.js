@@ -2,7 +2,8 @@
 // The list of pictures, and the progress above it.
 
 import { desk, isThere, kindOf, library, multiple, saver } from "./desk.js";
-import { $, inner, make, plural, say } from "./page.js";
+import { inner, make, say } from "./elements.js";
+import { $, plural } from "./page.js";
 
 /** @import { Entry } from "./server.js" */
 /** @typedef {{ item: HTMLElement, button: HTMLButtonElement, mark: Element, score: Element,

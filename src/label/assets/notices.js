@@ -1,7 +1,8 @@
 // @ts-check
 // Messages over the picture.
 
-import { $, make } from "./page.js";
+import { make } from "./elements.js";
+import { $ } from "./page.js";
 
 /** More messages than this hide the oldest. */
 const SHOWN = 3;

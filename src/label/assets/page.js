@@ -1,6 +1,5 @@
 // @ts-check
 // Small helpers for the page's elements.
-// Data enters the page as text and attributes only, never as markup: names may hold anything.
 
 /**
  * The elements of `index.html` by their id.
@@ -71,43 +70,12 @@
 export const $ = (id) => /** @type {Elements[Id]} */ (document.getElementById(id));
 
 /**
- * The first element within another that matches a selector.
- * @param {ParentNode} within
- * @param {string} selector
- */
-export const inner = (within, selector) => /** @type {HTMLElement} */ (within.querySelector(selector));
-
-/**
  * All buttons that choose a tool.
  * @returns {NodeListOf<HTMLButtonElement>}
  */
 export const toolButtons = () => document.querySelectorAll("button[data-tool]");
 
-/**
- * @template {keyof HTMLElementTagNameMap} Name
- * @param {Name} tag
- * @param {string} [text]
- * @param {string} [className]
- */
-export const make = (tag, text, className) => {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-};
-
-/**
- * Sets a text if it differs: screen readers announce every change.
- * @param {Element} element
- * @param {string} text
- */
-export const say = (element, text) => {
-  if (element.textContent !== text) element.textContent = text;
-};
-
 /** @type {(element: Element, on: boolean) => void} */
 export const press = (element, on) => element.setAttribute("aria-pressed", String(on));
-/** @type {(value: number) => string} */
-export const number = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 /** @type {(n: number, one: string, many?: string) => string} */
 export const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;

@@ -3,8 +3,9 @@
 
 import { desk, fetchAll, indexOf, isThere, library, multiple, nextOpen, offered, settings } from "./desk.js";
 import { saver, stage, usable } from "./desk.js";
+import { inner, make, number, say } from "./elements.js";
 import { notify } from "./notices.js";
-import { $, inner, make, number, plural, press, say } from "./page.js";
+import { $, plural, press } from "./page.js";
 
 /** @import { Doc } from "./picture.js" */
 

@@ -2,9 +2,10 @@
 // Tools, brush size, and what is shown over the picture.
 
 import { desk, fetchAll, remember, stage } from "./desk.js";
+import { say } from "./elements.js";
 import { hideSide } from "./list.js";
 import { notify } from "./notices.js";
-import { $, press, say, toolButtons } from "./page.js";
+import { $, press, toolButtons } from "./page.js";
 import { showHint } from "./panel.js";
 
 /** @import { Tool } from "./stage.js" */

@@ -31,6 +31,7 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
         .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
         .route("/chart.js", asset(SCRIPT, include_str!("assets/chart.js")))
+        .route("/elements.js", asset(SCRIPT, include_str!("../../elements.js")))
         .route("/page.js", asset(SCRIPT, include_str!("assets/page.js")))
         .route("/parts.js", asset(SCRIPT, include_str!("assets/parts.js")))
         .route("/service.js", asset(SCRIPT, include_str!("assets/service.js")))

@@ -2,7 +2,8 @@
 // The service's page: polls the state, and sends what the buttons ask for.
 
 import { showChart } from "./chart.js";
-import { $, dress, duration, fill, make, ms, number, say, title, whole } from "./page.js";
+import { make, number, say } from "./elements.js";
+import { $, dress, duration, fill, ms, title, whole } from "./page.js";
 import { fadePicture, forgetPictures, lostText, showPicture, showRejects, showVerdict } from "./parts.js";
 import { ask, read } from "./service.js";
 

@@ -1,7 +1,8 @@
 // @ts-check
 // The chart of the latest scores.
 
-import { $, inner, make, number, ratio, say } from "./page.js";
+import { inner, make, number, say } from "./elements.js";
+import { $, ratio } from "./page.js";
 
 /** @import { Part } from "./service.js" */
 

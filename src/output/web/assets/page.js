@@ -1,6 +1,7 @@
 // @ts-check
 // Small helpers for the page's elements and numbers.
-// Data enters the page as text and attributes only, never as markup: reasons may hold anything.
+
+import { make, say } from "./elements.js";
 
 /** @import { Part } from "./service.js" */
 
@@ -51,35 +52,6 @@
  */
 export const $ = (id) => /** @type {Elements[Id]} */ (document.getElementById(id));
 
-/**
- * The first element within another that matches a selector.
- * @param {ParentNode} within
- * @param {string} selector
- */
-export const inner = (within, selector) => /** @type {HTMLElement} */ (within.querySelector(selector));
-
-/**
- * @template {keyof HTMLElementTagNameMap} Name
- * @param {Name} tag
- * @param {string} [text]
- * @param {string} [className]
- */
-export const make = (tag, text, className) => {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-};
-
-/**
- * Sets a text if it differs: a change is announced by screen readers and clears the selection.
- * @param {Element} element
- * @param {string} text
- */
-export const say = (element, text) => {
-  if (element.textContent !== text) element.textContent = text;
-};
-
 /** @type {(element: HTMLElement, className: string) => void} */
 export const dress = (element, className) => {
   if (element.className !== className) element.className = className;
@@ -109,9 +81,6 @@ export function fill(body, lines) {
 export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
 /** @type {(n: number) => string} */
 export const whole = (n) => n.toLocaleString("en-US");
-/** @type {(value: number | null) => string} */
-export const number = (value) =>
-  value === null ? "–" : value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 /** @type {(value: number) => string} */
 export const ms = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 /** @type {(seconds: number) => string} */

@@ -1,7 +1,8 @@
 // @ts-check
 // The last part, the latest picture, and the last rejects.
 
-import { $, clock, dress, inner, make, ms, number, ratio, say, title, whole } from "./page.js";
+import { inner, make, number, say } from "./elements.js";
+import { $, clock, dress, ms, ratio, title, whole } from "./page.js";
 import { ask, read } from "./service.js";
 
 /** @import { Part, Parts } from "./service.js" */

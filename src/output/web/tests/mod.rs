@@ -46,6 +46,7 @@ fn the_page_and_its_parts_need_nothing_from_elsewhere() {
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
         ("/chart.js", "text/javascript; charset=utf-8"),
+        ("/elements.js", "text/javascript; charset=utf-8"),
         ("/page.js", "text/javascript; charset=utf-8"),
         ("/parts.js", "text/javascript; charset=utf-8"),
         ("/service.js", "text/javascript; charset=utf-8"),
