@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from weakrest_export.settings import Schedule
+from weakrest_export.settings import Training
 
 
 class Optimizer:
@@ -16,7 +16,7 @@ class Optimizer:
         inner: PyTorch's optimizer; its state belongs to a checkpoint.
     """
 
-    def __init__(self, network: nn.Module, average: nn.Module, schedule: Schedule) -> None:
+    def __init__(self, network: nn.Module, average: nn.Module, schedule: Training) -> None:
         self.schedule = schedule
         self.inner = torch.optim.AdamW(_groups(network, schedule.decay), lr=schedule.rate)
         self._network, self._average = network, average

@@ -37,6 +37,7 @@ Steps = Annotated[int, Range(least=1), Option("training steps", "N")]
 Width = Annotated[int, Range(multiple=HEAD_WIDTH), Option("features per block", "N")]
 Depth = Annotated[int, Range(least=1), Option("attention layers", "N")]
 Positive = Annotated[int, Range(least=1)]
+Seed = Annotated[int, Range(least=0)]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class SynthesisSettings:
     """
 
     count: Annotated[int, Range(least=1), Option("pictures to make", "N")]
-    seed: Annotated[int, Range(least=0), Option("the same seed makes the same pictures", "S")] = 0
+    seed: Annotated[Seed, Option("the same seed makes the same pictures", "S")] = 0
     workers: Annotated[int, Range(least=1), Option("processes that share the work", "N")] = 1
 
     def __post_init__(self) -> None:
@@ -106,7 +107,7 @@ class ChoiceSettings:
 
     count: Annotated[int, Range(least=1), Option("defective pictures", "N")] = 10
     per_type: Annotated[bool, Option("choose N pictures of each kind of defect")] = False
-    seed: Annotated[int, Option("another seed chooses other pictures", "S")] = 0
+    seed: Annotated[Seed, Option("another seed chooses other pictures", "S")] = 0
 
     def __post_init__(self) -> None:
         options.check(self)
@@ -132,38 +133,6 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How weights change during training.
-
-    Attributes:
-        steps: in all.
-        rate: largest learning rate.
-        decay: weight decay.
-        clip: largest norm of the gradient.
-        warmup: share of the steps in which the rate rises. It then falls like a cosine.
-        average: decay of the moving average of the weights. The result is the average.
-    """
-
-    steps: Steps = 400
-    rate: float = 1e-3
-    decay: float = 0.05
-    clip: float = 1.0
-    warmup: float = 0.05
-    average: float = 0.99
-
-    def __post_init__(self) -> None:
-        options.check(self)
-
-    def rate_at(self, step: int) -> float:
-        """The learning rate of a step; steps count from 0."""
-        warmup = max(1, round(self.warmup * self.steps))
-        if step < warmup:
-            return self.rate * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.steps - warmup)
-        return self.rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-@dataclass(frozen=True)
 class Augmentation:
     """How one copy of the residuals differs from the next.
 
@@ -181,7 +150,43 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class HeadSettings(Schedule):
+class Training:
+    """What the training of all networks has in common.
+
+    Attributes:
+        steps: in all.
+        rate: largest learning rate.
+        decay: weight decay.
+        clip: largest norm of the gradient.
+        warmup: share of the steps in which the rate rises. It then falls like a cosine.
+        average: decay of the moving average of the weights. The result is the average.
+        augmentation: of residuals.
+        seed: of everything random.
+    """
+
+    steps: Steps = 400
+    rate: float = 1e-3
+    decay: float = 0.05
+    clip: float = 1.0
+    warmup: float = 0.05
+    average: float = 0.99
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        options.check(self)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step; steps count from 0."""
+        warmup = max(1, round(self.warmup * self.steps))
+        if step < warmup:
+            return self.rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
+        return self.rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class HeadSettings(Training):
     """How a head is built and trained. The defaults suit pictures of 256 pixels on two cores.
 
     Attributes:
@@ -195,7 +200,6 @@ class HeadSettings(Schedule):
         gamma: see `resmixmatch.focal`.
         balance: power of the weights of small real defects, see `resmixmatch.balanced`.
         composition: how often good, synthetic and really defective pictures are drawn.
-        augmentation: of residuals.
         copies: number of augmented copies for a guess.
         temperature: see `resmixmatch.sharpen`.
         mixup: mix the tokens of weakly labeled pictures with others. The papers do; here it made heads worse.
@@ -210,7 +214,6 @@ class HeadSettings(Schedule):
         checks: checkpoints, evenly spread over the steps.
         window: side of the sliding window that the head runs in, in blocks; 0: the whole grid.
         stride: of that window.
-        seed: of everything random.
         precision: of the training; `auto`: bfloat16 where the processor multiplies in it.
         device: `auto`: a GPU where there is one.
 
@@ -228,7 +231,6 @@ class HeadSettings(Schedule):
     gamma: float = 2.0
     balance: float = 0.75
     composition: tuple[float, float, float] = (2, 3, 3)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     copies: Positive = 2
     temperature: float = 0.5
     mixup: Annotated[
@@ -247,7 +249,6 @@ class HeadSettings(Schedule):
     checks: Positive = 10
     window: int = 0
     stride: int = 0
-    seed: Annotated[int, Range(least=0)] = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
 
@@ -257,7 +258,7 @@ class HeadSettings(Schedule):
 
 
 @dataclass(frozen=True)
-class ClickSettings(Schedule):
+class ClickSettings(Training):
     """How ADClick is built and trained. The defaults suit pictures of 256 pixels on two cores.
 
     Attributes:
@@ -273,8 +274,6 @@ class ClickSettings(Schedule):
         contrary: share of pictures with the prompt of another type of defect, among defective pictures with a
             prompt and without a click. Their true mask is empty. These pictures give words a meaning.
         composition: how often good, synthetic and really defective pictures are drawn.
-        augmentation: of residuals.
-        seed: of everything random.
 
     Raises:
         ExportError: if a value is out of its range.
@@ -291,8 +290,6 @@ class ClickSettings(Schedule):
     silent: float = 0.4
     contrary: float = 0.5
     composition: tuple[float, float, float] = (1, 3, 4)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: Annotated[int, Range(least=0)] = 0
 
     def unclicked(self) -> "ClickSettings":
         """Settings of ADClick-Seg, a head: no clicks, and a product's prompt, if any, is always there."""
