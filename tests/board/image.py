@@ -19,8 +19,8 @@ GUEST = Path(__file__).with_name("guest")
 
 # What is on the board before weakrest's package comes; their dependencies come with them.
 PACKAGES = [
-    *["adduser", "apt", "base-files", "base-passwd", "bash", "coreutils", "curl", "dash", "diffutils", "dpkg"],
-    *["findutils", "gpiod", "grep", "gzip", "hostname", "init-system-helpers", "kmod", "libc-bin"],
+    *["adduser", "apt", "base-files", "base-passwd", "bash", "coreutils", "curl", "dash", "diffutils"],
+    *["dpkg", "findutils", "gpiod", "grep", "gzip", "hostname", "init-system-helpers", "kmod", "libc-bin"],
     *["libstdc++6", "login", "man-db", "mawk", "mount", "passwd", "procps", "sed", "systemd", "systemd-sysv"],
     *["tar", "udev", "util-linux", "v4l-utils"],
 ]
@@ -85,9 +85,7 @@ def run(*command: object, **options: Any) -> str:
     """What a command prints, as its errors are shown when it fails."""
     environment = dict(os.environ, PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin", LC_ALL="C")
     options = {"text": True, "env": environment, **options}
-    done = subprocess.run(
-        [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+    done = subprocess.run([str(c) for c in command], capture_output=True, **options)
     if done.returncode != 0:
         raise SystemExit(f"board: {' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
     return done.stdout

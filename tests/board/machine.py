@@ -18,7 +18,7 @@ from image import Image
 TOO_LONG = 124
 
 
-class Failure(Exception):
+class BoardError(Exception):
     """The board did not do what it must."""
 
 
@@ -123,7 +123,7 @@ class Machine:
                 return Connection(path)
             except OSError as e:
                 if self.qemu.poll() is not None or time.monotonic() > until:
-                    raise Failure(f"QEMU does not start: {e}\n{''.join(self.complaints)}") from e
+                    raise BoardError(f"QEMU does not start: {e}\n{''.join(self.complaints)}") from e
                 time.sleep(0.05)
 
     def _ask_qemu(self, command: str, **arguments: str) -> Any:
@@ -131,7 +131,7 @@ class Machine:
         while True:
             answer = json.loads(self.qmp.hear())
             if "error" in answer:
-                raise Failure(f"QEMU refuses {command}: {answer['error']}")
+                raise BoardError(f"QEMU refuses {command}: {answer['error']}")
             if "return" in answer:
                 return answer["return"]
 
@@ -140,7 +140,7 @@ class Machine:
         self.wires.send(f"set_irq_in {self.gpio} unnamed-gpio-in {line} {int(level)}")
         answer = self.wires.hear()
         if answer != "OK":
-            raise Failure(f"QEMU does not drive line {line}: {answer}")
+            raise BoardError(f"QEMU does not drive line {line}: {answer}")
 
     def edges(self, line: int) -> list[Edge]:
         """All changes of an output of the GPIO chip so far."""
@@ -163,30 +163,30 @@ class Machine:
         status, text = self._hear(seconds + 60, f"no answer to {command!r}").split(" ")
         answer = Answer(int(status), base64.b64decode(text).decode(errors="replace").strip())
         if answer.status == TOO_LONG:
-            raise Failure(f"{command!r} takes more than {seconds:.0f} s:\n{answer.text}")
+            raise BoardError(f"{command!r} takes more than {seconds:.0f} s:\n{answer.text}")
         return answer
 
     def run(self, command: str, seconds: float = 600) -> str:
         """What a command prints that must succeed."""
         answer = self.ask(command, seconds)
         if answer.status != 0:
-            raise Failure(f"{command!r} ended with {answer.status}:\n{answer.text}")
+            raise BoardError(f"{command!r} ended with {answer.status}:\n{answer.text}")
         return answer.text
 
     def try_to_ask(self, command: str) -> str:
         """What a command prints, or why it does not, when something is wrong already."""
         try:
             return self.ask(command, 20).text
-        except Failure as e:
+        except BoardError as e:
             return str(e)
 
     def _hear(self, seconds: float, otherwise: str) -> str:
         try:
             return self.agent.hear(seconds)
         except TimeoutError as e:
-            raise Failure(f"{otherwise} within {seconds:.0f} s") from e
+            raise BoardError(f"{otherwise} within {seconds:.0f} s") from e
         except OSError as e:
-            raise Failure(f"{otherwise}: {e}\n{''.join(self.complaints)}") from e
+            raise BoardError(f"{otherwise}: {e}\n{''.join(self.complaints)}") from e
 
     def computed(self) -> float:
         """Seconds that this machine's processors spent on the board, whatever else they did meanwhile."""

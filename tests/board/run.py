@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from image import Image, missing_packages
-from machine import Failure, Machine
+from machine import BoardError, Machine
 from pictures import Frames, frame_of
 
 BARRIER, REJECT, HEALTHY = 4, 5, 6
@@ -72,7 +72,7 @@ listen = "127.0.0.1:8080"
 
 def must(holds: bool, what: str) -> None:
     if not holds:
-        raise Failure(what)
+        raise BoardError(what)
 
 
 class Sent(NamedTuple):
@@ -229,7 +229,9 @@ class Story:
         self.until_operational()
         process = "/proc/$(systemctl show weakrest -P MainPID)"
         policy = board.run(
-            f'for task in {process}/task/*; do [ "$(cat $task/comm)" = driver ] && cut -d" " -f41 $task/stat; done; :'
+            f"for task in {process}/task/*; do\n"
+            '[ "$(cat $task/comm)" = driver ] && cut -d" " -f41 $task/stat\n'
+            "done; :"
         )
         must(policy.strip() == "1", f"the gate's driver is not SCHED_FIFO (1): {policy!r}")
         locked = board.run(f"grep VmLck {process}/status").split()[1]
@@ -262,7 +264,8 @@ class Story:
         board = self.board
         self.kill_in_a_pulse(
             # It waits for a second before it starts again.
-            then="until systemctl show weakrest -P SubState -P NRestarts | grep -q 'auto-restart\\|1'; do :; done"
+            then="until systemctl show weakrest -P SubState -P NRestarts | grep -q 'auto-restart\\|1'\n"
+            "do :; done"
         )
         must(not board.level(REJECT) and not board.level(HEALTHY), "a killed service leaves its lines high")
         self.runs.append([])
@@ -297,7 +300,7 @@ class Story:
         self.until(lambda: not self.board.level(REJECT), "the gate rejects without end after a kill")
 
     def kill_beside_another_configuration(self) -> None:
-        """Killed in the middle of a pulse, when the configuration says nothing any more of the lines that are held."""
+        """Killed in the middle of a pulse, when the configuration no longer names the lines that are held."""
         board, file = self.board, "/etc/weakrest/weakrest.toml"
         for change in [
             f"sed -i 's/^reject = {REJECT}$/reject = 7/; /^healthy = /d' {file}",
@@ -471,7 +474,7 @@ def main() -> int:
                 since = time.monotonic()
                 chapter()
                 done(what, since)
-        except (Failure, KeyboardInterrupt) as e:
+        except (BoardError, KeyboardInterrupt) as e:
             print(f"board: FAILED: {e or 'interrupted'}", file=sys.stderr)
             if machine and not isinstance(e, KeyboardInterrupt):
                 journal = machine.try_to_ask("journalctl --no-pager -o short-monotonic -n 80")
