@@ -17,7 +17,7 @@ ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 FEATURES ?= --no-default-features
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python lint public-api features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -25,7 +25,7 @@ help:
 	@echo "make test              all checks and tests: Rust, Python, documents"
 	@echo "make runtime           get ONNX Runtime"
 	@echo "make build             the release binary: $(BINARY)"
-	@echo "make cross             the device's program for boards (aarch64; FEATURES= for all of it): target/$(BOARD)/release/weakrest"
+	@echo "make cross             the device's program for boards (aarch64; FEATURES= for all of it): target/$(BOARD)/ship/weakrest"
 	@echo "make cross-test        the aarch64 tests on an emulated processor (Debian)"
 	@echo "make deb ARCH=arm64    the Debian packages (amd64 without ARCH; ARCH=\"amd64 arm64\" for both): target/deb/"
 	@echo "make deb-test          install, upgrade, remove and purge them in their own root (Debian, root)"
@@ -61,9 +61,9 @@ build: $(RUNTIME)
 
 # For glibc 2.28 or newer, which is also what ONNX Runtime's library needs.
 cross:
-	tools/cross.sh $(BOARD) build --locked --release --bin weakrest $(FEATURES)
+	tools/cross.sh $(BOARD) build --locked --profile ship --bin weakrest $(FEATURES)
 	@tools/fetch-onnxruntime.sh aarch64 target/$(BOARD)/onnxruntime
-	@tools/glibc-floor.sh 2.28 target/$(BOARD)/release/weakrest target/$(BOARD)/onnxruntime/libonnxruntime.so
+	@tools/glibc-floor.sh 2.28 target/$(BOARD)/ship/weakrest target/$(BOARD)/onnxruntime/libonnxruntime.so
 
 cross-test: build
 	@tools/cross-test.sh $(CPU)
@@ -101,7 +101,9 @@ demo: $(RUNTIME)
 	@tools/demo.sh $(PICTURES) target/demo $(ARGS)
 endif
 
-test: skips lint features licenses python
+# The Python half waits for downloads and for one core: the Rust half builds beside it.
+test: skips
+	@$(MAKE) --no-print-directory --jobs=2 python rust
 	$(CARGO) test --workspace --locked --quiet
 	$(PYTHON) tools/check_docs target/debug/weakrest $(VENV)/bin/python
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet --package posfar --package weakrest
@@ -111,6 +113,10 @@ test: skips lint features licenses python
 # Whatever is skipped says so here.
 skips:
 	@mkdir -p target && : > target/skipped.txt
+
+# All that is checked and built before Rust tests run.
+rust: lint features licenses
+	$(CARGO) test --workspace --locked --quiet --no-run
 
 lint: skips $(RUNTIME)
 	$(CARGO) fmt --all --check

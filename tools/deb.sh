@@ -21,14 +21,14 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || 
 export SOURCE_DATE_EPOCH
 
 runtime=target/$target/onnxruntime
-built=target/$target/release/weakrest
+built=target/$target/ship/weakrest
 tools/fetch-onnxruntime.sh "$machine" "$runtime"
 # The same name is built twice: the workshop's program, then the device's.
 for program in workshop device; do
     echo "deb: building the $program's program for $arch"
     [ $program = workshop ] && features= || features=--no-default-features
     # shellcheck disable=SC2086 # one option, or none
-    GLIBC=$floor tools/cross.sh "$target" build --locked --release --bin weakrest $features
+    GLIBC=$floor tools/cross.sh "$target" build --locked --profile ship --bin weakrest $features
     install -D -m 0755 "$built" "target/deb/programs/$arch/$program"
     # shellcheck disable=SC2086
     python3 tools/crate-licenses.py "$target" $features > "target/deb/$program-crates.txt"
@@ -38,7 +38,7 @@ tools/glibc-floor.sh $floor "$programs/device" "$programs/workshop" "$runtime/li
 # The manual is the same for every machine, so this one writes it.
 manual=target/deb/manual
 rm -rf "$manual"
-"${CARGO:-cargo}" run --quiet --locked --release --example manual -- "$manual"
+"${CARGO:-cargo}" run --quiet --locked --example manual -- "$manual"
 
 rm -rf "target/deb/$arch"
 # begin PACKAGE: what follows goes into it.
