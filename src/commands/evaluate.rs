@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::enroll::enroll;
 use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read};
+use crate::evaluate::metrics::{ALLOWED_PERCENTS, Confusion, WidthClass};
 use crate::evaluate::{CategoryResult, KindCount, evaluate};
 use crate::inspector::{Inspector, Options, OverlayOptions, overlay};
 use crate::report::{Entry, Order, Report, ReportWriter, Table, Truth};
@@ -65,6 +66,10 @@ pub struct Evaluate {
 struct Evaluated {
     #[serde(flatten)]
     result: CategoryResult,
+    /// Promised share of false rejects, 0 to 1, of the threshold.
+    promised_rate: f64,
+    /// False rejects, as multiples of the promise; `None` without good test pictures.
+    rejects_per_promise: Option<f64>,
     enroll_seconds: Option<f64>,
     bank_tokens: usize,
     /// Facts about the package, for the report.
@@ -108,7 +113,7 @@ impl Evaluate {
             report.finish(&Report {
                 title: title(&all),
                 facts: shared_facts(&all),
-                tables: vec![results(&all), verdicts(&all)],
+                tables: vec![results(&all), widths(&all), verdicts(&all)],
                 order: Order::WorstFirst,
                 ..Report::default()
             })?;
@@ -122,6 +127,11 @@ impl Evaluate {
             say!("")?;
         }
         print_table(&results(&all), 1)?;
+        let widths = widths(&all);
+        if !widths.rows.is_empty() {
+            say!("")?;
+            print_table(&widths, 2)?;
+        }
         Ok(Outcome::Pass)
     }
 
@@ -166,6 +176,7 @@ impl Evaluate {
         let bank_tokens = package.bank.len();
         let facts = facts(&package);
         let enrolled = package.manifest.images;
+        let promised_rate = package.manifest.threshold.promised_rate;
         let mut inspector = match &stored {
             Some(path) => inspector(path, package, &options)?,
             None => Inspector::with_options(package, &options)?,
@@ -190,7 +201,8 @@ impl Evaluate {
         for image in &result.left_out {
             remark!("note: {}: left out: labeled defective, but its mask is empty", image.display());
         }
-        Ok(Evaluated { result, enroll_seconds, bank_tokens, facts })
+        let rejects_per_promise = result.confusion.false_reject_rate().map(|rate| rate / promised_rate);
+        Ok(Evaluated { result, promised_rate, rejects_per_promise, enroll_seconds, bank_tokens, facts })
     }
 }
 
@@ -231,22 +243,14 @@ fn strings(words: &[&str]) -> Vec<String> {
 
 /// The accuracy of each category.
 fn results(all: &[Evaluated]) -> Table {
-    let columns = [
-        "category",
-        "image AUROC",
-        "pixel AUROC",
-        "pixel AP",
-        "PRO",
-        "best F1",
-        "false rejects",
-        "misses",
-        "ms/frame",
-        "enroll s",
-    ];
-    let share = |v: Option<f64>| v.map_or("–".into(), |v| format!("{v:.4}"));
+    let columns =
+        ["category", "image AUROC", "pixel AUROC", "pixel AP", "PRO", "best F1", "false rejects", "misses"];
+    let allowed = ALLOWED_PERCENTS.map(|percent| format!("misses at {percent} %"));
+    let columns = [strings(&columns), allowed.to_vec(), strings(&["ms/frame", "enroll s"])].concat();
+    let misses = |counts: &Confusion| format!("{}/{}", counts.misses, counts.defective);
     let row = |evaluated: &Evaluated| {
         let r = &evaluated.result;
-        vec![
+        let mut cells = vec![
             r.name.clone(),
             share(r.image_auroc),
             share(r.pixels.map(|p| p.auroc)),
@@ -254,12 +258,43 @@ fn results(all: &[Evaluated]) -> Table {
             share(r.pixels.map(|p| p.pro)),
             share(r.image_best_f1.map(|f| f.f1)),
             format!("{}/{}", r.confusion.false_rejects, r.confusion.good),
-            format!("{}/{}", r.confusion.misses, r.confusion.defective),
-            format!("{:.1}", r.times.total.median),
-            evaluated.enroll_seconds.map_or("–".into(), |s| format!("{s:.1}")),
+            misses(&r.confusion),
+        ];
+        cells.extend(ALLOWED_PERCENTS.map(|percent| {
+            let at = r.allowed.iter().find(|a| a.percent == percent);
+            at.map_or("–".into(), |a| misses(&a.confusion))
+        }));
+        cells.push(format!("{:.1}", r.times.total.median));
+        cells.push(evaluated.enroll_seconds.map_or("–".into(), |s| format!("{s:.1}")));
+        cells
+    };
+    Table { title: "Results".into(), columns, rows: all.iter().map(row).collect() }
+}
+
+fn share(value: Option<f64>) -> String {
+    value.map_or("–".into(), |v| format!("{v:.4}"))
+}
+
+/// The accuracy on defects of each width that there is.
+fn widths(all: &[Evaluated]) -> Table {
+    let classes = all.iter().flat_map(|e| e.result.widths.iter().flatten().map(|c| (&e.result.name, c)));
+    let row = |(category, class): (&String, &WidthClass)| {
+        let range = match class.below {
+            Some(below) => format!("{} to {below} px", class.from),
+            None => format!("{} px or more", class.from),
+        };
+        vec![
+            category.clone(),
+            range,
+            share(class.image_auroc),
+            format!("{}/{}", class.misses, class.defective),
         ]
     };
-    Table { title: "Results".into(), columns: strings(&columns), rows: all.iter().map(row).collect() }
+    Table {
+        title: "Widths of defects, in the scaled picture".into(),
+        columns: strings(&["category", "defect's width", "image AUROC", "misses"]),
+        rows: classes.filter(|(_, class)| class.defective > 0).map(row).collect(),
+    }
 }
 
 /// The verdicts on each kind of part.

@@ -17,6 +17,12 @@ use crate::imaging::Components;
 /// The highest false-positive rate of [`PixelMetrics::pro`].
 pub const PRO_LIMIT: f64 = 0.3;
 
+/// The shares of good images, in percent, that [`allowed_rejects`] may reject.
+pub const ALLOWED_PERCENTS: [u8; 2] = [1, 5];
+
+/// The limits of the classes of [`by_width`], in pixels of the scaled image.
+pub const WIDTH_LIMITS: [f64; 3] = [4.0, 8.0, 16.0];
+
 /// The best F1 score and its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BestF1 {
@@ -39,6 +45,39 @@ pub struct Confusion {
     pub defective: usize,
     /// Defective images with a score at or below the threshold.
     pub misses: usize,
+}
+
+impl Confusion {
+    /// Share of good images that are rejected, 0 to 1; `None` without good images.
+    pub fn false_reject_rate(&self) -> Option<f64> {
+        (self.good > 0).then(|| self.false_rejects as f64 / self.good as f64)
+    }
+}
+
+/// What is missed if a share of the good images may be rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Allowed {
+    /// The share, in percent.
+    pub percent: u8,
+    /// The lowest threshold that rejects at most this share of the measured good images.
+    pub threshold: f32,
+    /// False rejects and misses at it.
+    pub confusion: Confusion,
+}
+
+/// Results of the defective images with widths in a range.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct WidthClass {
+    /// The least width, in pixels of the scaled image.
+    pub from: f64,
+    /// Widths are below it; `None` for no limit.
+    pub below: Option<f64>,
+    /// Defective images.
+    pub defective: usize,
+    /// Of them with a score at or below the shipped threshold.
+    pub misses: usize,
+    /// As [`auroc`], of these images and all good ones.
+    pub image_auroc: Option<f64>,
 }
 
 /// The metrics of [`PixelScores`].
@@ -110,6 +149,106 @@ pub fn confusion(scores: &[f32], labels: &[bool], threshold: f32) -> Result<Conf
         }
     }
     Ok(counts)
+}
+
+/// Counts misses at the lowest threshold that rejects at most each of [`ALLOWED_PERCENTS`] of the good images.
+/// The threshold is chosen on the images it is measured on: use it to compare methods, not to predict results.
+/// Empty without images of both kinds.
+///
+/// # Errors
+/// As [`auroc`].
+pub fn allowed_rejects(scores: &[f32], labels: &[bool]) -> Result<Vec<Allowed>> {
+    check_images(scores, labels)?;
+    let of = |kind| scores.iter().zip(labels).filter(move |(_, label)| **label == kind).map(|(s, _)| *s);
+    let mut good: Vec<f32> = of(false).collect();
+    good.sort_unstable_by(|a, b| b.total_cmp(a));
+    if of(true).next().is_none() {
+        return Ok(Vec::new());
+    }
+    ALLOWED_PERCENTS
+        .into_iter()
+        .filter_map(|percent| {
+            let threshold = *good.get(good.len() * usize::from(percent) / 100)?;
+            let counted = confusion(scores, labels, threshold);
+            Some(counted.map(|confusion| Allowed { percent, threshold, confusion }))
+        })
+        .collect()
+}
+
+/// The diameter of the largest circle inside a defect of the mask, in pixels of the mask: twice the largest
+/// distance from the center of a defective pixel to the center of a pixel that is not. Pixels outside of the
+/// mask are not. 0 without a defect.
+pub fn defect_width(mask: &Mask) -> f64 {
+    let (width, bits) = (mask.width() as usize, mask.bits());
+    if width == 0 {
+        return 0.0;
+    }
+    // Distance of each pixel to the nearest good one of its column, from above and then from below.
+    let mut vertical: Vec<u32> = bits.iter().map(|&bit| u32::from(bit)).collect();
+    for (i, &bit) in bits.iter().enumerate() {
+        if bit && i >= width {
+            vertical[i] = vertical[i - width] + 1;
+        }
+    }
+    for i in (0..bits.len()).rev() {
+        let below = vertical.get(i + width).copied().unwrap_or(0);
+        vertical[i] = vertical[i].min(below + 1);
+    }
+    let mut widest = 0;
+    for row in vertical.chunks_exact(width) {
+        for (x, &own) in row.iter().enumerate() {
+            // The nearest good pixel is in this column, or in one that is nearer than it.
+            let mut nearest = u64::from(own).pow(2);
+            let mut reach = 1;
+            while nearest > widest && reach * reach < nearest {
+                for column in [x.checked_sub(reach as usize), Some(x + reach as usize)] {
+                    let there = column.and_then(|x| row.get(x)).copied().unwrap_or(0);
+                    nearest = nearest.min(reach * reach + u64::from(there).pow(2));
+                }
+                reach += 1;
+            }
+            widest = widest.max(nearest);
+        }
+    }
+    2.0 * (widest as f64).sqrt()
+}
+
+/// Measures the defective images of each class of widths, against all good images. The classes' limits are
+/// [`WIDTH_LIMITS`]. `widths` are those of each image's widest defect; those of good images do not matter.
+///
+/// # Errors
+/// As [`confusion`].
+pub fn by_width(
+    scores: &[f32],
+    labels: &[bool],
+    widths: &[f64],
+    threshold: f32,
+) -> Result<[WidthClass; WIDTH_LIMITS.len() + 1]> {
+    check_images(scores, labels)?;
+    if widths.len() != labels.len() {
+        let text = format!("{} widths cannot be compared with {} labels", widths.len(), labels.len());
+        return Err(Error::new(ErrorKind::Usage, text));
+    }
+    let mut classes = [WidthClass { from: 0.0, below: None, defective: 0, misses: 0, image_auroc: None };
+        WIDTH_LIMITS.len() + 1];
+    for (class, limit) in WIDTH_LIMITS.into_iter().enumerate() {
+        classes[class].below = Some(limit);
+        classes[class + 1].from = limit;
+    }
+    for class in &mut classes {
+        let inside = |width: f64| width >= class.from && class.below.is_none_or(|limit| width < limit);
+        let (scores, labels): (Vec<f32>, Vec<bool>) = scores
+            .iter()
+            .zip(labels)
+            .zip(widths)
+            .filter(|((_, defective), width)| !**defective || inside(**width))
+            .map(|((score, defective), _)| (*score, *defective))
+            .unzip();
+        let counts = confusion(&scores, &labels, threshold)?;
+        (class.defective, class.misses) = (counts.defective, counts.misses);
+        class.image_auroc = auroc(&scores, &labels)?;
+    }
+    Ok(classes)
 }
 
 /// Collects anomaly maps and ground truth by image, then measures all pixels together.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::datasets::{Category, Mask, Sample};
-use super::metrics::{self, BestF1, Confusion, PixelMetrics, PixelScores};
+use super::metrics::{self, Allowed, BestF1, Confusion, PixelMetrics, PixelScores, WidthClass};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
-use crate::inspector::{Inspection, Inspector, StagePercentiles};
+use crate::inspector::{AnomalyMap, Inspection, Inspector, StagePercentiles};
 
 /// The result of one labeled picture.
 #[derive(Debug, Clone, Serialize)]
@@ -21,6 +21,9 @@ pub struct Outcome {
     pub defect: Option<String>,
     /// Image score.
     pub score: f32,
+    /// Width of its widest defect, in pixels of the scaled picture; `None` for a good part, or without a
+    /// mask.
+    pub width: Option<f64>,
 }
 
 /// The results of one kind of part: good parts, or parts with one kind of defect.
@@ -77,6 +80,10 @@ pub struct CategoryResult {
     pub image_best_f1: Option<BestF1>,
     /// False rejects and misses at the shipped threshold.
     pub confusion: Confusion,
+    /// Misses if shares of the good pictures may be rejected, at thresholds chosen with the labels known.
+    pub allowed: Vec<Allowed>,
+    /// Defective pictures by the width of their widest defect; `None` if a defective picture has no mask.
+    pub widths: Option<Vec<WidthClass>>,
     /// Rejects by kind of part.
     pub kinds: Vec<KindCount>,
     /// Pixel metrics; `None` also if a defective picture has no mask.
@@ -122,29 +129,43 @@ pub fn evaluate(
             }
             _ => pixels = None,
         }
+        let scale = scale(&frame, &inspection.map);
+        let defect = truth.as_ref().filter(|_| sample.defect.is_some());
         visit(sample, &frame, &inspection, truth.as_ref())?;
         times.push(inspection.times);
         outcomes.push(Outcome {
             image: sample.image.clone(),
             defect: sample.defect.clone(),
             score: inspection.score,
+            width: defect.map(|mask| scale * metrics::defect_width(mask)),
         });
     }
     let scores: Vec<f32> = outcomes.iter().map(|o| o.score).collect();
     let labels: Vec<bool> = outcomes.iter().map(|o| o.defect.is_some()).collect();
+    let masked = outcomes.iter().all(|o| o.defect.is_none() || o.width.is_some());
+    let widths: Vec<f64> = outcomes.iter().map(|o| o.width.unwrap_or_default()).collect();
+    let threshold = inspector.threshold();
+    let by_width = masked.then(|| metrics::by_width(&scores, &labels, &widths, threshold)).transpose()?;
     Ok(CategoryResult {
         name: category.name.clone(),
         enrolled: category.train.len(),
-        threshold: inspector.threshold(),
+        threshold,
         image_auroc: metrics::auroc(&scores, &labels)?,
         image_best_f1: metrics::best_f1(&scores, &labels)?,
-        confusion: metrics::confusion(&scores, &labels, inspector.threshold())?,
-        kinds: KindCount::of(&outcomes, inspector.threshold()),
+        confusion: metrics::confusion(&scores, &labels, threshold)?,
+        allowed: metrics::allowed_rejects(&scores, &labels)?,
+        widths: by_width.map(Vec::from),
+        kinds: KindCount::of(&outcomes, threshold),
         pixels: pixels.and_then(PixelScores::finish),
         times: StagePercentiles::of(&times),
         outcomes,
         left_out,
     })
+}
+
+/// Pixels of the scaled picture per pixel of the frame. The map has one value per pixel of the scaled picture.
+fn scale(frame: &Frame, map: &AnomalyMap) -> f64 {
+    map.width.max(map.height) as f64 / f64::from(frame.width().max(frame.height()).max(1))
 }
 
 #[cfg(test)]
@@ -157,6 +178,7 @@ mod tests {
             image: PathBuf::new(),
             defect: defect.map(str::to_owned),
             score,
+            width: None,
         };
         let outcomes = [
             outcome(Some("stain"), 3.0),

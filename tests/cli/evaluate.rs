@@ -34,6 +34,8 @@ fn a_data_set_is_measured() {
     let cells: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!(cells[..2], ["disc", "1.0000"], "{ran}");
     assert!(cells.contains(&"0/3"), "no false reject of three and no miss of three\n{ran}");
+    assert!(lines[0].contains("misses at 1 %") && lines[0].contains("misses at 5 %"), "{ran}");
+    assert!(ran.out.contains("defect's width"), "{ran}");
     assert_eq!(folder.contents(), before);
     // The folder of one category will do as well.
     weakrest!("evaluate", "--dataset", data.join("disc"), "--size", "64")
@@ -55,6 +57,19 @@ fn everything_measured_is_json_for_machines() {
     assert_eq!(disc["confusion"]["good"], 3);
     assert_eq!(disc["confusion"]["defective"], 3);
     assert_eq!(disc["confusion"]["misses"], 0);
+    for (allowed, percent) in disc["allowed"].as_array().unwrap().iter().zip([1, 5]) {
+        assert_eq!(allowed["percent"], percent);
+        assert_eq!(allowed["confusion"]["false_rejects"], 0, "not even one of three may fall");
+        assert_eq!(allowed["confusion"]["misses"], 0);
+        assert!(allowed["threshold"].as_f64() <= disc["threshold"].as_f64(), "{disc}");
+    }
+    // Of eight parts the promise is one of nine.
+    assert_eq!(disc["promised_rate"], 1.0 / 9.0);
+    assert_eq!(disc["rejects_per_promise"], 0.0);
+    // A dent has 18 of the 96 pixels that are scaled to 64.
+    let widths = disc["widths"].as_array().unwrap();
+    assert_eq!(widths.iter().map(|w| w["defective"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 0, 3, 0]);
+    assert_eq!((&widths[2]["image_auroc"], &widths[1]["image_auroc"]), (&Value::from(1.0), &Value::Null));
     assert!(disc["enroll_seconds"].as_f64().unwrap() > 0.0);
     assert!(disc["times"]["total"]["median"].as_f64().unwrap() > 0.0);
     let outcomes = disc["outcomes"].as_array().unwrap();
@@ -62,6 +77,8 @@ fn everything_measured_is_json_for_machines() {
     let dented: Vec<&Value> = outcomes.iter().filter(|o| o["defect"] == "dent").collect();
     assert_eq!(dented.len(), 3);
     for outcome in outcomes {
+        let width = outcome["width"].as_f64();
+        assert_eq!(width.map(f64::round), (outcome["defect"] == "dent").then_some(12.0), "{outcome}");
         let rejected = outcome["score"].as_f64() > disc["threshold"].as_f64();
         assert_eq!(rejected, outcome["defect"] == "dent", "{outcome}");
         assert!(Path::new(outcome["image"].as_str().unwrap()).exists());
@@ -175,7 +192,9 @@ fn what_is_wrong_with_a_data_set_is_told() {
     evaluate(&["data"]).exits(3).says(&["01.png", "mask"]);
     // Without any, pictures can still be judged.
     std::fs::remove_dir_all(data.join("disc/ground_truth")).unwrap();
-    evaluate(&["data"]).exits(0).says(&["no masks"]).prints(&["1.0000", "–"]);
+    let ran = evaluate(&["data"]).exits(0).says(&["no masks"]).prints(&["1.0000", "–"]);
+    assert!(!ran.out.contains("defect's width"), "{ran}");
+    assert_eq!(evaluate(&["data", "--json"]).exits(0).json()["categories"][0]["widths"], Value::Null);
 }
 
 #[test]

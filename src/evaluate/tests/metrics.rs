@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use crate::ErrorKind;
 use crate::evaluate::datasets::Mask;
 use crate::evaluate::metrics::{
-    Confusion, PRO_LIMIT, PixelMetrics, PixelScores, auroc, average_precision, best_f1, confusion,
+    ALLOWED_PERCENTS, Confusion, PRO_LIMIT, PixelMetrics, PixelScores, WIDTH_LIMITS, allowed_rejects, auroc,
+    average_precision, best_f1, by_width, confusion, defect_width,
 };
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -142,6 +143,69 @@ fn one_class_has_no_metrics() {
 }
 
 #[test]
+fn one_good_part_of_twenty_is_five_percent() {
+    let scores: Vec<f32> = (1..=20).map(|v| v as f32).chain([19.5, 20.0, 21.0]).collect();
+    let labels: Vec<bool> = (0..scores.len()).map(|i| i >= 20).collect();
+    let [one, five] = allowed_rejects(&scores, &labels).unwrap()[..] else { panic!() };
+    assert_eq!((one.percent, one.threshold, one.confusion.misses), (1, 20.0, 2));
+    assert_eq!((five.percent, five.threshold, five.confusion.misses), (5, 19.0, 0));
+    assert_eq!((one.confusion.false_rejects, five.confusion.false_rejects), (0, 1));
+    // Of two equal good scores, one cannot fall without the other.
+    let tied: Vec<f32> = scores.iter().map(|s| if *s == 19.0 { 20.0 } else { *s }).collect();
+    let allowed = allowed_rejects(&tied, &labels).unwrap();
+    assert_eq!((allowed[1].threshold, allowed[1].confusion.false_rejects), (20.0, 0));
+    for labels in [[true; 3], [false; 3]] {
+        assert_eq!(allowed_rejects(&[1.0, 2.0, 3.0], &labels).unwrap(), []);
+        assert_eq!(by_width(&[1.0, 2.0, 3.0], &labels, &[1.0; 3], 1.0).unwrap()[0].image_auroc, None);
+    }
+}
+
+#[test]
+fn the_width_is_that_of_the_largest_circle() {
+    let width = |columns: usize, rows: usize, defective: &dyn Fn(usize, usize) -> bool| {
+        let bits = (0..columns * rows).map(|i| defective(i % columns, i / columns)).collect();
+        defect_width(&Mask::new(columns as u32, rows as u32, bits).unwrap())
+    };
+    assert_eq!(width(0, 0, &|_, _| true), 0.0);
+    assert_eq!(width(20, 10, &|_, _| false), 0.0);
+    assert_eq!(width(20, 10, &|x, y| x == 3 && y == 5), 2.0);
+    assert_eq!(width(20, 10, &|x, _| (5..8).contains(&x)), 4.0);
+    assert_eq!(width(20, 10, &|_, y| y == 0), 2.0, "the frame's edge ends a defect");
+    assert_eq!(width(21, 9, &|_, _| true), 10.0);
+    let near = |x: usize, y: usize| x.abs_diff(50).pow(2) + y.abs_diff(40).pow(2) <= 20 * 20;
+    assert!((width(100, 80, &near) - 41.0).abs() < 1.0);
+    assert_eq!(width(40, 40, &|x, y| x == y), 2.0, "a thin slanted scratch");
+}
+
+#[test]
+fn widths_are_classed_from_their_lower_limit() {
+    // A good score of 2 and one of 4; one defect of each width.
+    let widths = [0.0, 0.0, 2.0, 4.0, 8.0, 15.9, 16.0, 300.0];
+    let scores = [2.0, 4.0, 1.0, 3.0, 5.0, 3.0, 5.0, 5.0];
+    let labels = [false, false, true, true, true, true, true, true];
+    let classes = by_width(&scores, &labels, &widths, 3.5).unwrap();
+    let seen: Vec<_> = classes.iter().map(|c| (c.from, c.below, c.defective, c.misses)).collect();
+    let limits = [(0.0, Some(4.0)), (4.0, Some(8.0)), (8.0, Some(16.0)), (16.0, None)];
+    let counts = [(1, 1), (1, 1), (2, 1), (2, 0)];
+    for (seen, ((from, below), (defective, misses))) in seen.into_iter().zip(limits.into_iter().zip(counts)) {
+        assert_eq!(seen, (from, below, defective, misses));
+    }
+    assert_eq!(classes.map(|c| c.image_auroc), [0.0, 0.5, 0.75, 1.0].map(Some));
+    let error = by_width(&scores, &labels, &widths[1..], 3.5).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Usage, "7 widths cannot be compared with 8 labels")
+    );
+}
+
+#[test]
+fn the_false_reject_rate_needs_good_parts() {
+    let counts = Confusion { good: 4, false_rejects: 1, defective: 2, misses: 0 };
+    assert_eq!(counts.false_reject_rate(), Some(0.25));
+    assert_eq!(Confusion { good: 0, false_rejects: 0, ..counts }.false_reject_rate(), None);
+}
+
+#[test]
 fn numbers_that_are_not_finite_are_refused() {
     let labels = [true, false];
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -151,8 +215,10 @@ fn numbers_that_are_not_finite_are_refused() {
             average_precision(&scores, &labels).unwrap_err().kind(),
             best_f1(&scores, &labels).unwrap_err().kind(),
             confusion(&scores, &labels, 0.0).unwrap_err().kind(),
+            allowed_rejects(&scores, &labels).unwrap_err().kind(),
+            by_width(&scores, &labels, &[1.0; 2], 0.0).unwrap_err().kind(),
         ];
-        assert_eq!(kinds, [ErrorKind::NotFinite; 4]);
+        assert_eq!(kinds, [ErrorKind::NotFinite; 6]);
     }
     assert_eq!(confusion(&[0.5, 0.6], &labels, f32::NAN).unwrap_err().kind(), ErrorKind::NotFinite);
 }
@@ -223,6 +289,30 @@ fn slow_precision(scores: &[f32], labels: &[bool]) -> (f64, f64) {
         best = best.max(2.0 * hits / (hits + false_calls + defective));
     }
     (ap, best)
+}
+
+/// The threshold of [`allowed_rejects`], trying each good score from the lowest.
+fn slow_allowed(scores: &[f32], labels: &[bool], percent: u8) -> f32 {
+    let good: Vec<f32> = scores.iter().zip(labels).filter(|(_, l)| !**l).map(|(s, _)| *s).collect();
+    let falls = |threshold: f32| good.iter().filter(|s| **s > threshold).count();
+    let mut rising = thresholds(&good);
+    rising.reverse();
+    rising.into_iter().find(|t| 100 * falls(*t) <= usize::from(percent) * good.len()).unwrap()
+}
+
+/// Twice the largest distance from a defective pixel to any other, or to any outside of the mask.
+fn slow_width(image: &Image) -> f64 {
+    let (width, height) = (image.width as i64, image.height as i64);
+    let defective = |x: i64, y: i64| {
+        (0..width).contains(&x) && (0..height).contains(&y) && image.bits[(y * width + x) as usize]
+    };
+    let places = || (-1..=height).flat_map(|y| (-1..=width).map(move |x| (x, y)));
+    let nearest = |x: i64, y: i64| {
+        let good = places().filter(|(a, b)| !defective(*a, *b));
+        good.map(|(a, b)| (a - x).pow(2) + (b - y).pow(2)).min().unwrap()
+    };
+    let widest = places().filter(|(x, y)| defective(*x, *y)).map(|(x, y)| nearest(x, y)).max();
+    2.0 * (widest.unwrap_or(0) as f64).sqrt()
 }
 
 struct Image {
@@ -330,6 +420,55 @@ proptest! {
         let counts = confusion(&scores, &labels, best.threshold).unwrap();
         let hits = (counts.defective - counts.misses) as f64;
         agree(2.0 * hits / (hits + (counts.false_rejects + counts.defective) as f64), f1, "F1 at the threshold")?;
+    }
+
+    #[test]
+    fn allowed_rejects_as_defined(pairs in prop::collection::vec((score(), any::<bool>()), 2..80)) {
+        let (scores, labels): (Vec<f32>, Vec<bool>) = pairs.into_iter().unzip();
+        let found = allowed_rejects(&scores, &labels).unwrap();
+        if labels.iter().all(|l| *l) || labels.iter().all(|l| !*l) {
+            prop_assert_eq!(found, []);
+            return Ok(());
+        }
+        prop_assert_eq!(found.len(), ALLOWED_PERCENTS.len());
+        for (found, percent) in found.into_iter().zip(ALLOWED_PERCENTS) {
+            prop_assert_eq!(found.percent, percent);
+            prop_assert_eq!(found.threshold, slow_allowed(&scores, &labels, percent));
+            prop_assert_eq!(found.confusion, confusion(&scores, &labels, found.threshold).unwrap());
+        }
+    }
+
+    #[test]
+    fn widths_as_defined(
+        (width, height, bits) in (1usize..12, 1usize..12, 0.3f64..1.0).prop_flat_map(|(w, h, share)| {
+            (Just(w), Just(h), prop::collection::vec(prop::bool::weighted(share), w * h))
+        })
+    ) {
+        let mask = Mask::new(width as u32, height as u32, bits.clone()).unwrap();
+        let image = Image { width, height, map: vec![], bits };
+        prop_assert_eq!(defect_width(&mask), slow_width(&image));
+    }
+
+    #[test]
+    fn width_classes_as_defined(
+        images in prop::collection::vec((score(), any::<bool>(), 0.0f64..20.0), 1..60),
+        threshold in score(),
+    ) {
+        let scores: Vec<f32> = images.iter().map(|i| i.0).collect();
+        let labels: Vec<bool> = images.iter().map(|i| i.1).collect();
+        let widths: Vec<f64> = images.iter().map(|i| i.2).collect();
+        for (n, class) in by_width(&scores, &labels, &widths, threshold).unwrap().into_iter().enumerate() {
+            let number = |width: f64| WIDTH_LIMITS.iter().filter(|limit| width >= **limit).count();
+            let own: Vec<_> = images.iter().filter(|i| !i.1 || number(i.2) == n).collect();
+            let (scores, labels): (Vec<f32>, Vec<bool>) = own.iter().map(|i| (i.0, i.1)).unzip();
+            let bad = || own.iter().filter(|i| i.1);
+            prop_assert_eq!(class.defective, bad().count());
+            prop_assert_eq!(class.misses, bad().filter(|i| i.0 <= threshold).count());
+            match class.image_auroc {
+                Some(found) => agree(found, slow_auroc(&scores, &labels), "auroc")?,
+                None => prop_assert!(bad().count() == 0 || bad().count() == own.len()),
+            }
+        }
     }
 
     #[test]
