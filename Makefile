@@ -17,7 +17,7 @@ ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 FEATURES ?= --no-default-features
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-bottle table-mtd general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-bottle table-mtd table-products general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -32,6 +32,7 @@ help:
 	@echo "make board-test        install, enroll, inspect and fail on an emulated board (Debian; installs nothing here)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
 	@echo "make table-bottle      accuracy by kind of label (hours; table-mtd: on MTD; ARGS=... for the tool)"
+	@echo "make table-products    every product by setting and seed: ARGS=\"--only bottle --settings all\" (needs WEAKREST_DATA)"
 	@echo "make general-head      train the built-in head again (needs WEAKREST_DATA)"
 	@echo "make table-clicks      accuracy by number of clicks: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
 	@echo "make table-seg         heads trained with clicked and with true masks: ARGS=\"bottle\""
@@ -162,6 +163,9 @@ tables: build $(VENV)/installed
 
 table-bottle table-mtd: build $(VENV)/installed
 	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/table_heads.py $(@:table-%=%) $(ARGS)
+
+table-products: build
+	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/table_products.py $(ARGS)
 
 general-head: build $(VENV)/installed
 	@tools/fetch-photographs.sh target/photographs
