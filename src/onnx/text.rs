@@ -16,7 +16,7 @@ const MAX_TEXT: usize = 1000;
 /// Refuses a text that cannot be a description.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a text without a letter or with more than 1,000 characters.
+/// [`ErrorKind::Usage`] for a text without a letter or with more than `MAX_TEXT` characters.
 pub fn check_text(text: &str) -> Result<()> {
     let wrong = |text: String| Err(Error::new(ErrorKind::Usage, text));
     let length = text.chars().count();

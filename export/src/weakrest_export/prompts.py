@@ -32,15 +32,12 @@ SYNTHETIC: Phrases = {
 }
 """Phrases for the kinds of synthetic defects, see `defects.KINDS`."""
 
-MOST = 1000
-"""Largest number of characters of a phrase."""
-
 
 def read(path: Path) -> Phrases:
     """Reads the phrases of a file.
 
     Raises:
-        ExportError: if it is no prompts file, or a phrase is empty, too long or has no letter.
+        ExportError: if it is no prompts file, or a phrase has no letter.
     """
     found = parse_json(read_text(path), str(path))
     if not isinstance(found, dict):
@@ -52,8 +49,6 @@ def read(path: Path) -> Phrases:
         for phrase in phrases:
             if not isinstance(phrase, str) or not any(sign.isalpha() for sign in phrase):
                 raise ExportError(f"{where}: {phrase!r} is not a phrase: write words, such as a thin scratch")
-            if len(phrase) > MOST:
-                raise ExportError(f"{where}: a phrase has {len(phrase)} characters: write at most {MOST}")
     return dict(found)
 
 

@@ -55,7 +55,7 @@ impl TextEncoder {
     /// The vector of a text, of length 1.
     ///
     /// # Errors
-    /// - [`ErrorKind::Usage`] for a text without a letter or with more than 1,000 characters.
+    /// - [`ErrorKind::Usage`] as [`check_text`].
     /// - [`ErrorKind::Model`] if the network fails.
     /// - [`ErrorKind::NotFinite`] if its output has NaN.
     pub fn encode(&mut self, text: &str) -> Result<Vec<f32>> {
