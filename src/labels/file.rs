@@ -24,7 +24,8 @@ use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tempfile::NamedTempFile;
 
 use super::shapes::{Box, Rotated, check_box, check_rotated, is_number, rounded};
@@ -77,21 +78,39 @@ pub type Drawn = Label<Option<Mask>>;
 #[serde(deny_unknown_fields)]
 struct ReadLine {
     image: String,
+    #[serde(default, deserialize_with = "given")]
     tag: Option<Tag>,
     #[serde(default)]
     defects: Vec<ReadShape>,
+    #[serde(default, deserialize_with = "given")]
     r#type: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     seconds: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
     leave_out: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadShape {
+    #[serde(default, deserialize_with = "given")]
     r#box: Option<Box>,
+    #[serde(default, deserialize_with = "given")]
     rotated: Option<Rotated>,
+    #[serde(default, deserialize_with = "given")]
     mask: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     rule: Option<ReadRule>,
+}
+
+/// The value of a key that is there: not `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    value: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    match Option::deserialize(value)? {
+        None => Err(D::Error::custom("null is no value: write one, or remove its key")),
+        some => Ok(some),
+    }
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]

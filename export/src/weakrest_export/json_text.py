@@ -58,5 +58,5 @@ def number(value: object, where: str) -> float:
 
 
 def shown(value: object) -> str:
-    text = "missing" if value is None else json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -117,13 +117,14 @@ def _label(data: object, folder: Path, where: str) -> Label:
     defects = tuple(_defect(item, size, folder, f"{where}: defects[{i}]") for i, item in enumerate(given))
     tag = data.get("tag", "defective" if defects else None)
     if tag not in get_args(Tag):
+        found = shown(tag) if "tag" in data else "missing"
         raise ExportError(
-            f'{where}: unknown tag {shown(tag)}: write "tag": "good" or "defective", or list defects'
+            f'{where}: unknown tag {found}: write "tag": "good" or "defective", or list defects'
         )
     if tag == "good" and defects:
         raise ExportError(f"{where}: a good picture has no defects: remove the defects or the tag")
     seconds = data.get("seconds")
-    if seconds is not None and number(seconds, f"{where}: seconds") < 0:
+    if "seconds" in data and number(seconds, f"{where}: seconds") < 0:
         raise ExportError(f"{where}: seconds {shown(seconds)} must not be negative")
     leave_out = folder / _text(data, "leave_out", where) if "leave_out" in data else None
     if leave_out is not None:
@@ -164,5 +165,6 @@ def _known(data: dict[str, Any], keys: Sequence[str], where: str) -> None:
 def _text(data: dict[str, Any], key: str, where: str) -> str:
     value = data.get(key)
     if not isinstance(value, str) or not value or "\0" in value:
-        raise ExportError(f"{where}: {key} must be a text, not empty, but is {shown(value)}")
+        found = shown(value) if key in data else "missing"
+        raise ExportError(f"{where}: {key} must be a text, not empty, but is {found}")
     return value
