@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use image::{GenericImageView, ImageFormat};
@@ -549,8 +550,12 @@ fn a_kill_at_any_moment_leaves_a_whole_file_with_the_last_answered_save() {
         let killed = AtomicBool::new(false);
         let pid = labeler.process.id().to_string();
         let last = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(150 + 61 * round));
+            let (answered, first) = mpsc::channel::<Duration>();
+            let killed = &killed;
+            scope.spawn(move || {
+                // In another part of a save each time, however long this machine takes for one.
+                let Ok(save) = first.recv() else { return };
+                std::thread::sleep(save.mul_f64(1.0 + 1.2 * round as f64));
                 killed.store(true, Relaxed);
                 assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
             });
@@ -559,11 +564,13 @@ fn a_kill_at_any_moment_leaves_a_whole_file_with_the_last_answered_save() {
                 label["mask"] = rectangle(n % 40, 3, 10 + n % 40, 20);
                 label["seconds"] = n.into();
                 let path = format!("/api/pictures/{id}/label");
+                let asked = Instant::now();
                 match labeler.try_ask("PUT", &path, Some(&label), &[("X-Weakrest", "1")]) {
                     Ok(answer) => {
                         assert_eq!(answer.code, 200, "{}", String::from_utf8_lossy(&answer.body));
                         label["revision"] = answer.json()["revision"].clone();
                         last = n;
+                        let _ = answered.send(asked.elapsed());
                     }
                     Err(_) => break,
                 }

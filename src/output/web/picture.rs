@@ -24,7 +24,7 @@ pub(super) struct Shot {
     pub part: u64,
     frame: Frame,
     inspection: Option<Inspection>,
-    painted: OnceLock<Option<Bytes>>,
+    pub painted: OnceLock<Option<Bytes>>,
     plain: OnceLock<Option<Bytes>>,
 }
 
