@@ -5,26 +5,13 @@ use ndarray::Array2;
 use crate::Result;
 use crate::onnx::refuse_external_data;
 use crate::package::{Manifest, bank_from_bytes, bytes_from_bank};
-use posfar::{CoresetScope, Matching, Parameters, TokenStore, fit};
-
-fn parameters(matching: Matching) -> Parameters {
-    Parameters {
-        matching,
-        coreset: CoresetScope::Image,
-        coreset_share: 1.0,
-        coreset_floor: 0,
-        projection: 4,
-        variance: 0.9,
-        retrieval_channels: 3,
-        retrieval_components: 2,
-        images: 2,
-        seed: 0,
-    }
-}
+use posfar::{Matching, Parameters, TokenStore, fit};
 
 /// `bank.safetensors`: an accepted bank can be searched.
 pub fn bank(bytes: &[u8]) {
-    let Ok(bank) = bank_from_bytes(bytes, &parameters(Matching::Window { reach: 0.3 })) else { return };
+    let matching = Matching::Window { reach: 0.3 };
+    let parameters = Parameters { matching, images: 2, ..Parameters::default() };
+    let Ok(bank) = bank_from_bytes(bytes, &parameters) else { return };
     let features = Array2::from_shape_fn((6, bank.channels()), |(i, j)| (i + j) as f32);
     for exclude in [None, Some(0), Some(usize::MAX)] {
         // An error is fine: distances too large, or no tokens left.
@@ -44,11 +31,7 @@ pub fn bank(bytes: &[u8]) {
 /// # Errors
 /// As [`fit`].
 pub fn small_bank() -> Result<Option<Vec<u8>>> {
-    let parameters = Parameters {
-        coreset_share: 0.5,
-        retrieval_components: 1,
-        ..parameters(Matching::Soft { weight: 0.1 })
-    };
+    let parameters = Parameters { retrieval_components: 1, ..Parameters::default() };
     let mut store = TokenStore::default();
     for image in 0..2 {
         let features = Array2::from_shape_fn((6, 4), |(i, j)| ((i * 7 + j * 5 + image * 3) % 11) as f32);

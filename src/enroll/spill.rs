@@ -83,7 +83,7 @@ impl TokenStorage for Spill {
 
 #[cfg(test)]
 mod tests {
-    use posfar::{CoresetScope, Matching, Parameters, TokenStore, fit};
+    use posfar::{CoresetScope, Parameters, TokenStore, fit};
 
     use super::*;
 
@@ -101,18 +101,8 @@ mod tests {
             whole.push(features.view(), *grid).unwrap();
         }
         for coreset in [CoresetScope::Bank, CoresetScope::Image] {
-            let parameters = Parameters {
-                matching: Matching::Soft { weight: 0.3 },
-                coreset,
-                coreset_share: 0.4,
-                coreset_floor: 1,
-                projection: 6,
-                variance: 0.9,
-                retrieval_channels: 4,
-                retrieval_components: 3,
-                images: 3,
-                seed: 5,
-            };
+            let parameters =
+                Parameters { coreset, coreset_share: 0.4, coreset_floor: 1, ..Parameters::default() };
             let expected = fit(&whole, &parameters, &mut |_, _| true).unwrap().unwrap();
             for memory in [0, size(0), size(0) + size(1) + size(2) + 1, usize::MAX] {
                 let mut small = TokenStore::new(Spill::with_memory(memory));

@@ -30,12 +30,10 @@ fn parameters() -> Parameters {
         coreset: CoresetScope::Bank,
         coreset_share: 0.4,
         coreset_floor: 1,
-        projection: 6,
-        variance: 0.9,
         retrieval_channels: 4,
         retrieval_components: 3,
         images: 3,
-        seed: 5,
+        ..Parameters::default()
     }
 }
 
