@@ -17,8 +17,9 @@ use crate::{Error, ErrorKind, Package, Result};
 use super::enroll::SettingsArguments;
 use super::names::distinct_names;
 use super::package::facts;
+use super::report::check_report;
 use super::terminal::{EnrollBar, picture_bar, print_table};
-use super::{Outcome, RuntimeArguments, check_report, inspector};
+use super::{Outcome, RuntimeArguments, inspector};
 
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]

@@ -11,9 +11,12 @@ use crate::inspector::{Inspection, OverlayOptions, StageTimes, overlay};
 use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 
 use super::names::distinct_names;
-use super::package::facts;
+#[cfg(feature = "workshop")]
+use super::report::PictureReport;
 use super::terminal::{ms, reader_is_gone};
-use super::{Outcome, PictureReport, RuntimeArguments, inspector, number, parent, pictures_in};
+#[cfg(not(feature = "workshop"))]
+use super::workshop::hand_over;
+use super::{Outcome, RuntimeArguments, inspector, number, parent, pictures_in};
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
@@ -40,20 +43,40 @@ pub struct Inspect {
     runtime: RuntimeArguments,
 }
 
+/// What became of a picture: frame, inspection and overlay, or the reason why it could not be inspected.
+pub type Seen<'a> = std::result::Result<(&'a Frame, &'a Inspection, Option<&'a image::RgbImage>), &'a str>;
+
 impl Inspect {
     pub fn run(self) -> Result<Outcome> {
+        #[cfg(not(feature = "workshop"))]
+        if self.report.is_some() {
+            return Err(hand_over("weakrest inspect --report"));
+        }
         let package = Package::open(&self.package)?;
         let images = self.pictures()?;
-        self.check_outputs(&images)?;
-        let facts = facts(&package);
-        let title = format!("Inspection of {}", package.manifest.product);
+        self.check_overlays(&images)?;
+        #[cfg(feature = "workshop")]
+        if let Some(path) = &self.report {
+            let mut report = PictureReport::create(path, &package)?;
+            let outcome = self.inspect(package, &images, |name, seen| report.add(name, seen))?;
+            report.finish()?;
+            return Ok(outcome);
+        }
+        self.inspect(package, &images, |_, _| Ok(()))
+    }
+
+    fn inspect(
+        &self,
+        package: Package,
+        images: &[PathBuf],
+        mut seen: impl FnMut(&str, Seen) -> Result<()>,
+    ) -> Result<Outcome> {
         let options = crate::inspector::Options { threshold: self.threshold, ..self.runtime.options() };
         let mut inspector = inspector(&self.package, package, &options)?;
-        let mut report = self.report.as_deref().map(PictureReport::create).transpose()?;
         if let Some(folder) = &self.overlays {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
         }
-        let wants_files = report.is_some() || self.overlays.is_some();
+        let wants_files = self.report.is_some() || self.overlays.is_some();
         let mut lines = Lines {
             json: self.json,
             threshold: inspector.threshold(),
@@ -61,7 +84,7 @@ impl Inspect {
             reader_is_gone: false,
         };
 
-        let names = distinct_names(&images);
+        let names = distinct_names(images);
         let mut outcome = Outcome::Pass;
         for (path, name) in images.iter().zip(&names) {
             // One bad file must not stop the others, so the error is this part's verdict.
@@ -80,22 +103,15 @@ impl Inspect {
                     if let (Some(folder), Some(picture)) = (&self.overlays, &picture) {
                         save_picture(&folder.join(format!("{name}.png")), picture)?;
                     }
-                    if let Some(report) = &mut report {
-                        report.judged(name, &frame, &inspection, picture.as_ref())?;
-                    }
+                    seen(name, Ok((&frame, &inspection, picture.as_ref())))?;
                 }
                 Err(error) => {
                     outcome = Outcome::Fault;
                     let reason = error.reason();
                     lines.fault(path, &reason)?;
-                    if let Some(report) = &mut report {
-                        report.fault(name, reason)?;
-                    }
+                    seen(name, Err(&reason))?;
                 }
             }
-        }
-        if let Some(report) = report {
-            report.finish(title, facts)?;
         }
         Ok(outcome)
     }
@@ -112,11 +128,8 @@ impl Inspect {
         Ok(pictures)
     }
 
-    /// Checks the paths of results before anything is written.
-    fn check_outputs(&self, images: &[PathBuf]) -> Result<()> {
-        if let Some(report) = &self.report {
-            PictureReport::check(report)?;
-        }
+    /// Checks the folder of overlays before anything is written.
+    fn check_overlays(&self, images: &[PathBuf]) -> Result<()> {
         let Some(folder) = &self.overlays else { return Ok(()) };
         let usage = |what: &str| Error::new(ErrorKind::Usage, what).within(folder.display());
         if folder.exists() && !folder.is_dir() {

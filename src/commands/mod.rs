@@ -38,15 +38,12 @@ use crate::enroll::list_pictures;
 use crate::inspector::{Inspector, Options};
 use crate::settings::wanted;
 use crate::state::StateFolder;
-use crate::{Error, ErrorKind, Package, Result};
+use crate::{ErrorKind, Package, Result};
 
 #[cfg(feature = "workshop")]
-use {evaluate::Evaluate, label::Label, report::PictureReport, residuals::Residuals};
+use {evaluate::Evaluate, label::Label, residuals::Residuals};
 #[cfg(not(feature = "workshop"))]
-use {
-    workshop::Elsewhere as Evaluate, workshop::Elsewhere as Label, workshop::Elsewhere as Residuals,
-    workshop::PictureReport,
-};
+use {workshop::Elsewhere as Evaluate, workshop::Elsewhere as Label, workshop::Elsewhere as Residuals};
 
 #[cfg(feature = "workshop")]
 const AFTER_HELP: &str = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault.";
@@ -232,20 +229,4 @@ fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The folder of a file.
 fn parent(file: &Path) -> &Path {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Checks the path of a report before long work. `--report part-1.png part-2.png`, where the report's name is
-/// missing, must not overwrite a picture.
-fn check_report(path: &Path) -> Result<()> {
-    let usage = |what: String| Err(Error::new(ErrorKind::Usage, what).within(path.display()));
-    if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html") || e.eq_ignore_ascii_case("htm")) {
-        return usage("the name of a report must end in .html".into());
-    }
-    if path.is_dir() {
-        return usage("is a folder; choose another name".into());
-    }
-    if !parent(path).is_dir() {
-        return usage(format!("the folder {} does not exist; create it first", parent(path).display()));
-    }
-    Ok(())
 }

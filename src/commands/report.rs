@@ -2,40 +2,55 @@
 
 use std::path::Path;
 
-use super::check_report;
-use crate::inspector::Inspection;
+use super::inspect::Seen;
+use super::package::facts;
+use super::parent;
 use crate::report::{Entry, Report, ReportWriter};
-use crate::{Frame, Result, Verdict};
+use crate::{Error, ErrorKind, Package, Result, Verdict};
 
 /// A report that grows picture by picture.
-pub struct PictureReport(ReportWriter);
+pub struct PictureReport {
+    writer: ReportWriter,
+    title: String,
+    facts: Vec<(String, String)>,
+}
 
 impl PictureReport {
-    /// Whether it can be written to `path`.
-    pub fn check(path: &Path) -> Result<()> {
-        check_report(path)
+    pub fn create(path: &Path, package: &Package) -> Result<Self> {
+        check_report(path)?;
+        let title = format!("Inspection of {}", package.manifest.product);
+        Ok(PictureReport { writer: ReportWriter::create(path)?, title, facts: facts(package) })
     }
 
-    pub fn create(path: &Path) -> Result<Self> {
-        ReportWriter::create(path).map(PictureReport)
+    pub fn add(&mut self, name: &str, seen: Seen) -> Result<()> {
+        match seen {
+            Ok((frame, inspection, overlay)) => {
+                let original = frame.to_rgb();
+                let entry = Entry::inspected(name, inspection);
+                self.writer.add(&Entry { original: Some(&original), overlay, ..entry })
+            }
+            Err(reason) => self.writer.add(&Entry::not_inspected(name, &Verdict::Fault(reason.to_owned()))),
+        }
     }
 
-    pub fn judged(
-        &mut self,
-        name: &str,
-        frame: &Frame,
-        inspection: &Inspection,
-        overlay: Option<&image::RgbImage>,
-    ) -> Result<()> {
-        let original = frame.to_rgb();
-        self.0.add(&Entry { original: Some(&original), overlay, ..Entry::inspected(name, inspection) })
+    pub fn finish(self) -> Result<()> {
+        let PictureReport { writer, title, facts } = self;
+        writer.finish(&Report { title, facts, ..Report::default() })
     }
+}
 
-    pub fn fault(&mut self, name: &str, reason: String) -> Result<()> {
-        self.0.add(&Entry::not_inspected(name, &Verdict::Fault(reason)))
+/// Checks the path of a report before long work. `--report part-1.png part-2.png`, where the report's name is
+/// missing, must not overwrite a picture.
+pub fn check_report(path: &Path) -> Result<()> {
+    let usage = |what: String| Err(Error::new(ErrorKind::Usage, what).within(path.display()));
+    if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("html") || e.eq_ignore_ascii_case("htm")) {
+        return usage("the name of a report must end in .html".into());
     }
-
-    pub fn finish(self, title: String, facts: Vec<(String, String)>) -> Result<()> {
-        self.0.finish(&Report { title, facts, ..Report::default() })
+    if path.is_dir() {
+        return usage("is a folder; choose another name".into());
     }
+    if !parent(path).is_dir() {
+        return usage(format!("the folder {} does not exist; create it first", parent(path).display()));
+    }
+    Ok(())
 }

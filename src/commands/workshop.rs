@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use clap::Args;
 
 use super::Outcome;
-use crate::inspector::Inspection;
-use crate::{Error, ErrorKind, Frame, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The workshop's program, as its package installs it.
 const PROGRAM: &str = "../lib/weakrest/weakrest-workshop";
@@ -41,31 +40,5 @@ impl Elsewhere {
     pub fn run(self) -> Result<Outcome> {
         let name = std::env::args_os().nth(1).unwrap_or_default();
         Err(hand_over(&format!("weakrest {}", name.display())))
-    }
-}
-
-/// Stands for the report of `inspect`.
-pub enum PictureReport {}
-
-impl PictureReport {
-    pub fn check(_: &Path) -> Result<()> {
-        Err(hand_over("weakrest inspect --report"))
-    }
-
-    pub fn create(path: &Path) -> Result<Self> {
-        Self::check(path)?;
-        Err(Error::new(ErrorKind::Usage, "this program writes no reports"))
-    }
-
-    pub fn judged(&mut self, _: &str, _: &Frame, _: &Inspection, _: Option<&image::RgbImage>) -> Result<()> {
-        match *self {}
-    }
-
-    pub fn fault(&mut self, _: &str, _: String) -> Result<()> {
-        match *self {}
-    }
-
-    pub fn finish(self, _: String, _: Vec<(String, String)>) -> Result<()> {
-        match self {}
     }
 }
