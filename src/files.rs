@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with};
-use rustix::io::Errno;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 
@@ -74,23 +72,6 @@ pub(crate) fn read_secret(path: &Path) -> Result<String> {
     let bytes =
         fs::read(path).map_err(|e| Error::new(ErrorKind::Io, "cannot read the file").with_source(e))?;
     text_from_bytes(bytes)
-}
-
-/// Opens a folder below `root`. No link and no `..` leads out of `root`. `make` creates missing folders.
-pub(crate) fn open_beneath(root: &Path, below: &Path, make: bool) -> std::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut folder = openat(CWD, root, flags, Mode::empty())?;
-    for part in below.components() {
-        let Component::Normal(name) = part else { return Err(Errno::INVAL.into()) };
-        if make {
-            match mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        folder = openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
-    }
-    Ok(folder)
 }
 
 /// Writes files into a new directory beside `path`, and moves it there when all are on disk. Everybody may

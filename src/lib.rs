@@ -1,8 +1,5 @@
 //! weakrest: an industrial visual inspector that learns from good parts.
 
-// Rooms that both programs share have functions that only the workshop calls.
-#![cfg_attr(not(feature = "workshop"), allow(dead_code, unused_imports))]
-
 mod anomaly;
 pub mod camera;
 pub mod clock;

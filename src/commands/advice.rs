@@ -25,11 +25,3 @@ pub fn chain(error: &Error) -> String {
         }
     })
 }
-
-/// An error about an argument, whose option it names.
-pub fn of_option(error: Error) -> Error {
-    match error.key().map(|key| format!("--{}", key.replace('_', "-"))) {
-        Some(option) => error.with_key(option),
-        None => error,
-    }
-}

@@ -11,7 +11,6 @@ use crate::label::{Labeler, Settings};
 use crate::labels::formats::{Import, Place, export, import};
 use crate::{Error, ErrorKind, Result};
 
-use super::advice::of_option;
 use super::{Outcome, RuntimeArguments};
 
 /// Arguments of `label`.
@@ -107,5 +106,13 @@ impl Label {
             std::thread::sleep(POLL);
         }
         Ok(Outcome::Pass)
+    }
+}
+
+/// An error about an argument, whose option it names.
+fn of_option(error: Error) -> Error {
+    match error.key().map(|key| format!("--{}", key.replace('_', "-"))) {
+        Some(option) => error.with_key(option),
+        None => error,
     }
 }

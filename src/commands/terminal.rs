@@ -139,6 +139,7 @@ fn bar(target: ProgressDrawTarget) -> ProgressBar {
 }
 
 /// A progress bar that counts pictures.
+#[cfg(feature = "workshop")]
 pub fn picture_bar(count: usize, message: &'static str) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()

@@ -118,6 +118,7 @@ impl Listing {
     }
 
     /// Notes on everything that is not taken, one sentence per reason.
+    #[cfg(feature = "workshop")]
     pub fn passed_over(&self) -> Vec<String> {
         let refused = "save them as PNG, JPEG, BMP or TIFF";
         let mut notes = Vec::new();

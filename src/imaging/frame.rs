@@ -149,27 +149,6 @@ impl Frame {
         Self::new(width, height, color, pixels)
     }
 
-    /// The original values of a file, the picture upright, and whether its format is lossless. For masks:
-    /// their values are not brightness.
-    pub(crate) fn values(path: &Path) -> Result<(DynamicImage, bool)> {
-        let (kind, picture) =
-            read(path).and_then(|bytes| upright(&bytes)).map_err(|e| e.within(path.display()))?;
-        Ok((picture, kind != Kind::Jpeg))
-    }
-
-    /// The bytes of a file that may be a picture.
-    pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-        read(path)
-    }
-
-    /// Whether browsers show these bytes as [`Frame::decode`] does: PNG or JPEG without a rotation in EXIF
-    /// data.
-    pub(crate) fn is_shown_as_it_is(bytes: &[u8]) -> bool {
-        open_decoder(bytes).is_ok_and(|(kind, _, orientation)| {
-            matches!(kind, Kind::Png | Kind::Jpeg) && orientation == Orientation::NoTransforms
-        })
-    }
-
     /// Width in pixels.
     pub fn width(&self) -> u32 {
         self.width
@@ -208,6 +187,30 @@ impl Frame {
         };
         // The size invariant of `new` makes the buffer exactly large enough.
         image::RgbImage::from_raw(self.width, self.height, rgb).unwrap_or_default()
+    }
+}
+
+#[cfg(feature = "workshop")]
+impl Frame {
+    /// The original values of a file, the picture upright, and whether its format is lossless. For masks:
+    /// their values are not brightness.
+    pub(crate) fn values(path: &Path) -> Result<(DynamicImage, bool)> {
+        let (kind, picture) =
+            read(path).and_then(|bytes| upright(&bytes)).map_err(|e| e.within(path.display()))?;
+        Ok((picture, kind != Kind::Jpeg))
+    }
+
+    /// The bytes of a file that may be a picture.
+    pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+        read(path)
+    }
+
+    /// Whether browsers show these bytes as [`Frame::decode`] does: PNG or JPEG without a rotation in EXIF
+    /// data.
+    pub(crate) fn is_shown_as_it_is(bytes: &[u8]) -> bool {
+        open_decoder(bytes).is_ok_and(|(kind, _, orientation)| {
+            matches!(kind, Kind::Png | Kind::Jpeg) && orientation == Orientation::NoTransforms
+        })
     }
 }
 

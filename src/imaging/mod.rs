@@ -6,17 +6,24 @@ mod frame;
 mod geometry;
 mod jpeg;
 mod kinds;
+#[cfg(feature = "workshop")]
 mod mask;
 mod overlay;
 
 pub use components::Components;
-pub use folder::{Kind, Listing, find_pictures, list_pictures, named};
+#[cfg(feature = "workshop")]
+pub use folder::{Kind, Listing, named};
+pub use folder::{find_pictures, list_pictures};
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement, Scaler};
 pub(crate) use jpeg::whole_jpeg;
+#[cfg(feature = "workshop")]
 pub use mask::{Mask, MaskRule};
+#[cfg(feature = "workshop")]
 pub(crate) use mask::{Seen, check_together, png_from_mask};
-pub(crate) use overlay::{COLDEST, FOUND, HOTTEST, Lines, TRUTH, heat, ratio, tint};
+#[cfg(feature = "workshop")]
+pub(crate) use overlay::{COLDEST, HOTTEST, heat, ratio};
+pub(crate) use overlay::{FOUND, Lines, TRUTH, tint};
 
 #[cfg(test)]
 mod tests;

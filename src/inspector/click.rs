@@ -2,7 +2,8 @@
 
 use ndarray::{Array2, Array4, ArrayView2, s};
 
-use super::data::{Click, FrameResiduals, Options, Prepared, nearest};
+use super::data::{FrameResiduals, Options, nearest};
+use super::inspection::Inspection;
 use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_tokens};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
@@ -11,6 +12,33 @@ use crate::package::{ClickFile, Clicks, NetworkInfo, Package, Prompts};
 
 /// No smoothing, which would move the mask's edge.
 const SHARP: MapParameters = MapParameters { sigma: 0.0, window: 1 };
+
+/// A click, in pixels of the frame from its top left corner.
+///
+/// ```
+/// use weakrest::inspector::Click;
+///
+/// let defect = Click { x: 120.0, y: 80.0, positive: true };
+/// # assert!(defect.positive);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Click {
+    /// 0 to the frame's width.
+    pub x: f32,
+    /// 0 to the frame's height.
+    pub y: f32,
+    /// Whether the mask includes this place, or excludes it.
+    pub positive: bool,
+}
+
+/// The data of a frame that clicks need: see [`super::Inspector::prepare`].
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Residuals and picture.
+    pub(crate) residuals: FrameResiduals,
+    /// Anomaly map, score and verdict.
+    pub inspection: Inspection,
+}
 
 /// The network for clicks, loaded and ready. `examples/mask_from_clicks.rs` shows its use.
 pub struct ClickSegmenter {

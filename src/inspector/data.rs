@@ -6,7 +6,7 @@ use std::time::Duration;
 use ndarray::{Array2, Array4, ArrayView3};
 use posfar::Residuals;
 
-use super::inspection::{Inspection, StageTimes};
+use super::inspection::StageTimes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::Execution;
@@ -54,33 +54,6 @@ pub struct FrameResiduals {
     pub picture: Array4<f32>,
     /// Time of this stage and the one before.
     pub times: StageTimes,
-}
-
-/// A click, in pixels of the frame from its top left corner.
-///
-/// ```
-/// use weakrest::inspector::Click;
-///
-/// let defect = Click { x: 120.0, y: 80.0, positive: true };
-/// # assert!(defect.positive);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Click {
-    /// 0 to the frame's width.
-    pub x: f32,
-    /// 0 to the frame's height.
-    pub y: f32,
-    /// Whether the mask includes this place, or excludes it.
-    pub positive: bool,
-}
-
-/// The data of a frame that clicks need: see [`super::Inspector::prepare`].
-#[derive(Debug, Clone)]
-pub struct Prepared {
-    /// Residuals and picture.
-    pub(crate) residuals: FrameResiduals,
-    /// Anomaly map, score and verdict.
-    pub inspection: Inspection,
 }
 
 /// Residuals of the nearest neighbors, `[rows, cols, channels]`.

@@ -7,7 +7,9 @@ use std::time::Instant;
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4, s};
 use posfar::{Bank, Scratch};
 
-use super::data::{Features, FrameResiduals, Options, Prepared};
+#[cfg(feature = "workshop")]
+use super::click::Prepared;
+use super::data::{Features, FrameResiduals, Options};
 use super::head::Head;
 use super::inspection::{Inspection, StageTimes, Verdict};
 use crate::anomaly::{
@@ -384,22 +386,6 @@ impl Inspector {
         Ok(inspection)
     }
 
-    /// As [`Inspector::inspect`], with the data that clicks need.
-    ///
-    /// # Errors
-    /// As [`Inspector::inspect`].
-    pub fn prepare(&mut self, frame: &Frame) -> Result<Prepared> {
-        self.features.keep_picture(true);
-        let inspected = self.inspect(frame);
-        self.features.keep_picture(self.classify.needs_picture());
-        Ok(Prepared { inspection: inspected?, residuals: self.buffers.1.clone() })
-    }
-
-    /// The bank that is searched.
-    pub(crate) fn bank(&self) -> &Arc<Bank> {
-        self.residuals.bank()
-    }
-
     /// The three stages, to run on three threads.
     #[doc(hidden)]
     pub fn into_stages(self) -> (FeatureStage, ResidualStage, ClassifyStage) {
@@ -468,5 +454,24 @@ impl Inspector {
         ran?;
         self.residuals.run(features, residuals)?;
         self.classify.score(residuals, &mut AnomalyMap::default())
+    }
+}
+
+#[cfg(feature = "workshop")]
+impl Inspector {
+    /// As [`Inspector::inspect`], with the data that clicks need.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn prepare(&mut self, frame: &Frame) -> Result<Prepared> {
+        self.features.keep_picture(true);
+        let inspected = self.inspect(frame);
+        self.features.keep_picture(self.classify.needs_picture());
+        Ok(Prepared { inspection: inspected?, residuals: self.buffers.1.clone() })
+    }
+
+    /// The bank that is searched.
+    pub(crate) fn bank(&self) -> &Arc<Bank> {
+        self.residuals.bank()
     }
 }

@@ -11,10 +11,8 @@ mod overlay;
 mod percentiles;
 
 #[cfg(feature = "workshop")]
-pub use click::ClickSegmenter;
+pub use click::{Click, ClickSegmenter, Prepared};
 pub use data::Options;
-#[cfg(feature = "workshop")]
-pub use data::{Click, Prepared};
 #[doc(hidden)]
 pub use data::{Features, FrameResiduals};
 pub use engine::Inspector;

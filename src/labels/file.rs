@@ -22,7 +22,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -526,7 +526,7 @@ impl LabelFile {
         let (Some(folder), Some(name)) = (below.and_then(Path::parent), mask.file_name()) else {
             return Err(outside());
         };
-        Ok((files::open_beneath(self.folder(), folder, make)?, name))
+        Ok((open_beneath(self.folder(), folder, make)?, name))
     }
 
     /// Removes a painted mask. Leftovers do no harm.
@@ -634,4 +634,21 @@ pub fn real(path: &Path) -> PathBuf {
         (Some(parent), Some(name)) if !parent.as_os_str().is_empty() => real(parent).join(name),
         _ => path.components().filter(|c| !matches!(c, Component::CurDir | Component::ParentDir)).collect(),
     }
+}
+
+/// Opens a folder below `root`. No link and no `..` leads out of `root`. `make` creates missing folders.
+fn open_beneath(root: &Path, below: &Path, make: bool) -> std::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut folder = openat(CWD, root, flags, Mode::empty())?;
+    for part in below.components() {
+        let Component::Normal(name) = part else { return Err(Errno::INVAL.into()) };
+        if make {
+            match mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        folder = openat(&folder, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(folder)
 }

@@ -48,6 +48,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::backbone`].
+    #[cfg(any(test, feature = "workshop"))]
     pub fn adclick(
         runtime: &Runtime,
         bytes: &[u8],

@@ -35,7 +35,9 @@ pub(crate) use manifest::{
     FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, Scaling, THRESHOLD_RULES, ThresholdInfo,
     ThresholdRule, geometry,
 };
-pub(crate) use network::{BlockHead, Clicks, Head, NetworkInfo, ReadsResiduals, SeeingHead};
+#[cfg(feature = "workshop")]
+pub(crate) use network::Clicks;
+pub(crate) use network::{BlockHead, Head, NetworkInfo, ReadsResiduals, SeeingHead};
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
 pub(crate) use prompts::Prompts;
 pub use signature::PublicKeys;

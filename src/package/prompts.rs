@@ -82,6 +82,7 @@ impl Prompts {
     }
 
     /// The vector of a text, or of the first prompt of a kind of defect. Case and outer blanks are ignored.
+    #[cfg(any(test, feature = "workshop"))]
     pub fn find(&self, text: &str) -> Option<&[f32]> {
         let plain = |text: &str| text.trim().to_lowercase();
         let wanted = plain(text);
