@@ -73,7 +73,7 @@ fn read_list(path: &Path) -> Result<Vec<(usize, Entry)>> {
 /// Writes the residuals of the pictures in `list` to the empty folder `folder`.
 ///
 /// `list` has one JSON object per line, `{"image": "PATH"}` or `{"image": "PATH", "leave_out": "PATH"}`,
-/// relative to its folder. The enrolled picture `leave_out` does not match. With `pictures`, the backbone's
+/// relative to its folder. The enrolled picture `leave_out` and the others of its part do not match. With `pictures`, the backbone's
 /// input is written, too. `progress` is called with (done, total).
 ///
 /// # Errors
@@ -94,8 +94,8 @@ pub fn write_residuals(
     let (hash, scale) = (package.hash.clone(), package.manifest.residual_scale);
     let backbone = files::sha256(&package.backbone);
     let (stride, channels) = (package.manifest.geometry().stride, package.bank.channels());
-    let enrolled: HashMap<[u8; 32], usize> =
-        package.pictures.iter().enumerate().map(|(number, digest)| (*digest, number)).collect();
+    let known = package.pictures.clone();
+    let enrolled = known.numbers();
     let (mut features, mut residuals, _) = Inspector::with_options(package, options)?.into_stages();
     features.keep_picture(pictures);
 
@@ -124,7 +124,7 @@ pub fn write_residuals(
         };
         let judged = |e: Error| within(e.within(entry.image.display()));
         features.run(&frame, &mut tokens).map_err(judged)?;
-        residuals.run_without(&tokens, exclude, NEIGHBORS, &mut found).map_err(judged)?;
+        residuals.run_without(&tokens, known.of_same_part(exclude), NEIGHBORS, &mut found).map_err(judged)?;
         let values = &found.residuals.values;
         scaled.clear();
         scaled.extend(values.iter().map(|v| v / scale));

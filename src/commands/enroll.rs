@@ -14,7 +14,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::enroll::{CoresetScope, Enrollment, Matching, Progress, Settings, enroll, promise};
+use crate::enroll::{CoresetScope, Enrollment, GroupBy, Matching, Progress, Settings, enroll, promise};
+use crate::imaging::Listing;
 use crate::package::{BackboneFile, HeadFile, check_target};
 use crate::{Error, ErrorKind, Result};
 
@@ -24,7 +25,8 @@ use super::{Outcome, RuntimeArguments, number, pictures_in};
 /// Arguments of `enroll`.
 #[derive(Debug, Args)]
 pub struct Enroll {
-    /// Folder of pictures of good parts, all of one size: PNG, JPEG, BMP or TIFF
+    /// Folder of pictures of good parts, all of one size: PNG, JPEG, BMP or TIFF. With `--group-by folder`, it has a
+    /// folder for each part
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
     /// Package to write
@@ -79,6 +81,10 @@ pub struct SettingsArguments {
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate,
         allow_negative_numbers = true, value_parser = number::<f64>(Excluded(0.0), Excluded(100.0)))]
     false_reject_rate: f64,
+    /// Which pictures show the same part: `likeness`, `folder`, `none`, or a pattern of file names without ending, in
+    /// which (*) stands for the part's name and * for any text, such as "(*)_view*"
+    #[arg(long, value_name = "HOW", default_value = "likeness", value_parser = group_by)]
+    group_by: GroupBy,
     /// Leave out pictures that cannot be used
     #[arg(long)]
     skip_bad: bool,
@@ -128,6 +134,15 @@ pub struct SettingsArguments {
     /// Seed of random numbers
     #[arg(long, default_value_t = Settings::default().seed, allow_negative_numbers = true)]
     seed: u64,
+}
+
+fn group_by(text: &str) -> Result<GroupBy> {
+    Ok(match text {
+        "likeness" => GroupBy::Likeness,
+        "folder" => GroupBy::Folder,
+        "none" => GroupBy::Nothing,
+        pattern => GroupBy::Name(pattern.parse()?),
+    })
 }
 
 /// A longest side, or none without scaling.
@@ -181,6 +196,7 @@ impl SettingsArguments {
             sigma: self.sigma,
             window: self.score_window,
             false_reject_rate: self.false_reject_rate / 100.0,
+            group_by: self.group_by.clone(),
             skip_bad: self.skip_bad,
             any_size: self.any_size,
             seed: self.seed,
@@ -201,7 +217,10 @@ impl Enroll {
     pub fn run(self) -> Result<Outcome> {
         let start = Instant::now();
         check_target(&self.output, self.overwrite)?;
-        let pictures = pictures_in(&self.images)?;
+        let pictures = match self.settings.group_by {
+            GroupBy::Folder => pictures_of_parts(&self.images)?,
+            _ => pictures_in(&self.images)?,
+        };
         let product = self.product.clone().unwrap_or_else(|| {
             self.output.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
         });
@@ -221,6 +240,20 @@ impl Enroll {
         }
         Ok(Outcome::Pass)
     }
+}
+
+/// The pictures in the folders of `folder`.
+fn pictures_of_parts(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listing = Listing::of(folder)?;
+    if let Some(beside) = listing.taken.first() {
+        let wrong = "lies beside the folders of the parts; move it into the folder of its part";
+        return Err(Error::new(ErrorKind::Usage, wrong).within(beside.display()));
+    }
+    let mut pictures = Vec::new();
+    for part in &listing.folders {
+        pictures.extend(pictures_in(part)?);
+    }
+    Ok(pictures)
 }
 
 /// Shows the progress of work on a package until it is done, or a signal stops it.
@@ -278,6 +311,12 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
         done.tokens,
         done.package.size() as f64 / 1e6
     )?;
+    let repeated: Vec<String> = done.parts.iter().filter(|p| p.len() > 1).map(|p| names(p)).collect();
+    if !repeated.is_empty() {
+        let more = if repeated.len() > SHOWN { "; …" } else { "" };
+        let shown = repeated[..repeated.len().min(SHOWN)].join("; ");
+        say!("  parts      {} in {} pictures; the same part: {shown}{more}", done.parts.len(), manifest.images)?;
+    }
     say!(
         "  threshold  {:.3} (good pictures score {:.3} to {:.3}, median {:.3})",
         threshold.value,
@@ -295,6 +334,16 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     Ok(())
 }
 
+/// Most parts, and pictures of a part, that the summary names.
+const SHOWN: usize = 3;
+
+/// The names of a part's pictures, the first ones.
+fn names(pictures: &[PathBuf]) -> String {
+    let name = |path: &PathBuf| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let more = if pictures.len() > SHOWN { ", …" } else { "" };
+    pictures.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ") + more
+}
+
 /// The summary as JSON. Paths are lossy text, as not every file name is valid in JSON.
 fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
     let manifest = &done.package.manifest;
@@ -303,6 +352,7 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "hash": done.package.hash,
         "images": manifest.images,
         "skipped": done.skipped.iter().map(|b| serde_json::json!({ "path": b.path.display().to_string(), "reason": b.reason })).collect::<Vec<_>>(),
+        "parts": done.parts.iter().map(|p| p.iter().map(|p| p.display().to_string()).collect()).collect::<Vec<Vec<_>>>(),
         "tokens": done.tokens,
         "bank_tokens": done.package.bank.len(),
         "bytes": done.package.size(),

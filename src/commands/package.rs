@@ -274,7 +274,16 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
         ("made by", manifest.made_by.clone()),
         (
             "enrolled",
-            format!("{} good pictures, {}, {}", manifest.images, manifest.input.color, manifest.input.size),
+            format!(
+                "{} good pictures{}, {}, {}",
+                manifest.images,
+                match contents.pictures.parts().len() {
+                    parts if parts == manifest.images => String::new(),
+                    parts => format!(" of {parts} parts"),
+                },
+                manifest.input.color,
+                manifest.input.size
+            ),
         ),
         (
             "longest side",

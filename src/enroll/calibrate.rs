@@ -1,4 +1,4 @@
-//! Leave-one-out scores of good pictures, and from them the threshold and the golden images.
+//! Leave-one-out scores of good parts, and from them the threshold and the golden images.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use crate::error::{ErrorKind, Result};
 use crate::imaging::{Frame, Geometry};
 use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, ResidualStage};
 use crate::package::{
-    Golden, GoldenInfo, Manifest, ORDINARY, PAINTED, STRANGEST, Standard, ThresholdInfo, golden_tolerance,
-    painted,
+    Golden, GoldenInfo, Manifest, ORDINARY, PAINTED, Pictures, STRANGEST, Standard, ThresholdInfo,
+    golden_tolerance, painted,
 };
 
 /// Most pictures that set the unit of residuals: each has hundreds of cells.
@@ -46,17 +46,17 @@ pub(super) fn scored(all: usize, false_reject_rate: f64) -> impl Iterator<Item =
 }
 
 /// The root mean square of the residuals' values on good pictures, or 1 if all are zero. `load` fills in a picture's
-/// features and returns its number in the bank.
+/// features.
 pub(super) fn residual_scale(
     stage: &mut ResidualStage,
-    pictures: usize,
-    mut load: impl FnMut(usize, &mut Features) -> Result<Option<usize>>,
+    pictures: &Pictures,
+    mut load: impl FnMut(usize, &mut Features) -> Result<()>,
 ) -> Result<f32> {
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
     let (mut sum, mut count) = (0.0f64, 0);
-    for picture in spread(pictures, MEASURED) {
-        let number = load(picture, &mut features)?;
-        stage.run_without(&features, number, 1, &mut residuals)?;
+    for picture in spread(pictures.len(), MEASURED) {
+        load(picture, &mut features)?;
+        stage.run_without(&features, pictures.of_same_part(Some(picture)), 1, &mut residuals)?;
         sum += residuals.residuals.norms.iter().map(|&n| f64::from(n) * f64::from(n)).sum::<f64>();
         count += features.tokens.len();
     }
@@ -64,11 +64,13 @@ pub(super) fn residual_scale(
     Ok(if scale > 0.0 { scale } else { 1.0 })
 }
 
-/// Scores each picture without itself, and chooses the threshold and the golden images. `load` fills in a picture's
-/// features and returns its number in the bank, if it is enrolled. The result is `None` if `progress` returned `false`.
+/// Scores each picture without all enrolled pictures of its part, and chooses the threshold and the golden images. `load`
+/// fills in a picture's features and returns its number in the bank, if it is enrolled. A picture that is not shows a
+/// part of its own. The result is `None` if `progress` returned `false`.
 pub(super) fn calibrate(
     stages: &mut Stages,
     pictures: &[PathBuf],
+    enrolled: &Pictures,
     manifest: &Manifest,
     mut load: impl FnMut(&mut FeatureStage, usize, &mut Features) -> Result<Option<usize>>,
     progress: Progress,
@@ -77,10 +79,11 @@ pub(super) fn calibrate(
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
     stage.keep_picture(classify.needs_picture());
     let mut map = AnomalyMap::default();
-    let mut scores = Vec::new();
+    let (mut scores, mut parts) = (Vec::new(), Vec::new());
     for (picture, path) in pictures.iter().enumerate() {
         let number = load(stage, picture, &mut features)?;
-        residual_stage.run_without(&features, number, 1, &mut residuals)?;
+        residual_stage.run_without(&features, enrolled.of_same_part(number), 1, &mut residuals)?;
+        parts.push(number.map_or(enrolled.len() + picture, |number| enrolled.part(number)));
         scores.push((path.clone(), classify.score(&residuals, &mut map)?));
         if !progress(Step::Scores, scores.len(), pictures.len()) {
             return Ok(None);
@@ -89,7 +92,7 @@ pub(super) fn calibrate(
     let values: Vec<f32> = scores.iter().map(|(_, score)| *score).collect();
     let head = manifest.head.is_some();
     let unit = if head { Unit::Probability } else { Unit::Length };
-    let mut threshold = threshold_from_scores(&values, manifest.threshold.false_reject_rate, unit)?;
+    let mut threshold = threshold_from_scores(&values, &parts, manifest.threshold.false_reject_rate, unit)?;
 
     let mut score = |frame: &Frame| -> Result<f32> {
         stage.run(frame, &mut features)?;

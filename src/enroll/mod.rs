@@ -1,17 +1,18 @@
 //! Good images → package.
 
 mod calibrate;
+mod parts;
 mod pictures;
 mod spill;
 mod threshold;
 
+pub use parts::{GroupBy, NamePattern};
 pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};
 pub(crate) use threshold::promise;
 
 pub use crate::imaging::{find_pictures, list_pictures};
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ use crate::imaging::Frame;
 use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, ResidualStage, check_frame};
 use crate::onnx::{Network, Runtime};
 use crate::package::{
-    BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package, Scaling,
+    BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package, Pictures,
+    Scaling,
     ThresholdInfo, geometry,
 };
 
@@ -66,6 +68,8 @@ pub struct Settings {
     pub window: f32,
     /// Highest share of good parts to reject, in (0, 1).
     pub false_reject_rate: f64,
+    /// How pictures of the same part are found.
+    pub group_by: GroupBy,
     /// Skip unusable pictures. Otherwise they are an error.
     pub skip_bad: bool,
     /// Accept pictures of different sizes.
@@ -89,6 +93,7 @@ impl Default for Settings {
             sigma: 4.0,
             window: 32.0,
             false_reject_rate: 0.01,
+            group_by: GroupBy::default(),
             skip_bad: false,
             any_size: false,
             seed: 0,
@@ -139,7 +144,7 @@ pub enum Step {
     Features,
     /// Thins the tokens. Counts kept tokens.
     Coreset,
-    /// Scores each picture without itself. Counts pictures.
+    /// Scores each picture without those of its part. Counts pictures.
     Scores,
 }
 
@@ -150,8 +155,11 @@ pub type Progress<'a> = &'a mut dyn FnMut(Step, usize, usize) -> bool;
 pub struct Enrollment {
     /// The package. [`Package::write`] stores it.
     pub package: Package,
-    /// Leave-one-out scores of the enrolled pictures, in their order. Above 2,000 pictures, of an evenly spread sample.
+    /// Scores of the enrolled pictures without the pictures of their part, in their order. Above 2,000 pictures, of an
+    /// evenly spread sample.
     pub scores: Vec<(PathBuf, f32)>,
+    /// The enrolled pictures of each part.
+    pub parts: Vec<Vec<PathBuf>>,
     /// Skipped pictures.
     pub skipped: Vec<BadPicture>,
     /// Number of all pictures' tokens. The package keeps some of them.
@@ -185,7 +193,8 @@ pub struct Enrollment {
 /// ```
 ///
 /// # Errors
-/// - [`ErrorKind::Usage`] for settings out of range, or fewer than two pictures.
+/// - [`ErrorKind::Usage`] for settings out of range, fewer than two pictures or parts, or a name that does not fit
+///   [`GroupBy::Name`].
 /// - [`ErrorKind::Image`] with the unusable pictures, unless they are skipped and two are left; or if the threshold
 ///   would pass a painted defect.
 /// - [`ErrorKind::Runtime`] and [`ErrorKind::Model`] if the backbone does not run.
@@ -251,13 +260,15 @@ pub fn enroll(
     else {
         return Ok(None);
     };
+    let parts = parts::parts(&settings.group_by, &used, &bank.parts().descriptors)?;
+    let enrolled = Pictures::new(digests.into_iter().zip(parts));
     let mut residuals = ResidualStage::new(Arc::new(bank));
     let load = |picture: usize, features: &mut Features| {
         features.tokens = store.features(picture)?.0;
         features.placement = placements[picture];
-        Ok(Some(picture))
+        Ok(())
     };
-    let residual_scale = calibrate::residual_scale(&mut residuals, used.len(), load)?;
+    let residual_scale = calibrate::residual_scale(&mut residuals, &enrolled, load)?;
     let head = settings.head.as_ref();
     let manifest = Manifest {
         format: FORMAT,
@@ -283,8 +294,9 @@ pub fn enroll(
     let calibration = calibrate(
         &mut stages,
         &paths,
+        &enrolled,
         &manifest,
-        |_, picture, features| load(scored[picture], features),
+        |_, picture, features| load(scored[picture], features).map(|()| Some(scored[picture])),
         progress,
     )?;
     let Some(Calibration { scores, threshold, golden }) = calibration else {
@@ -295,20 +307,22 @@ pub fn enroll(
         backbone: backbone.onnx.clone(),
         backbone_license: backbone.license.clone(),
         bank: take_bank(stages)?,
-        pictures: digests,
+        pictures: enrolled,
         head: head.map(|head| head.onnx.clone()),
         adclick: None,
         golden,
         hash: String::new(),
         signed: None,
     };
-    Ok(Some(Enrollment { package, scores, skipped, tokens: store.tokens() }))
+    let files = |pictures: &Vec<usize>| pictures.iter().map(|&picture| used[picture].clone()).collect();
+    let parts = package.pictures.parts().iter().map(files).collect();
+    Ok(Some(Enrollment { package, scores, parts, skipped, tokens: store.tokens() }))
 }
 
 /// Puts a trained head into a package and sets a new threshold from the good `pictures`. It replaces the head that the
 /// package has. The result is `None` if `progress` returned `false`.
 ///
-/// Enrolled pictures are recognized by their pixels and scored without themselves.
+/// Enrolled pictures are recognized by their pixels and scored without the pictures of their part.
 ///
 /// # Errors
 /// [`ErrorKind::Model`] if the head was trained with another backbone or does not run; otherwise as [`enroll`].
@@ -336,7 +350,7 @@ pub fn add_head(
             f32::MAX,
         ),
     };
-    let numbers: HashMap<[u8; 32], usize> = enrolled.iter().enumerate().map(|(i, d)| (*d, i)).collect();
+    let numbers = enrolled.numbers();
     let rate = manifest.threshold.false_reject_rate;
     let scored: Vec<PathBuf> = calibrate::scored(pictures.len(), rate).map(|i| pictures[i].clone()).collect();
     let load = |stage: &mut FeatureStage, picture: usize, features: &mut Features| {
@@ -346,7 +360,7 @@ pub fn add_head(
         stage.run(&geometry.scale(&frame)?, features).map_err(within)?;
         Ok(numbers.get(&frame.digest()).copied())
     };
-    let calibration = calibrate(&mut stages, &scored, &manifest, load, progress)?;
+    let calibration = calibrate(&mut stages, &scored, &enrolled, &manifest, load, progress)?;
     let Some(Calibration { scores, threshold, golden }) = calibration else {
         return Ok(None);
     };
@@ -362,7 +376,7 @@ pub fn add_head(
         hash: String::new(),
         signed: None,
     };
-    Ok(Some(Enrollment { package, scores, skipped: Vec::new(), tokens }))
+    Ok(Some(Enrollment { package, scores, parts: Vec::new(), skipped: Vec::new(), tokens }))
 }
 
 /// The head, loaded for the new package.

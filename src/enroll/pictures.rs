@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{Settings, decoders};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::imaging::{Color, Frame, Geometry};
-use crate::package::FrameSize;
+use crate::package::{Digest, FrameSize};
 
 /// A skipped picture, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(super) fn survey(pictures: &[PathBuf], settings: &Settings) -> Result<Survey
 pub(super) struct Reading {
     pub used: Vec<PathBuf>,
     /// [`Frame::digest`] of the used ones.
-    pub digests: Vec<[u8; 32]>,
+    pub digests: Vec<Digest>,
     pub bad: Vec<BadPicture>,
 }
 
@@ -95,9 +95,9 @@ pub(super) fn read(
     mut take: impl FnMut(&Frame) -> Result<bool>,
 ) -> Result<Option<Reading>> {
     let (mut used, mut digests, mut bad) = (Vec::new(), Vec::new(), survey.bad.clone());
-    let mut seen: HashMap<[u8; 32], PathBuf> = HashMap::new();
+    let mut seen: HashMap<Digest, PathBuf> = HashMap::new();
     for group in survey.usable.chunks(4 * decoders().get()) {
-        let frames: Vec<Result<(Frame, [u8; 32])>> = group
+        let frames: Vec<Result<(Frame, Digest)>> = group
             .par_iter()
             .map(|path| {
                 let frame = Frame::open(path)?;

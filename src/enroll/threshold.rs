@@ -1,5 +1,7 @@
 //! The threshold, from leave-one-out scores of good pictures. It needs no defects.
 
+use std::collections::BTreeMap;
+
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -35,22 +37,36 @@ impl Unit {
     }
 }
 
-/// Chooses the threshold for a false-reject rate in (0, 1) from leave-one-out scores.
+/// Chooses the threshold for a false-reject rate in (0, 1) from leave-one-out scores. `parts` has the number of each
+/// score's part. Scores of one part depend on each other, so n parts count, not their pictures. Each part weighs the
+/// same, and so do the pictures of a part.
 ///
-/// - [`ThresholdRule::Rank`] with a rate of at least 1 / (n + 1) for n scores: the ⌈(n + 1)(1 − rate)⌉-th smallest score.
-///   A new good picture scores above it with a probability of at most `rate`, for every distribution (split conformal
-///   prediction, Vovk et al. 2005).
-/// - [`ThresholdRule::Tail`] with fewer scores: the upper prediction limit of log-normal scores (logit-normal, for
+/// - [`ThresholdRule::Rank`] with a rate of at least 1 / (n + 1): the smallest score up to which the parts weigh
+///   1 − rate, where each of the n and the new one weighs 1 / (n + 1). With one picture of each part it is the
+///   ⌈(n + 1)(1 − rate)⌉-th smallest score. A picture of a new good part scores above it with a probability of at most
+///   `rate`, for every distribution (split conformal prediction, Vovk et al. 2005; with groups Lee, Barber and Willett,
+///   arXiv 2306.06342). The highest score of each part would keep the promise, too, but for all of a part's pictures at
+///   once: more misses. A random one would make the threshold random.
+/// - [`ThresholdRule::Tail`] with fewer parts: the upper prediction limit of log-normal scores (logit-normal, for
 ///   probabilities), `exp(m + t · s · √(1 + 1/n))` with Student's t of n − 1 degrees of freedom, and at least the highest
-///   score. It grows with the uncertainty of few pictures.
+///   score. It grows with the uncertainty of few parts. s² is what a random picture of each part has on average.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for fewer than two scores or a rate out of range, [`ErrorKind::NotFinite`] for NaN and infinity.
-pub(super) fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Result<ThresholdInfo> {
+/// [`ErrorKind::Usage`] for fewer than two parts or a rate out of range, [`ErrorKind::NotFinite`] for NaN and infinity.
+pub(super) fn threshold_from_scores(
+    scores: &[f32],
+    parts: &[usize],
+    rate: f64,
+    unit: Unit,
+) -> Result<ThresholdInfo> {
     check_finite("the leave-one-out scores", scores)?;
-    let n = scores.len();
+    let mut of_part: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    for (&part, &score) in parts.iter().zip(scores) {
+        of_part.entry(part).or_default().push(score);
+    }
+    let n = of_part.len();
     if n < 2 {
-        return Err(Error::new(ErrorKind::Usage, "a threshold needs the scores of at least two good images"));
+        return Err(Error::new(ErrorKind::Usage, "a threshold needs the scores of at least two good parts"));
     }
     if !(rate > 0.0 && rate < 1.0) {
         return Err(Error::new(
@@ -58,23 +74,33 @@ pub(super) fn threshold_from_scores(scores: &[f32], rate: f64, unit: Unit) -> Re
             format!("the false-reject rate must be between 0 and 1, not {rate}"),
         ));
     }
-    let mut sorted = scores.to_vec();
-    sorted.sort_unstable_by(f32::total_cmp);
-    let highest = sorted[n - 1];
-    // The small amount: rounding must not ask for one rank more than the exact product.
-    let rank = ((n + 1) as f64 * (1.0 - rate) - 1e-9).ceil() as usize;
-    let (value, rule) = if rank <= n {
-        (sorted[rank.max(1) - 1], ThresholdRule::Rank)
-    } else {
-        (tail_limit(&sorted, rate, unit)?.max(highest), ThresholdRule::Tail)
+    // Each score with its weight in parts.
+    let mut sorted: Vec<(f32, f64)> = of_part
+        .values()
+        .flat_map(|own| own.iter().map(|&score| (score, 1.0 / own.len() as f64)))
+        .collect();
+    sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let pictures = sorted.len();
+    let highest = sorted[pictures - 1].0;
+    let mut weight = 0.0;
+    let up_to = sorted.iter().find(|(_, own)| {
+        weight += own;
+        // The small amount: rounding must not ask for one score more than the exact sum.
+        weight >= (n + 1) as f64 * (1.0 - rate) - 1e-9
+    });
+    let (value, rule) = match up_to {
+        Some((score, _)) => (*score, ThresholdRule::Rank),
+        None => (tail_limit(&of_part, rate, unit)?.max(highest), ThresholdRule::Tail),
     };
+    let above: f64 = sorted.iter().filter(|(score, _)| *score > value).map(|(_, own)| own).sum();
     Ok(ThresholdInfo {
         value,
         false_reject_rate: rate,
         rule,
-        images: n,
-        promised_rate: (sorted.iter().filter(|&&s| s > value).count() + 1) as f64 / (n + 1) as f64,
-        scores: [sorted[0], sorted[n / 2], highest],
+        images: pictures,
+        parts: n,
+        promised_rate: (above + 1.0) / (n + 1) as f64,
+        scores: [sorted[0].0, sorted[pictures / 2].0, highest],
     })
 }
 
@@ -89,11 +115,20 @@ pub(super) fn lower_below(info: &mut ThresholdInfo, painted: f32, unit: Unit) {
     }
 }
 
-fn tail_limit(scores: &[f32], rate: f64, unit: Unit) -> Result<f32> {
-    let n = scores.len() as f64;
-    let logs: Vec<f64> = scores.iter().map(|&s| unit.open(s)).collect();
-    let mean = logs.iter().sum::<f64>() / n;
-    let variance = logs.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+fn tail_limit(of_part: &BTreeMap<usize, Vec<f32>>, rate: f64, unit: Unit) -> Result<f32> {
+    let n = of_part.len() as f64;
+    // Mean and mean square deviation of each part.
+    let moments: Vec<(f64, f64)> = of_part
+        .values()
+        .map(|own| {
+            let logs = own.iter().map(|&score| unit.open(score));
+            let mean = logs.clone().sum::<f64>() / own.len() as f64;
+            (mean, logs.map(|v| (v - mean).powi(2)).sum::<f64>() / own.len() as f64)
+        })
+        .collect();
+    let mean = moments.iter().map(|(m, _)| m).sum::<f64>() / n;
+    let between = moments.iter().map(|(m, _)| (m - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let variance = between + moments.iter().map(|(_, within)| within).sum::<f64>() / n;
     let student = StudentsT::new(0.0, 1.0, n - 1.0)
         .map_err(|e| Error::new(ErrorKind::Usage, "the threshold cannot be computed").with_source(e))?;
     let limit = unit.close(mean + student.inverse_cdf(1.0 - rate) * (variance * (1.0 + 1.0 / n)).sqrt());
@@ -105,24 +140,25 @@ fn tail_limit(scores: &[f32], rate: f64, unit: Unit) -> Result<f32> {
 pub(crate) fn promise(info: &ThresholdInfo) -> String {
     let percent = |rate: f64| format!("{:.2} %", 100.0 * rate);
     let needed = (1.0 / info.false_reject_rate).ceil() as usize - 1;
+    let (images, needed) = match info.images == info.parts {
+        true => (format!("{} good images", info.images), format!("{needed} images")),
+        false => (format!("{} good parts in {} images", info.parts, info.images), format!("{needed} parts")),
+    };
     match info.rule {
         ThresholdRule::Rank => format!(
-            "{} good images promise that on average at most {} of good parts are rejected, if parts, light and camera \
+            "{images} promise that on average at most {} of good parts are rejected, if parts, light and camera \
              stay as enrolled.",
-            info.images,
             percent(info.promised_rate)
         ),
         ThresholdRule::Tail => format!(
-            "{} good images alone can promise no less than {} of good parts rejected. The threshold aims at {} with \
-             the log-normal tail of their scores. {needed} images would promise it without that assumption.",
-            info.images,
-            percent(1.0 / (info.images + 1) as f64),
+            "{images} alone can promise no less than {} of good parts rejected. The threshold aims at {} with \
+             the log-normal tail of their scores. {needed} would promise it without that assumption.",
+            percent(1.0 / (info.parts + 1) as f64),
             percent(info.false_reject_rate)
         ),
         ThresholdRule::Painted => format!(
-            "{} good images are too few to aim at {} of good parts rejected. The threshold is half-way from their highest \
-             score to a painted defect's. {needed} images would promise it.",
-            info.images,
+            "{images} are too few to aim at {} of good parts rejected. The threshold is half-way from their highest \
+             score to a painted defect's. {needed} would promise it.",
             percent(info.false_reject_rate)
         ),
     }
@@ -134,10 +170,16 @@ mod tests {
 
     use super::*;
 
+    /// One picture of each part.
+    fn singles(scores: &[f32], rate: f64) -> ThresholdInfo {
+        let parts: Vec<usize> = (0..scores.len()).collect();
+        threshold_from_scores(scores, &parts, rate, Unit::Length).unwrap()
+    }
+
     #[test]
     fn enough_images_take_a_rank() {
         let scores: Vec<f32> = (1..=199).map(|v| v as f32).collect();
-        let info = threshold_from_scores(&scores, 0.01, Unit::Length).unwrap();
+        let info = singles(&scores, 0.01);
         assert_eq!((info.rule, info.value), (ThresholdRule::Rank, 198.0));
         assert!((info.promised_rate - 0.01).abs() < 1e-12);
         assert_eq!(info.scores, [1.0, 100.0, 199.0]);
@@ -148,7 +190,7 @@ mod tests {
     fn few_images_take_the_tail() {
         let d = (0.5f32).sqrt();
         let scores: Vec<f32> = [-2.0 * d, 0.0, 0.0, 0.0, 2.0 * d].iter().map(|v: &f32| v.exp()).collect();
-        let info = threshold_from_scores(&scores, 0.01, Unit::Length).unwrap();
+        let info = singles(&scores, 0.01);
         assert_eq!(info.rule, ThresholdRule::Tail);
         assert!((f64::from(info.value).ln() - 3.746_947 * 1.2f64.sqrt()).abs() < 1e-3, "{}", info.value);
         assert!(promise(&info).contains("99 images"), "{}", promise(&info));
@@ -167,7 +209,7 @@ mod tests {
         let exceeded = (0..trials)
             .filter(|_| {
                 let scores: Vec<f32> = (0..50).map(|_| draw()).collect();
-                draw() > threshold_from_scores(&scores, 0.05, Unit::Length).unwrap().value
+                draw() > singles(&scores, 0.05).value
             })
             .count();
         let share = exceeded as f64 / f64::from(trials);
@@ -177,7 +219,7 @@ mod tests {
     #[test]
     fn a_limit_beyond_a_painted_defect_is_lowered_to_where_it_rejects_it() {
         let lowered = |scores: &[f32], painted| {
-            let mut info = threshold_from_scores(scores, 0.01, Unit::Length).unwrap();
+            let mut info = singles(scores, 0.01);
             lower_below(&mut info, painted, Unit::Length);
             info
         };
@@ -191,14 +233,58 @@ mod tests {
         assert_eq!(lowered(&many, 198.0).value, 198.0);
     }
 
+    /// Parts whose pictures score alike. A picture of a new part exceeds the threshold no more often than the rate; if each
+    /// picture counted as a part, it would.
+    #[test]
+    fn the_rank_keeps_its_promise_for_parts_with_many_pictures() {
+        let mut state = 1u64;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u32 << 24) as f32
+        };
+        let trials = 4000;
+        let (mut exceeded, mut hardly) = (0, 0);
+        for _ in 0..trials {
+            let (mut scores, mut parts) = (Vec::new(), Vec::new());
+            for part in 0..25 {
+                let own = draw();
+                for _ in 0..=(draw() * 6.0) as usize {
+                    scores.push(1.0 + own + 0.1 * draw());
+                    parts.push(part);
+                }
+            }
+            let new = 1.0 + draw() + 0.1 * draw();
+            let info = threshold_from_scores(&scores, &parts, 0.05, Unit::Length).unwrap();
+            assert_eq!((info.rule, info.parts, info.images), (ThresholdRule::Rank, 25, scores.len()));
+            exceeded += usize::from(new > info.value);
+            hardly += usize::from(new > info.scores[2]);
+        }
+        let share = |count: usize| count as f64 / f64::from(trials);
+        let spread = 3.0 * (0.05f64 * 0.95 / f64::from(trials)).sqrt();
+        assert!(share(exceeded) <= 0.05 + spread, "{}", share(exceeded));
+        assert!(share(exceeded) > share(hardly), "not merely the highest score");
+    }
+
+    /// Two parts with log scores 0 and 2, and 4 and 6: means 1 and 5, so 8 between them; 1 within each.
+    #[test]
+    fn the_tail_counts_parts() {
+        let scores = [0.0f32, 2.0, 4.0, 6.0].map(f32::exp);
+        let info = threshold_from_scores(&scores, &[7, 7, 9, 9], 0.05, Unit::Length).unwrap();
+        assert_eq!((info.rule, info.parts, info.images), (ThresholdRule::Tail, 2, 4));
+        // t(0.95; 1) = 6.31375.
+        assert!((f64::from(info.value).ln() - (3.0 + 6.313_752 * (9.0f64 * 1.5).sqrt())).abs() < 1e-3, "{info:?}");
+        assert!(promise(&info).starts_with("2 good parts in 4 images alone"), "{}", promise(&info));
+        assert!(promise(&info).contains("19 parts"), "{}", promise(&info));
+    }
+
     proptest! {
         #[test]
         fn thresholds_are_finite_and_fall_with_the_rate(
             scores in prop::collection::vec(0.0f32..1e4, 2..150), a in 0.001f64..0.5, b in 0.001f64..0.5,
         ) {
             let (low, high) = (a.min(b), a.max(b));
-            let strict = threshold_from_scores(&scores, low, Unit::Length).unwrap();
-            let lax = threshold_from_scores(&scores, high, Unit::Length).unwrap();
+            let strict = singles(&scores, low);
+            let lax = singles(&scores, high);
             prop_assert!(strict.value.is_finite() && lax.value.is_finite());
             prop_assert!(strict.value >= lax.value);
         }

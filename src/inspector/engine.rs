@@ -184,18 +184,18 @@ impl ResidualStage {
     /// # Errors
     /// As [`Bank::residuals`].
     pub fn run(&mut self, features: &Features, out: &mut FrameResiduals) -> Result<()> {
-        self.run_without(features, None, 1, out)
+        self.run_without(features, &[], 1, out)
     }
 
-    /// As [`ResidualStage::run`], without the tokens of the enrolled image `exclude` (leave-one-out), for up
-    /// to three neighbors.
+    /// As [`ResidualStage::run`], without the tokens of the enrolled images `exclude`, ascending
+    /// (leave-one-out), for up to three neighbors.
     ///
     /// # Errors
     /// As [`Bank::residuals`].
     pub fn run_without(
         &mut self,
         features: &Features,
-        exclude: Option<usize>,
+        exclude: &[usize],
         neighbors: usize,
         out: &mut FrameResiduals,
     ) -> Result<()> {

@@ -87,7 +87,7 @@ impl Worker {
             }
             Some(folder) => {
                 let folder = std::fs::canonicalize(folder).map_err(|e| Error::io("find", folder, e))?;
-                let (geometry, digests) = (package.manifest.geometry(), package.pictures.clone());
+                let (geometry, digests) = (package.manifest.geometry(), package.pictures.digests().to_vec());
                 Good::Reading(Nearest::new(&folder, geometry, digests))
             }
             None => Good::None,

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Geometry};
 
 /// The format that this version reads and writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// What was enrolled, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,6 +130,8 @@ pub struct ThresholdInfo {
     pub rule: ThresholdRule,
     /// Number of good images with leave-one-out scores.
     pub images: usize,
+    /// Number of parts that these images show. The promise depends on it.
+    pub parts: usize,
     /// Promised bound on the mean share of false rejects, for any distribution of scores. 0 to 1.
     pub promised_rate: f64,
     /// Lowest, median and highest leave-one-out score.
@@ -144,6 +146,7 @@ impl ThresholdInfo {
             false_reject_rate,
             rule: ThresholdRule::Rank,
             images: 0,
+            parts: 0,
             promised_rate: 1.0,
             scores: [0.0; 3],
         }

@@ -8,7 +8,7 @@
 //! | `bank.safetensors` | the tokens of the good parts: see [`posfar::BankParts`] |
 //! | `head.onnx` | the head; optional |
 //! | `adclick.onnx`, `adclick.safetensors` | the network for clicks and its prompts; optional |
-//! | `pictures.sha256` | the SHA-256 of each enrolled picture's pixels, in the bank's order |
+//! | `pictures.sha256` | the SHA-256 of the pixels and the number of the part of each enrolled picture, in the bank's order |
 //! | `golden/*.png` | the golden images: they must get the scores in the manifest |
 //! | `backbone-license.txt` | the license of the backbone's weights |
 //! | `package.toml.minisig` | the signature of `package.toml`; optional: see [`PublicKeys`] |
@@ -22,6 +22,7 @@ pub(crate) mod install;
 mod manifest;
 mod network;
 mod network_file;
+mod pictures;
 mod prompts;
 mod signature;
 mod source;
@@ -39,6 +40,7 @@ pub(crate) use manifest::{
 pub(crate) use network::Clicks;
 pub(crate) use network::{BlockHead, Head, NetworkInfo, ReadsResiduals, SeeingHead};
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
+pub(crate) use pictures::{Digest, Pictures};
 pub(crate) use prompts::Prompts;
 pub use signature::PublicKeys;
 pub(crate) use signature::Signed;
@@ -85,8 +87,8 @@ pub struct Package {
     pub(crate) backbone_license: String,
     /// Tokens of the good parts.
     pub(crate) bank: Bank,
-    /// SHA-256 of each enrolled picture's pixels, in the bank's order.
-    pub(crate) pictures: Vec<[u8; 32]>,
+    /// The enrolled pictures.
+    pub(crate) pictures: Pictures,
     /// The head's ONNX file. Present if [`Manifest::head`] is.
     pub(crate) head: Option<Vec<u8>>,
     /// The click network's ONNX file and its prompts. Present if [`Manifest::adclick`] is.
@@ -165,10 +167,10 @@ impl Package {
                 manifest.backbone.kind.channels
             )));
         }
-        let pictures = digests_from_text(&take(PICTURES)?).filter(|p| p.len() == bank.images());
+        let pictures = Pictures::from_text(&take(PICTURES)?).filter(|p| p.len() == bank.images());
         let pictures = pictures.ok_or_else(|| {
             damaged(format!(
-                "{PICTURES} does not hold one SHA-256 for each of the {} pictures",
+                "{PICTURES} does not hold one SHA-256 and one part for each of the {} pictures",
                 bank.images()
             ))
         })?;
@@ -223,7 +225,7 @@ impl Package {
         contents.insert(BACKBONE.into(), self.backbone.clone());
         contents.insert(BACKBONE_LICENSE.into(), self.backbone_license.clone().into_bytes());
         contents.insert(BANK.into(), bytes_from_bank(&self.bank)?);
-        contents.insert(PICTURES.into(), text_from_digests(&self.pictures).into_bytes());
+        contents.insert(PICTURES.into(), self.pictures.to_text().into_bytes());
         if let Some(head) = &self.head {
             contents.insert(HEAD.into(), head.clone());
         }
@@ -290,20 +292,6 @@ pub(crate) fn check_target(path: &Path, overwrite: bool) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::Exists));
     }
     Ok(())
-}
-
-/// Writes one digest per line, in hexadecimal.
-fn text_from_digests(digests: &[[u8; 32]]) -> String {
-    digests.iter().map(|digest| files::hex(digest) + "\n").collect()
-}
-
-fn digests_from_text(bytes: &[u8]) -> Option<Vec<[u8; 32]>> {
-    let digest = |line: &str| -> Option<[u8; 32]> {
-        let pairs = line.as_bytes().chunks(2).map(|p| std::str::from_utf8(p).ok());
-        let bytes: Option<Vec<u8>> = pairs.map(|p| u8::from_str_radix(p?, 16).ok()).collect();
-        bytes?.try_into().ok()
-    };
-    std::str::from_utf8(bytes).ok()?.lines().map(digest).collect()
 }
 
 /// The content of `package.sha256`, as `sha256sum` writes it.

@@ -57,6 +57,7 @@ fn the_summary_is_json_for_machines() {
         "hash",
         "images",
         "package",
+        "parts",
         "promise",
         "scores",
         "seconds",
@@ -413,6 +414,7 @@ fn impossible_settings_are_usage_errors_that_name_them() {
         ("--position-weight", &["-1", "nan", "inf", "1e30"], "must be 0 to 100"),
         ("--window-reach", &["0", "-1", "nan", "inf"], "more than 0 and at most 1"),
         ("--seed", &["-1", "x"], "invalid value"),
+        ("--group-by", &["part", "*_1", "(*)(*)"], "needs (*) exactly once"),
         ("--matching", &["hard"], "[possible values: soft, window]"),
     ];
     for (option, values, says) in cases {
@@ -460,7 +462,63 @@ fn settings_at_their_limits_work() {
         &["--coreset", "bank", "--coreset-floor", "0", "--coreset-share", "0.000001"],
     )
     .exits(2)
-    .says(&["leave-one-out needs the tokens of at least two images"]);
+    .says(&["leave no tokens to compare with", "keep more tokens"]);
+}
+
+/// Parts with three pictures each, the later ones with a little more noise.
+fn three_pictures_each(folder: &Folder, parts: u64, name: impl Fn(u64, u64) -> String) {
+    for seed in 0..parts {
+        for shot in 0..3 {
+            let mut random = Random(1000 * seed + shot);
+            let mut picture = part(seed).into_rgb8();
+            for value in picture.iter_mut() {
+                *value = value.saturating_add_signed((random.next() % (shot + 1)) as i8);
+            }
+            folder.picture(name(seed, shot), &DynamicImage::ImageRgb8(picture));
+        }
+    }
+}
+
+#[test]
+fn pictures_of_the_same_part_are_left_out_together() {
+    let folder = Folder::new();
+    three_pictures_each(&folder, 12, |part, shot| format!("shots/{part:02}-{shot}.png"));
+    three_pictures_each(&folder, 12, |part, shot| format!("folders/{part:02}/{shot}.png"));
+    let threshold = |images: &str, how: &str| {
+        let package = folder.path(format!("{images}-{how}"));
+        let ran = enroll(&folder.path(images), &package, &["--group-by", how, "--json"]).exits(0);
+        let threshold = &ran.json()["threshold"];
+        assert_eq!(threshold["images"], 36);
+        (threshold["parts"].as_u64().unwrap(), threshold["value"].as_f64().unwrap())
+    };
+    let (parts, alike) = threshold("shots", "likeness");
+    assert_eq!(parts, 12);
+    assert_eq!(threshold("shots", "(*)-*"), (12, alike));
+    assert_eq!(threshold("folders", "folder"), (12, alike));
+    let (parts, fooled) = threshold("shots", "none");
+    assert_eq!(parts, 36);
+    assert!(fooled < 0.8 * alike, "{fooled} {alike}: a part was compared with itself");
+
+    let package = folder.path("shots.weakrest");
+    enroll(&folder.path("shots"), &package, &[]).exits(0).prints(&[
+        "shots.weakrest: 36 good pictures enrolled in",
+        "parts      12 in 36 pictures; the same part: 00-0.png, 00-1.png, 00-2.png; 01-0.png",
+        "12 good parts in 36 images alone can promise no less than 7.69 %",
+        "99 parts would promise it",
+    ]);
+    weakrest!("package", "show", package).exits(0).prints(&["36 good pictures of 12 parts, color, 96x80"]);
+}
+
+#[test]
+fn what_is_wrong_with_the_parts_is_told() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    let package = folder.path("p");
+    let by = |images: &Path, how: &str| enroll(images, &package, &["--group-by", how]);
+    by(&good, "(*)_*").exits(2).says(&["00.png", "does not fit the pattern \"(*)_*\""]);
+    by(&good, "0(*)*").exits(2).says(&["all pictures show the same part", "at least 2 parts"]);
+    by(&good, "folder").exits(2).says(&["00.png", "lies beside the folders of the parts"]);
+    by(&folder.folder("empty"), "folder").exits(2).says(&["there are no pictures"]);
 }
 
 /// The built-in network as two files and a license, with a changed manifest.

@@ -134,7 +134,7 @@ fn times(bank: &Bank, queries: &[Features], threads: usize) -> Outcome<[f64; 3]>
         for query in queries {
             let (tokens, grid) = (query.0.view(), query.1);
             let start = Instant::now();
-            pool.install(|| bank.residuals(tokens, grid, None, 1, &mut scratch, &mut residuals))?;
+            pool.install(|| bank.residuals(tokens, grid, &[], 1, &mut scratch, &mut residuals))?;
             let whole = start.elapsed().as_secs_f64() * 1e3;
             let start = Instant::now();
             pool.install(|| {

@@ -221,7 +221,8 @@ impl Bank {
     /// Computes an image's residuals.
     ///
     /// - `features`: the image's tokens without position, `[rows × cols, channels]`.
-    /// - `exclude`: number of a good image to leave out. For leave-one-out, the image itself.
+    /// - `exclude`: numbers of the good images to leave out, ascending. For leave-one-out, the image itself and all that show
+    ///   the same part.
     /// - `neighbors`: number of neighbors per token, 1 to 3. If there are fewer, the last one is repeated.
     ///
     /// With [`Matching::Window`], a token without a bank token in its window is matched without the limit.
@@ -234,7 +235,7 @@ impl Bank {
         &self,
         features: ArrayView2<f32>,
         grid: Grid,
-        exclude: Option<usize>,
+        exclude: &[usize],
         neighbors: usize,
         scratch: &mut Scratch,
         out: &mut Residuals,
@@ -256,11 +257,13 @@ impl Bank {
         check_finite("the image's features", features)?;
 
         let early = features.slice(s![.., ..self.parts.retrieval_pca.mean.len()]);
-        let eligible = |image: usize| Some(image) != exclude && !self.ranges[image].is_empty();
+        let eligible = |image: usize| {
+            !self.ranges[image].is_empty() && exclude.binary_search(&image).is_err()
+        };
         self.retrieve(early, grid, eligible, &mut scratch.retrieval, &mut out.images);
         if out.images.is_empty() {
             return Err(Error::InvalidArgument(
-                "leave-one-out needs the tokens of at least two images".into(),
+                "the images left out leave no tokens to compare with: keep more tokens, or enroll more parts".into(),
             ));
         }
         scratch.ranges.clear();

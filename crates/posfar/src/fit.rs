@@ -43,7 +43,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> bool;
 /// let mut damaged = image(2);
 /// damaged.row_mut(27).fill(100.0);
 /// let (mut scratch, mut residuals) = (Scratch::default(), Residuals::default());
-/// bank.residuals(damaged.view(), (8, 8), None, 1, &mut scratch, &mut residuals)?;
+/// bank.residuals(damaged.view(), (8, 8), &[], 1, &mut scratch, &mut residuals)?;
 /// let strangest = (0..64).max_by(|&a, &b| residuals.norms[a].total_cmp(&residuals.norms[b]));
 /// assert_eq!(strangest, Some(27));
 /// # Ok::<(), posfar::Error>(())

@@ -76,7 +76,7 @@ fn a_stored_bank_gives_the_same_residuals_to_the_last_bit() {
         let residuals = |bank: &Bank| {
             let mut out = Residuals::default();
             let image = features(9, (6, 2));
-            bank.residuals(image.view(), (6, 2), None, 3, &mut Default::default(), &mut out).unwrap();
+            bank.residuals(image.view(), (6, 2), &[], 3, &mut Default::default(), &mut out).unwrap();
             (out.values, out.norms, out.neighbors, out.images)
         };
         assert_eq!(residuals(&fresh), residuals(&stored));
@@ -192,7 +192,7 @@ proptest! {
         if let Ok(bank) = bank_from_bytes(&bytes, &parameters()) {
             // What was taken can be searched.
             let features = Array2::zeros((12, bank.channels()));
-            let done = bank.residuals(features.view(), (3, 4), None, 3, &mut Default::default(), &mut Default::default());
+            let done = bank.residuals(features.view(), (3, 4), &[], 3, &mut Default::default(), &mut Default::default());
             prop_assert!(done.is_ok() || done.is_err_and(|e| matches!(e, posfar::Error::NotFinite(_))));
         }
     }
