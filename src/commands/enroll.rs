@@ -14,7 +14,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::enroll::{CoresetScope, Enrollment, GroupBy, Matching, Progress, Settings, enroll, promise};
+use crate::enroll::{
+    CoresetScope, Enrollment, GroupBy, Matching, Progress, Settings, Variation, enroll, promise,
+};
 use crate::imaging::Listing;
 use crate::package::{BackboneFile, HeadFile, check_target};
 use crate::{Error, ErrorKind, Result};
@@ -85,6 +87,9 @@ pub struct SettingsArguments {
     /// which (*) stands for the part's name and * for any text, such as "(*)_view*"
     #[arg(long, value_name = "HOW", default_value = "likeness", value_parser = group_by)]
     group_by: GroupBy,
+    /// Enroll without the parts that score far above the others
+    #[arg(long)]
+    drop_outliers: bool,
     /// Leave out pictures that cannot be used
     #[arg(long)]
     skip_bad: bool,
@@ -131,6 +136,9 @@ pub struct SettingsArguments {
     #[arg(long, value_name = "PIXELS", default_value_t = Settings::default().window,
         allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(4096.0)))]
     score_window: f32,
+    /// What varies in a copy of each good picture, in the bank only: `light`, `noise`, both with a comma, or `none`
+    #[arg(long, value_name = "WHAT", default_value = "none", value_parser = variations)]
+    variations: Variations,
     /// Seed of random numbers
     #[arg(long, default_value_t = Settings::default().seed, allow_negative_numbers = true)]
     seed: u64,
@@ -143,6 +151,22 @@ fn group_by(text: &str) -> Result<GroupBy> {
         "none" => GroupBy::Nothing,
         pattern => GroupBy::Name(pattern.parse()?),
     })
+}
+
+/// The variations of the copies; without any, there are no copies.
+#[derive(Debug, Clone)]
+struct Variations(Vec<Variation>);
+
+fn variations(text: &str) -> Result<Variations, String> {
+    if text == "none" {
+        return Ok(Variations(Vec::new()));
+    }
+    let variation = |name| match name {
+        "light" => Ok(Variation::Light),
+        "noise" => Ok(Variation::Noise),
+        other => Err(format!("must be light, noise, both with a comma, or none, not {other:?}")),
+    };
+    text.split(',').map(variation).collect::<Result<_, _>>().map(Variations)
 }
 
 /// A longest side, or none without scaling.
@@ -197,8 +221,10 @@ impl SettingsArguments {
             window: self.score_window,
             false_reject_rate: self.false_reject_rate / 100.0,
             group_by: self.group_by.clone(),
+            drop_outliers: self.drop_outliers,
             skip_bad: self.skip_bad,
             any_size: self.any_size,
+            variations: self.variations.0.clone(),
             seed: self.seed,
             head: self.head.as_deref().map(open_head).transpose()?,
         })
@@ -315,7 +341,11 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     if !repeated.is_empty() {
         let more = if repeated.len() > SHOWN { "; …" } else { "" };
         let shown = repeated[..repeated.len().min(SHOWN)].join("; ");
-        say!("  parts      {} in {} pictures; the same part: {shown}{more}", done.parts.len(), manifest.images)?;
+        say!(
+            "  parts      {} in {} pictures; the same part: {shown}{more}",
+            done.parts.len(),
+            manifest.images
+        )?;
     }
     say!(
         "  threshold  {:.3} (good pictures score {:.3} to {:.3}, median {:.3})",
@@ -325,6 +355,15 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
         threshold.scores[1]
     )?;
     say!("  {}", promise(threshold))?;
+    if !done.outliers.is_empty() {
+        say!("  These pictures score far above the others, and raise the threshold. Look at them:")?;
+        for (path, score) in &done.outliers {
+            say!("    {score:.3}  {}", path.display())?;
+        }
+        say!("  Remove bad parts. Without good but odd ones the threshold is lower, and finds more:")?;
+        say!("  enroll with --drop-outliers, and parts like them may be rejected.")?;
+        return Ok(());
+    }
     let mut highest: Vec<_> = done.scores.iter().collect();
     highest.sort_by(|a, b| b.1.total_cmp(&a.1));
     say!("  Check the pictures with the highest scores. A bad part among the good hides its defect:")?;
@@ -339,7 +378,8 @@ const SHOWN: usize = 3;
 
 /// The names of a part's pictures, the first ones.
 fn names(pictures: &[PathBuf]) -> String {
-    let name = |path: &PathBuf| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let name =
+        |path: &PathBuf| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let more = if pictures.len() > SHOWN { ", …" } else { "" };
     pictures.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", ") + more
 }
@@ -352,6 +392,7 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "hash": done.package.hash,
         "images": manifest.images,
         "skipped": done.skipped.iter().map(|b| serde_json::json!({ "path": b.path.display().to_string(), "reason": b.reason })).collect::<Vec<_>>(),
+        "outliers": done.outliers.iter().map(|(p, s)| serde_json::json!({ "path": p.display().to_string(), "score": s })).collect::<Vec<_>>(),
         "parts": done.parts.iter().map(|p| p.iter().map(|p| p.display().to_string()).collect()).collect::<Vec<Vec<_>>>(),
         "tokens": done.tokens,
         "bank_tokens": done.package.bank.len(),

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use posfar::Matching;
 
 use crate::config::Config;
-use crate::enroll::{add_head, promise};
+use crate::enroll::{Variation, add_head, promise};
 use crate::inspector::Options;
 use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Source, check_target};
@@ -283,7 +283,12 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
                 },
                 manifest.input.color,
                 manifest.input.size
-            ),
+            ) + match manifest.variations[..] {
+                [] => "",
+                [Variation::Light] => ", a copy of each in other light",
+                [Variation::Noise] => ", a copy of each with noise",
+                _ => ", a copy of each in other light and with noise",
+            },
         ),
         (
             "longest side",

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::outliers::outliers;
 use super::threshold::{Unit, lower_below, threshold_from_scores};
 use super::{Progress, Step};
 use crate::anomaly::AnomalyMap;
@@ -27,11 +28,20 @@ pub(super) struct Stages {
     pub classify: ClassifyStage,
 }
 
-/// What follows from the scores.
-pub(super) struct Calibration {
-    pub scores: Vec<(PathBuf, f32)>,
-    pub threshold: ThresholdInfo,
-    pub golden: Vec<Golden>,
+/// Scores of good pictures, and the number of each one's part.
+pub(super) struct Scores {
+    pub pictures: Vec<(PathBuf, f32)>,
+    parts: Vec<usize>,
+    /// Numbers of those that score far above the others, highest first.
+    pub outliers: Vec<usize>,
+    unit: Unit,
+}
+
+impl Scores {
+    /// The outliers, highest first.
+    pub fn odd(&self) -> Vec<(PathBuf, f32)> {
+        self.outliers.iter().map(|&number| self.pictures[number].clone()).collect()
+    }
 }
 
 /// At most `count` numbers, evenly spread over `all`.
@@ -47,16 +57,17 @@ pub(super) fn scored(all: usize, false_reject_rate: f64) -> impl Iterator<Item =
 
 /// The root mean square of the residuals' values on good pictures, or 1 if all are zero. `load` fills in a picture's
 /// features.
-pub(super) fn residual_scale(
+pub(super) fn residual_scale<'a>(
     stage: &mut ResidualStage,
-    pictures: &Pictures,
+    pictures: usize,
+    same_part: impl Fn(usize) -> &'a [usize],
     mut load: impl FnMut(usize, &mut Features) -> Result<()>,
 ) -> Result<f32> {
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
     let (mut sum, mut count) = (0.0f64, 0);
-    for picture in spread(pictures.len(), MEASURED) {
+    for picture in spread(pictures, MEASURED) {
         load(picture, &mut features)?;
-        stage.run_without(&features, pictures.of_same_part(Some(picture)), 1, &mut residuals)?;
+        stage.run_without(&features, same_part(picture), 1, &mut residuals)?;
         sum += residuals.residuals.norms.iter().map(|&n| f64::from(n) * f64::from(n)).sum::<f64>();
         count += features.tokens.len();
     }
@@ -64,17 +75,17 @@ pub(super) fn residual_scale(
     Ok(if scale > 0.0 { scale } else { 1.0 })
 }
 
-/// Scores each picture without all enrolled pictures of its part, and chooses the threshold and the golden images. `load`
-/// fills in a picture's features and returns its number in the bank, if it is enrolled. A picture that is not shows a
-/// part of its own. The result is `None` if `progress` returned `false`.
-pub(super) fn calibrate(
+/// Scores each picture without all enrolled pictures of its part. `load` fills in a picture's features and returns
+/// its number in the bank, if it is enrolled. A picture that is not shows a part of its own. The result is `None`
+/// if `progress` returned `false`.
+pub(super) fn score(
     stages: &mut Stages,
     pictures: &[PathBuf],
     enrolled: &Pictures,
     manifest: &Manifest,
     mut load: impl FnMut(&mut FeatureStage, usize, &mut Features) -> Result<Option<usize>>,
     progress: Progress,
-) -> Result<Option<Calibration>> {
+) -> Result<Option<Scores>> {
     let Stages { features: stage, residuals: residual_stage, classify } = stages;
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
     stage.keep_picture(classify.needs_picture());
@@ -89,22 +100,39 @@ pub(super) fn calibrate(
             return Ok(None);
         }
     }
-    let values: Vec<f32> = scores.iter().map(|(_, score)| *score).collect();
-    let head = manifest.head.is_some();
-    let unit = if head { Unit::Probability } else { Unit::Length };
-    let mut threshold = threshold_from_scores(&values, &parts, manifest.threshold.false_reject_rate, unit)?;
+    let unit = if manifest.head.is_some() { Unit::Probability } else { Unit::Length };
+    let outliers = outliers(&values(&scores), unit)?;
+    Ok(Some(Scores { pictures: scores, parts, unit, outliers }))
+}
+
+fn values(scores: &[(PathBuf, f32)]) -> Vec<f32> {
+    scores.iter().map(|(_, score)| *score).collect()
+}
+
+/// Chooses the threshold and the golden images.
+pub(super) fn calibrate(
+    stages: &mut Stages,
+    scores: &Scores,
+    manifest: &Manifest,
+) -> Result<(ThresholdInfo, Vec<Golden>)> {
+    let Stages { features: stage, residuals: residual_stage, classify } = stages;
+    let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
+    let mut map = AnomalyMap::default();
+    let Scores { pictures: scores, parts, unit, .. } = scores;
+    let rate = manifest.threshold.false_reject_rate;
+    let mut threshold = threshold_from_scores(&values(scores), parts, rate, *unit)?;
 
     let mut score = |frame: &Frame| -> Result<f32> {
         stage.run(frame, &mut features)?;
         residual_stage.run(&features, &mut residuals)?;
         classify.score(&residuals, &mut map)
     };
-    let [ordinary, strangest] = golden_frames(&scores, threshold.value, &manifest.geometry())?;
+    let [ordinary, strangest] = golden_frames(scores, threshold.value, &manifest.geometry())?;
     let painted = painted(&ordinary)?;
     let standard = Standard { ordinary: score(&ordinary)?, painted: score(&painted)? };
-    lower_below(&mut threshold, standard.painted, unit);
+    lower_below(&mut threshold, standard.painted, *unit);
     standard.check(threshold.value, ErrorKind::Image, ADVICE)?;
-    let tolerance = golden_tolerance(threshold.value, head);
+    let tolerance = golden_tolerance(threshold.value, manifest.head.is_some());
     let golden = |file: &str, frame, score| {
         let info = GoldenInfo { file: file.to_owned(), score };
         Golden { frame, info, tolerance }
@@ -115,7 +143,7 @@ pub(super) fn calibrate(
         golden(STRANGEST, strangest, strangest_score),
         golden(PAINTED, painted, standard.painted),
     ];
-    Ok(Some(Calibration { scores, threshold, golden }))
+    Ok((threshold, golden))
 }
 
 /// For good pictures with a threshold that passes a painted defect.

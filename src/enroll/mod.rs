@@ -1,11 +1,14 @@
 //! Good images → package.
 
 mod calibrate;
+mod outliers;
 mod parts;
 mod pictures;
 mod spill;
 mod threshold;
+mod variations;
 
+pub use crate::package::Variation;
 pub use parts::{GroupBy, NamePattern};
 pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};
@@ -13,11 +16,13 @@ pub(crate) use threshold::promise;
 
 pub use crate::imaging::{find_pictures, list_pictures};
 
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use calibrate::{Calibration, Stages, calibrate};
+use calibrate::{Stages, calibrate, score};
+use ndarray::s;
 use pictures::Reading;
 use posfar::{Bank, Parameters, TokenStore};
 use spill::Spill;
@@ -30,8 +35,7 @@ use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, Res
 use crate::onnx::{Network, Runtime};
 use crate::package::{
     BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package, Pictures,
-    Scaling,
-    ThresholdInfo, geometry,
+    Scaling, ThresholdInfo, geometry,
 };
 
 /// The program's name in a package.
@@ -40,9 +44,10 @@ const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
 /// How to enroll. The documentation's tables led to the defaults.
 ///
 /// ```
-/// use weakrest::enroll::Settings;
+/// use weakrest::enroll::{Settings, Variation};
 ///
-/// let settings = Settings { product: "bottle".into(), longest_side: Some(512), ..Settings::default() };
+/// let variations = vec![Variation::Light, Variation::Noise];
+/// let settings = Settings { product: "bottle".into(), variations, ..Settings::default() };
 /// # assert_eq!(settings.images, 16);
 /// ```
 #[derive(Debug, Clone)]
@@ -70,10 +75,16 @@ pub struct Settings {
     pub false_reject_rate: f64,
     /// How pictures of the same part are found.
     pub group_by: GroupBy,
+    /// Enroll without parts that score far above the others. They can still be good parts, but the promise is then for
+    /// parts like the rest.
+    pub drop_outliers: bool,
     /// Skip unusable pictures. Otherwise they are an error.
     pub skip_bad: bool,
     /// Accept pictures of different sizes.
     pub any_size: bool,
+    /// How a copy of each picture varies, for the bank only: with it, parts in another light or with more noise are not
+    /// rejected for that. Without any, there are no copies.
+    pub variations: Vec<Variation>,
     /// Seed of all random numbers.
     pub seed: u64,
     /// A trained head that computes the scores. Without it, a cell's score is the length of its residual.
@@ -94,8 +105,10 @@ impl Default for Settings {
             window: 32.0,
             false_reject_rate: 0.01,
             group_by: GroupBy::default(),
+            drop_outliers: false,
             skip_bad: false,
             any_size: false,
+            variations: Vec::new(),
             seed: 0,
             head: None,
         }
@@ -160,7 +173,10 @@ pub struct Enrollment {
     pub scores: Vec<(PathBuf, f32)>,
     /// The enrolled pictures of each part.
     pub parts: Vec<Vec<PathBuf>>,
-    /// Skipped pictures.
+    /// Enrolled pictures that score far above the others, highest first: by a generalized extreme Studentized deviate
+    /// test of the logarithms, for at most a twentieth of the pictures.
+    pub outliers: Vec<(PathBuf, f32)>,
+    /// Skipped pictures, and those of dropped parts.
     pub skipped: Vec<BadPicture>,
     /// Number of all pictures' tokens. The package keeps some of them.
     pub tokens: usize,
@@ -206,6 +222,38 @@ pub fn enroll(
     progress: Progress,
 ) -> Result<Option<Enrollment>> {
     settings.validate()?;
+    let mut left_out = match attempt(pictures, backbone, settings, options, progress)? {
+        None => return Ok(None),
+        Some(Attempt::Done(done)) => return Ok(Some(*done)),
+        Some(Attempt::Drop(left_out)) => left_out,
+    };
+    let gone: HashSet<&Path> = left_out.iter().map(|bad| bad.path.as_path()).collect();
+    let rest: Vec<PathBuf> = pictures.iter().filter(|p| !gone.contains(p.as_path())).cloned().collect();
+    let settings = Settings { drop_outliers: false, ..settings.clone() };
+    Ok(match attempt(&rest, backbone, &settings, options, progress)? {
+        Some(Attempt::Done(mut done)) => {
+            left_out.append(&mut done.skipped);
+            done.skipped = left_out;
+            Some(*done)
+        }
+        _ => None,
+    })
+}
+
+/// What came of pictures.
+enum Attempt {
+    Done(Box<Enrollment>),
+    /// They must be enrolled again without these.
+    Drop(Vec<BadPicture>),
+}
+
+fn attempt(
+    pictures: &[PathBuf],
+    backbone: &BackboneFile,
+    settings: &Settings,
+    options: &Options,
+    progress: Progress,
+) -> Result<Option<Attempt>> {
     let survey = pictures::survey(pictures, settings)?;
     let longest_side = settings.longest_side.unwrap_or(survey.longest_side);
     let scaling = Scaling { longest_side, native: settings.longest_side.is_none() };
@@ -242,15 +290,17 @@ pub fn enroll(
     let mut store = TokenStore::new(Spill::default());
     let mut placements = Vec::new();
     let total = survey.usable.len();
-    let Some(Reading { used, digests, bad: skipped }) =
-        pictures::read(&survey, &geometry, settings, |content| {
-            stage.run(content, &mut features).map_err(|e| e.within(name))?;
-            store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e {
-                posfar::Error::Storage(_) => Error::from(e),
-                _ => Error::from(e).within(name),
-            })?;
-            placements.push(features.placement);
-            Ok(progress(Step::Features, store.len(), total))
+    let Some(Reading { used, digests, bad: mut skipped }) =
+        pictures::read(&survey, &geometry, settings, |frames| {
+            for content in frames {
+                stage.run(content, &mut features).map_err(|e| e.within(name))?;
+                store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e {
+                    posfar::Error::Storage(_) => Error::from(e),
+                    _ => Error::from(e).within(name),
+                })?;
+                placements.push(features.placement);
+            }
+            Ok(progress(Step::Features, store.len() / frames.len(), total))
         })?
     else {
         return Ok(None);
@@ -260,21 +310,31 @@ pub fn enroll(
     else {
         return Ok(None);
     };
-    let parts = parts::parts(&settings.group_by, &used, &bank.parts().descriptors)?;
-    let enrolled = Pictures::new(digests.into_iter().zip(parts));
+    // A picture's number in the bank, where its copy follows it.
+    let each = if settings.variations.is_empty() { 1 } else { 2 };
+    let originals = bank.parts().descriptors.slice(s![..;each, .., ..]).to_owned();
+    let parts = parts::parts(&settings.group_by, &used, &originals)?;
+    let shown = digests.into_iter().zip(parts);
+    let enrolled = Pictures::new(shown.flat_map(|picture| std::iter::repeat_n(picture, each)));
     let mut residuals = ResidualStage::new(Arc::new(bank));
     let load = |picture: usize, features: &mut Features| {
-        features.tokens = store.features(picture)?.0;
-        features.placement = placements[picture];
+        features.tokens = store.features(picture * each)?.0;
+        features.placement = placements[picture * each];
         Ok(())
     };
-    let residual_scale = calibrate::residual_scale(&mut residuals, &enrolled, load)?;
+    let residual_scale = calibrate::residual_scale(
+        &mut residuals,
+        used.len(),
+        |p| enrolled.of_same_part(Some(p * each)),
+        load,
+    )?;
     let head = settings.head.as_ref();
     let manifest = Manifest {
         format: FORMAT,
         product: settings.product.clone(),
         made_by: MADE_BY.into(),
         images: used.len(),
+        variations: settings.variations.clone(),
         input: InputInfo { color: survey.color, size: survey.size },
         scaling,
         backbone: backbone.info.clone(),
@@ -291,17 +351,21 @@ pub fn enroll(
     let mut stages = Stages { features: stage, residuals, classify };
     let scored: Vec<usize> = calibrate::scored(used.len(), settings.false_reject_rate).collect();
     let paths: Vec<PathBuf> = scored.iter().map(|&i| used[i].clone()).collect();
-    let calibration = calibrate(
+    let scores = score(
         &mut stages,
         &paths,
         &enrolled,
         &manifest,
-        |_, picture, features| load(scored[picture], features).map(|()| Some(scored[picture])),
+        |_, picture, features| load(scored[picture], features).map(|()| Some(scored[picture] * each)),
         progress,
     )?;
-    let Some(Calibration { scores, threshold, golden }) = calibration else {
-        return Ok(None);
-    };
+    let Some(scores) = scores else { return Ok(None) };
+    if settings.drop_outliers && !scores.outliers.is_empty() {
+        let odd: Vec<usize> = scores.outliers.iter().map(|&number| scored[number]).collect();
+        skipped.extend(dropped(&used, &enrolled, each, &odd, &scores.odd()));
+        return Ok(Some(Attempt::Drop(skipped)));
+    }
+    let (threshold, golden) = calibrate(&mut stages, &scores, &manifest)?;
     let package = Package {
         manifest: Manifest { threshold, ..manifest },
         backbone: backbone.onnx.clone(),
@@ -314,9 +378,34 @@ pub fn enroll(
         hash: String::new(),
         signed: None,
     };
-    let files = |pictures: &Vec<usize>| pictures.iter().map(|&picture| used[picture].clone()).collect();
+    let files =
+        |images: &Vec<usize>| images.iter().step_by(each).map(|image| used[image / each].clone()).collect();
     let parts = package.pictures.parts().iter().map(files).collect();
-    Ok(Some(Enrollment { package, scores, parts, skipped, tokens: store.tokens() }))
+    let (outliers, scores) = (scores.odd(), scores.pictures);
+    let done = Enrollment { package, scores, parts, outliers, skipped, tokens: store.tokens() };
+    Ok(Some(Attempt::Done(Box::new(done))))
+}
+
+/// All pictures of the parts that have an outlier, with reasons. `odd` has the outliers' numbers.
+fn dropped(
+    used: &[PathBuf],
+    enrolled: &Pictures,
+    each: usize,
+    odd: &[usize],
+    outliers: &[(PathBuf, f32)],
+) -> Vec<BadPicture> {
+    let mut reasons: BTreeMap<usize, String> = BTreeMap::new();
+    for (number, (_, score)) in odd.iter().zip(outliers) {
+        reasons.insert(*number, format!("it scores {score:.3}, far above the others"));
+    }
+    for (number, (path, _)) in odd.iter().zip(outliers) {
+        for sibling in enrolled.of_same_part(Some(number * each)) {
+            let reason = || format!("it shows the same part as {}", path.display());
+            reasons.entry(sibling / each).or_insert_with(reason);
+        }
+    }
+    let bad = |(number, reason): (usize, String)| BadPicture { path: used[number].clone(), reason };
+    reasons.into_iter().map(bad).collect()
 }
 
 /// Puts a trained head into a package and sets a new threshold from the good `pictures`. It replaces the head that the
@@ -360,10 +449,10 @@ pub fn add_head(
         stage.run(&geometry.scale(&frame)?, features).map_err(within)?;
         Ok(numbers.get(&frame.digest()).copied())
     };
-    let calibration = calibrate(&mut stages, &scored, &enrolled, &manifest, load, progress)?;
-    let Some(Calibration { scores, threshold, golden }) = calibration else {
+    let Some(scores) = score(&mut stages, &scored, &enrolled, &manifest, load, progress)? else {
         return Ok(None);
     };
+    let (threshold, golden) = calibrate(&mut stages, &scores, &manifest)?;
     let package = Package {
         manifest: Manifest { threshold, ..manifest },
         backbone,
@@ -376,7 +465,8 @@ pub fn add_head(
         hash: String::new(),
         signed: None,
     };
-    Ok(Some(Enrollment { package, scores, parts: Vec::new(), skipped: Vec::new(), tokens }))
+    let (outliers, scores) = (scores.odd(), scores.pictures);
+    Ok(Some(Enrollment { package, scores, parts: Vec::new(), outliers, skipped: Vec::new(), tokens }))
 }
 
 /// The head, loaded for the new package.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use super::{Settings, decoders};
+use super::{Settings, decoders, variations};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::imaging::{Color, Frame, Geometry};
 use crate::package::{Digest, FrameSize};
@@ -85,30 +85,41 @@ pub(super) struct Reading {
     pub bad: Vec<BadPicture>,
 }
 
-/// Decodes and scales the usable pictures, several at a time, and passes them to `take` in order.
+/// Decodes and scales the usable pictures, several at a time, and passes them to `take` in order, each followed by its
+/// varied copy, if there is one.
 ///
 /// The result is `None` if `take` returned `false`.
 pub(super) fn read(
     survey: &Survey,
     geometry: &Geometry,
     settings: &Settings,
-    mut take: impl FnMut(&Frame) -> Result<bool>,
+    mut take: impl FnMut(&[Frame]) -> Result<bool>,
 ) -> Result<Option<Reading>> {
     let (mut used, mut digests, mut bad) = (Vec::new(), Vec::new(), survey.bad.clone());
     let mut seen: HashMap<Digest, PathBuf> = HashMap::new();
-    for group in survey.usable.chunks(4 * decoders().get()) {
-        let frames: Vec<Result<(Frame, Digest)>> = group
+    let varied = &settings.variations;
+    let at_a_time = 4 * decoders().get();
+    for (first, group) in (0..).step_by(at_a_time).zip(survey.usable.chunks(at_a_time)) {
+        let frames: Vec<Result<(Vec<Frame>, Digest)>> = group
             .par_iter()
-            .map(|path| {
+            .enumerate()
+            .map(|(number, path)| {
                 let frame = Frame::open(path)?;
                 let digest = frame.digest();
-                Ok((geometry.scale(&frame)?, digest))
+                let scaled = geometry.scale(&frame)?;
+                let shrunk =
+                    frame.width().max(frame.height()) as f32 / scaled.width().max(scaled.height()) as f32;
+                let mut frames = vec![scaled];
+                if !varied.is_empty() {
+                    frames.push(variations::copy(&frames[0], shrunk, varied, settings.seed, first + number)?);
+                }
+                Ok((frames, digest))
             })
             .collect();
-        for (path, frame) in group.iter().zip(frames) {
-            match frame {
+        for (path, frames) in group.iter().zip(frames) {
+            match frames {
                 Err(e) => bad.push(BadPicture { path: path.clone(), reason: e.reason() }),
-                Ok((frame, digest)) => {
+                Ok((frames, digest)) => {
                     // Leave-one-out would find the copy: a score of zero.
                     if let Some(first) = seen.get(&digest) {
                         bad.push(BadPicture {
@@ -120,7 +131,7 @@ pub(super) fn read(
                     seen.insert(digest, path.clone());
                     // After a bad picture, only the search for more of them goes on.
                     if settings.skip_bad || bad.is_empty() {
-                        if !take(&frame)? {
+                        if !take(&frames)? {
                             return Ok(None);
                         }
                         used.push(path.clone());

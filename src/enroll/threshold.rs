@@ -19,7 +19,7 @@ pub(super) enum Unit {
 
 impl Unit {
     /// The score on an unbounded scale: the logarithm of a length, or of a probability's odds.
-    fn open(self, score: f32) -> f64 {
+    pub fn open(self, score: f32) -> f64 {
         // Identical pictures score exactly 0, and a head can be certain: neither has a logarithm.
         let least = f64::from(f32::MIN_POSITIVE);
         let score = f64::from(score);
@@ -75,10 +75,8 @@ pub(super) fn threshold_from_scores(
         ));
     }
     // Each score with its weight in parts.
-    let mut sorted: Vec<(f32, f64)> = of_part
-        .values()
-        .flat_map(|own| own.iter().map(|&score| (score, 1.0 / own.len() as f64)))
-        .collect();
+    let mut sorted: Vec<(f32, f64)> =
+        of_part.values().flat_map(|own| own.iter().map(|&score| (score, 1.0 / own.len() as f64))).collect();
     sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let pictures = sorted.len();
     let highest = sorted[pictures - 1].0;
@@ -129,11 +127,16 @@ fn tail_limit(of_part: &BTreeMap<usize, Vec<f32>>, rate: f64, unit: Unit) -> Res
     let mean = moments.iter().map(|(m, _)| m).sum::<f64>() / n;
     let between = moments.iter().map(|(m, _)| (m - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let variance = between + moments.iter().map(|(_, within)| within).sum::<f64>() / n;
-    let student = StudentsT::new(0.0, 1.0, n - 1.0)
-        .map_err(|e| Error::new(ErrorKind::Usage, "the threshold cannot be computed").with_source(e))?;
-    let limit = unit.close(mean + student.inverse_cdf(1.0 - rate) * (variance * (1.0 + 1.0 / n)).sqrt());
+    let limit =
+        unit.close(mean + student(n - 1.0)?.inverse_cdf(1.0 - rate) * (variance * (1.0 + 1.0 / n)).sqrt());
     // The limit of two pictures can be infinite; the largest number rejects as little.
     Ok(limit.min(f64::from(f32::MAX)) as f32)
+}
+
+/// Student's t distribution.
+pub(super) fn student(freedom: f64) -> Result<StudentsT> {
+    StudentsT::new(0.0, 1.0, freedom)
+        .map_err(|e| Error::new(ErrorKind::Usage, "the threshold cannot be computed").with_source(e))
 }
 
 /// The promise that this number of pictures allows, in a sentence or two for the user.
@@ -272,7 +275,10 @@ mod tests {
         let info = threshold_from_scores(&scores, &[7, 7, 9, 9], 0.05, Unit::Length).unwrap();
         assert_eq!((info.rule, info.parts, info.images), (ThresholdRule::Tail, 2, 4));
         // t(0.95; 1) = 6.31375.
-        assert!((f64::from(info.value).ln() - (3.0 + 6.313_752 * (9.0f64 * 1.5).sqrt())).abs() < 1e-3, "{info:?}");
+        assert!(
+            (f64::from(info.value).ln() - (3.0 + 6.313_752 * (9.0f64 * 1.5).sqrt())).abs() < 1e-3,
+            "{info:?}"
+        );
         assert!(promise(&info).starts_with("2 good parts in 4 images alone"), "{}", promise(&info));
         assert!(promise(&info).contains("19 parts"), "{}", promise(&info));
     }

@@ -6,6 +6,7 @@ mod frame;
 mod geometry;
 mod jpeg;
 mod kinds;
+mod light;
 #[cfg(feature = "workshop")]
 mod mask;
 mod overlay;
@@ -17,6 +18,7 @@ pub use folder::{find_pictures, list_pictures};
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement, Scaler};
 pub(crate) use jpeg::whole_jpeg;
+pub(crate) use light::Light;
 #[cfg(feature = "workshop")]
 pub use mask::{Mask, MaskRule};
 #[cfg(feature = "workshop")]

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub made_by: String,
     /// Number of good images enrolled.
     pub images: usize,
+    /// How the copies differ that the bank has beside each image. Without any, it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variations: Vec<Variation>,
     /// Color and size of frames.
     pub input: InputInfo,
     /// How frames are scaled.
@@ -55,6 +58,16 @@ pub struct Manifest {
     /// Every other file, with its hash.
     #[serde(default)]
     pub files: BTreeMap<String, FileInfo>,
+}
+
+/// What differs in the copy of a good image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variation {
+    /// Brightness: of the whole image, and from one side to the other.
+    Light,
+    /// The camera's noise.
+    Noise,
 }
 
 /// Color and size of frames.

@@ -32,6 +32,7 @@ mod verified;
 
 pub(crate) use bank_file::{bank_from_bytes, bytes_from_bank};
 pub(crate) use golden::{Golden, ORDINARY, PAINTED, STRANGEST, Standard, golden_tolerance, painted};
+pub use manifest::Variation;
 pub(crate) use manifest::{
     FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, Scaling, THRESHOLD_RULES, ThresholdInfo,
     ThresholdRule, geometry,

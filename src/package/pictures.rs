@@ -7,7 +7,7 @@ use crate::files;
 /// SHA-256 of a picture's pixels.
 pub(crate) type Digest = [u8; 32];
 
-/// The pictures in the bank, in its order.
+/// The pictures in the bank, in its order. A varied copy follows its original and has its digest and part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pictures {
     digests: Vec<Digest>,
@@ -62,7 +62,11 @@ impl Pictures {
 
     /// Each digest's picture.
     pub fn numbers(&self) -> HashMap<Digest, usize> {
-        self.digests.iter().enumerate().map(|(picture, digest)| (*digest, picture)).collect()
+        let mut numbers = HashMap::new();
+        for (picture, digest) in self.digests.iter().enumerate() {
+            numbers.entry(*digest).or_insert(picture);
+        }
+        numbers
     }
 
     /// The number of the part that a picture shows, from 0.
@@ -93,7 +97,9 @@ mod tests {
         assert_eq!(pictures.of_same_part(None), [0; 0]);
         assert_eq!(pictures.numbers()[&[6; 32]], 3);
         assert_eq!(Pictures::from_text(pictures.to_text().as_bytes()), Some(pictures));
-        for wrong in ["00  0", "zz  0", &format!("{}\n", "00".repeat(32)), &format!("{}  -1\n", "00".repeat(32))] {
+        for wrong in
+            ["00  0", "zz  0", &format!("{}\n", "00".repeat(32)), &format!("{}  -1\n", "00".repeat(32))]
+        {
             assert_eq!(Pictures::from_text(wrong.as_bytes()), None, "{wrong}");
         }
     }

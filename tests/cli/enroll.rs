@@ -56,6 +56,7 @@ fn the_summary_is_json_for_machines() {
         "bytes",
         "hash",
         "images",
+        "outliers",
         "package",
         "parts",
         "promise",
@@ -415,6 +416,7 @@ fn impossible_settings_are_usage_errors_that_name_them() {
         ("--window-reach", &["0", "-1", "nan", "inf"], "more than 0 and at most 1"),
         ("--seed", &["-1", "x"], "invalid value"),
         ("--group-by", &["part", "*_1", "(*)(*)"], "needs (*) exactly once"),
+        ("--variations", &["dark", "light,none", ""], "must be light, noise, both with a comma, or none"),
         ("--matching", &["hard"], "[possible values: soft, window]"),
     ];
     for (option, values, says) in cases {
@@ -507,6 +509,66 @@ fn pictures_of_the_same_part_are_left_out_together() {
         "99 parts would promise it",
     ]);
     weakrest!("package", "show", package).exits(0).prints(&["36 good pictures of 12 parts, color, 96x80"]);
+}
+
+/// A dented part among the good ones would hide dents, and an odd good one raises the threshold.
+#[test]
+fn an_odd_picture_is_named_and_left_out_when_asked_to() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 12);
+    let clean = folder.path("clean");
+    let ran = enroll(&good, &clean, &["--product", "disc"]).exits(0);
+    assert!(!ran.out.contains("far above the others"), "{ran}");
+    folder.picture("good/odd.png", &dented_part(50));
+    let odd = folder.path("odd");
+    let ran = enroll(&good, &odd, &["--product", "disc"]).exits(0).prints(&[
+        "13 good pictures enrolled",
+        "These pictures score far above the others",
+        "good/odd.png",
+        "--drop-outliers",
+    ]);
+    assert_eq!(ran.out.matches(".png").count(), 1, "only the odd one is named\n{ran}");
+    let dropped = folder.path("dropped");
+    enroll(&good, &dropped, &["--product", "disc", "--drop-outliers"])
+        .exits(0)
+        .prints(&["12 good pictures enrolled"])
+        .says(&["left out: ", "odd.png: it scores", "far above the others"]);
+    assert_eq!(contents(&dropped), contents(&clean), "as if it had not been there");
+}
+
+/// A good part in less light, which has noise.
+fn dim_part(seed: u64) -> DynamicImage {
+    let mut picture = part(seed).into_rgb8();
+    let mut random = Random(seed);
+    for value in picture.iter_mut() {
+        *value = (f32::from(*value) * 0.82 + 5.0 * random.signed()).clamp(0.0, 255.0) as u8;
+    }
+    DynamicImage::ImageRgb8(picture)
+}
+
+#[test]
+fn varied_copies_bear_with_other_light_and_noise() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 12);
+    let dim = folder.picture("dim.png", &dim_part(50));
+    let dented = folder.picture("dented.png", &dented_part(51));
+    // How many times the threshold a part in less light scores, and a dented one.
+    let scores = |variations: &str, tokens: &str| {
+        let package = folder.path(variations);
+        let ran = enroll(&good, &package, &["--variations", variations]).exits(0);
+        ran.prints(&["12 good pictures enrolled", tokens, "12 good images alone can promise"]);
+        let lines = weakrest!("inspect", package, &dim, &dented, "--json").json_lines();
+        [0, 1].map(|line| lines[line]["score"].as_f64().unwrap() / lines[line]["threshold"].as_f64().unwrap())
+    };
+    let plain = scores("none", "672 of 672 tokens");
+    let varied = scores("light,noise", "1344 of 1344 tokens");
+    assert!(varied[0] < 0.9 * plain[0], "{plain:?} {varied:?}");
+    assert!(varied[1] > 1.0, "the dent is still found: {varied:?}");
+    weakrest!("package", "show", folder.path("light,noise")).exits(0).prints(&[
+        "12 good pictures, color, 96x80",
+        "a copy of each in other light and with noise",
+    ]);
+    weakrest!("package", "verify", folder.path("light,noise")).exits(0);
 }
 
 #[test]

@@ -257,13 +257,13 @@ impl Bank {
         check_finite("the image's features", features)?;
 
         let early = features.slice(s![.., ..self.parts.retrieval_pca.mean.len()]);
-        let eligible = |image: usize| {
-            !self.ranges[image].is_empty() && exclude.binary_search(&image).is_err()
-        };
+        let eligible =
+            |image: usize| !self.ranges[image].is_empty() && exclude.binary_search(&image).is_err();
         self.retrieve(early, grid, eligible, &mut scratch.retrieval, &mut out.images);
         if out.images.is_empty() {
             return Err(Error::InvalidArgument(
-                "the images left out leave no tokens to compare with: keep more tokens, or enroll more parts".into(),
+                "the images left out leave no tokens to compare with: keep more tokens, or enroll more parts"
+                    .into(),
             ));
         }
         scratch.ranges.clear();

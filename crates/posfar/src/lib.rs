@@ -7,7 +7,7 @@ mod error;
 mod fit;
 pub mod pca;
 pub mod position;
-mod random;
+pub mod random;
 pub mod retrieval;
 pub mod search;
 mod store;
