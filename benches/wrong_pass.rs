@@ -390,16 +390,16 @@ fn stages() -> Stages {
         }),
         color: Color::Gray,
         features: Box::new(|frame, out| {
-            out.tokens = ndarray::Array2::from_elem((1, 1), f32::from(frame.pixels()[300]));
+            out.tokens = vec![ndarray::Array2::from_elem((1, 1), f32::from(frame.pixels()[300]))];
             Ok(())
         }),
         residuals: Box::new(|tokens, out| {
-            out.residuals.norms.clear();
-            out.residuals.norms.push(tokens.tokens[[0, 0]]);
+            out.scales.resize_with(1, Default::default);
+            out.scales[0].norms = vec![tokens.tokens[0][[0, 0]]];
             Ok(())
         }),
         classify: Box::new(|residuals, out| {
-            out.score = residuals.residuals.norms[0];
+            out.score = residuals.scales[0].norms[0];
             out.verdict = if out.score > 100.0 { Verdict::Reject } else { Verdict::Pass };
             Ok(())
         }),

@@ -7,7 +7,7 @@ use crate::onnx::refuse_external_data;
 use crate::package::{Manifest, bank_from_bytes, bytes_from_bank};
 use posfar::{Matching, Parameters, TokenStore, fit};
 
-/// `bank.safetensors`: an accepted bank can be searched.
+/// `bank-1.safetensors`: an accepted bank can be searched.
 pub fn bank(bytes: &[u8]) {
     let matching = Matching::Window { reach: 0.3 };
     let parameters = Parameters { matching, images: 2, ..Parameters::default() };

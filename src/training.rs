@@ -2,7 +2,7 @@
 //!
 //! [`write_residuals`] writes shards, `residuals-00000.safetensors` and so on, and `index.json` last: a
 //! folder without it is not complete. A tensor of residuals is `f16`, `[neighbors, rows, cols, channels]`:
-//! neighbor minus token, in the package's unit of residuals. A tensor of the backbone's input is `f16`, `[3,
+//! neighbor minus token, scale by scale, each in the package's unit of its residuals. A tensor of the backbone's input is `f16`, `[3,
 //! rows × stride, cols × stride]`.
 
 use std::collections::HashMap;
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use ndarray::s;
+use posfar::Residuals;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +93,10 @@ pub fn write_residuals(
     let entries = read_list(list)?;
     let base = files::parent(list);
     prepare(folder)?;
-    let (hash, scale) = (package.hash.clone(), package.manifest.residual_scale);
+    let hash = package.hash.clone();
+    let units: Vec<f32> = package.manifest.scales.iter().map(|scale| scale.residual_scale).collect();
     let backbone = files::sha256(&package.backbone);
-    let (stride, channels) = (package.manifest.geometry().stride, package.bank.channels());
+    let (stride, channels) = (package.manifest.geometry().stride, package.manifest.backbone.kind.channels());
     let known = package.pictures.clone();
     let enrolled = known.numbers();
     let (mut features, mut residuals, _) = Inspector::with_options(package, options)?.into_stages();
@@ -125,11 +128,9 @@ pub fn write_residuals(
         let judged = |e: Error| within(e.within(entry.image.display()));
         features.run(&frame, &mut tokens).map_err(judged)?;
         residuals.run_without(&tokens, known.of_same_part(exclude), NEIGHBORS, &mut found).map_err(judged)?;
-        let values = &found.residuals.values;
-        scaled.clear();
-        scaled.extend(values.iter().map(|v| v / scale));
+        join(&found.scales, &units, &mut scaled);
         let (rows, cols) = tokens.placement.grid;
-        let shape = vec![values.len_of(ndarray::Axis(0)), rows, cols, channels];
+        let shape = vec![NEIGHBORS, rows, cols, channels];
         let seen = pictures.then(|| {
             let seen = tokens.picture.iter().copied().collect::<Vec<_>>();
             (tokens.picture.shape()[1..].to_vec(), in_half_precision(&seen))
@@ -142,9 +143,20 @@ pub fn write_residuals(
     writer.flush()?;
     let index = serde_json::json!({
         "format": FORMAT, "package": hash, "backbone": backbone, "channels": channels, "neighbors": NEIGHBORS,
-        "stride": stride, "scale": scale, "pictures": written,
+        "stride": stride, "pictures": written,
     });
     files::write_file(&folder.join("index.json"), format!("{index:#}\n").as_bytes())
+}
+
+/// Residuals of all scales, one after another along the channels, each divided by its unit.
+fn join(scales: &[Residuals], units: &[f32], joined: &mut Vec<f32>) {
+    joined.clear();
+    let cells = scales.first().map_or(0, |scale| scale.norms.len());
+    for (neighbor, cell) in (0..NEIGHBORS).flat_map(|neighbor| (0..cells).map(move |cell| (neighbor, cell))) {
+        for (scale, unit) in scales.iter().zip(units) {
+            joined.extend(scale.values.slice(s![neighbor, cell, ..]).iter().map(|v| v / unit));
+        }
+    }
 }
 
 /// The values as little-endian `f16`.

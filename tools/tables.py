@@ -78,17 +78,15 @@ def choices(title: str, rows: dict[str, list[str]], products: tuple[str, ...] = 
         )
 
 
-def lite(n: int, taps: str, scales: str = "", grid: int = 8) -> list[str]:
-    name = f"lite{n}-t{taps.replace(' ', '-')}-s{scales.replace(' ', '-') or '1'}-g{grid}"
-    options = ["--taps", *taps.split(), "--grid", str(grid)]
-    if scales:
-        options += ["--scales", *scales.split()]
+def lite(n: int, scales: str, grid: int = 8) -> list[str]:
+    name = f"lite{n}-{scales.replace(' ', '-').replace(',', '.').replace(':', 'x')}-g{grid}"
+    options = ["--scales", *scales.split(), "--grid", str(grid)]
     return ["--backbone", network(name, f"efficientnet-lite{n}", *options)]
 
 
 def contrast(mean: str, std: str, name: str) -> list[str]:
     """The default network with another normalization."""
-    path = Path(lite(1, "4 8 16", "1 1 0.5")[1])
+    path = Path(lite(1, "4,8,16:0.5")[1])
     copy = path.with_name(f"{name}.toml")
     lines = [
         f"mean = [{mean}]"
@@ -105,28 +103,28 @@ def contrast(mean: str, std: str, name: str) -> list[str]:
 
 TABLES = {
     "main": main_table,
-    "network": lambda: choices("Network", {f"Lite{n}": lite(n, "4 8 16", "1 1 0.5") for n in (0, 1, 2)}),
+    "network": lambda: choices("Network", {f"Lite{n}": lite(n, "4,8,16:0.5") for n in (0, 1, 2)}),
     "taps": lambda: choices(
         "Taps (scales)",
         {
-            "4, 8, 16 (1, 1, 0.5)": lite(1, "4 8 16", "1 1 0.5"),
-            "4, 8, 16": lite(1, "4 8 16"),
-            "4, 8": lite(1, "4 8"),
-            "8, 16": lite(1, "8 16"),
+            "4, 8, 16 (1, 1, 0.5)": lite(1, "4,8,16:0.5"),
+            "4, 8, 16": lite(1, "4,8,16"),
+            "4, 8": lite(1, "4,8"),
+            "8, 16": lite(1, "8,16"),
             "8": lite(1, "8"),
-            "8, 16, 32": lite(1, "8 16 32"),
+            "8, 16, 32": lite(1, "8,16,32"),
         },
         PRODUCTS,
     ),
     "contrast": lambda: choices(
         "Input contrast",
         {
-            "ImageNet's (default)": lite(1, "4 8 16", "1 1 0.5"),
+            "ImageNet's (default)": lite(1, "4,8,16:0.5"),
             "(pixel - 127) / 128": contrast("0.498, 0.498, 0.498", "0.502, 0.502, 0.502", "contrast-low"),
             "twice ImageNet's": contrast("0.485, 0.456, 0.406", "0.1145, 0.112, 0.1125", "contrast-high"),
         },
     ),
-    "grid": lambda: choices("Grid stride", {str(g): lite(1, "4 8 16", "1 1 0.5", g) for g in (4, 8, 16)}),
+    "grid": lambda: choices("Grid stride", {str(g): lite(1, "4,8,16:0.5", g) for g in (4, 8, 16)}),
     "position": lambda: choices(
         "Position weight", {w: ["--position-weight", w] for w in ("0", "0.03", "0.1", "0.3", "1", "2")}
     ),

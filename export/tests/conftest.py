@@ -27,7 +27,7 @@ def exported(name: str, weights: str, taps: tuple[int, ...] = (4, 8, 16), grid: 
 
 @pytest.fixture(scope="session")
 def lite1() -> backbone.Backbone:
-    return backbone.export(BackboneSettings("efficientnet-lite1", scales=(1, 1, 0.5)))
+    return backbone.export(BackboneSettings("efficientnet-lite1", scales=("4,8,16:0.5",)))
 
 
 @pytest.fixture

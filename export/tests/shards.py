@@ -43,7 +43,7 @@ def write_shards(
                 entry["picture"] = f"{name}.picture"
             entries.append(entry)
     index = {"format": 1, "package": package, "backbone": BACKBONE, "channels": tensors[0].shape[-1]}
-    index |= {"neighbors": 3, "stride": 8, "scale": 1.25, "pictures": entries, **other}
+    index |= {"neighbors": 3, "stride": 8, "pictures": entries, **other}
     (folder / "index.json").write_text(json.dumps(index), "utf-8")
     return folder
 

@@ -17,7 +17,7 @@ from conftest import MODELS
 from weakrest_export import backbone, onnx_file
 from weakrest_export.errors import ExportError
 from weakrest_export.manifest import Backbone as Keys
-from weakrest_export.manifest import Manifest, Tap
+from weakrest_export.manifest import Manifest, Scale, Tap
 from weakrest_export.settings import BackboneSettings
 
 if sys.version_info >= (3, 11):
@@ -38,8 +38,7 @@ KEYS = [
     "std",
     "stride",
     "multiple",
-    "channels",
-    "taps",
+    "scales",
 ]
 
 
@@ -47,21 +46,23 @@ def check_pair(manifest_path: Path) -> dict[str, Any]:
     """A manifest is complete and true of the graph beside it."""
     manifest: dict[str, Any] = tomllib.loads(manifest_path.read_text("utf-8"))
     assert list(manifest) == KEYS
-    assert (manifest["format"], manifest["kind"]) == (2, "backbone")
+    assert (manifest["format"], manifest["kind"]) == (3, "backbone")
     assert manifest["name"] == manifest_path.stem
     assert manifest["color"] == "rgb"
     content = manifest_path.with_suffix(".onnx").read_bytes()
     assert hashlib.sha256(content).hexdigest() == manifest["sha256"]
     assert (manifest_path.parent / manifest["license_file"]).read_text("utf-8").strip()
     assert len(manifest["mean"]) == len(manifest["std"]) == 3
-    assert sum(tap["channels"] for tap in manifest["taps"]) == manifest["channels"]
-    assert manifest["multiple"] == max(manifest["stride"], *(tap["stride"] for tap in manifest["taps"]))
+    taps = [tap for scale in manifest["scales"] for tap in scale["taps"]]
+    channels = sum(scale["channels"] for scale in manifest["scales"])
+    assert sum(tap["channels"] for tap in taps) == channels
+    assert manifest["multiple"] == max(manifest["stride"], *(tap["stride"] for tap in taps))
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (image,), (features,) = session.get_inputs(), session.get_outputs()
     assert (image.name, image.type, image.shape[1]) == ("image", "tensor(float)", 3)
     assert (features.name, features.type) == ("features", "tensor(float)")
-    assert features.shape[1] == manifest["channels"]
+    assert features.shape[1] == channels
     for shape in image.shape, features.shape:
         assert all(isinstance(shape[axis], str) for axis in (0, 2, 3))
     return manifest
@@ -102,7 +103,7 @@ def test_committed_model_is_what_this_code_exports(lite1: backbone.Backbone) -> 
 
 def test_bytes_are_the_same_in_another_process(lite1: backbone.Backbone, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "weakrest_export", "backbone", "efficientnet-lite1"]
-    command += ["--scales", "1", "1", "0.5", "--out", "."]
+    command += ["--scales", "4,8,16:0.5", "--out", "."]
     environment = os.environ | {"PYTHONHASHSEED": "42", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert (tmp_path / "efficientnet-lite1.onnx").read_bytes() == lite1.model
@@ -138,15 +139,17 @@ def test_manifest_escapes_strings() -> None:
             std=(1,) * 3,
             stride=8,
             multiple=8,
-            channels=1,
-            taps=[Tap(8, 1, 0.5)],
+            scales=[Scale(1, [Tap(8, 1, 0.5)]), Scale(2, [Tap(4, 2, 1)])],
         ),
     )
     parsed = tomllib.loads(manifest.to_toml())
     assert parsed["name"] == name
     assert "license_file" not in parsed
     assert parsed["std"] == [1.0, 1.0, 1.0]
-    assert parsed["taps"] == [{"stride": 8, "channels": 1, "scale": 0.5}]
+    assert parsed["scales"] == [
+        {"channels": 1, "taps": [{"stride": 8, "channels": 1, "weight": 0.5}]},
+        {"channels": 2, "taps": [{"stride": 4, "channels": 2, "weight": 1}]},
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])

@@ -10,12 +10,12 @@ from weakrest_export.cli import main
 
 
 def test_writes_the_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["efficientnet-lite0", "--taps", "16", "8", "--grid", "16", "--name", "small"]
+    arguments = ["efficientnet-lite0", "--scales", "16,8", "16", "--grid", "16", "--name", "small"]
     assert main(["backbone", *arguments, "--channels", "64", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "small.onnx").stat().st_size > 1e6
     assert "stride = 16" in (tmp_path / "small.toml").read_text("utf-8")
     out = capsys.readouterr().out
-    assert "64 channels at stride 16, input sides multiples of 16" in out
+    assert "64 + 64 channels at stride 16, input sides multiples of 16" in out
     assert "license Apache-2.0" in out
 
 
@@ -23,7 +23,9 @@ def test_writes_the_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "message"),
     [
         (["efficientnet-lite7"], "unknown network 'efficientnet-lite7'"),
-        (["efficientnet-lite0", "--taps", "4", "64"], "no tap of stride 64: it has 2, 4, 8, 16, 32"),
+        (["efficientnet-lite0", "--scales", "4,64"], "no tap of stride 64: it has 2, 4, 8, 16, 32"),
+        (["efficientnet-lite0", "--scales", "4", "8,8"], "scale '8,8': give strides like 4,8,16:0.5"),
+        (["efficientnet-lite0", "--scales", "8:x"], "scale '8:x': give strides like 4,8,16:0.5"),
         (["efficientnet-lite0", "--grid", "6"], "grid 6: must be a power of two"),
         (["efficientnet-lite0", "--channels", "1000"], "channels 1000: must be between 1 and the taps' 176"),
         (["efficientnet-lite0", "--name", "a/b"], "name 'a/b'"),

@@ -37,7 +37,7 @@ def test_graph_equals_network(
     with torch.inference_mode():
         expected = features(image).numpy()
     got = onnx_file.run(model, image.numpy())
-    assert got.shape == (batch, features.channels, height // 8, width // 8)
+    assert got.shape == (batch, sum(features.channels), height // 8, width // 8)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
@@ -179,21 +179,25 @@ def test_local_mean_resize_and_concatenation(grid: int, noise: Callable[..., Ten
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
 
 
-def test_scales_multiply_the_taps(noise: Callable[..., Tensor]) -> None:
+def test_each_scale_has_its_taps_with_its_weights(noise: Callable[..., Tensor]) -> None:
     network = pyramid()
-    scales = [1.0, 0.5, 2.0, 0.25, 3.0]
-    scaled = graph.FeatureGrid(network, 8, scales=scales).eval()
+    scales = [{4: 1.0}, {8: 0.5, 2: 3.0, 4: 1.0}, {32: 1.0, 16: 0.25}]
+    scaled = graph.FeatureGrid(network, 8, scales).eval()
     image = noise(1, 3, 64, 96)
     plain = graph.FeatureGrid(network, 8).eval()(image).numpy()
-    factors = np.repeat(scales, [tap.channels for tap in network.tapped.taps])
+    strides = np.repeat(
+        [tap.stride for tap in network.tapped.taps], [t.channels for t in network.tapped.taps]
+    )
+    parts = [plain[:, strides == stride] * scale[stride] for scale in scales for stride in sorted(scale)]
     got = onnx_file.run(graph.onnx_bytes(scaled, "pyramid"), image.numpy())
-    np.testing.assert_allclose(got, plain * factors[None, :, None, None], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got, np.concatenate(parts, 1), rtol=0, atol=1e-5)
+    assert scaled.channels == [1, 9, 4]
 
 
-@pytest.mark.parametrize("scales", [[1.0], [1, 1, 1, 1, 0], [1, 1, 1, 1, -1], [1, 1, 1, 1, float("nan")]])
-def test_scales_that_cannot_be(scales: list[float]) -> None:
-    with pytest.raises(ExportError, match="one positive number"):
-        graph.FeatureGrid(pyramid(), 8, scales=scales)
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
+def test_weights_that_cannot_be(weight: float) -> None:
+    with pytest.raises(ExportError, match="must be a positive number"):
+        graph.FeatureGrid(pyramid(), 8, [{4: 1.0}, {8: weight}])
 
 
 def test_group_means() -> None:
@@ -209,7 +213,7 @@ def test_group_means() -> None:
 @pytest.mark.parametrize("channels", [13, 6, 1])
 def test_channel_pooling(channels: int, noise: Callable[..., Tensor]) -> None:
     network = pyramid()
-    features = graph.FeatureGrid(network, 8, channels).eval()
+    features = graph.FeatureGrid(network, 8, channels=channels).eval()
     image = noise(1, 3, 64, 64)
     whole = graph.FeatureGrid(network, 8).eval()(image)
     expected = np.einsum("kc,nchw->nkhw", graph.group_means(13, channels), whole)
@@ -226,4 +230,4 @@ def test_grid_must_be_a_power_of_two(grid: int) -> None:
 @pytest.mark.parametrize("channels", [0, -1, 14])
 def test_channels_must_fit(channels: int) -> None:
     with pytest.raises(ExportError, match="between 1 and the taps' 13"):
-        graph.FeatureGrid(pyramid(), 8, channels)
+        graph.FeatureGrid(pyramid(), 8, channels=channels)

@@ -15,7 +15,7 @@ from weakrest_export.residuals import Residuals
 def test_reads_what_was_written(tmp_path: Path) -> None:
     tensors = [torch.randn(3, rows, 4, CHANNELS).half() for rows in (5, 6, 7)]
     read = Residuals(write_shards(tmp_path / "r", tensors, ["a.png", "b.png", "c.png"]), PACKAGE)
-    assert (len(read), read.channels, read.neighbors, read.stride, read.scale) == (3, CHANNELS, 3, 8, 1.25)
+    assert (len(read), read.channels, read.neighbors, read.stride) == (3, CHANNELS, 3, 8)
     assert [picture.image for picture in read.pictures] == ["a.png", "b.png", "c.png"]
     assert read.pictures[2].grid == (7, 4)
     assert read.pictures[2].leave_out is None
@@ -70,7 +70,6 @@ def test_refuses_a_shard_that_was_cut_off(folder: Path) -> None:
         ({"format": 2}, "not an index of format 1"),
         ({"channels": "176"}, "'channels' must be a whole number, not '176'"),
         ({"stride": True}, "'stride' must be a whole number, not True"),
-        ({"scale": 0}, "'scale' must be a number, not 0"),
         ({"pictures": []}, "no pictures"),
         ({"pictures": [{"image": 1}]}, r"pictures\[0\]: 'image' must be a string"),
         (

@@ -117,7 +117,7 @@ scores = [0.5, 0.7, 1.0]
 file = "golden/ordinary.png"
 score = 0.7
 
-[files."bank.safetensors"]
+[files."bank-1.safetensors"]
 sha256 = "00"
 bytes = 1
 "#;

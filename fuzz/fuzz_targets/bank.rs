@@ -1,4 +1,4 @@
-//! `bank.safetensors`: an accepted bank can be searched.
+//! `bank-1.safetensors`: an accepted bank can be searched.
 
 #![no_main]
 

@@ -56,9 +56,12 @@ impl Bench {
         let mut package = Package::open(&self.package)?;
         if let Some(similar) = self.similar {
             package.manifest.posfar.images = similar.get();
-            package.bank = package.bank.with_images(similar.get())?;
+            let banks = package.banks.into_iter().map(|bank| bank.with_images(similar.get()));
+            package.banks = banks.collect::<std::result::Result<_, _>>()?;
         }
-        let bank = format!("{} tokens, {} dimensions", package.bank.len(), package.bank.dims());
+        let dims: Vec<String> = package.banks.iter().map(|bank| bank.dims().to_string()).collect();
+        let bank = format!("{} tokens, {} dimensions", package.tokens(), dims.join(" + "));
+        let fullest = package.manifest.backbone.kind.fullest();
         let (side, similar) = (package.manifest.scaling.longest_side, package.manifest.posfar.images);
         let options = self.runtime.options();
         // The golden scores are for the package's own number.
@@ -67,7 +70,7 @@ impl Bench {
             None => inspector(&self.package, package, &options)?,
         };
         if let Some(file) = self.dump.as_ref().or(self.dump_features.as_ref()) {
-            return dump(inspector, &pictures, file, self.dump.is_some());
+            return dump(inspector, &pictures, file, self.dump.is_some(), fullest);
         }
         let frames: Vec<Frame> = pictures.iter().map(Frame::open).collect::<Result<_>>()?;
         let mut times = Vec::with_capacity(self.frames as usize);
@@ -97,12 +100,18 @@ impl Bench {
 }
 
 #[cfg(not(feature = "workshop"))]
-fn dump(_: Inspector, _: &[PathBuf], _: &Path, _: bool) -> Result<Outcome> {
+fn dump(_: Inspector, _: &[PathBuf], _: &Path, _: bool, _: usize) -> Result<Outcome> {
     Err(super::workshop::hand_over("weakrest bench --dump"))
 }
 
 #[cfg(feature = "workshop")]
-fn dump(inspector: Inspector, pictures: &[PathBuf], file: &Path, searches: bool) -> Result<Outcome> {
+fn dump(
+    inspector: Inspector,
+    pictures: &[PathBuf],
+    file: &Path,
+    searches: bool,
+    scale: usize,
+) -> Result<Outcome> {
     use crate::evaluate::Dump;
     use crate::inspector::{Features, FrameResiduals};
 
@@ -112,9 +121,9 @@ fn dump(inspector: Inspector, pictures: &[PathBuf], file: &Path, searches: bool)
         features.run(&Frame::open(picture)?, &mut tokens)?;
         if searches {
             residuals.run(&tokens, &mut out)?;
-            dump.add_search(number, &residuals);
+            dump.add_search(number, &residuals, scale);
         } else {
-            dump.add_features(number, &tokens);
+            dump.add_features(number, &tokens, scale);
         }
     }
     dump.write(file)?;

@@ -333,7 +333,7 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     say!("{output}: {} good pictures enrolled in {seconds:.1} s", manifest.images)?;
     say!(
         "  bank       {} of {} tokens, {:.1} MB in all",
-        done.package.bank.len(),
+        done.package.tokens(),
         done.tokens,
         done.package.size() as f64 / 1e6
     )?;
@@ -395,7 +395,7 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "outliers": done.outliers.iter().map(|(p, s)| serde_json::json!({ "path": p.display().to_string(), "score": s })).collect::<Vec<_>>(),
         "parts": done.parts.iter().map(|p| p.iter().map(|p| p.display().to_string()).collect()).collect::<Vec<Vec<_>>>(),
         "tokens": done.tokens,
-        "bank_tokens": done.package.bank.len(),
+        "bank_tokens": done.package.tokens(),
         "bytes": done.package.size(),
         "threshold": manifest.threshold,
         "promise": promise(&manifest.threshold),

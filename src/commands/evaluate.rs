@@ -174,7 +174,7 @@ impl Evaluate {
             None => self.enroll(category, &options)?,
         };
         let enroll_seconds = stored.is_none().then(|| start.elapsed().as_secs_f64());
-        let bank_tokens = package.bank.len();
+        let bank_tokens = package.tokens();
         let facts = facts(&package);
         let enrolled = package.manifest.images;
         let promised_rate = package.manifest.threshold.promised_rate;

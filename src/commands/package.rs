@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use posfar::Matching;
+use posfar::{Bank, Matching};
 
 use crate::config::Config;
 use crate::enroll::{Variation, add_head, promise};
 use crate::inspector::Options;
 use crate::package::install::{Candidate, Rules, previous};
-use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Source, check_target};
+use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Scale, Source, check_target};
 use crate::{Error, ErrorKind, Package, Result, package};
 
 use super::enroll::{open_head, summarize, unless_stopped};
@@ -257,7 +257,6 @@ impl Arguments {
 /// Facts about a package: label and value.
 pub fn facts(contents: &Package) -> Vec<(String, String)> {
     let manifest = &contents.manifest;
-    let bank = &contents.bank;
     let threshold = &manifest.threshold;
     let matching = match manifest.posfar.matching {
         Matching::Soft { weight } => format!("soft, position weight {weight}"),
@@ -267,7 +266,15 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
         .iter()
         .find(|(rule, _)| *rule == threshold.rule)
         .map_or("", |(_, words)| words);
-    let taps: Vec<String> = manifest.backbone.kind.taps.iter().map(|tap| tap.stride.to_string()).collect();
+    let strides = |scale: &Scale| {
+        let strides: Vec<String> = scale.taps.iter().map(|tap| tap.stride.to_string()).collect();
+        strides.join(", ")
+    };
+    let strides: Vec<String> = manifest.backbone.kind.scales.iter().map(strides).collect();
+    let bank = |bank: &Bank| {
+        format!("{} tokens of {} channels, {} for distances", bank.len(), bank.channels(), bank.dims())
+    };
+    let banks: Vec<String> = contents.banks.iter().map(bank).collect();
     [
         ("product", manifest.product.clone()),
         ("package", contents.hash.clone()),
@@ -304,15 +311,12 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
             format!(
                 "{} (strides {}; {}; {})",
                 manifest.backbone.name,
-                taps.join(", "),
+                strides.join(" | "),
                 manifest.backbone.source,
                 manifest.backbone.license
             ),
         ),
-        (
-            "bank",
-            format!("{} tokens of {} channels, {} for distances", bank.len(), bank.channels(), bank.dims()),
-        ),
+        ("bank", banks.join("; ")),
         ("matching", format!("{matching}, {} most similar pictures", manifest.posfar.images)),
         (
             "head",

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use posfar::Bank;
+
 use super::outliers::outliers;
 use super::threshold::{Unit, lower_below, threshold_from_scores};
 use super::{Progress, Step};
@@ -10,7 +12,7 @@ use crate::error::{ErrorKind, Result};
 use crate::imaging::{Frame, Geometry};
 use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, ResidualStage};
 use crate::package::{
-    Golden, GoldenInfo, Manifest, ORDINARY, PAINTED, Pictures, STRANGEST, Standard, ThresholdInfo,
+    Golden, GoldenInfo, Manifest, ORDINARY, PAINTED, Pictures, STRANGEST, ScaleInfo, Standard, ThresholdInfo,
     golden_tolerance, painted,
 };
 
@@ -55,24 +57,38 @@ pub(super) fn scored(all: usize, false_reject_rate: f64) -> impl Iterator<Item =
     spread(all, SCORED.max((1.0 / false_reject_rate).ceil() as usize))
 }
 
-/// The root mean square of the residuals' values on good pictures, or 1 if all are zero. `load` fills in a picture's
-/// features.
-pub(super) fn residual_scale<'a>(
+/// The size of residuals on good pictures, scale by scale; 1 where all are zero. `load` fills in a picture's features.
+pub(super) fn measure_scales<'a>(
     stage: &mut ResidualStage,
     pictures: usize,
     same_part: impl Fn(usize) -> &'a [usize],
     mut load: impl FnMut(usize, &mut Features) -> Result<()>,
-) -> Result<f32> {
+) -> Result<Vec<ScaleInfo>> {
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
-    let (mut sum, mut count) = (0.0f64, 0);
+    let mut lengths = vec![Vec::new(); stage.banks().len()];
     for picture in spread(pictures, MEASURED) {
         load(picture, &mut features)?;
         stage.run_without(&features, same_part(picture), 1, &mut residuals)?;
-        sum += residuals.residuals.norms.iter().map(|&n| f64::from(n) * f64::from(n)).sum::<f64>();
-        count += features.tokens.len();
+        for (lengths, scale) in lengths.iter_mut().zip(&residuals.scales) {
+            lengths.extend_from_slice(&scale.norms);
+        }
     }
-    let scale = (sum / count.max(1) as f64).sqrt() as f32;
-    Ok(if scale > 0.0 { scale } else { 1.0 })
+    let channels = stage.banks().iter().map(Bank::channels);
+    Ok(lengths.into_iter().zip(channels).map(|(lengths, channels)| measure(lengths, channels)).collect())
+}
+
+/// The size of residuals of these lengths.
+fn measure(mut lengths: Vec<f32>, channels: usize) -> ScaleInfo {
+    let positive = |value: f32, other| if value > 0.0 { value } else { other };
+    let sum: f64 = lengths.iter().map(|&n| f64::from(n) * f64::from(n)).sum();
+    let residual_scale = positive((sum / (lengths.len() * channels).max(1) as f64).sqrt() as f32, 1.0);
+    let middle = lengths.len() / 2;
+    let median = match lengths.get(middle) {
+        Some(_) => *lengths.select_nth_unstable_by(middle, f32::total_cmp).1,
+        None => 0.0,
+    };
+    // Where most cells of good pictures are alike to the bit, the others set the unit.
+    ScaleInfo { residual_scale, median: positive(median, residual_scale * (channels as f32).sqrt()) }
 }
 
 /// Scores each picture without all enrolled pictures of its part. `load` fills in a picture's features and returns

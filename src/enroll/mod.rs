@@ -34,8 +34,8 @@ use crate::imaging::Frame;
 use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, ResidualStage, check_frame};
 use crate::onnx::{Network, Runtime};
 use crate::package::{
-    BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package, Pictures,
-    Scaling, ThresholdInfo, geometry,
+    Backbone, BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package, Pictures,
+    Scale, Scaling, ThresholdInfo, geometry, parameters,
 };
 
 /// The program's name in a package.
@@ -87,7 +87,7 @@ pub struct Settings {
     pub variations: Vec<Variation>,
     /// Seed of all random numbers.
     pub seed: u64,
-    /// A trained head that computes the scores. Without it, a cell's score is the length of its residual.
+    /// A trained head that computes the scores. Without it, a cell's score is the length of its residuals.
     pub head: Option<HeadFile>,
 }
 
@@ -134,7 +134,7 @@ impl Settings {
         MapParameters { sigma: self.sigma * scale, window: ((self.window * scale).round() as u32).max(1) }
     }
 
-    fn posfar(&self, backbone: &BackboneFile) -> Parameters {
+    fn posfar(&self, backbone: &Backbone) -> Parameters {
         Parameters {
             matching: self.matching,
             coreset: self.coreset,
@@ -142,7 +142,7 @@ impl Settings {
             coreset_floor: self.coreset_floor,
             projection: 64,
             variance: 0.95,
-            retrieval_channels: backbone.info.kind.early_channels(),
+            retrieval_channels: backbone.scales.first().map_or(0, Scale::early_channels),
             retrieval_components: 16,
             images: self.images,
             seed: self.seed,
@@ -178,7 +178,7 @@ pub struct Enrollment {
     pub outliers: Vec<(PathBuf, f32)>,
     /// Skipped pictures, and those of dropped parts.
     pub skipped: Vec<BadPicture>,
-    /// Number of all pictures' tokens. The package keeps some of them.
+    /// Number of all pictures' tokens in all scales. The package keeps some of them.
     pub tokens: usize,
 }
 
@@ -259,8 +259,8 @@ fn attempt(
     let scaling = Scaling { longest_side, native: settings.longest_side.is_none() };
     let geometry = geometry(&scaling, &backbone.info.kind);
     geometry.validate()?;
-    let parameters = settings.posfar(backbone);
-    parameters.validate()?;
+    let posfar = settings.posfar(&backbone.info.kind);
+    posfar.validate()?;
     let map = settings.map(longest_side);
     map.validate()?;
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
@@ -279,55 +279,56 @@ fn attempt(
         }
     }
 
-    let mut stage = FeatureStage::new(
-        network,
-        geometry.clone(),
-        survey.color,
-        FrameSize::Any,
-        backbone.info.kind.channels,
-    );
+    let mut stage =
+        FeatureStage::new(network, geometry.clone(), survey.color, FrameSize::Any, &backbone.info.kind);
     let mut features = Features::default();
-    let mut store = TokenStore::new(Spill::default());
+    let count = backbone.info.kind.scales.len();
+    let mut stores: Vec<_> = (0..count).map(|_| TokenStore::new(Spill::shared(count))).collect();
     let mut placements = Vec::new();
     let total = survey.usable.len();
     let Some(Reading { used, digests, bad: mut skipped }) =
         pictures::read(&survey, &geometry, settings, |frames| {
             for content in frames {
                 stage.run(content, &mut features).map_err(|e| e.within(name))?;
-                store.push(features.tokens.view(), features.placement.grid).map_err(|e| match e {
-                    posfar::Error::Storage(_) => Error::from(e),
-                    _ => Error::from(e).within(name),
-                })?;
+                for (store, tokens) in stores.iter_mut().zip(&features.tokens) {
+                    store.push(tokens.view(), features.placement.grid).map_err(|e| match e {
+                        posfar::Error::Storage(_) => Error::from(e),
+                        _ => Error::from(e).within(name),
+                    })?;
+                }
                 placements.push(features.placement);
             }
-            Ok(progress(Step::Features, store.len() / frames.len(), total))
+            Ok(progress(Step::Features, placements.len() / frames.len(), total))
         })?
     else {
         return Ok(None);
     };
 
-    let Some(bank) = posfar::fit(&store, &parameters, &mut |done, of| progress(Step::Coreset, done, of))?
-    else {
-        return Ok(None);
-    };
+    let mut banks: Vec<Bank> = Vec::new();
+    for (store, parameters) in stores.iter().zip(parameters(&posfar, &backbone.info.kind)) {
+        // All scales have the same tokens, so the same number of them is kept.
+        let before = banks.len();
+        let mut thinned = |done: usize, of: usize| progress(Step::Coreset, before * of + done, count * of);
+        let Some(bank) = posfar::fit(store, &parameters, &mut thinned)? else { return Ok(None) };
+        banks.push(bank);
+    }
     // A picture's number in the bank, where its copy follows it.
     let each = if settings.variations.is_empty() { 1 } else { 2 };
-    let originals = bank.parts().descriptors.slice(s![..;each, .., ..]).to_owned();
-    let parts = parts::parts(&settings.group_by, &used, &originals)?;
+    let alike = banks.first().map(|bank| bank.parts().descriptors.slice(s![..;each, .., ..]).to_owned());
+    let parts = parts::parts(&settings.group_by, &used, &alike.unwrap_or_default())?;
     let shown = digests.into_iter().zip(parts);
     let enrolled = Pictures::new(shown.flat_map(|picture| std::iter::repeat_n(picture, each)));
-    let mut residuals = ResidualStage::new(Arc::new(bank));
+    let mut residuals = ResidualStage::new(Arc::new(banks));
     let load = |picture: usize, features: &mut Features| {
-        features.tokens = store.features(picture * each)?.0;
+        features.tokens.clear();
+        for store in &stores {
+            features.tokens.push(store.features(picture * each)?.0);
+        }
         features.placement = placements[picture * each];
         Ok(())
     };
-    let residual_scale = calibrate::residual_scale(
-        &mut residuals,
-        used.len(),
-        |p| enrolled.of_same_part(Some(p * each)),
-        load,
-    )?;
+    let same_part = |picture: usize| enrolled.of_same_part(Some(picture * each));
+    let scales = calibrate::measure_scales(&mut residuals, used.len(), same_part, load)?;
     let head = settings.head.as_ref();
     let manifest = Manifest {
         format: FORMAT,
@@ -338,8 +339,8 @@ fn attempt(
         input: InputInfo { color: survey.color, size: survey.size },
         scaling,
         backbone: backbone.info.clone(),
-        posfar: parameters,
-        residual_scale,
+        posfar,
+        scales,
         map,
         head: head.map(|head| head.info.clone()),
         adclick: None,
@@ -347,7 +348,8 @@ fn attempt(
         golden: Vec::new(),
         files: Default::default(),
     };
-    let classify = ClassifyStage::new(load_head(head, &manifest, runtime, options)?, map, f32::MAX);
+    let classify =
+        ClassifyStage::new(load_head(head, &manifest, runtime, options)?, &manifest.scales, map, f32::MAX);
     let mut stages = Stages { features: stage, residuals, classify };
     let scored: Vec<usize> = calibrate::scored(used.len(), settings.false_reject_rate).collect();
     let paths: Vec<PathBuf> = scored.iter().map(|&i| used[i].clone()).collect();
@@ -370,7 +372,7 @@ fn attempt(
         manifest: Manifest { threshold, ..manifest },
         backbone: backbone.onnx.clone(),
         backbone_license: backbone.license.clone(),
-        bank: take_bank(stages)?,
+        banks: take_banks(stages)?,
         pictures: enrolled,
         head: head.map(|head| head.onnx.clone()),
         adclick: None,
@@ -382,7 +384,7 @@ fn attempt(
         |images: &Vec<usize>| images.iter().step_by(each).map(|image| used[image / each].clone()).collect();
     let parts = package.pictures.parts().iter().map(files).collect();
     let (outliers, scores) = (scores.odd(), scores.pictures);
-    let done = Enrollment { package, scores, parts, outliers, skipped, tokens: store.tokens() };
+    let done = Enrollment { package, scores, parts, outliers, skipped, tokens: stores.iter().map(TokenStore::tokens).sum() };
     Ok(Some(Attempt::Done(Box::new(done))))
 }
 
@@ -424,17 +426,25 @@ pub fn add_head(
 ) -> Result<Option<Enrollment>> {
     let runtime = Runtime::load(options.onnxruntime.as_deref())?;
     head.info.check_backbone(&files::sha256(&package.backbone), &package.manifest.backbone.kind)?;
-    let Package { mut manifest, backbone, backbone_license, bank, pictures: enrolled, adclick, .. } = package;
+    let Package { mut manifest, backbone, backbone_license, banks, pictures: enrolled, adclick, .. } =
+        package;
     manifest.head = Some(head.info.clone());
     manifest.made_by = MADE_BY.into();
     let network = Network::backbone(runtime, &backbone, &options.execution)?;
     let (geometry, color, size) = (manifest.geometry(), manifest.input.color, manifest.input.size);
-    let tokens = bank.len();
+    let tokens = banks.iter().map(Bank::len).sum();
     let mut stages = Stages {
-        features: FeatureStage::new(network, geometry.clone(), color, FrameSize::Any, bank.channels()),
-        residuals: ResidualStage::new(Arc::new(bank)),
+        features: FeatureStage::new(
+            network,
+            geometry.clone(),
+            color,
+            FrameSize::Any,
+            &manifest.backbone.kind,
+        ),
+        residuals: ResidualStage::new(Arc::new(banks)),
         classify: ClassifyStage::new(
             load_head(Some(head), &manifest, runtime, options)?,
+            &manifest.scales,
             manifest.map,
             f32::MAX,
         ),
@@ -457,7 +467,7 @@ pub fn add_head(
         manifest: Manifest { threshold, ..manifest },
         backbone,
         backbone_license,
-        bank: take_bank(stages)?,
+        banks: take_banks(stages)?,
         pictures: enrolled,
         head: Some(head.onnx.clone()),
         adclick,
@@ -477,17 +487,17 @@ fn load_head(
     options: &Options,
 ) -> Result<Option<Head>> {
     let load = |head: &HeadFile| {
-        let (channels, scale) = (manifest.backbone.kind.channels, manifest.residual_scale);
-        Head::new(runtime, &head.onnx, &head.info, channels, scale, &options.execution)
+        let channels = manifest.backbone.kind.channels();
+        Head::new(runtime, &head.onnx, &head.info, channels, &manifest.scales, &options.execution)
     };
     head.map(load).transpose()
 }
 
-/// Takes the bank back from the stages.
-fn take_bank(stages: Stages) -> Result<Bank> {
-    let bank = Arc::clone(stages.residuals.bank());
+/// Takes the banks back from the stages.
+fn take_banks(stages: Stages) -> Result<Vec<Bank>> {
+    let banks = Arc::clone(stages.residuals.banks());
     drop(stages);
-    Arc::into_inner(bank).ok_or_else(|| Error::new(ErrorKind::Package, "the bank is still in use"))
+    Arc::into_inner(banks).ok_or_else(|| Error::new(ErrorKind::Package, "the banks are still in use"))
 }
 
 /// Number of threads that decode pictures.

@@ -29,13 +29,12 @@ enum Features {
     File([usize; 2], u64),
 }
 
-impl Default for Spill {
-    fn default() -> Self {
-        Self::with_memory(MEMORY)
-    }
-}
-
 impl Spill {
+    /// One of `count` that share the default's memory.
+    pub fn shared(count: usize) -> Self {
+        Self::with_memory(MEMORY / count.max(1))
+    }
+
     /// Takes at most `bytes` of memory.
     pub fn with_memory(bytes: usize) -> Self {
         Spill { images: Vec::new(), memory: bytes, file: None }

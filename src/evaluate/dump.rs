@@ -15,17 +15,17 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Adds frame `number`'s features, `features.N` `[rows, cols, channels]`.
-    pub fn add_features(&mut self, number: usize, features: &Features) {
+    /// Adds frame `number`'s features in a scale, `features.N` `[rows, cols, channels]`.
+    pub fn add_features(&mut self, number: usize, features: &Features, scale: usize) {
         let (rows, cols) = features.placement.grid;
-        let shape = vec![rows, cols, features.tokens.ncols()];
-        self.add(format!("features.{number:03}"), shape, features.tokens.iter());
+        let Some(tokens) = features.tokens.get(scale) else { return };
+        self.add(format!("features.{number:03}"), vec![rows, cols, tokens.ncols()], tokens.iter());
     }
 
-    /// Adds frame `number`'s search, the stage's last one: `queries.N` `[tokens, dims]` and `candidates.N`
-    /// `[bank tokens, dims]`.
-    pub fn add_search(&mut self, number: usize, stage: &ResidualStage) {
-        let (queries, candidates) = stage.searched();
+    /// Adds frame `number`'s search in a scale, the stage's last one: `queries.N` `[tokens, dims]` and
+    /// `candidates.N` `[bank tokens, dims]`.
+    pub fn add_search(&mut self, number: usize, stage: &ResidualStage, scale: usize) {
+        let Some((queries, candidates)) = stage.searched(scale) else { return };
         self.add(format!("queries.{number:03}"), queries.shape().to_vec(), queries.iter());
         self.add(format!("candidates.{number:03}"), candidates.shape().to_vec(), candidates.iter());
     }

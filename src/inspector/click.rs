@@ -2,9 +2,9 @@
 
 use ndarray::{Array2, Array4, ArrayView2, s};
 
-use super::data::{FrameResiduals, Options, nearest};
+use super::data::{FrameResiduals, Options, join};
 use super::inspection::Inspection;
-use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_tokens};
+use crate::anomaly::{AnomalyMap, MapParameters, MapScratch, map_from_layers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::{Network, Runtime, TextEncoder, check_finite};
@@ -44,7 +44,7 @@ pub struct Prepared {
 pub struct ClickSegmenter {
     network: Network,
     info: NetworkInfo<Clicks>,
-    scale: f32,
+    units: Vec<f32>,
     prompts: Prompts,
     encoder: Option<TextEncoder>,
     scratch: MapScratch,
@@ -73,8 +73,9 @@ impl ClickSegmenter {
         let network =
             Network::adclick(runtime, &onnx, &options.execution, info.kind.channels, info.kind.prompt)
                 .map_err(|e| e.within(&info.name))?;
-        let (scale, scratch) = (package.manifest.residual_scale, MapScratch::default());
-        Ok(Some(ClickSegmenter { network, info, scale, prompts, encoder: None, scratch }))
+        let units = package.manifest.scales.iter().map(|scale| scale.residual_scale).collect();
+        let scratch = MapScratch::default();
+        Ok(Some(ClickSegmenter { network, info, units, prompts, encoder: None, scratch }))
     }
 
     /// The same network with an encoder for words that it was not trained with.
@@ -125,7 +126,7 @@ impl ClickSegmenter {
         previous: Option<ArrayView2<f32>>,
         prompt: Option<&[f32]>,
     ) -> Result<Array2<f32>> {
-        let FrameResiduals { residuals, placement, picture, .. } = &prepared.residuals;
+        let FrameResiduals { scales, placement, picture, .. } = &prepared.residuals;
         let Clicks { channels, cell, radius, prompt: length, .. } = self.info.kind;
         let cells = placement.refined(cell);
         let (rows, cols) = cells.grid;
@@ -144,8 +145,8 @@ impl ClickSegmenter {
             }
             words.iter_mut().zip(vector).for_each(|(to, from)| *to = *from);
         }
-        let unit = 1.0 / self.scale;
-        let scaled = nearest(residuals, channels)?.mapv(|v| v * unit).insert_axis(ndarray::Axis(0));
+        let mut scaled = Array4::default((0, 0, 0, 0));
+        join(scales, &self.units, (0, 0), placement.grid, channels, &mut scaled)?;
         let inputs = [&scaled, picture, &guidance, &words];
         let likely = self.network.run(inputs, |logits| {
             if logits.dim() != (1, rows, cols, 1) {
@@ -157,7 +158,7 @@ impl ClickSegmenter {
         })?;
         check_finite("the network's output", &likely)?;
         let mut map = AnomalyMap::default();
-        map_from_tokens(&likely, &cells, &SHARP, &mut self.scratch, &mut map);
+        map_from_layers([(&*likely, 1.0)].into_iter(), &cells, &SHARP, &mut self.scratch, &mut map);
         let (width, height) = (cells.frame.0 as usize, cells.frame.1 as usize);
         Array2::from_shape_vec((height, width), map.resized(width, height).values)
             .map_err(|e| Error::new(ErrorKind::Model, "the mask has another shape").with_source(e))

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ndarray::{Array2, Array4, ArrayView3};
-use posfar::Residuals;
+use ndarray::{Array2, Array4, ArrayView3, s};
+use posfar::{Grid, Residuals};
 
 use super::inspection::StageTimes;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,8 +32,8 @@ pub struct Options {
 /// A frame's tokens.
 #[derive(Debug, Clone, Default)]
 pub struct Features {
-    /// `[rows × cols, channels]`, padding left out.
-    pub tokens: Array2<f32>,
+    /// One for each of the backbone's scales, `[rows × cols, channels]`, padding left out.
+    pub tokens: Vec<Array2<f32>>,
     /// Where the frame lies on the grid.
     pub placement: Placement,
     /// The backbone's input, `[1, 3, rows × stride, cols × stride]`, normalized. Empty unless
@@ -46,8 +46,8 @@ pub struct Features {
 /// A frame's residuals, with the data that later stages need.
 #[derive(Debug, Clone, Default)]
 pub struct FrameResiduals {
-    /// One residual per token.
-    pub residuals: Residuals,
+    /// One for each of the backbone's scales, with one residual per token.
+    pub scales: Vec<Residuals>,
     /// Where the frame lies on the grid.
     pub placement: Placement,
     /// As [`Features::picture`].
@@ -56,11 +56,38 @@ pub struct FrameResiduals {
     pub times: StageTimes,
 }
 
-/// Residuals of the nearest neighbors, `[rows, cols, channels]`.
-pub(super) fn nearest(residuals: &Residuals, channels: usize) -> Result<ArrayView3<'_, f32>> {
+/// Fills `input`, `[1, height, width, channels]`, with a window of the nearest neighbors' residuals: all scales one
+/// after another along the channels, each divided by its unit.
+///
+/// # Errors
+/// [`ErrorKind::Model`] if the scales do not have these channels together.
+pub(super) fn join(
+    scales: &[Residuals],
+    units: &[f32],
+    (top, left): Grid,
+    (high, wide): Grid,
+    channels: usize,
+    input: &mut Array4<f32>,
+) -> Result<()> {
     let unexpected =
         || Error::new(ErrorKind::Model, "the residuals have another shape than the network takes");
-    let (rows, cols) = residuals.grid;
-    let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
-    ArrayView3::from_shape((rows, cols, channels), nearest.ok_or_else(unexpected)?).map_err(|_| unexpected())
+    if input.dim() != (1, high, wide, channels) {
+        *input = Array4::zeros((1, high, wide, channels));
+    }
+    let mut first = 0;
+    for (residuals, unit) in scales.iter().zip(units) {
+        let (rows, cols) = residuals.grid;
+        let count = residuals.values.dim().2;
+        let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
+        let nearest = ArrayView3::from_shape((rows, cols, count), nearest.ok_or_else(unexpected)?)
+            .map_err(|_| unexpected())?;
+        if first + count > channels || top + high > rows || left + wide > cols {
+            return Err(unexpected());
+        }
+        let (from, factor) = (nearest.slice(s![top..top + high, left..left + wide, ..]), 1.0 / unit);
+        let mut to = input.slice_mut(s![0, .., .., first..first + count]);
+        to.zip_mut_with(&from, |to, from| *to = from * factor);
+        first += count;
+    }
+    if first == channels { Ok(()) } else { Err(unexpected()) }
 }

@@ -13,12 +13,14 @@ use super::data::{Features, FrameResiduals, Options};
 use super::head::Head;
 use super::inspection::{Inspection, StageTimes, Verdict};
 use crate::anomaly::{
-    AnomalyMap, MapParameters, MapScratch, map_from_tokens, regions_from_map, score_from_map,
+    AnomalyMap, MapParameters, MapScratch, map_from_layers, regions_from_map, score_from_map,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Network, Provider, Runtime, check_finite};
-use crate::package::{FrameSize, Golden, ORDINARY, Package, Standard, damaged, golden_tolerance, painted};
+use crate::package::{
+    Backbone, FrameSize, Golden, ORDINARY, Package, ScaleInfo, Standard, damaged, golden_tolerance, painted,
+};
 
 /// First stage: frame → tokens. It owns the backbone.
 pub struct FeatureStage {
@@ -26,7 +28,7 @@ pub struct FeatureStage {
     geometry: Geometry,
     color: Color,
     size: FrameSize,
-    channels: usize,
+    channels: Vec<usize>,
     input: Array4<f32>,
     scaler: Scaler,
     keep_picture: bool,
@@ -38,14 +40,14 @@ impl FeatureStage {
         geometry: Geometry,
         color: Color,
         size: FrameSize,
-        channels: usize,
+        backbone: &Backbone,
     ) -> Self {
         FeatureStage {
             network,
             geometry,
             color,
             size,
-            channels,
+            channels: backbone.scales.iter().map(|scale| scale.channels).collect(),
             input: Array4::zeros((0, 0, 0, 0)),
             scaler: Scaler::default(),
             keep_picture: false,
@@ -70,7 +72,7 @@ impl FeatureStage {
         let content = self.geometry.scale_with(frame, &mut self.scaler)?;
         self.geometry.fill_input(content, &placement, &mut self.input);
         let tokens = &mut features.tokens;
-        let channels = self.channels;
+        let channels = &self.channels;
         self.network.run([&self.input], |output| tokens_from_output(output, &placement, channels, tokens))?;
         if self.keep_picture {
             let stride = placement.stride as usize;
@@ -113,40 +115,60 @@ pub(crate) fn check_frame(frame: &Frame, color: Color, size: FrameSize) -> Resul
     Ok(())
 }
 
-/// `[1, channels, rows, cols]` → `[rows × cols, channels]`, without padding.
+/// `[1, channels, rows, cols]` → `[rows × cols, channels]` for each scale's channels, without padding.
 fn tokens_from_output(
     output: ArrayView4<f32>,
     placement: &Placement,
-    channels: usize,
-    tokens: &mut Array2<f32>,
+    channels: &[usize],
+    tokens: &mut Vec<Array2<f32>>,
 ) -> Result<()> {
     let (rows, cols) = placement.grid;
     let stride = placement.stride as usize;
     let (all_rows, all_cols) = (placement.canvas.1 as usize / stride, placement.canvas.0 as usize / stride);
-    if output.dim() != (1, channels, all_rows, all_cols) {
+    let expected = (1, channels.iter().sum(), all_rows, all_cols);
+    if output.dim() != expected {
         return Err(Error::new(
             ErrorKind::Model,
             format!(
                 "the network's output is {:?} instead of {:?}: its manifest does not fit it",
                 output.dim(),
-                (1, channels, all_rows, all_cols)
+                expected
             ),
         ));
     }
-    if tokens.dim() != (rows * cols, channels) {
-        *tokens = Array2::zeros((rows * cols, channels));
+    let output = output.as_standard_layout();
+    tokens.resize_with(channels.len(), Default::default);
+    let mut first = 0;
+    for (&channels, tokens) in channels.iter().zip(tokens) {
+        if tokens.dim() != (rows * cols, channels) {
+            *tokens = Array2::zeros((rows * cols, channels));
+        }
+        let part = output.slice(s![0, first..first + channels, .., ..]);
+        let (Some(part), Some(target)) = (part.as_slice(), tokens.as_slice_mut()) else {
+            return Err(Error::new(ErrorKind::Model, "the network's output is not contiguous"));
+        };
+        transpose(part, (all_rows, all_cols), (rows, cols), channels, target);
+        check_finite("the network's output", &*tokens)?;
+        first += channels;
     }
-    let (output, plane) = (output.as_standard_layout(), all_rows * all_cols);
-    let (Some(output), Some(tokens_slice)) = (output.as_slice(), tokens.as_slice_mut()) else {
-        return Err(Error::new(ErrorKind::Model, "the network's output is not contiguous"));
-    };
+    Ok(())
+}
+
+/// Planes of `all` rows and columns, one per channel → tokens of the upper left `grid`.
+fn transpose(
+    output: &[f32],
+    all: posfar::Grid,
+    (rows, cols): posfar::Grid,
+    channels: usize,
+    tokens: &mut [f32],
+) {
     // A few channels at a time: writes run along the token, reads along the row.
     const CHANNELS: usize = 8;
-    for (row, tokens) in tokens_slice.chunks_exact_mut((cols * channels).max(1)).enumerate() {
+    for (row, tokens) in tokens.chunks_exact_mut((cols * channels).max(1)).take(rows).enumerate() {
         for first in (0..channels).step_by(CHANNELS) {
             let count = CHANNELS.min(channels - first);
             let source: [&[f32]; CHANNELS] = std::array::from_fn(|i| {
-                &output[(first + i.min(count - 1)) * plane + row * all_cols..][..cols]
+                &output[(first + i.min(count - 1)) * all.0 * all.1 + row * all.1..][..cols]
             });
             for (col, token) in tokens.chunks_exact_mut(channels).enumerate() {
                 for (value, source) in token[first..first + count].iter_mut().zip(source) {
@@ -155,34 +177,34 @@ fn tokens_from_output(
             }
         }
     }
-    check_finite("the network's output", &*tokens)
 }
 
-/// Second stage: tokens → residuals. It shares the bank.
+/// Second stage: tokens → residuals, one scale after another. It shares the banks.
 pub struct ResidualStage {
-    bank: Arc<Bank>,
-    scratch: Scratch,
+    banks: Arc<Vec<Bank>>,
+    scratch: Vec<Scratch>,
 }
 
 impl ResidualStage {
-    pub(crate) fn new(bank: Arc<Bank>) -> Self {
-        ResidualStage { bank, scratch: Scratch::default() }
+    pub(crate) fn new(banks: Arc<Vec<Bank>>) -> Self {
+        ResidualStage { scratch: banks.iter().map(|_| Scratch::default()).collect(), banks }
     }
 
-    /// The bank that is searched.
-    pub fn bank(&self) -> &Arc<Bank> {
-        &self.bank
+    /// The banks that are searched, one per scale.
+    pub fn banks(&self) -> &Arc<Vec<Bank>> {
+        &self.banks
     }
 
-    /// The last frame's tokens in PCA space, `[tokens, dims]`, and the bank's tokens of that search.
-    pub fn searched(&self) -> (ArrayView2<'_, f32>, Array2<f32>) {
-        (self.scratch.queries(), self.bank.index().rows_of(self.scratch.searched()))
+    /// The last frame's tokens of a scale in PCA space, `[tokens, dims]`, and the bank's tokens of that search.
+    pub fn searched(&self, scale: usize) -> Option<(ArrayView2<'_, f32>, Array2<f32>)> {
+        let (bank, scratch) = (self.banks.get(scale)?, self.scratch.get(scale)?);
+        Some((scratch.queries(), bank.index().rows_of(scratch.searched())))
     }
 
     /// Computes the residuals of a frame's tokens.
     ///
     /// # Errors
-    /// As [`Bank::residuals`].
+    /// As [`Bank::residuals`]; [`ErrorKind::Model`] if the tokens have other scales than the banks.
     pub fn run(&mut self, features: &Features, out: &mut FrameResiduals) -> Result<()> {
         self.run_without(features, &[], 1, out)
     }
@@ -191,7 +213,7 @@ impl ResidualStage {
     /// (leave-one-out), for up to three neighbors.
     ///
     /// # Errors
-    /// As [`Bank::residuals`].
+    /// As [`ResidualStage::run`].
     pub fn run_without(
         &mut self,
         features: &Features,
@@ -201,14 +223,14 @@ impl ResidualStage {
     ) -> Result<()> {
         let start = Instant::now();
         let placement = features.placement;
-        self.bank.residuals(
-            features.tokens.view(),
-            placement.grid,
-            exclude,
-            neighbors,
-            &mut self.scratch,
-            &mut out.residuals,
-        )?;
+        if features.tokens.len() != self.banks.len() {
+            return Err(Error::new(ErrorKind::Model, "the tokens have other scales than the banks"));
+        }
+        out.scales.resize_with(self.banks.len(), Default::default);
+        let searches = self.banks.iter().zip(&features.tokens).zip(&mut self.scratch).zip(&mut out.scales);
+        for (((bank, tokens), scratch), found) in searches {
+            bank.residuals(tokens.view(), placement.grid, exclude, neighbors, scratch, found)?;
+        }
         if out.picture.dim() != features.picture.dim() {
             out.picture = Array4::zeros(features.picture.dim());
         }
@@ -221,17 +243,25 @@ impl ResidualStage {
 }
 
 /// Third stage: residuals → map, score, regions, verdict. It owns the head, if the package has one. Without a
-/// head, a block's score is the length of its residual.
+/// head, the map is the geometric mean of the scales' maps of the residuals' lengths.
 pub struct ClassifyStage {
     head: Option<Head>,
+    /// Unit of each scale's lengths.
+    units: Vec<f32>,
     parameters: MapParameters,
     threshold: f32,
     scratch: MapScratch,
 }
 
 impl ClassifyStage {
-    pub(crate) fn new(head: Option<Head>, parameters: MapParameters, threshold: f32) -> Self {
-        ClassifyStage { head, parameters, threshold, scratch: MapScratch::default() }
+    pub(crate) fn new(
+        head: Option<Head>,
+        scales: &[ScaleInfo],
+        parameters: MapParameters,
+        threshold: f32,
+    ) -> Self {
+        let units = scales.iter().map(|scale| scale.median).collect();
+        ClassifyStage { head, units, parameters, threshold, scratch: MapScratch::default() }
     }
 
     /// The provider that really runs the head; `None` without a head.
@@ -274,11 +304,18 @@ impl ClassifyStage {
     /// # Errors
     /// As [`ClassifyStage::run`].
     pub fn score(&mut self, residuals: &FrameResiduals, map: &mut AnomalyMap) -> Result<f32> {
-        let (blocks, placement) = match &mut self.head {
-            Some(head) => head.run(residuals)?,
-            None => (residuals.residuals.norms.as_slice(), residuals.placement),
-        };
-        map_from_tokens(blocks, &placement, &self.parameters, &mut self.scratch, map);
+        let (parameters, scratch) = (&self.parameters, &mut self.scratch);
+        match &mut self.head {
+            Some(head) => {
+                let (blocks, placement) = head.run(residuals)?;
+                map_from_layers([(blocks, 1.0)].into_iter(), &placement, parameters, scratch, map);
+            }
+            None => {
+                let lengths = residuals.scales.iter().map(|scale| scale.norms.as_slice());
+                let layers = lengths.zip(self.units.iter().copied());
+                map_from_layers(layers, &residuals.placement, parameters, scratch, map);
+            }
+        }
         let score = score_from_map(map, self.parameters.window, &mut self.scratch);
         if !score.is_finite() {
             return Err(Error::new(ErrorKind::NotFinite, "the image's score is not a finite number"));
@@ -307,6 +344,7 @@ pub struct Inspector {
     residuals: ResidualStage,
     classify: ClassifyStage,
     buffers: (Features, FrameResiduals),
+    fullest: usize,
     product: String,
     package: String,
 }
@@ -346,12 +384,12 @@ impl Inspector {
         if !threshold.is_finite() {
             return Err(Error::new(ErrorKind::Usage, "the threshold must be a finite number"));
         }
-        let Package { manifest, backbone, bank, head, hash, .. } = package;
+        let Package { manifest, backbone, banks, head, hash, .. } = package;
         let network = Network::backbone(runtime, &backbone, &options.execution)?;
         let head = match (&manifest.head, head) {
             (Some(info), Some(onnx)) => {
-                let (channels, scale) = (bank.channels(), manifest.residual_scale);
-                Some(Head::new(runtime, &onnx, info, channels, scale, &options.execution)?)
+                let channels = manifest.backbone.kind.channels();
+                Some(Head::new(runtime, &onnx, info, channels, &manifest.scales, &options.execution)?)
             }
             _ => None,
         };
@@ -361,10 +399,11 @@ impl Inspector {
                 manifest.geometry(),
                 manifest.input.color,
                 manifest.input.size,
-                bank.channels(),
+                &manifest.backbone.kind,
             ),
-            residuals: ResidualStage::new(Arc::new(bank)),
-            classify: ClassifyStage::new(head, manifest.map, threshold),
+            residuals: ResidualStage::new(Arc::new(banks)),
+            classify: ClassifyStage::new(head, &manifest.scales, manifest.map, threshold),
+            fullest: manifest.backbone.kind.fullest(),
             buffers: Default::default(),
             product: manifest.product,
             package: hash,
@@ -470,8 +509,8 @@ impl Inspector {
         Ok(Prepared { inspection: inspected?, residuals: self.buffers.1.clone() })
     }
 
-    /// The bank that is searched.
-    pub(crate) fn bank(&self) -> &Arc<Bank> {
-        self.residuals.bank()
+    /// The bank of the scale that knows most of a part, and the scale's number.
+    pub(crate) fn fullest_bank(&self) -> Option<(&Bank, usize)> {
+        Some((self.residuals.banks().get(self.fullest)?, self.fullest))
     }
 }

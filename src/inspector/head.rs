@@ -1,19 +1,18 @@
 //! The head: residuals → probability that each block is defective.
 
-use ndarray::{Array4, ArrayView4, s};
-use posfar::Residuals;
+use ndarray::{Array4, ArrayView4};
 
-use super::data::{FrameResiduals, nearest};
+use super::data::{FrameResiduals, join};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::{Execution, Network, Provider, Runtime, check_finite};
-use crate::package::{BlockHead, Head as Kind, NetworkInfo, SeeingHead};
+use crate::package::{BlockHead, Head as Kind, NetworkInfo, ScaleInfo, SeeingHead};
 
 /// A head, loaded and ready.
 pub struct Head {
     network: Network,
     channels: usize,
-    scale: f32,
+    units: Vec<f32>,
     kind: Kind,
     input: Array4<f32>,
     sums: Vec<f32>,
@@ -21,7 +20,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Loads a head. `channels` are of the residuals, `scale` is the package's unit of residuals.
+    /// Loads a head. `channels` are of all scales' residuals, `scales` has the package's units of them.
     ///
     /// # Errors
     /// As [`Network::head`].
@@ -30,7 +29,7 @@ impl Head {
         onnx: &[u8],
         info: &NetworkInfo<Kind>,
         channels: usize,
-        scale: f32,
+        scales: &[ScaleInfo],
         execution: &Execution,
     ) -> Result<Self> {
         let network = match info.kind {
@@ -41,7 +40,7 @@ impl Head {
         Ok(Head {
             network,
             channels,
-            scale,
+            units: scales.iter().map(|scale| scale.residual_scale).collect(),
             kind: info.kind.clone(),
             input: Array4::zeros((0, 0, 0, 0)),
             sums: Vec::new(),
@@ -72,7 +71,7 @@ impl Head {
         let placement = match self.kind {
             Kind::Seeing(SeeingHead { cell, .. }) => self.run_with_picture(frame, cell)?,
             Kind::Block(BlockHead { window, step, .. }) => {
-                self.run_windows(&frame.residuals, window, step)?;
+                self.run_windows(frame, window, step)?;
                 frame.placement
             }
         };
@@ -81,13 +80,8 @@ impl Head {
     }
 
     fn run_with_picture(&mut self, frame: &FrameResiduals, cell: u32) -> Result<Placement> {
-        let (rows, cols) = frame.residuals.grid;
-        let values = nearest(&frame.residuals, self.channels)?;
-        if self.input.dim() != (1, rows, cols, self.channels) {
-            self.input = Array4::zeros((1, rows, cols, self.channels));
-        }
-        let unit = 1.0 / self.scale;
-        self.input.slice_mut(s![0, .., .., ..]).zip_mut_with(&values, |to, from| *to = from * unit);
+        let grid = frame.placement.grid;
+        join(&frame.scales, &self.units, (0, 0), grid, self.channels, &mut self.input)?;
         let cells = frame.placement.refined(cell);
         let (down, across) = cells.grid;
         let sums = &mut self.sums;
@@ -102,9 +96,8 @@ impl Head {
         Ok(cells)
     }
 
-    fn run_windows(&mut self, residuals: &Residuals, window: usize, step: usize) -> Result<()> {
-        let (rows, cols) = residuals.grid;
-        let values = nearest(residuals, self.channels)?;
+    fn run_windows(&mut self, frame: &FrameResiduals, window: usize, step: usize) -> Result<()> {
+        let (rows, cols) = frame.placement.grid;
         self.sums.clear();
         self.sums.resize(rows * cols, 0.0);
         self.counts.clear();
@@ -112,18 +105,13 @@ impl Head {
         let whole = rows.max(cols);
         let (window, step) = if window == 0 { (whole, whole) } else { (window, step.max(1)) };
         let (high, wide) = (window.min(rows), window.min(cols));
-        let unit = 1.0 / self.scale;
         for top in starts(rows, high, step) {
             for left in starts(cols, wide, step) {
-                let part = values.slice(s![top..top + high, left..left + wide, ..]);
-                if self.input.dim() != (1, high, wide, self.channels) {
-                    self.input = Array4::zeros((1, high, wide, self.channels));
-                }
-                self.input.slice_mut(s![0, .., .., ..]).zip_mut_with(&part, |to, from| *to = from * unit);
+                let window = (high, wide);
+                join(&frame.scales, &self.units, (top, left), window, self.channels, &mut self.input)?;
                 let (sums, counts) = (&mut self.sums, &mut self.counts);
-                self.network.run([&self.input], |logits| {
-                    add(logits, (top, left), (high, wide), cols, sums, counts)
-                })?;
+                self.network
+                    .run([&self.input], |logits| add(logits, (top, left), window, cols, sums, counts))?;
             }
         }
         self.sums.iter_mut().zip(&self.counts).for_each(|(sum, count)| *sum /= count);

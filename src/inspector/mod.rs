@@ -9,6 +9,8 @@ mod head;
 mod inspection;
 mod overlay;
 mod percentiles;
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "workshop")]
 pub use click::{Click, ClickSegmenter, Prepared};

@@ -89,18 +89,17 @@ impl Nearest {
         Some(frame)
     }
 
-    /// A picture of the nearest good blocks, blended from center to center, at the part's size or smaller.
-    /// Blocks without their enrolled picture are transparent.
+    /// A picture of the nearest good blocks in one scale, blended from center to center, at the part's size or
+    /// smaller. Blocks without their enrolled picture are transparent.
     ///
     /// # Errors
     /// [`ErrorKind::Image`] when the pixels do not fill a picture.
-    pub fn compose(&mut self, prepared: &Prepared, bank: &Bank) -> Result<RgbaImage> {
+    pub fn compose(&mut self, prepared: &Prepared, bank: &Bank, scale: usize) -> Result<RgbaImage> {
         let placement = &prepared.residuals.placement;
         let (rows, cols) = placement.grid;
-        let residuals = &prepared.residuals.residuals;
-        let per_token = (residuals.neighbors.len() / (rows * cols).max(1)).max(1);
-        let cells: Vec<Option<TokenPlace>> = residuals
-            .neighbors
+        let neighbors = prepared.residuals.scales.get(scale).map_or(&[][..], |found| &found.neighbors);
+        let per_token = (neighbors.len() / (rows * cols).max(1)).max(1);
+        let cells: Vec<Option<TokenPlace>> = neighbors
             .iter()
             .step_by(per_token)
             .map(|n| bank.parts().places.get(n.index as usize).copied())

@@ -59,7 +59,8 @@ impl Ready {
     pub fn nearest(&mut self, nearest: &mut Nearest, inspector: &Inspector) -> Option<Png> {
         let prepared = self.prepared.as_ref().ok()?;
         let compose = || {
-            let composed = nearest.compose(prepared, inspector.bank());
+            let (bank, scale) = inspector.fullest_bank()?;
+            let composed = nearest.compose(prepared, bank, scale);
             let picture = composed.map_err(|e| log::warn!("{}", e.chain())).ok()?;
             let (width, height) = picture.dimensions();
             png(picture.as_raw(), width, height, ExtendedColorType::Rgba8).map(Png::from)

@@ -353,7 +353,7 @@ fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
         .collect();
     let mut backbone = BackboneFile::built_in().unwrap();
     backbone.onnx = onnx.to_vec();
-    backbone.info.kind.channels = 4;
+    backbone.info.kind.scales[0].channels = 4;
     let settings = Settings { longest_side: Some(48), ..Settings::default() };
     enroll(&pictures, &backbone, &settings, &Options::default(), &mut |_, _, _| true).map(|_| ())
 }
@@ -389,7 +389,7 @@ fn a_backbone_is_opened_with_its_manifest_and_its_license() {
 
     let manifest = std::fs::read_to_string(file("efficientnet-lite1.toml")).unwrap();
     for (from, to) in [
-        ("format = 2", "format = 1"),
+        ("format = 3", "format = 2"),
         ("kind = \"backbone\"", "kind = \"block-head\""),
         ("kind = \"backbone\"", "kind = \"other\""),
         ("color = \"rgb\"", "color = \"bgr\""),

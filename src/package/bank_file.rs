@@ -1,4 +1,4 @@
-//! `bank.safetensors`: arrays without code. Every length is checked.
+//! `bank-N.safetensors`: arrays without code. Every length is checked.
 
 use std::collections::HashMap;
 

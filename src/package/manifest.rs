@@ -7,7 +7,7 @@ use posfar::Parameters;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
-use super::network::{Backbone, Clicks, Head, NetworkInfo};
+use super::network::{Backbone, Clicks, Head, NetworkInfo, Scale};
 use super::verified::MAX_BYTES;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,14 +37,14 @@ pub struct Manifest {
     pub scaling: Scaling,
     /// The backbone.
     pub backbone: NetworkInfo<Backbone>,
-    /// Parameters of the bank and its search.
+    /// Parameters of the banks and their search. `retrieval_channels` is the first bank's.
     pub posfar: Parameters,
-    /// Root mean square of the residuals of good pictures, each matched without itself. Heads read residuals
-    /// in this unit, so one head can serve all kinds of products.
-    pub residual_scale: f32,
+    /// The backbone's scales, in their order.
+    pub scales: Vec<ScaleInfo>,
     /// Parameters of the anomaly map.
     pub map: MapParameters,
-    /// The head. Without it, a block's score is the length of its residual.
+    /// The head. Without it, a block's score is the geometric mean of its residuals' lengths in the scales, each
+    /// divided by `median`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<NetworkInfo<Head>>,
     /// The labeler's network for clicks.
@@ -68,6 +68,17 @@ pub enum Variation {
     Light,
     /// The camera's noise.
     Noise,
+}
+
+/// The residuals of good pictures in one scale, each picture matched without its part.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScaleInfo {
+    /// Root mean square of their values. Heads read residuals in this unit, so one head can serve all kinds of
+    /// products.
+    pub residual_scale: f32,
+    /// Median of their lengths: the unit of the anomaly map.
+    pub median: f32,
 }
 
 /// Color and size of frames.
@@ -237,8 +248,17 @@ impl Manifest {
         manifest.geometry().validate().map_err(wrong)?;
         manifest.posfar.validate().map_err(|e| wrong(e.into()))?;
         manifest.map.validate().map_err(wrong)?;
-        if !(manifest.residual_scale.is_finite() && manifest.residual_scale > 0.0) {
-            return Err(wrong(Error::new(ErrorKind::NotFinite, "residual_scale must be above 0")));
+        let scales = manifest.backbone.kind.scales.len();
+        if manifest.scales.len() != scales {
+            let text = format!("scales must have {scales} entries, as many as the backbone's");
+            return Err(wrong(Error::new(ErrorKind::Usage, text)));
+        }
+        for ScaleInfo { residual_scale, median } in &manifest.scales {
+            for (key, value) in [("residual_scale", residual_scale), ("median", median)] {
+                if !(value.is_finite() && *value > 0.0) {
+                    return Err(wrong(Error::new(ErrorKind::NotFinite, format!("{key} must be above 0"))));
+                }
+            }
         }
         let threshold = &manifest.threshold;
         let mut scores = threshold.scores.iter().chain(manifest.golden.iter().map(|g| &g.score));
@@ -269,10 +289,21 @@ impl Manifest {
         geometry(&self.scaling, &self.backbone.kind)
     }
 
+    /// Parameters of each scale's bank.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = Parameters> {
+        parameters(&self.posfar, &self.backbone.kind)
+    }
+
     pub(super) fn to_text(&self) -> Result<String> {
         toml::to_string(self)
             .map_err(|e| damaged("the manifest cannot be written as TOML".into()).with_source(e))
     }
+}
+
+/// Parameters of the bank of each of a backbone's scales. Retrieval reads a scale's finest tap.
+pub(crate) fn parameters(posfar: &Parameters, backbone: &Backbone) -> impl Iterator<Item = Parameters> {
+    let of = |scale: &Scale| Parameters { retrieval_channels: scale.early_channels(), ..posfar.clone() };
+    backbone.scales.iter().map(of)
 }
 
 /// How frames that are scaled like this become a backbone's input.

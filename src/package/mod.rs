@@ -5,7 +5,7 @@
 //! | `package.toml` | the manifest: product, settings, threshold, and the SHA-256 of every other file |
 //! | `package.sha256` | the SHA-256 of `package.toml`; `sha256sum -c package.sha256` checks it, too |
 //! | `backbone.onnx` | the backbone |
-//! | `bank.safetensors` | the tokens of the good parts: see [`posfar::BankParts`] |
+//! | `bank-1.safetensors`, … | the tokens of the good parts in each scale: see [`posfar::BankParts`] |
 //! | `head.onnx` | the head; optional |
 //! | `adclick.onnx`, `adclick.safetensors` | the network for clicks and its prompts; optional |
 //! | `pictures.sha256` | the SHA-256 of the pixels and the number of the part of each enrolled picture, in the bank's order |
@@ -34,12 +34,14 @@ pub(crate) use bank_file::{bank_from_bytes, bytes_from_bank};
 pub(crate) use golden::{Golden, ORDINARY, PAINTED, STRANGEST, Standard, golden_tolerance, painted};
 pub use manifest::Variation;
 pub(crate) use manifest::{
-    FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, Scaling, THRESHOLD_RULES, ThresholdInfo,
-    ThresholdRule, geometry,
+    FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, ScaleInfo, Scaling, THRESHOLD_RULES,
+    ThresholdInfo, ThresholdRule, geometry, parameters,
 };
 #[cfg(feature = "workshop")]
 pub(crate) use network::Clicks;
-pub(crate) use network::{BlockHead, Head, NetworkInfo, ReadsResiduals, SeeingHead};
+#[cfg(test)]
+pub(crate) use network::Tap;
+pub(crate) use network::{Backbone, BlockHead, Head, NetworkInfo, ReadsResiduals, Scale, SeeingHead};
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
 pub(crate) use pictures::{Digest, Pictures};
 pub(crate) use prompts::Prompts;
@@ -66,7 +68,6 @@ const HEAD: &str = "head.onnx";
 const ADCLICK: &str = "adclick.onnx";
 const PROMPTS: &str = "adclick.safetensors";
 const PICTURES: &str = "pictures.sha256";
-const BANK: &str = "bank.safetensors";
 
 /// A verified package in memory.
 ///
@@ -86,9 +87,9 @@ pub struct Package {
     pub(crate) backbone: Vec<u8>,
     /// The license of the backbone's weights.
     pub(crate) backbone_license: String,
-    /// Tokens of the good parts.
-    pub(crate) bank: Bank,
-    /// The enrolled pictures.
+    /// Tokens of the good parts, one bank for each of the backbone's scales.
+    pub(crate) banks: Vec<Bank>,
+    /// The enrolled pictures, in the banks' order.
     pub(crate) pictures: Pictures,
     /// The head's ONNX file. Present if [`Manifest::head`] is.
     pub(crate) head: Option<Vec<u8>>,
@@ -160,21 +161,29 @@ impl Package {
         };
         let backbone = take(BACKBONE)?;
         let backbone_license = String::from_utf8_lossy(&take(BACKBONE_LICENSE)?).into_owned();
-        let bank = bank_from_bytes(&take(BANK)?, &manifest.posfar).map_err(|e| e.within(BANK))?;
-        if bank.channels() != manifest.backbone.kind.channels {
-            return Err(damaged(format!(
-                "the bank has {} channels, but the backbone {}",
-                bank.channels(),
-                manifest.backbone.kind.channels
-            )));
+        let pictures = Pictures::from_text(&take(PICTURES)?);
+        let mut banks = Vec::new();
+        for (number, (scale, parameters)) in
+            manifest.backbone.kind.scales.iter().zip(manifest.parameters()).enumerate()
+        {
+            let name = bank_name(number);
+            let bank = bank_from_bytes(&take(&name)?, &parameters).map_err(|e| e.within(&name))?;
+            if bank.channels() != scale.channels {
+                return Err(damaged(format!(
+                    "{name} has {} channels, but the backbone's scale {}",
+                    bank.channels(),
+                    scale.channels
+                )));
+            }
+            if pictures.as_ref().is_none_or(|pictures| pictures.len() != bank.images()) {
+                return Err(damaged(format!(
+                    "{PICTURES} does not hold one SHA-256 and one part for each of the {} pictures in {name}",
+                    bank.images()
+                )));
+            }
+            banks.push(bank);
         }
-        let pictures = Pictures::from_text(&take(PICTURES)?).filter(|p| p.len() == bank.images());
-        let pictures = pictures.ok_or_else(|| {
-            damaged(format!(
-                "{PICTURES} does not hold one SHA-256 and one part for each of the {} pictures",
-                bank.images()
-            ))
-        })?;
+        let pictures = pictures.unwrap_or_default();
         let head = manifest.head.as_ref().map(|_| take(HEAD)).transpose()?;
         let adclick = match &manifest.adclick {
             Some(info) => Some((take(ADCLICK)?, Prompts::from_bytes(&take(PROMPTS)?, info.kind.prompt)?)),
@@ -201,7 +210,7 @@ impl Package {
             manifest,
             backbone,
             backbone_license,
-            bank,
+            banks,
             pictures,
             head,
             adclick,
@@ -225,7 +234,9 @@ impl Package {
         let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         contents.insert(BACKBONE.into(), self.backbone.clone());
         contents.insert(BACKBONE_LICENSE.into(), self.backbone_license.clone().into_bytes());
-        contents.insert(BANK.into(), bytes_from_bank(&self.bank)?);
+        for (number, bank) in self.banks.iter().enumerate() {
+            contents.insert(bank_name(number), bytes_from_bank(bank)?);
+        }
         contents.insert(PICTURES.into(), self.pictures.to_text().into_bytes());
         if let Some(head) = &self.head {
             contents.insert(HEAD.into(), head.clone());
@@ -263,6 +274,11 @@ impl Package {
         Ok(())
     }
 
+    /// Number of tokens in all banks.
+    pub(crate) fn tokens(&self) -> usize {
+        self.banks.iter().map(Bank::len).sum()
+    }
+
     /// Bytes on disk, by the manifest.
     pub(crate) fn size(&self) -> u64 {
         self.manifest.files.values().map(|f| f.bytes).sum()
@@ -293,6 +309,11 @@ pub(crate) fn check_target(path: &Path, overwrite: bool) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::Exists));
     }
     Ok(())
+}
+
+/// The file of a scale's bank.
+fn bank_name(scale: usize) -> String {
+    format!("bank-{}.safetensors", scale + 1)
 }
 
 /// The content of `package.sha256`, as `sha256sum` writes it.

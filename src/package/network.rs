@@ -49,9 +49,17 @@ pub struct Backbone {
     pub stride: u32,
     /// Input sides must be multiples of this.
     pub multiple: u32,
-    /// Channels of the output: all taps together, or fewer if they were pooled.
+    /// Groups of channels, in the order of the output's. Each has a bank of its own.
+    pub scales: Vec<Scale>,
+}
+
+/// Channels of a backbone's output that are compared together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// Its channels: all taps together, or fewer if they were pooled.
     pub channels: usize,
-    /// The joined feature maps, in the order of the output's channels.
+    /// The joined feature maps, in the order of the channels.
     pub taps: Vec<Tap>,
 }
 
@@ -72,7 +80,7 @@ pub struct Tap {
     /// Its channels.
     pub channels: usize,
     /// Factor in the graph: its weight in distances.
-    pub scale: f32,
+    pub weight: f32,
 }
 
 /// A network that judges a part by its residuals.
@@ -135,6 +143,9 @@ pub struct Clicks {
 /// Longer vectors of prompts than any text encoder makes.
 const MAX_PROMPT: usize = 1 << 16;
 
+/// More scales than a backbone has strides.
+const MAX_SCALES: usize = 8;
+
 impl Kind {
     fn name(&self) -> &'static str {
         match self {
@@ -151,10 +162,16 @@ impl Kind {
     fn validate(&self) -> Result<()> {
         let wrong = |text: String| Err(Error::new(ErrorKind::Model, text));
         match self {
-            Kind::Backbone(Backbone { channels, taps, .. }) => {
-                let joined = taps.iter().fold(0usize, |sum, tap| sum.saturating_add(tap.channels));
-                if *channels == 0 || joined < *channels {
-                    return wrong(format!("taps of {joined} channels cannot make an output of {channels}"));
+            Kind::Backbone(Backbone { scales, .. }) => {
+                if !(1..=MAX_SCALES).contains(&scales.len()) {
+                    return wrong(format!("a backbone has 1 to {MAX_SCALES} scales, not {}", scales.len()));
+                }
+                for Scale { channels, taps } in scales {
+                    let joined = taps.iter().fold(0usize, |sum, tap| sum.saturating_add(tap.channels));
+                    if *channels == 0 || joined < *channels {
+                        let text = format!("taps of {joined} channels cannot make a scale of {channels}");
+                        return wrong(text);
+                    }
                 }
             }
             Kind::BlockHead(head) if head.window > 0 && head.step == 0 => {
@@ -231,7 +248,20 @@ impl TryFrom<Kind> for Clicks {
 }
 
 impl Backbone {
-    /// Channels, from the first, of the output that come from the tap of the finest stride.
+    /// Channels of the output.
+    pub fn channels(&self) -> usize {
+        self.scales.iter().fold(0, |sum, scale| sum.saturating_add(scale.channels))
+    }
+
+    /// Number of the scale that knows most of a part: the first with the most taps.
+    pub fn fullest(&self) -> usize {
+        let most = self.scales.iter().map(|scale| scale.taps.len()).max();
+        self.scales.iter().position(|scale| Some(scale.taps.len()) == most).unwrap_or(0)
+    }
+}
+
+impl Scale {
+    /// Channels, from the first, that come from the tap of the finest stride.
     pub fn early_channels(&self) -> usize {
         let joined: usize = self.taps.iter().map(|tap| tap.channels).sum();
         let first = self.taps.first().map_or(0, |tap| tap.channels);
@@ -294,7 +324,7 @@ impl<K: ReadsResiduals> NetworkInfo<K> {
     pub fn check_backbone(&self, sha256: &str, backbone: &Backbone) -> Result<()> {
         let wrong = |text: String| Err(Error::new(ErrorKind::Model, text));
         let name = &self.name;
-        if self.kind.trained_with() != (sha256, backbone.channels) {
+        if self.kind.trained_with() != (sha256, backbone.channels()) {
             return wrong(format!(
                 "{name} was trained with another backbone than the package has: train one with this package"
             ));

@@ -14,7 +14,7 @@ use crate::files;
 use crate::imaging::Geometry;
 
 /// Version of the manifest's keys.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A verified network, ready for a package: a [`BackboneFile`] or a [`HeadFile`].
 ///

@@ -342,7 +342,7 @@ class Story:
         board = self.board
         board.run(
             "cd /var/lib/weakrest && cp -r product.weakrest damaged.weakrest && cd damaged.weakrest\n"
-            "printf '\\377' | dd of=bank.safetensors bs=1 seek=100000 conv=notrunc status=none\n"
+            "printf '\\377' | dd of=bank-1.safetensors bs=1 seek=100000 conv=notrunc status=none\n"
             "sed -i s/product.weakrest/damaged.weakrest/ /etc/weakrest/weakrest.toml\n"
             "systemctl reload weakrest"
         )

@@ -19,7 +19,7 @@ const SEEING: &str = "kind = \"seeing-head\"\n";
 fn manifest(onnx: &[u8], keys: &str) -> String {
     let backbone = std::fs::read(ready_package().join("backbone.onnx")).unwrap();
     format!(
-        "format = 2\n{keys}name = \"tiny\"\nchannels = 176\nbackbone = \"{}\"\nsetting = \"clicks\"\n\
+        "format = 3\n{keys}name = \"tiny\"\nchannels = 176\nbackbone = \"{}\"\nsetting = \"clicks\"\n\
          license = \"CC0-1.0\"\nsource = \"none\"\nsha256 = \"{}\"\ncell = 2\n",
         sha256(&backbone),
         sha256(onnx)

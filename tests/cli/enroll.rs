@@ -28,7 +28,7 @@ fn twelve_good_parts_become_a_package() {
     let names = [
         "backbone-license.txt",
         "backbone.onnx",
-        "bank.safetensors",
+        "bank-1.safetensors",
         "golden/ordinary.png",
         "golden/painted.png",
         "golden/strangest.png",
@@ -633,7 +633,7 @@ fn what_is_wrong_with_a_network_is_told() {
         ("multiple = 16", "multiple = 0", &["net.toml: ", "must be a multiple of"]),
         ("std = [0.2", "std = [0.0, 0.5, 0.5]\nnot = [0.2", &["net.toml: ", "unknown field `not`"]),
         ("std = [0.2", "std = [-0.2", &["net.toml: ", "standard deviation positive"]),
-        ("format = 2", "format = 1", &["net.toml: ", "the manifest has format 1, and this program reads 2"]),
+        ("format = 3", "format = 2", &["net.toml: ", "the manifest has format 2, and this program reads 3"]),
         (
             "LICENSE-efficientnet-lite",
             "missing",

@@ -19,7 +19,7 @@ const THREE_CLASSES: &[u8] = include_bytes!("../data/onnx/head-of-three-classes.
 fn head(folder: &Folder, onnx: &[u8], change: impl Fn(String) -> String) -> PathBuf {
     let backbone = std::fs::read(ready_package().join("backbone.onnx")).unwrap();
     let manifest = format!(
-        "format = 2\nkind = \"block-head\"\nname = \"mean\"\nsource = \"none\"\nlicense = \"CC0-1.0\"\nsha256 = \"{}\"\nbackbone = \"{}\"\n\
+        "format = 3\nkind = \"block-head\"\nname = \"mean\"\nsource = \"none\"\nlicense = \"CC0-1.0\"\nsha256 = \"{}\"\nbackbone = \"{}\"\n\
          channels = 176\nsetting = \"unsupervised\"\nwindow = 0\nstep = 0\n",
         sha256(onnx),
         sha256(&backbone)
@@ -72,7 +72,7 @@ fn enrolling_with_a_head_is_the_same_as_adding_it() {
         |package| weakrest!("package", "show", package, "--json").exits(0).json()["manifest"].take();
     let (left, right) = (manifest(&added), manifest(&enrolled));
     assert_eq!(left["head"], right["head"]);
-    assert_eq!(left["residual_scale"], right["residual_scale"]);
+    assert_eq!(left["scales"], right["scales"]);
     // Enrolling keeps features in half precision until it is done.
     let value = |manifest: &Value| manifest["threshold"]["value"].as_f64().unwrap();
     assert!((value(&left) - value(&right)).abs() < 1e-3, "{left} {right}");
@@ -132,7 +132,7 @@ fn heads_that_do_not_fit_are_refused_with_advice() {
     let output = folder.path("new.weakrest");
     type Change = fn(String) -> String;
     let cases: [(&[u8], Change, &str); 7] = [
-        (HEAD, |t| t.replace("format = 2", "format = 1"), "this program reads 2; export the network again"),
+        (HEAD, |t| t.replace("format = 3", "format = 2"), "this program reads 3; export the network again"),
         (HEAD, |t| t.replace("sha256 = \"", "sha256 = \"0"), "its SHA-256 differs"),
         (HEAD, |t| t.replace("backbone = \"", "backbone = \"0"), "another backbone than the package has"),
         (HEAD, |t| t.replace("window = 0", "window = 8"), "step must be at least 1"),

@@ -193,12 +193,12 @@ fn installing_keeps_the_package_before_and_rolling_back_returns_to_it() {
     assert_eq!(names(&folder.path("lib")), INSTALLED);
 
     // What was in use before must be sound, too.
-    std::fs::write(before.join("bank.safetensors"), "").unwrap();
+    std::fs::write(before.join("bank-1.safetensors"), "").unwrap();
     let damaged = folder.contents();
-    rollback().exits(3).says(&["disc.weakrest.previous", "bank.safetensors was changed"]);
+    rollback().exits(3).says(&["disc.weakrest.previous", "bank-1.safetensors was changed"]);
     assert_eq!(folder.contents(), damaged);
     // A damaged package is replaced by the very same.
-    std::fs::write(to.join("bank.safetensors"), "").unwrap();
+    std::fs::write(to.join("bank-1.safetensors"), "").unwrap();
     install(&packages[2], &to, &signer, &[]).exits(0);
     assert_eq!(contents(&to), contents(&packages[2]));
 }
@@ -259,7 +259,7 @@ fn a_package_that_is_not_what_was_signed_is_refused_and_changes_nothing() {
     let put_signature =
         |package: &Path, text: &str| std::fs::write(package.join("package.toml.minisig"), text).unwrap();
     let rename = |package: &Path, to: &str| {
-        forge(package, |text| text.replace("[files.\"bank.safetensors\"]", &format!("[files.{to:?}]")));
+        forge(package, |text| text.replace("[files.\"bank-1.safetensors\"]", &format!("[files.{to:?}]")));
         signer.sign(package, 2000);
     };
     let attacks: &[Attack] = &[
@@ -288,7 +288,10 @@ fn a_package_that_is_not_what_was_signed_is_refused_and_changes_nothing() {
         (
             "of-another-file",
             &|p| {
-                put_signature(p, &signer.signature(&std::fs::read(p.join("bank.safetensors")).unwrap(), "x"))
+                put_signature(
+                    p,
+                    &signer.signature(&std::fs::read(p.join("bank-1.safetensors")).unwrap(), "x"),
+                )
             },
             3,
             "not of this package",
@@ -308,8 +311,8 @@ fn a_package_that_is_not_what_was_signed_is_refused_and_changes_nothing() {
             3,
             "not of this package",
         ),
-        ("out", &|p| rename(p, "../bank.safetensors"), 3, "not a file inside the package"),
-        ("absolute", &|p| rename(p, "/tmp/bank.safetensors"), 3, "not a file inside the package"),
+        ("out", &|p| rename(p, "../bank-1.safetensors"), 3, "not a file inside the package"),
+        ("absolute", &|p| rename(p, "/tmp/bank-1.safetensors"), 3, "not a file inside the package"),
         ("older", &|p| signer.sign(p, 999), 2, "signed before the installed one was; add --older"),
         ("timeless", &|p| put_signature(p, &signer.signature(&manifest(p), "x")), 2, "add --older"),
         (
@@ -378,14 +381,14 @@ fn a_server_that_dies_lies_or_never_ends_changes_nothing() {
         })
     };
     let answers: Vec<(&str, Answer)> = vec![
-        ("broke off", when("bank.safetensors", Box::new(|s, b| give(s, b.len(), &b[..b.len() / 2])))),
+        ("broke off", when("bank-1.safetensors", Box::new(|s, b| give(s, b.len(), &b[..b.len() / 2])))),
         ("broke off", when("package.toml", Box::new(|s, b| give(s, b.len(), &b[..b.len() / 2])))),
-        ("cannot be fetched", when("bank.safetensors", Box::new(|_, _| ()))),
+        ("cannot be fetched", when("bank-1.safetensors", Box::new(|_, _| ()))),
         (
             "is not the file that",
-            when("bank.safetensors", Box::new(|s, b| give(s, b.len() / 2, &b[..b.len() / 2]))),
+            when("bank-1.safetensors", Box::new(|s, b| give(s, b.len() / 2, &b[..b.len() / 2]))),
         ),
-        ("is not the file that", when("bank.safetensors", Box::new(move |s, _| endless(s)))),
+        ("is not the file that", when("bank-1.safetensors", Box::new(move |s, _| endless(s)))),
         ("has more than 1048576 bytes", when("package.toml", Box::new(move |s, _| endless(s)))),
         ("has more than 1048576 bytes", when("package.toml.minisig", Box::new(move |s, _| endless(s)))),
         (
@@ -421,7 +424,7 @@ fn two_installations_at_once_do_not_mix() {
     let (go_on, wait) = channel::<()>();
     let (root, wait) = (first.clone(), std::sync::Mutex::new(wait));
     let address = naughty_server(move |path, stream| {
-        if path.ends_with("bank.safetensors") {
+        if path.ends_with("bank-1.safetensors") {
             to_here.send(()).unwrap();
             wait.lock().unwrap().recv().unwrap();
         }
@@ -595,7 +598,7 @@ fn a_damaged_package_is_replaced_by_none_that_is_older_or_of_another_product() {
         }),
         ("no signature", &|p| std::fs::remove_file(p.join("package.toml.minisig")).unwrap()),
         ("half a signature", &|p| half(p.join("package.toml.minisig"))),
-        ("no bank", &|p| std::fs::remove_file(p.join("bank.safetensors")).unwrap()),
+        ("no bank", &|p| std::fs::remove_file(p.join("bank-1.safetensors")).unwrap()),
         ("nothing", &|p| {
             std::fs::remove_dir_all(p).unwrap();
             std::fs::create_dir(p).unwrap();
@@ -648,7 +651,7 @@ fn a_server_that_drips_is_given_up() {
     let package = folder.signed_package("package", &signer, 1);
     let to = folder.folder("lib").join("disc.weakrest");
     for (dripping, in_the_head) in
-        [("package.toml", false), ("bank.safetensors", false), ("package.toml.minisig", true)]
+        [("package.toml", false), ("bank-1.safetensors", false), ("package.toml.minisig", true)]
     {
         let root = package.clone();
         let address = naughty_server(move |path, stream| {

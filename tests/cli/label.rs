@@ -389,9 +389,9 @@ fn without_the_good_pictures_or_a_network_that_is_said() {
     rejects(&folder);
     let cells = include_bytes!("../data/onnx/cells.onnx");
     let manifest = format!(
-        "format = 2\nkind = \"backbone\"\nname = \"cells\"\nsource = \"none\"\nlicense = \"CC0-1.0\"\nsha256 = \"{}\"\n\
+        "format = 3\nkind = \"backbone\"\nname = \"cells\"\nsource = \"none\"\nlicense = \"CC0-1.0\"\nsha256 = \"{}\"\n\
          color = \"rgb\"\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.25, 0.25]\nstride = 8\nmultiple = 8\n\
-         channels = 4\n[[taps]]\nstride = 8\nchannels = 4\nscale = 1.0\n",
+         [[scales]]\nchannels = 4\n[[scales.taps]]\nstride = 8\nchannels = 4\nweight = 1.0\n",
         sha256(cells)
     );
     folder.file("cells.toml", manifest.as_bytes());

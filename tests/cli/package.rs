@@ -136,8 +136,8 @@ fn a_path_out_of_the_package_is_refused() {
 fn an_unknown_format_is_told() {
     let folder = Folder::new();
     let package = folder.package("p");
-    forge(&package, |text| text.replacen("format = 3", "format = 99", 1));
-    refused(&package, &["the package has format 99, and this program reads format 3; enroll again"]);
+    forge(&package, |text| text.replacen("format = 4", "format = 99", 1));
+    refused(&package, &["the package has format 99, and this program reads format 4; enroll again"]);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn with_number(file: &[u8], array: &str, number: &[u8]) -> Vec<u8> {
 #[test]
 fn a_bank_that_holds_no_numbers_is_refused() {
     let folder = Folder::new();
-    let bank = std::fs::read(ready_package().join("bank.safetensors")).unwrap();
+    let bank = std::fs::read(ready_package().join("bank-1.safetensors")).unwrap();
     for (array, number) in [
         ("tokens", 0x7e00u16.to_le_bytes().as_slice()),
         ("tokens", &0x7c00u16.to_le_bytes()),
@@ -213,13 +213,13 @@ fn a_bank_that_holds_no_numbers_is_refused() {
         ("feature_scale", &f32::NAN.to_le_bytes()),
     ] {
         let package = folder.package(&format!("{array}-{}", number.len()));
-        forge_file(&package, "bank.safetensors", &with_number(&bank, array, number));
-        refused(&package, &["bank.safetensors", "not a finite number"]);
+        forge_file(&package, "bank-1.safetensors", &with_number(&bank, array, number));
+        refused(&package, &["bank-1.safetensors", "not a finite number"]);
         std::fs::remove_dir_all(&package).unwrap();
     }
     let package = folder.package("cut");
-    forge_file(&package, "bank.safetensors", &bank[..bank.len() / 2]);
-    refused(&package, &["bank.safetensors", "not a safetensors file, or a damaged one"]);
+    forge_file(&package, "bank-1.safetensors", &bank[..bank.len() / 2]);
+    refused(&package, &["bank-1.safetensors", "not a safetensors file, or a damaged one"]);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_package_whose_golden_pictures_prove_nothing_is_refused() {
 fn a_package_of_endless_files_is_refused_before_they_are_read() {
     let folder = Folder::new();
     let package = folder.package("p");
-    let at = std::fs::read(package.join("bank.safetensors")).unwrap().len();
+    let at = std::fs::read(package.join("bank-1.safetensors")).unwrap().len();
     forge(&package, |text| text.replace(&format!("bytes = {at}\n"), "bytes = 9000000000\n"));
     refused(&package, &["package.toml", "more than 4294967296"]);
 }

@@ -184,11 +184,11 @@ fn what_keeps_the_service_from_starting_is_told() {
         "inspection.onnxruntime",
     ]);
 
-    let mut bank = std::fs::read(package.join("bank.safetensors")).unwrap();
+    let mut bank = std::fs::read(package.join("bank-1.safetensors")).unwrap();
     let middle = bank.len() / 2;
     bank[middle] ^= 1;
-    std::fs::write(package.join("bank.safetensors"), bank).unwrap();
-    weakrest!("run", "--config", good).exits(3).says(&["disc.weakrest", "bank.safetensors", "changed"]);
+    std::fs::write(package.join("bank-1.safetensors"), bank).unwrap();
+    weakrest!("run", "--config", good).exits(3).says(&["disc.weakrest", "bank-1.safetensors", "changed"]);
 }
 
 #[test]

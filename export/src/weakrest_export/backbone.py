@@ -4,10 +4,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from weakrest_export import onnx_file
+from weakrest_export.errors import ExportError
 from weakrest_export.files import check_name, write_together
-from weakrest_export.graph import FeatureGrid, check_parity, onnx_bytes
+from weakrest_export.graph import FeatureGrid, Scale, check_parity, onnx_bytes
 from weakrest_export.manifest import Backbone as Keys
 from weakrest_export.manifest import Manifest, Tap
+from weakrest_export.manifest import Scale as ScaleKeys
 from weakrest_export.networks import Network, load
 from weakrest_export.settings import BackboneSettings
 
@@ -38,25 +41,52 @@ def export(settings: BackboneSettings) -> Backbone:
     name = settings.name if settings.name is not None else settings.network.replace(":", "-")
     if settings.name is not None:
         check_name(name)
-    loaded = load(settings.network, settings.taps, settings.weights)
-    features = FeatureGrid(loaded, settings.grid, settings.channels, settings.scales).eval()
+    scales = [read_scale(text) for text in settings.scales]
+    strides = {stride for scale in scales for stride in scale}
+    loaded = load(settings.network, strides, settings.weights)
+    features = FeatureGrid(loaded, settings.grid, scales, settings.channels).eval()
     model = onnx_bytes(features, name)
+    if settings.precision == "float16":
+        model = onnx_file.with_half_weights(model)
     side = features.multiple
-    difference = check_parity(features, model, [(1, 4 * side, 4 * side), (2, 2 * side, 5 * side)])
+    difference = check_parity(
+        features, model, [(1, 4 * side, 4 * side), (2, 2 * side, 5 * side)], settings.precision
+    )
     manifest = _manifest(name, loaded, features, settings.grid, model)
     return Backbone(manifest, model, loaded.license.text, difference)
 
 
+def read_scale(text: str) -> Scale:
+    """Reads a scale as on the command line: `4,8,16:0.5`.
+
+    Raises:
+        ExportError: if it is not like that, or has a stride twice.
+    """
+    scale: dict[int, float] = {}
+    for tap in text.split(","):
+        stride, _, weight = tap.partition(":")
+        try:
+            key, value = int(stride), float(weight or 1)
+        except ValueError:
+            key = 0
+        if key < 1 or key in scale:
+            raise ExportError(f"scale {text!r}: give strides like 4,8,16:0.5, and each only once")
+        scale[key] = value
+    return scale
+
+
 def _manifest(name: str, network: Network, features: FeatureGrid, grid: int, model: bytes) -> Manifest[Keys]:
-    taps = zip(network.tapped.taps, features.scales, strict=True)
+    scales = zip(features.channels, features.taps, strict=True)
     keys = Keys(
         color="rgb",
         mean=network.mean,
         std=network.std,
         stride=grid,
         multiple=features.multiple,
-        channels=features.channels,
-        taps=[Tap(tap.stride, tap.channels, float(scale)) for tap, scale in taps],
+        scales=[
+            ScaleKeys(channels, [Tap(tap.stride, tap.channels, weight) for tap, weight in taps])
+            for channels, taps in scales
+        ],
     )
     return Manifest(
         name=name,

@@ -1,7 +1,7 @@
 """Feature maps of several strides on one grid, as a graph without shape arithmetic."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,35 +11,47 @@ from torch.nn import functional as F
 from weakrest_export import onnx_file
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.networks import Network
+from weakrest_export.settings import BackbonePrecision
 
 INPUT = "image"
 OUTPUT = "features"
 
-TOLERANCE = 1e-4
+TOLERANCES: dict[BackbonePrecision, float] = {"float32": 1e-4, "float16": 1e-2}
 """Largest accepted difference between graph and network, relative to the largest feature (or 1)."""
 
 
+Scale = Mapping[int, float]
+"""Strides of the taps that are compared together, each with its weight in distances."""
+
+
 class FeatureGrid(nn.Module):
-    """Local means of a network's maps, resized to one grid and concatenated.
+    """Local means of a network's maps, resized to one grid and concatenated scale by scale.
 
     Each map is averaged over 3×3 cells (fewer at the border), resized to the grid and multiplied by the tap's
-    scale, its weight in distances. A finer map is resized by the mean of the cells in a grid cell, a coarser
-    map bilinearly between cell centers. Optionally, groups of the concatenated channels are averaged.
+    weight in distances. A finer map is resized by the mean of the cells in a grid cell, a coarser map
+    bilinearly between cell centers. A scale has its taps by ascending stride; optionally, groups of its
+    channels are averaged.
 
     Input `[N, 3, H, W]`, normalized RGB, H and W multiples of `multiple`.
     Output `[N, channels, H / grid, W / grid]`.
 
+    Args:
+        network: with all taps of the scales.
+        grid: stride of the output, in pixels.
+        scales: None: one of all taps, with weights of 1.
+        channels: scales of more channels are averaged down to this many.
+
     Raises:
-        ExportError: if the grid is not a power of two, the taps have fewer channels than `channels`, or there
-            is not one positive scale per tap.
+        ExportError: if the grid is not a power of two, no scale has as many channels as `channels`, or a
+            weight is not positive.
     """
 
     def __init__(
         self,
         network: Network,
         grid: int,
+        scales: Sequence[Scale] | None = None,
         channels: int | None = None,
-        scales: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if grid < 1 or grid & (grid - 1):
@@ -47,25 +59,33 @@ class FeatureGrid(nn.Module):
         taps = network.tapped.taps
         self.body = network.tapped.body
         self.factors = [_factor(tap.stride, grid) for tap in taps]
-        self.scales = [1.0] * len(taps) if scales is None else [float(scale) for scale in scales]
-        if len(self.scales) != len(taps) or not all(0 < scale < math.inf for scale in self.scales):
-            raise ExportError(f"scales {self.scales}: give one positive number for each of {len(taps)} taps")
         self.multiple = max(grid, *(tap.stride for tap in taps))
-        available = sum(tap.channels for tap in taps)
-        self.channels = available if channels is None else channels
-        if not 1 <= self.channels <= available:
-            raise ExportError(f"channels {channels}: must be between 1 and the taps' {available}")
-        self.pool: Tensor | None
-        pool = None if channels is None else group_means(available, channels)[:, :, None, None]
-        self.register_buffer("pool", pool)
+        index = {tap.stride: at for at, tap in enumerate(taps)}
+        given = [dict.fromkeys(index, 1.0)] if scales is None else scales
+        self.scales = [[(index[stride], float(scale[stride])) for stride in sorted(scale)] for scale in given]
+        for scale in given:
+            for weight in scale.values():
+                if not 0 < weight < math.inf:
+                    raise ExportError(f"weight {weight:g} of a tap: must be a positive number")
+        self.taps = [[(taps[at], weight) for at, weight in scale] for scale in self.scales]
+        available = [sum(tap.channels for tap, _ in scale) for scale in self.taps]
+        if channels is not None and not 1 <= channels <= max(available):
+            raise ExportError(f"channels {channels}: must be between 1 and the taps' {max(available)}")
+        self.channels = [count if channels is None else min(count, channels) for count in available]
+        self.pools = [f"pool{number}" for number in range(len(available))]
+        for name, count, kept in zip(self.pools, available, self.channels, strict=True):
+            means = None if kept == count else group_means(count, kept)[:, :, None, None]
+            self.register_buffer(name, means)
 
     def forward(self, image: Tensor) -> Tensor:
         cells = [
-            _scale(_resize(F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False), factor), scale)
-            for cells, factor, scale in zip(self.body(image), self.factors, self.scales, strict=True)
+            _resize(F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False), factor)
+            for cells, factor in zip(self.body(image), self.factors, strict=True)
         ]
-        features = torch.cat(cells, 1)
-        return features if self.pool is None else F.conv2d(features, self.pool)
+        joined = [_joined([_weighted(cells[at], weight) for at, weight in scale]) for scale in self.scales]
+        pools: list[Tensor | None] = [getattr(self, name) for name in self.pools]
+        pooled = zip(joined, pools, strict=True)
+        return _joined([part if pool is None else F.conv2d(part, pool) for part, pool in pooled])
 
 
 def _factor(stride: int, grid: int) -> float:
@@ -83,9 +103,13 @@ def _resize(cells: Tensor, factor: float) -> Tensor:
     return cells
 
 
-def _scale(cells: Tensor, scale: float) -> Tensor:
+def _weighted(cells: Tensor, weight: float) -> Tensor:
     # Multiplying by one would add a useless node.
-    return cells if scale == 1 else cells * scale
+    return cells if weight == 1 else cells * weight
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
 
 
 def group_means(available: int, channels: int) -> Tensor:
@@ -121,19 +145,25 @@ def onnx_bytes(grid: FeatureGrid, name: str) -> bytes:
     )
 
 
-def check_parity(grid: FeatureGrid, model: bytes, shapes: Sequence[tuple[int, int, int]]) -> float:
+def check_parity(
+    grid: FeatureGrid,
+    model: bytes,
+    shapes: Sequence[tuple[int, int, int]],
+    precision: BackbonePrecision = "float32",
+) -> float:
     """Compares the exported graph with the network on noise.
 
     Args:
         grid: the network.
         model: the exported graph.
         shapes: batch, height and width of the images to compare on.
+        precision: of the graph's weights.
 
     Returns:
         The largest difference, relative to the largest feature (or 1).
 
     Raises:
-        ExportError: if that exceeds `TOLERANCE`.
+        ExportError: if that exceeds its tolerance.
     """
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
@@ -148,7 +178,7 @@ def check_parity(grid: FeatureGrid, model: bytes, shapes: Sequence[tuple[int, in
             )
         scale = max(1.0, float(np.abs(expected).max()))
         worst = max(worst, float(np.abs(got - expected).max()) / scale)
-    if not worst <= TOLERANCE:
+    if not worst <= TOLERANCES[precision]:
         raise ExportError(
             f"the exported graph differs from the network by {worst:.1e}: choose another network", Exit.FAULT
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
-FORMAT = 2
+FORMAT = 3
 """Version of the keys. weakrest refuses others."""
 
 
@@ -17,12 +17,25 @@ class Tap:
     Attributes:
         stride: pixels per cell of the map.
         channels: values per cell.
-        scale: factor in the graph.
+        weight: factor in the graph.
     """
 
     stride: int
     channels: int
-    scale: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Channels that are compared together.
+
+    Attributes:
+        channels: features per grid cell.
+        taps: in the order of concatenation.
+    """
+
+    channels: int
+    taps: Sequence[Tap]
 
 
 @dataclass(frozen=True)
@@ -35,8 +48,7 @@ class Backbone:
         std: per channel, for pixels in 0..1.
         stride: pixels per grid cell.
         multiple: the input's sides must be multiples of this.
-        channels: features per grid cell.
-        taps: in the order of concatenation.
+        scales: in the order of the output's channels.
     """
 
     kind: ClassVar = "backbone"
@@ -45,8 +57,7 @@ class Backbone:
     std: Sequence[float]
     stride: int
     multiple: int
-    channels: int
-    taps: Sequence[Tap]
+    scales: Sequence[Scale]
 
 
 @dataclass(frozen=True)
@@ -140,11 +151,13 @@ class Manifest(Generic[Keys]):
             if value is not None:
                 lines.append(f"{key} = {_toml(value)}")
         values = {field.name: getattr(self.keys, field.name) for field in dataclasses.fields(self.keys)}
-        taps: Sequence[Tap] = values.pop("taps", ())
+        scales: Sequence[Scale] = values.pop("scales", ())
         lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
-        for tap in taps:
-            lines += ["", "[[taps]]", f"stride = {tap.stride}", f"channels = {tap.channels}"]
-            lines.append(f"scale = {_toml(tap.scale)}")
+        for scale in scales:
+            lines += ["", "[[scales]]", f"channels = {scale.channels}"]
+            for tap in scale.taps:
+                lines += ["", "[[scales.taps]]", f"stride = {tap.stride}", f"channels = {tap.channels}"]
+                lines.append(f"weight = {_toml(tap.weight)}")
         return "\n".join(lines) + "\n"
 
 

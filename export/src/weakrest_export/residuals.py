@@ -17,7 +17,7 @@ FORMAT = 1
 
 INDEX = "index.json"
 
-_NUMBERS = {int: "a whole number", float: "a number", str: "a string", list: "a list"}
+_NUMBERS = {int: "a whole number", str: "a string", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,6 @@ class Residuals:
         channels: values per block.
         neighbors: number of neighbors of each token, nearest first.
         stride: pixels of the scaled picture per block and side.
-        scale: divisor of the residuals.
         pictures: entries in the order of the list.
 
     Raises:
@@ -73,7 +72,6 @@ class Residuals:
         self.channels: int = _get(index, "channels", int, path)
         self.neighbors: int = _get(index, "neighbors", int, path)
         self.stride: int = _get(index, "stride", int, path)
-        self.scale: float = float(_get(index, "scale", float, path))
         if package is not None and package != self.package:
             raise ExportError(
                 f"{path}: residuals of package {self.package[:12]}, not of {package[:12]}: "
@@ -172,8 +170,8 @@ def _picture(entry: Any, where: str) -> Picture:
 
 def _get(entry: Mapping[str, Any], key: str, kind: type, where: object) -> Any:
     value: Any = entry.get(key)
-    fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-    if not fits or (kind in (int, float) and not value > 0):
+    fits = isinstance(value, kind) and not isinstance(value, bool)
+    if not fits or (kind is int and not value > 0):
         raise ExportError(f"{where}: {key!r} must be {_NUMBERS[kind]}, not {value!r}")
     return value
 

@@ -17,6 +17,9 @@ Part = Literal["guess", "fix", "shake"]
 Precision = Literal["float32", "float16", "int8"]
 """Of a head's weights in the package."""
 
+BackbonePrecision = Literal["float32", "float16"]
+"""Of a backbone's weights in its file. It computes in float32."""
+
 Reads = Literal["signed", "sizes", "squares"]
 """What a head reads of a residual r.
 
@@ -46,28 +49,29 @@ class BackboneSettings:
 
     Attributes:
         network: see `networks.load`.
-        taps: strides of the feature maps, in pixels.
+        scales: strides of each scale's feature maps, in pixels, with commas. A weight in distances can follow
+            a stride after a colon; without it, it is 1.
         grid: stride of the output, in pixels; a power of two.
-        channels: the concatenated maps are averaged to this many channels; None: all are kept.
-        scales: factor of each tap, by ascending stride; None: 1 each.
+        channels: a scale's concatenated maps are averaged to this many channels; None: all are kept.
         weights: see `networks.load`.
+        precision: of the weights in the file; half precision halves it.
         name: of the backbone; None: the network's, with `-` for `:`.
     """
 
     network: str
-    taps: Annotated[tuple[int, ...], Option("strides of the feature maps", "STRIDE")] = (4, 8, 16)
+    scales: Annotated[
+        tuple[str, ...],
+        Option("strides of each scale's feature maps, with commas and :WEIGHT in distances", "STRIDES"),
+    ] = ("4,8,16",)
     grid: Annotated[int, Option("stride of the output grid", "STRIDE")] = 8
     channels: Annotated[
         int | None, Option("average neighboring channels down to N", "N", unset="keep all")
-    ] = None
-    scales: Annotated[
-        tuple[float, ...] | None,
-        Option("weight of each tap in distances, by ascending stride", "SCALE", unset="1 each"),
     ] = None
     weights: Annotated[
         str,
         Option("pretrained, a torchvision tag such as IMAGENET1K_V1, or none (random, for tests)", "WEIGHTS"),
     ] = "pretrained"
+    precision: Annotated[BackbonePrecision, Option("of the weights in the file")] = "float32"
     name: Annotated[str | None, Option("name of the files", "NAME", unset="the network's name")] = None
 
 

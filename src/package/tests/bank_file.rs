@@ -1,4 +1,4 @@
-//! `bank.safetensors`: damaged and crafted.
+//! `bank-1.safetensors`: damaged and crafted.
 
 use std::collections::HashMap;
 
@@ -167,14 +167,14 @@ fn a_bank_that_was_cut_or_is_none_is_refused() {
 #[test]
 fn a_bad_bank_in_a_package_is_told_with_its_name() {
     let copy = Copy::new();
-    let mut spoilt = arrays(&copy.get("bank.safetensors"));
+    let mut spoilt = arrays(&copy.get("bank-1.safetensors"));
     spoilt.get_mut("tokens").unwrap().2[..2].copy_from_slice(&f16::NAN.to_le_bytes());
-    copy.put_signed("bank.safetensors", &bytes(&spoilt));
+    copy.put_signed("bank-1.safetensors", &bytes(&spoilt));
     let error = copy.refusal();
     assert_eq!(error.kind(), ErrorKind::NotFinite);
-    assert!(error.to_string().contains("stripes.weakrest: bank.safetensors: "), "{error}");
+    assert!(error.to_string().contains("stripes.weakrest: bank-1.safetensors: "), "{error}");
 
-    copy.put_signed("bank.safetensors", &bytes_from_bank(&small_bank()).unwrap());
+    copy.put_signed("bank-1.safetensors", &bytes_from_bank(&small_bank()).unwrap());
     let error = copy.refusal();
     assert_eq!(error.kind(), ErrorKind::Package);
     assert!(error.to_string().contains("5 channels"), "{error}");

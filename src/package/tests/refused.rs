@@ -71,7 +71,7 @@ fn a_missing_file_is_named() {
 fn files_must_be_listed() {
     let copy = Copy::new();
     let manifest = copy.manifest();
-    for name in ["backbone.onnx", "backbone-license.txt", "bank.safetensors", "golden/painted.png"] {
+    for name in ["backbone.onnx", "backbone-license.txt", "bank-1.safetensors", "golden/painted.png"] {
         copy.edit(|m| drop(m["files"].as_table_mut().unwrap().remove(name)));
         let error = copy.refusal();
         assert_eq!(error.kind(), ErrorKind::Package);
@@ -145,7 +145,7 @@ fn links_inside_a_package_are_refused_even_when_what_they_show_is_right() {
     for name in [
         "package.toml",
         "package.sha256",
-        "bank.safetensors",
+        "bank-1.safetensors",
         "backbone.onnx",
         "golden",
         "golden/painted.png",
@@ -171,7 +171,7 @@ fn a_link_to_a_package_is_followed() {
 
 #[test]
 fn what_is_no_file_is_refused() {
-    for name in ["package.toml", "package.sha256", "bank.safetensors", "golden/painted.png"] {
+    for name in ["package.toml", "package.sha256", "bank-1.safetensors", "golden/painted.png"] {
         let copy = Copy::new();
         fs::remove_file(copy.file(name)).unwrap();
         fs::create_dir(copy.file(name)).unwrap();
@@ -266,10 +266,15 @@ fn unknown_keys_are_refused_in_every_table() {
     assert!(copy.refusal().chain().contains("surprise"));
 }
 
+/// The first of a table's scales.
+fn first(table: &mut toml::Table) -> &mut toml::Table {
+    table["scales"].as_array_mut().unwrap()[0].as_table_mut().unwrap()
+}
+
 #[test]
 fn values_that_cannot_be_are_refused() {
     type Change = fn(&mut toml::Table);
-    let changes: [(&str, Change); 18] = [
+    let changes: [(&str, Change); 24] = [
         ("a threshold of NaN", |m| set(m, "threshold", "value", f64::NAN)),
         ("an infinite threshold", |m| set(m, "threshold", "value", f64::INFINITY)),
         ("a threshold beyond single precision", |m| set(m, "threshold", "value", 1e300)),
@@ -292,7 +297,24 @@ fn values_that_cannot_be_are_refused() {
                 .unwrap()
                 .insert("score".into(), f64::NAN.into());
         }),
-        ("other channels", |m| set(m, "backbone", "channels", 175)),
+        ("other channels", |m| {
+            first(m["backbone"].as_table_mut().unwrap()).insert("channels".into(), 175.into());
+        }),
+        ("channels of nothing", |m| {
+            first(m["backbone"].as_table_mut().unwrap()).insert("channels".into(), 0.into());
+        }),
+        ("no scale in the backbone", |m| set(m, "backbone", "scales", toml::Value::Array(Vec::new()))),
+        ("no scale", |m| m["scales"].as_array_mut().unwrap().clear()),
+        ("more scales than the backbone has", |m| {
+            let scales = m["scales"].as_array_mut().unwrap();
+            scales.push(scales[0].clone());
+        }),
+        ("residuals of no size", |m| {
+            first(m).insert("residual_scale".into(), 0.0.into());
+        }),
+        ("a median of infinity", |m| {
+            first(m).insert("median".into(), f64::INFINITY.into());
+        }),
     ];
     for (what, change) in changes {
         let copy = Copy::new();
@@ -390,7 +412,7 @@ fn a_package_that_judges_nothing_stops_the_inspector() {
 #[test]
 fn a_bank_that_knows_nothing_stops_the_inspector() {
     let copy = Copy::new();
-    let bank = copy.get("bank.safetensors");
+    let bank = copy.get("bank-1.safetensors");
     let tensors = safetensors::SafeTensors::deserialize(&bank).unwrap();
     let alike = |name: &str, width: usize| {
         let data = tensors.tensor(name).unwrap().data().to_vec();
@@ -405,7 +427,7 @@ fn a_bank_that_knows_nothing_stops_the_inspector() {
         let place = tensors.tensor(name).unwrap().data().as_ptr() as usize - bank.as_ptr() as usize;
         let mut changed = bank.clone();
         changed[place..place + bytes.len()].copy_from_slice(&bytes);
-        copy.put_signed("bank.safetensors", &changed);
+        copy.put_signed("bank-1.safetensors", &changed);
         let error = copy.inspector().err().unwrap_or_else(|| panic!("{name} makes no difference"));
         assert!(
             matches!(error.kind(), ErrorKind::Package | ErrorKind::NotFinite),

@@ -67,18 +67,18 @@ pub fn stages(clock: &Clock, behavior: &Shared<Behavior>, package: &str) -> Stag
             if at_features.lock().unwrap().fails {
                 return Err(Error::new(ErrorKind::Model, "the network failed"));
             }
-            out.tokens = ndarray::Array2::from_elem((1, 1), f32::from(frame.pixels()[300]));
+            out.tokens = vec![ndarray::Array2::from_elem((1, 1), f32::from(frame.pixels()[300]))];
             Ok(())
         }),
         residuals: Box::new(move |tokens, out| {
             residuals();
-            out.residuals.norms.clear();
-            out.residuals.norms.push(tokens.tokens[[0, 0]]);
+            out.scales.resize_with(1, Default::default);
+            out.scales[0].norms = vec![tokens.tokens[0][[0, 0]]];
             Ok(())
         }),
         classify: Box::new(move |residuals, out| {
             classify();
-            out.score = residuals.residuals.norms[0];
+            out.score = residuals.scales[0].norms[0];
             if at_classify.lock().unwrap().nan {
                 out.score = f32::NAN;
             }

@@ -32,8 +32,9 @@ def run(given: argparse.Namespace) -> None:
     made = backbone.export(options.read(BackboneSettings, given, network=given.network))
     path = backbone.write(made, given.out)
     manifest = made.manifest
+    channels = " + ".join(str(scale.channels) for scale in manifest.keys.scales)
     print(
-        f"{path.with_suffix('.onnx')}: {len(made.model) / 1e6:.1f} MB, {manifest.keys.channels} channels at "
+        f"{path.with_suffix('.onnx')}: {len(made.model) / 1e6:.1f} MB, {channels} channels at "
         f"stride {manifest.keys.stride}, input sides multiples of {manifest.keys.multiple}, "
         f"differs from PyTorch by {made.difference:.0e}"
     )
