@@ -2,6 +2,7 @@
 //! picture's size.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use weakrest::camera::{Framing, HealthSettings, Scene, SimulatedOpener};
 use weakrest::clock::Clock;
 use weakrest::output::line::{Settings as LineSettings, SimulatedLines};
+use weakrest::package::BackboneFile;
 use weakrest::pipeline::{Pipeline, Settings, Setup, Stages, Trigger};
 use weakrest::record::Engine;
 use weakrest::{Color, Frame, Verdict};
@@ -116,10 +118,16 @@ fn the_stages_allocate_nothing_of_a_pictures_size() {
         picture(i).save(folder.path().join(format!("{i}.png"))).unwrap();
     }
     let pictures = weakrest::enroll::find_pictures(folder.path()).unwrap();
+    let scales = concat!(env!("CARGO_MANIFEST_DIR"), "/models/efficientnet-lite1-scales.toml");
+    for backbone in [BackboneFile::built_in(), BackboneFile::open(scales)] {
+        check_allocations(&pictures, &backbone.unwrap());
+    }
+}
+
+fn check_allocations(pictures: &[PathBuf], backbone: &BackboneFile) {
     let settings = weakrest::enroll::Settings { longest_side: Some(128), ..Default::default() };
-    let backbone = weakrest::package::BackboneFile::built_in().unwrap();
     let options = weakrest::inspector::Options::default();
-    let enrolled = weakrest::enroll::enroll(&pictures, &backbone, &settings, &options, &mut |_, _, _| true);
+    let enrolled = weakrest::enroll::enroll(pictures, backbone, &settings, &options, &mut |_, _, _| true);
     let package = enrolled.unwrap().unwrap().package;
     let inspector = weakrest::Inspector::with_options(package, &options).unwrap();
     let (mut features, mut residuals, mut classify) = inspector.into_stages();
