@@ -69,6 +69,20 @@ def test_graph_has_no_shape_arithmetic(name: str) -> None:
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", onnx_file.OPSET)]
 
 
+def test_half_weights_take_half_the_file_and_compute_in_single_precision(
+    noise: Callable[..., Tensor],
+) -> None:
+    features, model = exported("efficientnet-lite0", "pretrained")
+    halved = onnx_file.with_half_weights(model)
+    assert len(halved) < 0.55 * len(model)
+    assert graph.check_parity(features, halved, [(1, 64, 96)], "float16") > 1e-5
+    with pytest.raises(ExportError, match="differs from the network"):
+        graph.check_parity(features, halved, [(1, 64, 96)])
+    image = noise(1, 3, 32, 32).numpy()
+    got = onnx_file.run(halved, image)
+    assert not np.array_equal(got, got.astype(np.float16))
+
+
 def test_graph_is_cut_after_the_deepest_tap() -> None:
     sizes = [
         len(exported("efficientnet-lite0", "pretrained", taps)[1]) for taps in ((4,), (8,), (16,), (32,))

@@ -89,7 +89,7 @@ fn scales_are_searched_alone_and_meet_in_pixels() {
     let good: Vec<PathBuf> = (0..6).map(|number| draw(folder.path(), number, false)).collect();
     let bad = Frame::open(draw(folder.path(), 6, true)).unwrap();
 
-    let mut stages = |package| Inspector::with_options(package, &Options::default()).unwrap().into_stages();
+    let stages = |package| Inspector::with_options(package, &Options::default()).unwrap().into_stages();
     let (mut alone, ..) = stages(package(&good, &backbone(&[4])));
     let mut written = package(&good, &backbone(&[1, 3]));
     written.write(folder.path().join("part.weakrest"), false).unwrap();
