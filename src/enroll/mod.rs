@@ -34,8 +34,8 @@ use crate::imaging::Frame;
 use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, ResidualStage, check_frame};
 use crate::onnx::{Network, Runtime};
 use crate::package::{
-    Backbone, BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package, Pictures,
-    Scale, Scaling, ThresholdInfo, geometry, parameters,
+    Backbone, BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package,
+    Pictures, Scale, Scaling, ThresholdInfo, geometry, parameters,
 };
 
 /// The program's name in a package.
@@ -384,7 +384,14 @@ fn attempt(
         |images: &Vec<usize>| images.iter().step_by(each).map(|image| used[image / each].clone()).collect();
     let parts = package.pictures.parts().iter().map(files).collect();
     let (outliers, scores) = (scores.odd(), scores.pictures);
-    let done = Enrollment { package, scores, parts, outliers, skipped, tokens: stores.iter().map(TokenStore::tokens).sum() };
+    let done = Enrollment {
+        package,
+        scores,
+        parts,
+        outliers,
+        skipped,
+        tokens: stores.iter().map(TokenStore::tokens).sum(),
+    };
     Ok(Some(Attempt::Done(Box::new(done))))
 }
 

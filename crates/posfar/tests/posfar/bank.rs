@@ -407,7 +407,7 @@ fn all_residuals(bank: &Bank, images: &[(Array2<f32>, Grid)]) -> Vec<Residuals> 
     images
         .iter()
         .enumerate()
-        .map(|(i, (features, grid))| residuals(bank, features.view(), *grid, Some(i), 3).unwrap())
+        .map(|(i, (features, grid))| residuals(bank, features.view(), *grid, &[i], 3).unwrap())
         .collect()
 }
 
