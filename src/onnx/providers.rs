@@ -170,6 +170,9 @@ fn attempt(runtime: &Runtime, bytes: &[u8], execution: &Execution, provider: Pro
         .with_config_entry("session.load_model_format", "ONNX")
         .map_err(|e| refused(e.into()))?
         .with_intra_op_spinning(execution.spinning)
+        .map_err(|e| refused(e.into()))?
+        // The search needs the cores right after the network.
+        .with_config_entry("session.force_spinning_stop", "1")
         .map_err(|e| refused(e.into()))?;
     if let Some(n) = execution.threads {
         builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
