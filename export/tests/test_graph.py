@@ -142,12 +142,12 @@ def pyramid() -> Network:
 
 
 def local_mean(cells: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """3×3 mean over the cells that exist."""
+    """3×3 mean; beyond the border, cells count as zero."""
     _, _, rows, columns = cells.shape
     out = np.empty_like(cells)
     for r in range(rows):
         for c in range(columns):
-            out[:, :, r, c] = cells[:, :, max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2].mean((2, 3))
+            out[:, :, r, c] = cells[:, :, max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2].sum((2, 3)) / 9
     return out
 
 

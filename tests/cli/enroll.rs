@@ -564,10 +564,9 @@ fn varied_copies_bear_with_other_light_and_noise() {
     let varied = scores("light,noise", "1344 of 1344 tokens");
     assert!(varied[0] < 0.9 * plain[0], "{plain:?} {varied:?}");
     assert!(varied[1] > 1.0, "the dent is still found: {varied:?}");
-    weakrest!("package", "show", folder.path("light,noise")).exits(0).prints(&[
-        "12 good pictures, color, 96x80",
-        "a copy of each in other light and with noise",
-    ]);
+    weakrest!("package", "show", folder.path("light,noise"))
+        .exits(0)
+        .prints(&["12 good pictures, color, 96x80", "a copy of each in other light and with noise"]);
     weakrest!("package", "verify", folder.path("light,noise")).exits(0);
 }
 

@@ -27,10 +27,11 @@ Scale = Mapping[int, float]
 class FeatureGrid(nn.Module):
     """Local means of a network's maps, resized to one grid and concatenated scale by scale.
 
-    Each map is averaged over 3×3 cells (fewer at the border), resized to the grid and multiplied by the tap's
-    weight in distances. A finer map is resized by the mean of the cells in a grid cell, a coarser map
-    bilinearly between cell centers. A scale has its taps by ascending stride; optionally, groups of its
-    channels are averaged.
+    Each map is averaged over 3×3 cells, with zeros beyond the border, resized to the grid and multiplied by
+    the tap's weight in distances. A mean of the existing cells only would be noisier at the border, and the
+    border would decide the scores of good pictures. A finer map is resized by the mean of the cells in a grid
+    cell, a coarser map bilinearly between cell centers. A scale has its taps by ascending stride; optionally,
+    groups of its channels are averaged.
 
     Input `[N, 3, H, W]`, normalized RGB, H and W multiples of `multiple`.
     Output `[N, channels, H / grid, W / grid]`.
@@ -79,7 +80,7 @@ class FeatureGrid(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         cells = [
-            _resize(F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False), factor)
+            _resize(F.avg_pool2d(cells, 3, 1, 1), factor)
             for cells, factor in zip(self.body(image), self.factors, strict=True)
         ]
         joined = [_joined([_weighted(cells[at], weight) for at, weight in scale]) for scale in self.scales]
