@@ -86,7 +86,7 @@ def test_the_manifest_says_what_a_device_must_know(exported: Exported, tmp_path:
     path = write(exported, tmp_path)
     assert path == tmp_path / "head.onnx"
     assert tomllib.loads((tmp_path / "head.toml").read_text("utf-8")) == {
-        "format": 2,
+        "format": 3,
         "kind": "block-head",
         "name": "head",
         "source": '12 "good" pictures',

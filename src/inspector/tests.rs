@@ -141,7 +141,8 @@ fn scales_are_searched_alone_and_meet_in_pixels() {
         }
     }
     let peak = judged.map.values.iter().copied().fold(0.0, f32::max);
-    assert!(peak > 3.0 && (0.5..2.0).contains(&judged.map.values[0]), "{peak} {}", judged.map.values[0]);
+    let corner = judged.map.values[0];
+    assert!(peak > 10.0 * corner, "{peak} {corner}");
 }
 
 #[cfg(feature = "workshop")]

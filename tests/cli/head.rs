@@ -49,7 +49,7 @@ fn a_package_with_a_head_judges_by_it() {
     weakrest!("package", "show", ready_package()).exits(0).prints(&["none; the score of a block"]);
     weakrest!("package", "verify", package).exits(0).prints(&["golden scores match"]);
 
-    let good = folder.picture("new/good.png", &part(100));
+    let good = folder.picture("new/good.png", &part(102));
     let bad = folder.picture("new/bad.png", &dented_part(101));
     let inspected = weakrest!("inspect", package, good, bad, "--json").exits(1).json_lines();
     assert_eq!((&inspected[0]["verdict"], &inspected[1]["verdict"]), (&json!("pass"), &json!("reject")));
