@@ -13,8 +13,8 @@ mod overlay;
 
 pub use components::Components;
 #[cfg(feature = "workshop")]
-pub use folder::{Kind, Listing, named};
-pub use folder::{find_pictures, list_pictures};
+pub use folder::{Kind, named};
+pub use folder::{Listing, find_pictures, list_pictures};
 pub use frame::{Color, Frame};
 pub use geometry::{Geometry, Placement, Scaler};
 pub(crate) use jpeg::whole_jpeg;

@@ -344,6 +344,7 @@ pub struct Inspector {
     residuals: ResidualStage,
     classify: ClassifyStage,
     buffers: (Features, FrameResiduals),
+    #[cfg(feature = "workshop")]
     fullest: usize,
     product: String,
     package: String,
@@ -403,6 +404,7 @@ impl Inspector {
             ),
             residuals: ResidualStage::new(Arc::new(banks)),
             classify: ClassifyStage::new(head, &manifest.scales, manifest.map, threshold),
+            #[cfg(feature = "workshop")]
             fullest: manifest.backbone.kind.fullest(),
             buffers: Default::default(),
             product: manifest.product,

@@ -56,6 +56,7 @@ impl Pictures {
     }
 
     /// SHA-256 of each picture's pixels.
+    #[cfg(feature = "workshop")]
     pub fn digests(&self) -> &[Digest] {
         &self.digests
     }
