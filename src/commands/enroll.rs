@@ -166,7 +166,10 @@ fn variations(text: &str) -> Result<Variations, String> {
         "noise" => Ok(Variation::Noise),
         other => Err(format!("must be light, noise, both with a comma, or none, not {other:?}")),
     };
-    text.split(',').map(variation).collect::<Result<_, _>>().map(Variations)
+    let mut all: Vec<Variation> = text.split(',').map(variation).collect::<Result<_, _>>()?;
+    all.sort_unstable();
+    all.dedup();
+    Ok(Variations(all))
 }
 
 /// A longest side, or none without scaling.

@@ -61,7 +61,7 @@ pub struct Manifest {
 }
 
 /// What differs in the copy of a good image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variation {
     /// Brightness: of the whole image, and from one side to the other.

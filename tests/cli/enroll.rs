@@ -571,6 +571,11 @@ fn varied_copies_bear_with_other_light_and_noise() {
         .exits(0)
         .prints(&["12 good pictures, color, 96x80", "a copy of each in other light and with noise"]);
     weakrest!("package", "verify", folder.path("light,noise")).exits(0);
+
+    let twice = folder.path("twice");
+    enroll(&good, &twice, &["--variations", "light,light"]).exits(0);
+    let shown = weakrest!("package", "show", twice).exits(0).prints(&["a copy of each in other light"]);
+    assert!(!shown.out.contains("noise"), "{shown}");
 }
 
 #[test]
