@@ -114,9 +114,11 @@ pub struct MapScratch {
 const FLOOR: f32 = 1e-3;
 
 /// Makes the smoothed map of layers with one value of at least 0 per cell (`rows × cols`), bilinear between the
-/// cells' centers. Each comes with its unit. The map of several layers is their geometric mean, pixel by pixel.
+/// cells' centers. Each comes with its unit. The map of several layers is their geometric mean, pixel by pixel. It is
+/// multiplied by `factors`, one per cell, if there are any.
 pub fn map_from_layers<'a>(
     layers: impl ExactSizeIterator<Item = (&'a [f32], f32)>,
+    factors: Option<&[f32]>,
     placement: &Placement,
     parameters: &MapParameters,
     scratch: &mut MapScratch,
@@ -131,27 +133,44 @@ pub fn map_from_layers<'a>(
     // The last cell can reach into the padding: the taps of whole cells, cut to the frame.
     scratch.cols.clear();
     scratch.cols.extend(taps(cols, cols * stride));
+    scratch.cols.truncate(width);
     scratch.rows.clear();
     scratch.rows.extend(taps(rows, rows * stride));
-    let (columns, line) = (&scratch.cols[..width], &mut scratch.line);
     let count = layers.len();
     let floor = if count > 1 { FLOOR } else { 0.0 };
     for (number, (cells, unit)) in layers.enumerate() {
         let factor = 1.0 / unit;
-        for (&(y0, y1, fy), out) in scratch.rows.iter().zip(map.values.chunks_exact_mut(width)) {
-            let (top, bottom) = (&cells[y0 * cols..][..cols], &cells[y1 * cols..][..cols]);
-            line.clear();
-            line.extend(top.iter().zip(bottom).map(|(t, b)| (t + (b - t) * fy) * factor));
-            for (out, &(x0, x1, fx)) in out.iter_mut().zip(columns) {
-                let value = line[x0] + (line[x1] - line[x0]) * fx;
-                // Unlike `max`, this keeps NaN.
-                let value = if value < floor { floor } else { value };
-                *out = if number == 0 { value } else { *out * value };
-            }
-        }
+        interpolate(cells, cols, scratch, map, |out, value| {
+            let value = value * factor;
+            // Unlike `max`, this keeps NaN.
+            let value = if value < floor { floor } else { value };
+            *out = if number == 0 { value } else { *out * value };
+        });
     }
     take_root(&mut map.values, count);
+    if let Some(factors) = factors {
+        interpolate(factors, cols, scratch, map, |out, factor| *out *= factor);
+    }
     smooth(map, parameters.sigma, scratch);
+}
+
+/// Calls `put` for each pixel of the map, with the value there between the cells' centers.
+fn interpolate(
+    cells: &[f32],
+    cols: usize,
+    scratch: &mut MapScratch,
+    map: &mut AnomalyMap,
+    put: impl Fn(&mut f32, f32),
+) {
+    let MapScratch { rows, cols: columns, line, .. } = scratch;
+    for (&(y0, y1, fy), out) in rows.iter().zip(map.values.chunks_exact_mut(map.width)) {
+        let (top, bottom) = (&cells[y0 * cols..][..cols], &cells[y1 * cols..][..cols]);
+        line.clear();
+        line.extend(top.iter().zip(bottom).map(|(t, b)| t + (b - t) * fy));
+        for (out, &(x0, x1, fx)) in out.iter_mut().zip(&*columns) {
+            put(out, line[x0] + (line[x1] - line[x0]) * fx);
+        }
+    }
 }
 
 /// Replaces products of `count` values by their geometric mean.
@@ -354,10 +373,10 @@ mod tests {
             let count = place.grid.0 * place.grid.1;
             let parameters = MapParameters { sigma, window: 4 };
             let mut map = AnomalyMap::default();
-            map_from_layers([(&*vec![3.0; count], 1.0)].into_iter(), &place, &parameters, &mut MapScratch::default(), &mut map);
+            map_from_layers([(&*vec![3.0; count], 1.0)].into_iter(), None, &place, &parameters, &mut MapScratch::default(), &mut map);
             prop_assert_eq!((map.width, map.height), (width as usize, height as usize));
             prop_assert!(map.values.iter().all(|v| (v - 3.0).abs() < 1e-4));
-            map_from_layers([(&values[..count], 1.0)].into_iter(), &place, &parameters, &mut MapScratch::default(), &mut map);
+            map_from_layers([(&values[..count], 1.0)].into_iter(), None, &place, &parameters, &mut MapScratch::default(), &mut map);
             let (low, high) = values[..count].iter().fold((f32::MAX, f32::MIN), |(l, h), &v| (l.min(v), h.max(v)));
             prop_assert!(map.values.iter().all(|&v| v >= low - 1e-4 && v <= high + 1e-4));
         }
@@ -374,7 +393,7 @@ mod tests {
             let cells: Vec<f32> = values.iter().map(|v| 10f32.powf(*v)).collect();
             let layers: Vec<(&[f32], f32)> = cells.chunks(6).zip(units).take(count).collect();
             let (parameters, mut map) = (MapParameters { sigma: 0.0, window: 1 }, AnomalyMap::default());
-            map_from_layers(layers.iter().copied(), &place, &parameters, &mut MapScratch::default(), &mut map);
+            map_from_layers(layers.iter().copied(), None, &place, &parameters, &mut MapScratch::default(), &mut map);
             for (at, &value) in map.values.iter().enumerate() {
                 let least = if count > 1 { 1e-3 } else { 0.0 };
                 let logs = layers.iter().map(|(cells, unit)| {
@@ -397,7 +416,7 @@ mod tests {
                     let (parameters, mut map) =
                         (MapParameters { sigma: 0.0, window: 1 }, AnomalyMap::default());
                     let layers = layers.iter().map(|cells| (cells.as_slice(), 0.5));
-                    map_from_layers(layers, &place, &parameters, &mut MapScratch::default(), &mut map);
+                    map_from_layers(layers, None, &place, &parameters, &mut MapScratch::default(), &mut map);
                     let score = score_from_map(&map, 1, &mut MapScratch::default());
                     assert!(!score.is_finite(), "{bad} in layer {worst} of {count}: {score}");
                 }
@@ -412,7 +431,7 @@ mod tests {
         tokens[2 * 8 + 5] = 10.0;
         let parameters = MapParameters { sigma: 2.0, window: 4 };
         let (mut scratch, mut map) = (MapScratch::default(), AnomalyMap::default());
-        map_from_layers([(&*tokens, 1.0)].into_iter(), &place, &parameters, &mut scratch, &mut map);
+        map_from_layers([(&*tokens, 1.0)].into_iter(), None, &place, &parameters, &mut scratch, &mut map);
         let peak =
             map.values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i).unwrap_or(0);
         let (x, y) = (peak % 64, peak / 64);

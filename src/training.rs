@@ -23,7 +23,7 @@ use crate::inspector::{Features, FrameResiduals, Inspector, Options};
 use crate::package::Package;
 
 /// Version of the folder's format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Neighbors per token. Training draws one of them for each token.
 const NEIGHBORS: usize = 3;
 /// Size at which a shard is written.
@@ -97,6 +97,7 @@ pub fn write_residuals(
     let units: Vec<f32> = package.manifest.scales.iter().map(|scale| scale.residual_scale).collect();
     let backbone = files::sha256(&package.backbone);
     let (stride, channels) = (package.manifest.geometry().stride, package.manifest.backbone.kind.channels());
+    let scales: Vec<usize> = package.manifest.backbone.kind.scales.iter().map(|scale| scale.channels).collect();
     let known = package.pictures.clone();
     let enrolled = known.numbers();
     let (mut features, mut residuals, _) = Inspector::with_options(package, options)?.into_stages();
@@ -142,7 +143,7 @@ pub fn write_residuals(
     }
     writer.flush()?;
     let index = serde_json::json!({
-        "format": FORMAT, "package": hash, "backbone": backbone, "channels": channels, "neighbors": NEIGHBORS,
+        "format": FORMAT, "package": hash, "backbone": backbone, "scales": scales, "neighbors": NEIGHBORS,
         "stride": stride, "pictures": written,
     });
     files::write_file(&folder.join("index.json"), format!("{index:#}\n").as_bytes())

@@ -42,7 +42,7 @@ def write_shards(
             if pictures:
                 entry["picture"] = f"{name}.picture"
             entries.append(entry)
-    index = {"format": 1, "package": package, "backbone": BACKBONE, "channels": tensors[0].shape[-1]}
+    index = {"format": 2, "package": package, "backbone": BACKBONE, "scales": [tensors[0].shape[-1]]}
     index |= {"neighbors": 3, "stride": 8, "pictures": entries, **other}
     (folder / "index.json").write_text(json.dumps(index), "utf-8")
     return folder

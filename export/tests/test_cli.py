@@ -65,9 +65,9 @@ def test_help_shows_each_default(command: str, capsys: pytest.CaptureFixture[str
     assert caught.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     if "train" in command:
-        steps = 600 if "-adclick" in command or "-seg" in command else 400
+        steps = 600 if "-adclick" in command or "-seg" in command else 150
         assert f"training steps (default: {steps})" in shown
-        assert ("features per block (multiple of 32; default: 128)" in shown) == (steps == 400)
+        assert ("features per block (multiple of 32; default: 128)" in shown) == (steps == 150)
         assert "another seed makes another network (default: 0)" in shown
 
 

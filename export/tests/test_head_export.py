@@ -97,6 +97,7 @@ def test_the_manifest_says_what_a_device_must_know(exported: Exported, tmp_path:
         "setting": "boxes",
         "window": 0,
         "step": 0,
+        "output": "correction",
     }
 
 

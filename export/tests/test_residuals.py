@@ -67,8 +67,8 @@ def test_refuses_a_shard_that_was_cut_off(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"format": 2}, "not an index of format 1"),
-        ({"channels": "176"}, "'channels' must be a whole number, not '176'"),
+        ({"format": 1}, "not an index of format 2"),
+        ({"scales": ["176"]}, r"'scales' must be positive whole numbers, not \['176'\]"),
         ({"stride": True}, "'stride' must be a whole number, not True"),
         ({"pictures": []}, "no pictures"),
         ({"pictures": [{"image": 1}]}, r"pictures\[0\]: 'image' must be a string"),
@@ -85,7 +85,7 @@ def test_refuses_an_index_with_wrong_values(folder: Path, keys: dict[str, Any], 
 
 
 def test_refuses_tensors_that_are_not_as_the_index_says(folder: Path) -> None:
-    change(folder, channels=CHANNELS + 1)
+    change(folder, scales=[CHANNELS + 1])
     with pytest.raises(ExportError, match=r"'000000' of 0\.png is torch\.float16 \[3, 2, 2, 12\] where"):
         Residuals(folder).read(0)
     index = json.loads((folder / "index.json").read_text("utf-8"))

@@ -102,7 +102,7 @@ def batch(labels: Tensor) -> Mixed:
     """A batch whose residuals say which token they were."""
     numbers = torch.arange(labels.numel(), dtype=torch.float32).reshape(labels.shape)
     residuals = numbers[..., None].expand(*labels.shape, 3).clone()
-    return Mixed(residuals, (numbers % 2), labels >= 0, labels == UNKNOWN)
+    return Mixed(residuals, numbers, (numbers % 2), labels >= 0, labels == UNKNOWN)
 
 
 def test_mixing_takes_residuals_and_labels_of_the_same_tokens() -> None:

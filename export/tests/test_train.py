@@ -10,6 +10,7 @@ import pytest
 import torch
 from shards import BACKBONE, make_samples
 
+from weakrest_export.anchored import Anchored
 from weakrest_export.batches import crop
 from weakrest_export.blocks import IGNORED, POSITIVE, UNKNOWN
 from weakrest_export.checkpoint import FILE as CHECKPOINT
@@ -111,7 +112,7 @@ def test_learns_from_tags_where_the_defect_is(samples: list[Sample], tmp_path: P
     weak = tagged(samples, 7)
     trained = train(weak, replace(QUICK, steps=100))
     truth = [sample for sample in samples if sample.kind == "synthetic"]
-    assert evaluate(trained.head, truth) > 0.9
+    assert evaluate(Anchored(trained.head, 8), truth) > 0.9
     assert not any(entry["guessed_loss"] for entry in trained.log), "whole pictures are not guessed"
 
 
@@ -174,16 +175,17 @@ def test_padding_is_told_from_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_most_crops_hold_defects() -> None:
     labels = torch.zeros(40, 30, dtype=torch.int8)
     labels[10:12, 10:12] = UNKNOWN
+    suspicion = torch.zeros(40, 30)
     generator = torch.Generator().manual_seed(0)
     sizes = []
     for _ in range(100):
-        part = labels[crop(labels, 8, generator)]
+        part = labels[crop(labels, suspicion, 8, generator)]
         assert part.shape == (8, 8)
         sizes.append(int((part == UNKNOWN).sum()))
     assert 60 <= sum(size > 0 for size in sizes) <= 95
     assert sum(0 < size < 4 for size in sizes) >= 5, "some are at the crop's border"
-    assert labels[crop(labels, 30, generator)].shape == (30, 30)
-    assert labels[crop(labels, 40, generator)].shape == (40, 30)
+    assert labels[crop(labels, suspicion, 30, generator)].shape == (30, 30)
+    assert labels[crop(labels, suspicion, 40, generator)].shape == (40, 30)
 
 
 def test_one_head_learns_from_several_packages(samples: list[Sample], tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ pub(super) fn score(
             return Ok(None);
         }
     }
-    let unit = if manifest.head.is_some() { Unit::Probability } else { Unit::Length };
+    let unit = if manifest.scores_are_probabilities() { Unit::Probability } else { Unit::Length };
     let outliers = outliers(&values(&scores), unit)?;
     Ok(Some(Scores { pictures: scores, parts, unit, outliers }))
 }
@@ -148,7 +148,7 @@ pub(super) fn calibrate(
     let standard = Standard { ordinary: score(&ordinary)?, painted: score(&painted)? };
     lower_below(&mut threshold, standard.painted, *unit);
     standard.check(threshold.value, ErrorKind::Image, ADVICE)?;
-    let tolerance = golden_tolerance(threshold.value, manifest.head.is_some());
+    let tolerance = golden_tolerance(threshold.value, manifest.scores_are_probabilities());
     let golden = |file: &str, frame, score| {
         let info = GoldenInfo { file: file.to_owned(), score };
         Golden { frame, info, tolerance }

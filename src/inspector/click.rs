@@ -158,7 +158,7 @@ impl ClickSegmenter {
         })?;
         check_finite("the network's output", &likely)?;
         let mut map = AnomalyMap::default();
-        map_from_layers([(&*likely, 1.0)].into_iter(), &cells, &SHARP, &mut self.scratch, &mut map);
+        map_from_layers([(&*likely, 1.0)].into_iter(), None, &cells, &SHARP, &mut self.scratch, &mut map);
         let (width, height) = (cells.frame.0 as usize, cells.frame.1 as usize);
         Array2::from_shape_vec((height, width), map.resized(width, height).values)
             .map_err(|e| Error::new(ErrorKind::Model, "the mask has another shape").with_source(e))

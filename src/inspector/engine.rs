@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Network, Provider, Runtime, check_finite};
 use crate::package::{
-    Backbone, FrameSize, Golden, ORDINARY, Package, ScaleInfo, Standard, damaged, golden_tolerance, painted,
+    Backbone, FrameSize, Golden, HeadOutput, ORDINARY, Package, ScaleInfo, Standard, damaged, golden_tolerance, painted,
 };
 
 /// First stage: frame → tokens. It owns the backbone.
@@ -274,6 +274,10 @@ impl ClassifyStage {
         self.head.as_ref().is_some_and(Head::needs_picture)
     }
 
+    fn gives_probabilities(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.output() == HeadOutput::Probability)
+    }
+
     /// Scores above it are rejected.
     pub fn threshold(&self) -> f32 {
         self.threshold
@@ -304,17 +308,16 @@ impl ClassifyStage {
     /// # Errors
     /// As [`ClassifyStage::run`].
     pub fn score(&mut self, residuals: &FrameResiduals, map: &mut AnomalyMap) -> Result<f32> {
+        let probabilities = self.gives_probabilities();
         let (parameters, scratch) = (&self.parameters, &mut self.scratch);
-        match &mut self.head {
-            Some(head) => {
-                let (blocks, placement) = head.run(residuals)?;
-                map_from_layers([(blocks, 1.0)].into_iter(), &placement, parameters, scratch, map);
-            }
-            None => {
-                let lengths = residuals.scales.iter().map(|scale| scale.norms.as_slice());
-                let layers = lengths.zip(self.units.iter().copied());
-                map_from_layers(layers, &residuals.placement, parameters, scratch, map);
-            }
+        let judged = self.head.as_mut().map(|head| head.run(residuals)).transpose()?;
+        if let (Some((blocks, placement)), true) = (judged, probabilities) {
+            map_from_layers([(blocks, 1.0)].into_iter(), None, &placement, parameters, scratch, map);
+        } else {
+            let lengths = residuals.scales.iter().map(|scale| scale.norms.as_slice());
+            let layers = lengths.zip(self.units.iter().copied());
+            let factors = judged.map(|(blocks, _)| blocks);
+            map_from_layers(layers, factors, &residuals.placement, parameters, scratch, map);
         }
         let score = score_from_map(map, self.parameters.window, &mut self.scratch);
         if !score.is_finite() {
@@ -471,7 +474,7 @@ impl Inspector {
             painted: self.golden_score(&painted(&ordinary.frame)?)?,
         };
         // A huge threshold must not widen the tolerance.
-        let most = golden_tolerance(standard.painted, self.classify.head.is_some());
+        let most = golden_tolerance(standard.painted, self.classify.gives_probabilities());
         for mut image in golden {
             let score = self.golden_score(&image.frame)?;
             image.tolerance = image.tolerance.min(most);

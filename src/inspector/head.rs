@@ -1,4 +1,4 @@
-//! The head: residuals → probability that each block is defective.
+//! The head: residuals → probability that each block is defective, or a correction of its score.
 
 use ndarray::{Array4, ArrayView4};
 
@@ -6,7 +6,7 @@ use super::data::{FrameResiduals, join};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Placement;
 use crate::onnx::{Execution, Network, Provider, Runtime, check_finite};
-use crate::package::{BlockHead, Head as Kind, NetworkInfo, ScaleInfo, SeeingHead};
+use crate::package::{BlockHead, Head as Kind, HeadOutput, NetworkInfo, ScaleInfo, SeeingHead};
 
 /// A head, loaded and ready.
 pub struct Head {
@@ -58,8 +58,13 @@ impl Head {
         matches!(self.kind, Kind::Seeing(_))
     }
 
-    /// The probability that each block is defective, 0 to 1, and the placement of the blocks. A head that
-    /// sees the picture has smaller ones, its cells.
+    /// Meaning of its output.
+    pub fn output(&self) -> HeadOutput {
+        self.kind.output()
+    }
+
+    /// The output for each block: the probability that it is defective, or the factor of its score. With it comes the
+    /// placement of the blocks. A head that sees the picture has smaller ones, its cells.
     ///
     /// Overlapping windows cover a grid larger than the head's window; overlaps are averaged (SemiREST, arXiv
     /// 2306.03492v1).
@@ -102,7 +107,7 @@ impl Head {
         self.sums.resize(rows * cols, 0.0);
         self.counts.clear();
         self.counts.resize(rows * cols, 0.0);
-        let whole = rows.max(cols);
+        let (whole, output) = (rows.max(cols), self.output());
         let (window, step) = if window == 0 { (whole, whole) } else { (window, step.max(1)) };
         let (high, wide) = (window.min(rows), window.min(cols));
         for top in starts(rows, high, step) {
@@ -110,8 +115,9 @@ impl Head {
                 let window = (high, wide);
                 join(&frame.scales, &self.units, (top, left), window, self.channels, &mut self.input)?;
                 let (sums, counts) = (&mut self.sums, &mut self.counts);
-                self.network
-                    .run([&self.input], |logits| add(logits, (top, left), window, cols, sums, counts))?;
+                self.network.run([&self.input], |logits| {
+                    add(logits, output, (top, left), window, cols, sums, counts)
+                })?;
             }
         }
         self.sums.iter_mut().zip(&self.counts).for_each(|(sum, count)| *sum /= count);
@@ -129,9 +135,10 @@ fn starts(length: usize, window: usize, step: usize) -> impl Iterator<Item = usi
     (0..last).step_by(step.max(1)).chain([last])
 }
 
-/// Adds one window's softmax: the second of two probabilities.
+/// Adds one window's output.
 fn add(
     logits: ArrayView4<f32>,
+    output: HeadOutput,
     (top, left): (usize, usize),
     (high, wide): (usize, usize),
     cols: usize,
@@ -145,7 +152,10 @@ fn add(
         for col in 0..wide {
             let (good, defective) = (logits[(0, row, col, 0)], logits[(0, row, col, 1)]);
             let place = (top + row) * cols + left + col;
-            sums[place] += 1.0 / (1.0 + (good - defective).exp());
+            sums[place] += match output {
+                HeadOutput::Probability => 1.0 / (1.0 + (good - defective).exp()),
+                HeadOutput::Correction => (0.5 * (defective - good)).tanh().exp(),
+            };
             counts[place] += 1.0;
         }
     }

@@ -52,8 +52,8 @@ impl Golden {
 }
 
 /// The tolerance of golden images' scores.
-pub(crate) fn golden_tolerance(threshold: f32, head: bool) -> f32 {
-    let least = if head { PROBABILITY_TOLERANCE } else { f32::MIN_POSITIVE };
+pub(crate) fn golden_tolerance(threshold: f32, probabilities: bool) -> f32 {
+    let least = if probabilities { PROBABILITY_TOLERANCE } else { f32::MIN_POSITIVE };
     (GOLDEN_TOLERANCE * threshold.abs()).max(least)
 }
 

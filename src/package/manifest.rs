@@ -7,7 +7,7 @@ use posfar::Parameters;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
-use super::network::{Backbone, Clicks, Head, NetworkInfo, Scale};
+use super::network::{Backbone, Clicks, Head, HeadOutput, NetworkInfo, Scale};
 use super::verified::MAX_BYTES;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
@@ -282,6 +282,11 @@ impl Manifest {
             )));
         }
         Ok(manifest)
+    }
+
+    /// Whether a head's probabilities replace the scores.
+    pub fn scores_are_probabilities(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.kind.output() == HeadOutput::Probability)
     }
 
     /// How frames become the backbone's input.

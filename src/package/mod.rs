@@ -41,7 +41,7 @@ pub(crate) use manifest::{
 pub(crate) use network::Clicks;
 #[cfg(test)]
 pub(crate) use network::Tap;
-pub(crate) use network::{Backbone, BlockHead, Head, NetworkInfo, ReadsResiduals, Scale, SeeingHead};
+pub(crate) use network::{Backbone, BlockHead, Head, HeadOutput, NetworkInfo, ReadsResiduals, Scale, SeeingHead};
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
 pub(crate) use pictures::{Digest, Pictures};
 pub(crate) use prompts::Prompts;
@@ -197,7 +197,7 @@ impl Package {
         if let Some(info) = &manifest.adclick {
             info.check_backbone(sha256, &manifest.backbone.kind).map_err(unfit)?;
         }
-        let tolerance = golden_tolerance(manifest.threshold.value, head.is_some());
+        let tolerance = golden_tolerance(manifest.threshold.value, manifest.scores_are_probabilities());
         let golden = manifest
             .golden
             .iter()

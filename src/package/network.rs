@@ -106,6 +106,21 @@ pub struct BlockHead {
     pub window: usize,
     /// Distance from one window to the next, in blocks. At least 1 if there are windows.
     pub step: usize,
+    /// Meaning of its output.
+    #[serde(default)]
+    pub output: HeadOutput,
+}
+
+/// Meaning of the two logits of a block, good and defective. d is their difference, defective minus good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadOutput {
+    /// The block is defective with the probability 1 / (1 + exp(−d)), which replaces its score.
+    #[default]
+    Probability,
+    /// The block's score, the length of its residual, is multiplied by exp(tanh(d / 2)), 1/e to e. Good blocks keep a
+    /// score that their length anchors, and so a threshold that good parts can set.
+    Correction,
 }
 
 /// A head that reads residuals and the picture and judges cells.
@@ -277,6 +292,16 @@ pub trait ReadsResiduals {
     fn cell(&self) -> Option<u32>;
     /// Labels that it was trained with.
     fn setting(&self) -> &str;
+}
+
+impl Head {
+    /// Meaning of its output.
+    pub fn output(&self) -> HeadOutput {
+        match self {
+            Head::Block(head) => head.output,
+            Head::Seeing(_) => HeadOutput::Probability,
+        }
+    }
 }
 
 impl ReadsResiduals for Head {

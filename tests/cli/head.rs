@@ -61,6 +61,32 @@ fn a_package_with_a_head_judges_by_it() {
     assert!(threshold > 0.0 && threshold < 1.0, "twelve parts must not put it out of reach: {threshold}");
 }
 
+/// A head that says nothing leaves every score; one that knows defects moves good and bad parts apart.
+#[test]
+fn a_head_can_correct_scores() {
+    let folder = Folder::new();
+    let correction = |text: String| text + "output = \"correction\"\n";
+    let add = |onnx: &[u8], name: &str| {
+        let package = folder.path(name);
+        add_head(ready_package(), &head(&folder, onnx, correction), &package).exits(0);
+        package
+    };
+    let (silent, knowing) = (add(CONSTANT, "silent.weakrest"), add(HEAD, "knowing.weakrest"));
+    let pictures = [folder.picture("good.png", &part(102)), folder.picture("bad.png", &dented_part(101))];
+    let scores = |package: &Path| -> Vec<f64> {
+        let lines = weakrest!("inspect", package, &pictures[0], &pictures[1], "--json").exits(1).json_lines();
+        lines.iter().map(|part| part["score"].as_f64().unwrap()).collect()
+    };
+    let (plain, same, corrected) = (scores(ready_package()), scores(&silent), scores(&knowing));
+    for (before, after) in plain.iter().zip(&same) {
+        assert!((before - after).abs() < 1e-5 * before, "{before} {after}");
+    }
+    let factors: Vec<f64> = plain.iter().zip(&corrected).map(|(before, after)| after / before).collect();
+    assert!(factors[1] > 1.2 * factors[0], "{factors:?}");
+    let e = std::f64::consts::E;
+    assert!(factors.iter().all(|factor| (1.0 / e..=e).contains(factor)), "{factors:?}");
+}
+
 #[test]
 fn enrolling_with_a_head_is_the_same_as_adding_it() {
     let folder = Folder::new();
@@ -193,7 +219,7 @@ fn residuals_are_written_as_a_head_reads_them() {
     let index: Value = serde_json::from_slice(&std::fs::read(output.join("index.json")).unwrap()).unwrap();
     let shown = weakrest!("package", "show", ready_package(), "--json").json();
     assert_eq!(index["package"], shown["hash"]);
-    assert_eq!(index["channels"], 176);
+    assert_eq!(index["scales"], json!([176]));
     let pictures = index["pictures"].as_array().unwrap();
     assert_eq!(pictures[1]["image"], "synthetic/0.png");
     assert_eq!(pictures[1]["grid"], json!([7, 8]));

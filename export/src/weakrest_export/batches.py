@@ -8,9 +8,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from weakrest_export.anchored import log_lengths
 from weakrest_export.blocks import IGNORED, POSITIVE, UNKNOWN
 from weakrest_export.samples import KINDS, Kind, Sample
 from weakrest_export.settings import HeadSettings
+
+STRANGEST = 20
+"""Blocks of a picture that a crop without defects is likely to show."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Batch:
 
     Attributes:
         residuals: f16 `[N, neighbors, rows, cols, channels]`.
+        lengths: f32, of the nearest neighbor, see `anchored.log_lengths`.
         labels: int8, block labels.
         surely: bool, see `resmixmatch.surely_defective`.
         weights: f32, see `resmixmatch.balanced`.
@@ -26,6 +31,7 @@ class Batch:
     """
 
     residuals: Tensor
+    lengths: Tensor
     labels: Tensor
     surely: Tensor
     weights: Tensor
@@ -40,6 +46,7 @@ class Drawer:
         surely: surely defective blocks by `id` of the sample, see `resmixmatch.surely_defective`.
         weights: of blocks in the loss by `id` of the sample, see `resmixmatch.balanced`.
         settings: see `HeadSettings`.
+        scales: of the residuals.
     """
 
     def __init__(
@@ -48,7 +55,9 @@ class Drawer:
         surely: Mapping[int, npt.NDArray[np.bool_]],
         weights: Mapping[int, npt.NDArray[np.float32]],
         settings: HeadSettings,
+        scales: tuple[int, ...],
     ) -> None:
+        self.scales = scales
         self.by_kind, self.surely, self.weights, self.settings = by_kind, surely, weights, settings
 
     def draw(self, generator: torch.Generator, device: torch.device) -> Batch:
@@ -71,7 +80,8 @@ class Drawer:
             surely[at, :height, :width] = sure
             weights[at, :height, :width] = weight
             present[at, :height, :width] = 1
-        parts = (residuals, labels, surely, weights, present)
+        lengths = log_lengths(residuals[:, 0], self.scales)
+        parts = (residuals, lengths, labels, surely, weights, present)
         return Batch(*(part.to(device) for part in parts))
 
     def _piece(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -104,16 +114,21 @@ class Drawer:
         for axis in (0, 1):
             if below(2):
                 residuals, blocks = residuals.flip(axis + 1), [of.flip(axis) for of in blocks]
-        rows, cols = crop(blocks[0], self.settings.crop, generator)
+        suspicion = residuals[0].float().square().mean(-1)
+        rows, cols = crop(blocks[0], suspicion, self.settings.crop, generator)
         labels, sure, weight = (of[rows, cols] for of in blocks)
         return residuals[:, rows, cols], labels, sure, weight
 
 
-def crop(labels: Tensor, side: int, generator: torch.Generator) -> tuple[slice, slice]:
-    """Draws a crop of at most `side` rows and columns. Three of four crops have a positive or unknown block.
+def crop(labels: Tensor, suspicion: Tensor, side: int, generator: torch.Generator) -> tuple[slice, slice]:
+    """Draws a crop of at most `side` rows and columns.
+
+    Three of four crops have a positive or unknown block, if there is one. Of the others, half have one of the
+    `STRANGEST` blocks: these decide the score of a good picture.
 
     Args:
         labels: `[rows, cols]`, block labels.
+        suspicion: `[rows, cols]`, larger for stranger blocks.
         side: in blocks.
         generator: of random numbers.
     """
@@ -127,6 +142,9 @@ def crop(labels: Tensor, side: int, generator: torch.Generator) -> tuple[slice, 
     defective = ((labels == POSITIVE) | (labels == UNKNOWN)).nonzero()
     if len(defective) and below(4):
         center = defective[below(len(defective))].tolist()
+    elif below(2):
+        strangest = suspicion.flatten().topk(min(STRANGEST, suspicion.numel())).indices
+        center = list(divmod(int(strangest[below(len(strangest))]), labels.shape[1]))
     spans = []
     for axis, length in enumerate(labels.shape):
         last = max(0, length - side)

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from weakrest_export.anchored import Anchored
 from weakrest_export.errors import Exit, ExportError
-from weakrest_export.head import Head
 from weakrest_export.samples import Sample
 from weakrest_export.settings import HeadSettings
 
 FILE = "checkpoint.safetensors"
 
-_FORMAT = 1
+_FORMAT = 2
 
 Tensors = dict[str, Tensor]
 
@@ -56,7 +56,7 @@ def fingerprint(samples: Sequence[Sample], settings: HeadSettings) -> dict[str, 
     return {"packages": packages, "samples": digest.hexdigest(), **chosen}
 
 
-def copy(head: Head) -> Tensors:
+def copy(head: Anchored) -> Tensors:
     """A head's weights, on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in head.state_dict().items()}
 

@@ -7,6 +7,7 @@ class Exit(IntEnum):
     """Exit codes, the same as in the `weakrest` program."""
 
     OK = 0
+    REJECT = 1
     USAGE = 2
     FAULT = 3
 

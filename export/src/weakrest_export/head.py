@@ -1,4 +1,4 @@
-"""The head: a small windowed transformer from a grid of residuals to two logits per block."""
+"""The head: a small network from a grid of residuals to two logits per block."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from weakrest_export import options
 from weakrest_export.options import Range
-from weakrest_export.settings import HEAD_WIDTH, Reads
+from weakrest_export.settings import HEAD_WIDTH, Body, Reads
 
 WINDOW = 8
 """Side of an attention window, in blocks. The windows of every second layer are shifted by half of it."""
@@ -20,7 +20,7 @@ LIMIT = 64.0
 _ABSENT = -1e4
 """Added to the scores of blocks outside the grid. It fits half precision."""
 
-_PARTS: dict[Reads, int] = {"signed": 3, "sizes": 2, "squares": 1}
+_PARTS: dict[Reads, int] = {"signed": 2, "sizes": 2, "squares": 1}
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Shape:
     Attributes:
         channels: values per block of the residuals.
         width: features per block.
-        depth: attention layers.
-        ratio: width of the hidden layer between two attention layers, in `width`s.
+        depth: layers.
+        ratio: width of the hidden layer between two layers, in `width`s.
         reads: see `settings.Reads`.
+        body: see `settings.Body`.
 
     Raises:
         ExportError: if a value is out of its range.
@@ -43,6 +44,7 @@ class Shape:
     depth: Annotated[int, Range(least=1)] = 2
     ratio: Annotated[float, Range(above=0)] = 2.0
     reads: Reads = "signed"
+    body: Body = "swin"
 
     def __post_init__(self) -> None:
         options.check(self)
@@ -59,7 +61,10 @@ class Head(nn.Module):
         super().__init__()
         self.shape = shape
         self.embed = nn.Linear(shape.channels * _PARTS[shape.reads], shape.width)
-        self.layers = nn.ModuleList(WindowLayer(shape.width, shape.ratio, at) for at in range(shape.depth))
+        layers: dict[Body, type[WindowLayer] | type[ConvolutionLayer]]
+        layers = {"swin": WindowLayer, "conv": ConvolutionLayer}
+        made = layers[shape.body]
+        self.layers = nn.ModuleList(made(shape.width, shape.ratio, at) for at in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width)
         self.classify = nn.Linear(shape.width, 2)
         self.apply(initialize)
@@ -84,9 +89,8 @@ class Head(nn.Module):
         squares = residuals * residuals
         if self.shape.reads == "squares":
             return squares
-        if self.shape.reads == "sizes":
-            return torch.cat((residuals.abs(), (1 + squares).log()), -1)
-        return torch.cat((residuals, residuals.abs(), squares), -1)
+        values = residuals.abs() if self.shape.reads == "sizes" else residuals
+        return torch.cat((values, (1 + squares).log()), -1)
 
 
 class WindowLayer(nn.Module):
@@ -109,6 +113,28 @@ class WindowLayer(nn.Module):
     def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
         tokens = tokens + self.attention(self.before_attention(tokens), present)
         mixed: Tensor = tokens + self.mix(self.before_mix(tokens))
+        return mixed
+
+
+class ConvolutionLayer(nn.Module):
+    """A convolution over 5×5 blocks of each feature, then a mix of each block's features.
+
+    Args:
+        width: features per block.
+        ratio: width of the mix's hidden layer, in `width`s.
+        at: number of the layer; all are alike.
+    """
+
+    def __init__(self, width: int, ratio: float, at: int) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.around = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.mix = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
+        inside = (tokens * present[..., None]).permute(0, 3, 1, 2)
+        mixed: Tensor = tokens + self.mix(self.norm(self.around(inside).permute(0, 2, 3, 1)))
         return mixed
 
 

@@ -80,7 +80,7 @@ def export(
         source=source,
         license=license,
         sha256=hashlib.sha256(model).hexdigest(),
-        keys=BlockHead(backbone, head.shape.channels, setting, window, step),
+        keys=BlockHead(backbone, head.shape.channels, setting, window, step, "correction"),
     )
     return Exported(manifest, model, check_parity(head, model, precision))
 

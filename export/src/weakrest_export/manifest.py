@@ -70,6 +70,8 @@ class BlockHead:
         setting: labels it was trained with: unsupervised, blocks, boxes, …
         window: side of the windows in which it runs, in blocks, overlaps averaged; 0: whole grids.
         step: from one window to the next.
+        output: meaning of the two numbers per block. `correction`: the block's score is multiplied by
+            exp(tanh(d / 2)), where d is the second number minus the first.
     """
 
     kind: ClassVar = "block-head"
@@ -78,6 +80,7 @@ class BlockHead:
     setting: str
     window: int
     step: int
+    output: str
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,19 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from weakrest_export.errors import Exit, ExportError
 
 
-def call(weakrest: Path | None, arguments: Sequence[str]) -> str:
+def call(weakrest: Path | None, arguments: Sequence[str], accept: Collection[int] = (Exit.OK,)) -> str:
     """Runs the `weakrest` program and returns its output.
 
     Args:
         weakrest: the program; None: the environment variable WEAKREST, or `weakrest` on the PATH.
         arguments: for the program.
+        accept: exit codes of success.
 
     Raises:
         ExportError: if there is no such program, or with the program's message if it fails.
@@ -27,7 +28,7 @@ def call(weakrest: Path | None, arguments: Sequence[str]) -> str:
         done = subprocess.run([program, *arguments], capture_output=True, encoding="utf-8", errors="replace")
     except OSError as error:
         raise ExportError(f"cannot run {program}: {error.strerror}", Exit.FAULT) from error
-    if done.returncode != 0:
+    if done.returncode not in accept:
         said = " ".join(done.stderr.split()) or "no message"
         exit = Exit.USAGE if done.returncode == Exit.USAGE else Exit.FAULT
         raise ExportError(f"`weakrest {arguments[0]}` failed with exit code {done.returncode}: {said}", exit)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from weakrest_export.errors import ExportError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the index. Others are refused."""
 
 INDEX = "index.json"
@@ -54,7 +54,7 @@ class Residuals:
         folder: path of the folder.
         package: SHA-256 of the package's manifest.
         backbone: SHA-256 of the backbone's ONNX file.
-        channels: values per block.
+        scales: values per block of each of the backbone's scales.
         neighbors: number of neighbors of each token, nearest first.
         stride: pixels of the scaled picture per block and side.
         pictures: entries in the order of the list.
@@ -69,7 +69,7 @@ class Residuals:
         index = _read_index(path)
         self.package: str = _get(index, "package", str, path)
         self.backbone: str = _get(index, "backbone", str, path)
-        self.channels: int = _get(index, "channels", int, path)
+        self.scales = _scales(index, path)
         self.neighbors: int = _get(index, "neighbors", int, path)
         self.stride: int = _get(index, "stride", int, path)
         if package is not None and package != self.package:
@@ -82,6 +82,11 @@ class Residuals:
             raise ExportError(f"{path}: no pictures: run `weakrest residuals` with pictures in the list")
         self.pictures = [_picture(entry, f"{path}: pictures[{at}]") for at, entry in enumerate(entries)]
         self._shards = {name: self._open(name) for name in sorted({p.shard for p in self.pictures})}
+
+    @property
+    def channels(self) -> int:
+        """Values per block."""
+        return sum(self.scales)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -176,6 +181,13 @@ def _get(entry: Mapping[str, Any], key: str, kind: type, where: object) -> Any:
     return value
 
 
+def _scales(index: Mapping[str, Any], path: Path) -> tuple[int, ...]:
+    value = _get(index, "scales", list, path)
+    if not value or not all(type(channels) is int and channels > 0 for channels in value):
+        raise ExportError(f"{path}: 'scales' must be positive whole numbers, not {value!r}")
+    return tuple(value)
+
+
 def _pair(entry: Mapping[str, Any], key: str, where: str) -> tuple[int, int]:
     value = _get(entry, key, list, where)
     if len(value) != 2 or not all(type(side) is int and side > 0 for side in value):
@@ -188,7 +200,7 @@ def check_alike(folders: Iterable[Residuals]) -> None:
     first: Residuals | None = None
     for residuals in folders:
         first = first or residuals
-        if (residuals.backbone, residuals.channels) != (first.backbone, first.channels):
+        if (residuals.backbone, residuals.scales) != (first.backbone, first.scales):
             raise ExportError(
                 f"{residuals.folder}: made with another backbone than {first.folder}: "
                 "enroll all packages with the same backbone"

@@ -101,12 +101,14 @@ class Mixed:
 
     Attributes:
         residuals: `[N, rows, cols, channels]`.
+        lengths: see `anchored.log_lengths`.
         targets: probability of being defective.
         labeled: tokens with the loss of labels.
         guessed: tokens with the loss of guesses.
     """
 
     residuals: Tensor
+    lengths: Tensor
     targets: Tensor
     labeled: Tensor
     guessed: Tensor
@@ -140,8 +142,11 @@ def mix_up(batch: Mixed, alpha: float, unmixed: float, generator: torch.Generato
 
     tokens, targets = batch.residuals.flatten(0, 2), batch.targets.flatten()
     mixed = torch.lerp(tokens[partner], tokens, share[:, None])
-    soft = torch.lerp(targets[partner], targets, share)
-    return Mixed(mixed.view_as(batch.residuals), soft.view_as(batch.targets), batch.labeled, batch.guessed)
+    soft, lengths = (
+        torch.lerp(flat[partner], flat, share).view_as(batch.targets)
+        for flat in (targets, batch.lengths.flatten())
+    )
+    return Mixed(mixed.view_as(batch.residuals), lengths, soft, batch.labeled, batch.guessed)
 
 
 def larger_share(count: int, alpha: float, generator: torch.Generator) -> Tensor:

@@ -12,8 +12,9 @@ from weakrest_export.errors import ExportError
 from weakrest_export.residuals import Residuals, check_alike
 from weakrest_export.settings import HeadSettings
 
-Kind = Literal["good", "synthetic", "defective"]
-KINDS: tuple[Kind, ...] = ("good", "synthetic", "defective")
+Kind = Literal["good", "synthetic", "defective", "pasted"]
+"""`pasted`: a good picture with a labeled defect of another picture."""
+KINDS: tuple[Kind, ...] = ("good", "synthetic", "defective", "pasted")
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Sample:
         index: within `residuals.pictures`.
         labels: int8 `[rows, cols]`, block labels.
         kind: of the picture.
+        origin: the labeled picture whose defect was pasted; None for other kinds.
     """
 
     residuals: Residuals
     index: int
     labels: npt.NDArray[np.int8]
     kind: Kind
+    origin: str | None = None
 
     @property
     def image(self) -> str:

@@ -7,27 +7,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from weakrest_export.anchored import Anchored, log_lengths
 from weakrest_export.blocks import NEGATIVE, POSITIVE
-from weakrest_export.head import Head
 from weakrest_export.samples import Sample
 
 
-def evaluate(head: Head, samples: Sequence[Sample]) -> float:
+def evaluate(head: Anchored, samples: Sequence[Sample]) -> float:
     """Average precision of a head over all positive and negative blocks of the samples, 0..1."""
     scores, truths = [], []
     for sample in samples:
-        defective = probability(head, sample.residuals.read(sample.index)[:1]).numpy()
+        nearest = sample.residuals.read(sample.index)[:1]
+        defective = probability(head, nearest, sample.residuals.scales).numpy()
         known = sample.labels >= NEGATIVE
         scores.append(defective[known])
         truths.append(sample.labels[known] == POSITIVE)
     return average_precision(np.concatenate(scores), np.concatenate(truths))
 
 
-def probability(head: Head, residuals: Tensor) -> Tensor:
+def probability(head: Anchored, residuals: Tensor, scales: tuple[int, ...]) -> Tensor:
     """Probability of a defect, `[rows, cols]` on the CPU, for residuals `[1, rows, cols, channels]`."""
+    residuals = residuals.float().to(next(head.parameters()).device)
     with torch.inference_mode():
-        logits = head(residuals.float().to(next(head.parameters()).device))
-    defective: Tensor = logits[0].softmax(-1)[..., 1].cpu()
+        judged = head(residuals, log_lengths(residuals, scales))
+    defective: Tensor = judged.blocks[0].softmax(-1)[..., 1].cpu()
     return defective
 
 

@@ -23,9 +23,13 @@ BackbonePrecision = Literal["float32", "float16"]
 Reads = Literal["signed", "sizes", "squares"]
 """What a head reads of a residual r.
 
-`signed`: r, |r| and r². `sizes`: |r| and log(1 + r²). `squares`: r² only, as in SemiREST. The sign says what
-the block looks like instead. That helps on the product that the head was trained on and misleads on others.
+`signed`: r and log(1 + r²). `sizes`: |r| and log(1 + r²). `squares`: r² only, as in SemiREST. The sign says
+what the block looks like instead. That helps on the product that the head was trained on and misleads on
+others.
 """
+
+Body = Literal["swin", "conv"]
+"""How blocks see their surroundings: attention in shifted windows, or convolutions over 5×5 blocks."""
 
 LabelSetting = Literal["auto", "unsupervised", "tags", "boxes", "rotated", "blocks", "semirest"]
 """Which labels a head sees, see `workflow.read_labels`."""
@@ -38,7 +42,7 @@ HEAD_WIDTH = 32
 
 Steps = Annotated[int, Range(least=1), Option("training steps", "N")]
 Width = Annotated[int, Range(multiple=HEAD_WIDTH), Option("features per block", "N")]
-Depth = Annotated[int, Range(least=1), Option("attention layers", "N")]
+Depth = Annotated[int, Range(least=1), Option("layers", "N")]
 Positive = Annotated[int, Range(least=1)]
 Seed = Annotated[int, Range(least=0)]
 
@@ -194,6 +198,7 @@ class HeadSettings(Training):
     """How a head is built and trained. The defaults suit pictures of 256 pixels on two cores.
 
     Attributes:
+        body: see `head.Shape`.
         width: see `head.Shape`.
         depth: see `head.Shape`.
         ratio: see `head.Shape`.
@@ -203,7 +208,8 @@ class HeadSettings(Training):
         alpha: see `resmixmatch.focal`.
         gamma: see `resmixmatch.focal`.
         balance: power of the weights of small real defects, see `resmixmatch.balanced`.
-        composition: how often good, synthetic and really defective pictures are drawn.
+        composition: how often pictures of each of `samples.KINDS` are drawn.
+        picture: weight of the loss of pictures, relative to the loss of blocks.
         copies: number of augmented copies for a guess.
         temperature: see `resmixmatch.sharpen`.
         mixup: mix the tokens of weakly labeled pictures with others. The papers do; here it made heads worse.
@@ -225,16 +231,20 @@ class HeadSettings(Training):
         ExportError: if a value is out of its range.
     """
 
+    body: Annotated[Body, Option("how a block sees its surroundings")] = "swin"
     width: Width = 128
     depth: Depth = 2
     ratio: Annotated[float, Range(above=0)] = 2.0
     reads: Reads = "signed"
-    batch: Positive = 8
-    crop: Positive = 32
+    steps: Steps = 150
+    rate: float = 2e-3
+    batch: Positive = 16
+    crop: Positive = 16
     alpha: float = 0.5
     gamma: float = 2.0
     balance: float = 0.75
-    composition: tuple[float, float, float] = (2, 3, 3)
+    composition: tuple[float, float, float, float] = (3, 1, 2, 2)
+    picture: float = 0.125
     copies: Positive = 2
     temperature: float = 0.5
     mixup: Annotated[
@@ -277,7 +287,7 @@ class ClickSettings(Training):
         silent: share of the pictures without a prompt.
         contrary: share of pictures with the prompt of another type of defect, among defective pictures with a
             prompt and without a click. Their true mask is empty. These pictures give words a meaning.
-        composition: how often good, synthetic and really defective pictures are drawn.
+        composition: how often pictures of each of `samples.KINDS` are drawn.
 
     Raises:
         ExportError: if a value is out of its range.
@@ -293,7 +303,7 @@ class ClickSettings(Training):
     untouched: float = 0.25
     silent: float = 0.4
     contrary: float = 0.5
-    composition: tuple[float, float, float] = (1, 3, 4)
+    composition: tuple[float, float, float, float] = (1, 3, 4, 0)
 
     def unclicked(self) -> "ClickSettings":
         """Settings of ADClick-Seg, a head: no clicks, and a product's prompt, if any, is always there."""

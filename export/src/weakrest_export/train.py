@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from weakrest_export import checkpoint
 from weakrest_export import samples as sampled
+from weakrest_export.anchored import Anchored, Judged
 from weakrest_export.batches import Batch, Drawer
 from weakrest_export.blocks import NEGATIVE, POSITIVE, UNKNOWN, find_regions
 from weakrest_export.checkpoint import Progress
@@ -93,13 +95,14 @@ class _Training:
         self.report = report
         self.samples, self.validation = sampled.split(samples, settings)
         # The sizes of synthetic defects say nothing about real ones.
-        power = {"good": 0.0, "synthetic": 0.0, "defective": settings.balance}
+        power = {"good": 0.0, "synthetic": 0.0, "defective": settings.balance, "pasted": settings.balance}
         self.weights = {id(sample): balanced(sample.labels, power[sample.kind]) for sample in self.samples}
         unknown = {id(sample): sample.labels == UNKNOWN for sample in self.samples}
         self.regions = {name: find_regions(blocks) for name, blocks in unknown.items() if blocks.any()}
         self.surely = {id(sample): np.zeros(sample.labels.shape, bool) for sample in self.samples}
         self.by_kind = sampled.by_kind(self.samples)
-        self.drawer = Drawer(self.by_kind, self.surely, self.weights, settings)
+        self.scales, stride = samples[0].residuals.scales, samples[0].residuals.stride
+        self.drawer = Drawer(self.by_kind, self.surely, self.weights, settings, self.scales)
         self.weak = any((sample.labels == UNKNOWN).any() for sample in self.samples)
         self.fingerprint = checkpoint.fingerprint(samples, settings)
         self.device = device_of(settings.device)
@@ -111,11 +114,11 @@ class _Training:
             self.augmentation = replace(self.augmentation, shake=0.0)
 
         torch.manual_seed(settings.seed)
-        shape = Shape(
-            samples[0].residuals.channels, settings.width, settings.depth, settings.ratio, settings.reads
+        self.shape = Shape(
+            sum(self.scales), settings.width, settings.depth, settings.ratio, settings.reads, settings.body
         )
-        self.head = Head(shape).to(self.device)
-        self.average = Head(shape).to(self.device).eval().requires_grad_(False)
+        self.head = Anchored(Head(self.shape), stride).to(self.device)
+        self.average = Anchored(Head(self.shape), stride).to(self.device).eval().requires_grad_(False)
         self.average.load_state_dict(self.head.state_dict())
         self.optimizer = Optimizer(self.head, self.average, settings)
         self.progress = Progress()
@@ -141,9 +144,9 @@ class _Training:
             elif self.progress.step % 10 == 0:
                 self._note(losses)
                 losses = []
-        head = Head(self.head.shape)
-        head.load_state_dict(self.best)
-        return Trained(head.eval(), self.progress.best_step, self.progress.best_precision, self.progress.log)
+        self.average.load_state_dict(self.best)
+        head = self.average.head.cpu()
+        return Trained(head, self.progress.best_step, self.progress.best_precision, self.progress.log)
 
     def _advance(self) -> tuple[float, float]:
         """One step of the optimizer. Returns the losses of labeled and of guessed blocks."""
@@ -158,7 +161,8 @@ class _Training:
             mixed = mix_up(mixed, settings.mix_alpha, settings.unmixed, generator)
 
         with self._autocast():
-            logits = self.head(mixed.residuals, batch.present)
+            judged: Judged = self.head(mixed.residuals, mixed.lengths, batch.present)
+        logits = judged.blocks
         # A guessed block counts like a labeled one. With a mean over guesses alone, the guesses of one small
         # box could outweigh the labels of all pictures.
         count = (mixed.labeled | mixed.guessed).sum().clamp_min(1)
@@ -166,7 +170,11 @@ class _Training:
         labeled = (losses * mixed.labeled).sum() / count
         guessed = (squared(logits, mixed.targets) * mixed.guessed).sum() / count
         ramp = min(1.0, self.progress.step / max(1.0, settings.ramp * settings.steps))
-        loss = labeled + settings.guessed * ramp * guessed
+        shows_defect = (
+            ((batch.labels == POSITIVE) | (batch.labels == UNKNOWN) | batch.surely).flatten(1).any(1)
+        )
+        pictures = F.binary_cross_entropy_with_logits(judged.pictures, shows_defect.float())
+        loss = labeled + settings.guessed * ramp * guessed + settings.picture * pictures
         if not math.isfinite(loss.item()):
             raise ExportError(
                 f"step {self.progress.step}: the loss is no longer a number: "
@@ -191,14 +199,14 @@ class _Training:
         positive, labeled, unknown = positive | sure, labeled | sure, unknown & ~sure
         targets = positive.float()
         if "guess" in settings.without or not weak.any():
-            return Mixed(residuals, targets, labeled, torch.zeros_like(labeled))
-        weakly, present = batch.residuals[weak], batch.present[weak]
+            return Mixed(residuals, batch.lengths, targets, labeled, torch.zeros_like(labeled))
+        weakly, lengths, present = batch.residuals[weak], batch.lengths[weak], batch.present[weak]
 
         def logits_of(copy: Tensor) -> Tensor:
             # The average is steadier than the current head, which would follow its own mistakes.
             with self._autocast():
-                logits: Tensor = self.average(copy, present)
-            return logits
+                judged: Judged = self.average(copy, lengths, present)
+            return judged.blocks
 
         guesses = guess(
             logits_of,
@@ -208,7 +216,7 @@ class _Training:
         )
         spread = torch.zeros_like(targets)
         spread[weak] = guesses
-        return Mixed(residuals, torch.where(unknown, spread, targets), labeled, unknown)
+        return Mixed(residuals, batch.lengths, torch.where(unknown, spread, targets), labeled, unknown)
 
     def _suspect(self) -> None:
         """Decides which unknown blocks are surely defective, first by the length of their residuals."""
@@ -222,7 +230,7 @@ class _Training:
             if self.progress.step == 0:
                 suspicion = residuals[0].float().square().mean(-1)
             else:
-                suspicion = probability(self.average, residuals)
+                suspicion = probability(self.average, residuals, self.scales)
             # A tag does not say how large the defect is.
             share = 0.0 if sample.is_only_tagged else self.settings.filled
             surely = surely_defective(suspicion.numpy(), regions, share)

@@ -35,6 +35,8 @@ class Work:
     Attributes:
         folder: for all of these; it may exist, empty.
         synthetics: pictures with synthetic defects to make per package.
+        pasted: good pictures with labeled defects to make per package.
+        hold_out: keep good pictures from training, to set the threshold.
         seed: of these pictures and of the training.
         weakrest: see `program.call`.
         resume: use what an earlier run left in `folder`, where it is complete.
@@ -47,6 +49,8 @@ class Work:
     synthetics: Annotated[
         int, Range(least=0), Option("synthetic defects to make per package", "N", flag="--synthetic")
     ] = 400
+    pasted: Annotated[int, Range(least=0)] = 0
+    hold_out: bool = False
     seed: Annotated[int, Range(least=0), Option("another seed makes another network", "S")] = 0
     weakrest: Annotated[
         Path | None, Option("the weakrest program", "PATH", unset="$WEAKREST, or weakrest on the PATH")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from weakrest_export import adclick, adclick_train, blocks, labels, prompts, synthetic
+from weakrest_export import adclick, adclick_train, blocks, labels, pasting, prompts, synthetic
 from weakrest_export.errors import ExportError
 from weakrest_export.files import read_text
 from weakrest_export.labels import Box, Label, Mask, Rotated
@@ -108,7 +108,10 @@ def prepare(product: Product, found: Sequence[Label], work: Work) -> list[Sample
         if kind == "synthetic" and known is not None and known.leave_out is not None:
             origin = numbers[known.leave_out.resolve()]
             made = hide_unseen(made, read.read(at)[0], read.read(origin)[0])
-        samples.append(Sample(read, at, made, kind))
+        source = None
+        if kind == "pasted" and known is not None:
+            source = str(pasting.origin(known, gathered.placed).image.resolve())
+        samples.append(Sample(read, at, made, kind, source))
     return samples
 
 
@@ -162,17 +165,19 @@ def prepare_clicks(
 
 @dataclass(frozen=True)
 class _Gathered:
-    """Residuals of good pictures, of synthetic defects, and of labeled pictures, in that order.
+    """Residuals of good pictures, of synthetic and pasted defects, and of labeled pictures, in that order.
 
     Attributes:
         residuals: of all.
         labels: label and kind of each picture.
         goods: paths of the good pictures.
+        placed: labels whose defects were pasted.
     """
 
     residuals: Residuals
     labels: list[tuple[Label | None, Kind]]
     goods: list[Path]
+    placed: list[Label]
 
 
 def _gather(product: Product, found: Sequence[Label], work: Work, see: bool) -> _Gathered:
@@ -188,6 +193,7 @@ def _gather(product: Product, found: Sequence[Label], work: Work, see: bool) -> 
         ExportError: if something cannot be made, or `work.folder` holds another run.
     """
     goods = [path.resolve() for path in synthetic.good_pictures(product.goods)]
+    learned = [path for path in goods if path not in held_out(goods, work)]
     both = set(goods) & {label.image.resolve() for label in found if label.tag == "defective"}
     if both:
         raise ExportError(
@@ -197,18 +203,21 @@ def _gather(product: Product, found: Sequence[Label], work: Work, see: bool) -> 
     if work.folder.is_dir() and any(work.folder.iterdir()) and not work.resume:
         raise ExportError(f"{work.folder} is not empty: choose another --work, or continue with --resume")
     work.folder.mkdir(parents=True, exist_ok=True)
-    painted = _painted(goods, work) if work.synthetics else []
+    painted = _painted(learned, work) if work.synthetics else []
+    placed = [label for label in found if label.defects]
+    pasted = _pasted(placed, learned, work) if work.pasted and placed else []
 
-    pictures: list[tuple[Label | None, Kind]] = [(None, "good")] * len(goods)
-    lines = [{"image": str(path)} for path in goods]
-    for label in [*painted, *found]:
+    pictures: list[tuple[Label | None, Kind]] = [(None, "good")] * len(learned)
+    lines = [{"image": str(path)} for path in learned]
+    for label in [*painted, *pasted, *found]:
         line = {"image": str(label.image.resolve())}
         if label.leave_out is not None:
             line["leave_out"] = str(label.leave_out.resolve())
         lines.append(line)
     pictures += [(label, "synthetic") for label in painted]
+    pictures += [(label, "pasted") for label in pasted]
     pictures += [(label, "good" if label.tag == "good" else "defective") for label in found]
-    return _Gathered(_residuals(product, lines, work, see), pictures, goods)
+    return _Gathered(_residuals(product, lines, work, see), pictures, learned, placed)
 
 
 def _painted(goods: Sequence[Path], work: Work) -> list[Label]:
@@ -230,6 +239,49 @@ def _painted(goods: Sequence[Path], work: Work) -> list[Label]:
             f"{index}: has {len(painted)} pictures, not {work.synthetics}: train without --resume"
         )
     return painted
+
+
+def _pasted(found: Sequence[Label], goods: Sequence[Path], work: Work) -> list[Label]:
+    """Labels of the good pictures with labeled defects; the pictures are made unless `work` has them."""
+    folder = work.folder / "pasted"
+    index = folder / pasting.INDEX
+    if index.is_file():
+        return labels.read(index)
+    return pasting.paste(found, goods, folder, work.pasted, work.seed)
+
+
+HELD_OUT = 0.2
+"""Share of the good pictures that only set the threshold."""
+
+FEWEST_HELD_OUT = 5
+"""With fewer, the threshold of so few pictures would miss more than that of all, which training has seen."""
+
+
+def held_out(goods: Sequence[Path], work: Work) -> set[Path]:
+    """The good pictures that training does not see.
+
+    A head knows the pictures that it has learned from: their scores would promise too much.
+    """
+    count = round(HELD_OUT * len(goods))
+    if not work.hold_out or count < FEWEST_HELD_OUT:
+        return set()
+    order = np.random.default_rng(work.seed).permutation(len(goods))
+    return {goods[at] for at in order[:count]}
+
+
+def calibration(product: Product, work: Work) -> Path:
+    """The folder of good pictures that set the threshold: links to those held out, or the product's own."""
+    goods = [path.resolve() for path in synthetic.good_pictures(product.goods)]
+    held = held_out(goods, work)
+    if not held:
+        return product.goods
+    folder = work.folder / "held-out"
+    folder.mkdir(parents=True, exist_ok=True)
+    for at, path in enumerate(goods):
+        link = folder / f"{at:06}{path.suffix}"
+        if path in held and not link.is_symlink():
+            link.symlink_to(path)
+    return folder
 
 
 def hide_unseen(made: blocks.Labels, painted: Tensor, origin: Tensor) -> blocks.Labels:
@@ -274,23 +326,28 @@ def _hash_of(package: Path) -> str:
         raise ExportError(f"{package} is not a package: cannot read {manifest.name}: {error}") from error
 
 
-def add_head(product: Product, head: Path, out: Path, overwrite: bool, weakrest: Path | None) -> None:
-    """Writes a copy of the product's package with a head. The good pictures set its threshold.
+def add_head(
+    product: Product, goods: Path, head: Path, out: Path, overwrite: bool, weakrest: Path | None
+) -> None:
+    """Writes a copy of the product's package with a head. The pictures in `goods` set its threshold.
 
     Raises:
         ExportError: see `program.call`.
     """
     arguments = ["package", "add-head", str(product.package), "--head", str(head)]
-    arguments += ["--images", str(product.goods), "--output", str(out)]
+    arguments += ["--images", str(goods), "--output", str(out)]
     call(weakrest, arguments + (["--overwrite"] if overwrite else []))
 
 
 def describe(products: Sequence[Product], samples: Sequence[Sample] | Sequence[adclick_train.Sample]) -> str:
-    """What a network was trained on, for its manifest: counts, and the packages' names."""
+    """What a network was trained on, for its manifest: counts, and the packages' names.
+
+    Pasted defects are those of the labeled pictures, and are not counted.
+    """
     counts = [
         f"{sum(sample.kind == kind for sample in samples)} {kind}"
         for kind in KINDS
-        if any(sample.kind == kind for sample in samples)
+        if kind != "pasted" and any(sample.kind == kind for sample in samples)
     ]
     names = ", ".join(product.name for product in products)
     return f"{', '.join(counts)} pictures of {names}"

@@ -4,7 +4,7 @@ import argparse
 
 from weakrest_export.commands import Commands
 from weakrest_export.commands.common import add_out_directory, check_directory
-from weakrest_export.commands.head_training import add_training, read_settings, train_head
+from weakrest_export.commands.head_training import HeadTraining, add_training, read_settings
 from weakrest_export.commands.training import add_products, open_work, read_products
 
 
@@ -26,5 +26,7 @@ def run(given: argparse.Namespace) -> None:
     settings = read_settings(given, "sizes")
     products = read_products(given)
     with open_work(given, given.out) as work:
-        head = train_head(products, given, work, given.out, settings)
+        training = HeadTraining.prepare(products, given, work, settings)
+        head = training.train(training.samples, work.folder, given.out)
+    print(training.describe(head))
     print(f"{head}: add it to each package with `weakrest package add-head`")

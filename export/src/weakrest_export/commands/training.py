@@ -39,8 +39,9 @@ def read_network(given: argparse.Namespace) -> NetworkSettings:
     return options.read(NetworkSettings, given)
 
 
-def add_work(parser: argparse.ArgumentParser) -> None:
-    options.add(parser, Work)
+def add_work(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """Adds the options of `Work`, with other defaults than it has."""
+    options.add(parser, Work, **defaults)
     parser.add_argument(
         "--work",
         type=Path,
