@@ -97,7 +97,8 @@ pub fn write_residuals(
     let units: Vec<f32> = package.manifest.scales.iter().map(|scale| scale.residual_scale).collect();
     let backbone = files::sha256(&package.backbone);
     let (stride, channels) = (package.manifest.geometry().stride, package.manifest.backbone.kind.channels());
-    let scales: Vec<usize> = package.manifest.backbone.kind.scales.iter().map(|scale| scale.channels).collect();
+    let scales: Vec<usize> =
+        package.manifest.backbone.kind.scales.iter().map(|scale| scale.channels).collect();
     let known = package.pictures.clone();
     let enrolled = known.numbers();
     let (mut features, mut residuals, _) = Inspector::with_options(package, options)?.into_stages();

@@ -1,6 +1,6 @@
 //! `weakrest enroll`
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -137,7 +137,7 @@ pub struct SettingsArguments {
         allow_negative_numbers = true, value_parser = number::<f32>(Excluded(0.0), Included(4096.0)))]
     score_window: f32,
     /// What varies in a copy of each good picture, in the bank only: `light`, `noise`, both with a comma, or `none`
-    #[arg(long, value_name = "WHAT", default_value = "none", value_parser = variations)]
+    #[arg(long, value_name = "WHAT", default_value_t = Variations(Settings::default().variations))]
     variations: Variations,
     /// Seed of random numbers
     #[arg(long, default_value_t = Settings::default().seed, allow_negative_numbers = true)]
@@ -157,19 +157,33 @@ fn group_by(text: &str) -> Result<GroupBy> {
 #[derive(Debug, Clone)]
 struct Variations(Vec<Variation>);
 
-fn variations(text: &str) -> Result<Variations, String> {
-    if text == "none" {
-        return Ok(Variations(Vec::new()));
+const VARIATIONS: [(Variation, &str); 2] = [(Variation::Light, "light"), (Variation::Noise, "noise")];
+
+impl FromStr for Variations {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Variations(Vec::new()));
+        }
+        let variation = |word| {
+            let found = VARIATIONS.iter().find(|(_, name)| *name == word);
+            let wrong = || format!("must be light, noise, both with a comma, or none, not {word:?}");
+            found.map(|(variation, _)| *variation).ok_or_else(wrong)
+        };
+        let mut all: Vec<Variation> = text.split(',').map(variation).collect::<Result<_, _>>()?;
+        all.sort_unstable();
+        all.dedup();
+        Ok(Variations(all))
     }
-    let variation = |name| match name {
-        "light" => Ok(Variation::Light),
-        "noise" => Ok(Variation::Noise),
-        other => Err(format!("must be light, noise, both with a comma, or none, not {other:?}")),
-    };
-    let mut all: Vec<Variation> = text.split(',').map(variation).collect::<Result<_, _>>()?;
-    all.sort_unstable();
-    all.dedup();
-    Ok(Variations(all))
+}
+
+impl Display for Variations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chosen = VARIATIONS.iter().filter(|(variation, _)| self.0.contains(variation));
+        let names: Vec<&str> = chosen.map(|(_, name)| *name).collect();
+        f.write_str(&if names.is_empty() { "none".into() } else { names.join(",") })
+    }
 }
 
 /// A longest side, or none without scaling.

@@ -44,10 +44,9 @@ const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
 /// How to enroll. The documentation's tables led to the defaults.
 ///
 /// ```
-/// use weakrest::enroll::{Settings, Variation};
+/// use weakrest::enroll::Settings;
 ///
-/// let variations = vec![Variation::Light, Variation::Noise];
-/// let settings = Settings { product: "bottle".into(), variations, ..Settings::default() };
+/// let settings = Settings { product: "bottle".into(), false_reject_rate: 0.005, ..Settings::default() };
 /// # assert_eq!(settings.images, 16);
 /// ```
 #[derive(Debug, Clone)]
@@ -108,7 +107,7 @@ impl Default for Settings {
             drop_outliers: false,
             skip_bad: false,
             any_size: false,
-            variations: Vec::new(),
+            variations: vec![Variation::Light, Variation::Noise],
             seed: 0,
             head: None,
         }

@@ -19,7 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Network, Provider, Runtime, check_finite};
 use crate::package::{
-    Backbone, FrameSize, Golden, HeadOutput, ORDINARY, Package, ScaleInfo, Standard, damaged, golden_tolerance, painted,
+    Backbone, FrameSize, Golden, HeadOutput, ORDINARY, Package, ScaleInfo, Standard, damaged,
+    golden_tolerance, painted,
 };
 
 /// First stage: frame → tokens. It owns the backbone.

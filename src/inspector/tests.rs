@@ -44,6 +44,7 @@ fn package(pictures: &[PathBuf], backbone: &BackboneFile) -> Package {
         matching: Matching::Soft { weight: 0.0 },
         coreset_floor: 60,
         sigma: 0.0,
+        variations: Vec::new(),
         ..Settings::default()
     };
     enroll(pictures, backbone, &settings, &Options::default(), &mut |_, _, _| true).unwrap().unwrap().package

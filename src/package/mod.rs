@@ -41,7 +41,9 @@ pub(crate) use manifest::{
 pub(crate) use network::Clicks;
 #[cfg(test)]
 pub(crate) use network::Tap;
-pub(crate) use network::{Backbone, BlockHead, Head, HeadOutput, NetworkInfo, ReadsResiduals, Scale, SeeingHead};
+pub(crate) use network::{
+    Backbone, BlockHead, Head, HeadOutput, NetworkInfo, ReadsResiduals, Scale, SeeingHead,
+};
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
 pub(crate) use pictures::{Digest, Pictures};
 pub(crate) use prompts::Prompts;

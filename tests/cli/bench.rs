@@ -8,7 +8,7 @@ fn stages_are_timed() {
     let good = folder.good_parts("good", 50, 3);
     let ran = weakrest!("bench", ready_package(), "--images", good, "--frames", "7", "--warmup", "1")
         .exits(0)
-        .prints(&["7 frames at 64 px", "all threads", "bank of 672 tokens", "median ms", "95 % ms"]);
+        .prints(&["7 frames at 64 px", "all threads", "bank of 1344 tokens", "median ms", "95 % ms"]);
     assert_eq!(ran.err, "");
     let stages: Vec<&str> = ran.out.lines().skip(2).filter_map(|l| l.split_whitespace().next()).collect();
     assert_eq!(stages, ["features", "residuals", "classify", "total"]);

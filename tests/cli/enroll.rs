@@ -15,7 +15,7 @@ fn twelve_good_parts_become_a_package() {
     let package = folder.path("disc.weakrest");
     let ran = enroll(&good, &package, &[]).exits(0).prints(&[
         "disc.weakrest: 12 good pictures enrolled in",
-        "bank       672 of 672 tokens",
+        "bank       1344 of 1344 tokens",
         "threshold",
         "12 good images alone can promise no less than 7.69 %",
         "99 images would promise it",

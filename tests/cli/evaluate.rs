@@ -109,7 +109,7 @@ fn a_package_can_be_measured() {
     let disc = &result["categories"][0];
     assert_eq!(disc["enrolled"], 12, "the package's pictures count, not the data set's");
     assert_eq!(disc["enroll_seconds"], Value::Null);
-    assert_eq!(disc["bank_tokens"], 672);
+    assert_eq!(disc["bank_tokens"], 1344);
     run(&folder.path("missing")).exits(3).says(&["missing: there is no such package"]);
     // The package brings its settings; others would be ignored.
     for setting in [&["--size", "64"][..], &["--any-size"], &["-k", "3"], &["--seed", "1"]] {

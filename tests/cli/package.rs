@@ -10,11 +10,11 @@ use crate::common::*;
 fn a_package_can_be_shown() {
     weakrest!("package", "show", ready_package()).exits(0).prints(&[
         "product         disc\n",
-        "enrolled        12 good pictures, color, 96x80\n",
+        "enrolled        12 good pictures, color, 96x80, a copy of each in other light and with noise\n",
         "longest side    64 pixels, grid of 8-pixel blocks\n",
         "backbone        efficientnet-lite1 (strides 4, 8, 16;",
         "Apache-2.0",
-        "bank            672 tokens of 176 channels",
+        "bank            1344 tokens of 176 channels",
         "threshold       ",
         "promise         12 good images alone can promise",
         " MB\n",

@@ -250,19 +250,19 @@ def _pasted(found: Sequence[Label], goods: Sequence[Path], work: Work) -> list[L
     return pasting.paste(found, goods, folder, work.pasted, work.seed)
 
 
-HELD_OUT = 0.2
-"""Share of the good pictures that only set the threshold."""
+LEARNED = 160
+"""Good pictures that a head learns from at most. More teach it little, but make its threshold surer."""
 
 FEWEST_HELD_OUT = 5
 """With fewer, the threshold of so few pictures would miss more than that of all, which training has seen."""
 
 
 def held_out(goods: Sequence[Path], work: Work) -> set[Path]:
-    """The good pictures that training does not see.
+    """The good pictures that training does not see: at least a fifth.
 
     A head knows the pictures that it has learned from: their scores would promise too much.
     """
-    count = round(HELD_OUT * len(goods))
+    count = max(len(goods) - LEARNED, len(goods) // 5)
     if not work.hold_out or count < FEWEST_HELD_OUT:
         return set()
     order = np.random.default_rng(work.seed).permutation(len(goods))
