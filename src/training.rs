@@ -11,15 +11,14 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use ndarray::s;
-use posfar::Residuals;
+use ndarray::Array4;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::imaging::Frame;
-use crate::inspector::{Features, FrameResiduals, Inspector, Options};
+use crate::inspector::{Features, FrameResiduals, Inspector, Options, join};
 use crate::package::Package;
 
 /// Version of the folder's format.
@@ -106,7 +105,7 @@ pub fn write_residuals(
 
     let mut writer = Writer { folder, hash: &hash, shard: Vec::new(), bytes: 0, shards: 0 };
     let (mut tokens, mut found) = (Features::default(), FrameResiduals::default());
-    let mut scaled = Vec::new();
+    let (mut joined, mut scaled) = (Array4::zeros((0, 0, 0, 0)), Vec::new());
     let mut written = Vec::new();
     let mut origins: HashMap<&Path, usize> = HashMap::new();
     for (done, (line, entry)) in entries.iter().enumerate() {
@@ -130,8 +129,13 @@ pub fn write_residuals(
         let judged = |e: Error| within(e.within(entry.image.display()));
         features.run(&frame, &mut tokens).map_err(judged)?;
         residuals.run_without(&tokens, known.of_same_part(exclude), NEIGHBORS, &mut found).map_err(judged)?;
-        join(&found.scales, &units, &mut scaled);
-        let (rows, cols) = tokens.placement.grid;
+        let grid = tokens.placement.grid;
+        scaled.clear();
+        for neighbor in 0..NEIGHBORS {
+            join(&found.scales, &units, neighbor, (0, 0), grid, channels, &mut joined)?;
+            scaled.extend(joined.iter());
+        }
+        let (rows, cols) = grid;
         let shape = vec![NEIGHBORS, rows, cols, channels];
         let seen = pictures.then(|| {
             let seen = tokens.picture.iter().copied().collect::<Vec<_>>();
@@ -148,17 +152,6 @@ pub fn write_residuals(
         "stride": stride, "pictures": written,
     });
     files::write_file(&folder.join("index.json"), format!("{index:#}\n").as_bytes())
-}
-
-/// Residuals of all scales, one after another along the channels, each divided by its unit.
-fn join(scales: &[Residuals], units: &[f32], joined: &mut Vec<f32>) {
-    joined.clear();
-    let cells = scales.first().map_or(0, |scale| scale.norms.len());
-    for (neighbor, cell) in (0..NEIGHBORS).flat_map(|neighbor| (0..cells).map(move |cell| (neighbor, cell))) {
-        for (scale, unit) in scales.iter().zip(units) {
-            joined.extend(scale.values.slice(s![neighbor, cell, ..]).iter().map(|v| v / unit));
-        }
-    }
 }
 
 /// The values as little-endian `f16`.

@@ -17,8 +17,8 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::enroll::{
     CoresetScope, Enrollment, GroupBy, Matching, Progress, Settings, Variation, enroll, promise,
 };
-use crate::imaging::Listing;
-use crate::package::{BackboneFile, HeadFile, check_target};
+use crate::imaging::{DefectKind, Listing};
+use crate::package::{BackboneFile, ForecastInfo, FrameSize, HeadFile, Manifest, check_target};
 use crate::{Error, ErrorKind, Result};
 
 use super::terminal::EnrollBar;
@@ -344,6 +344,32 @@ fn signals() -> Result<Arc<AtomicUsize>> {
     Ok(number)
 }
 
+/// The forecast as a table: a kind of defect in each line, a size in each column.
+pub(super) fn forecast(manifest: &Manifest) -> Vec<String> {
+    let found = &manifest.forecast;
+    let Some(first) = found.first() else { return Vec::new() };
+    let of = |kind| found.iter().filter(move |info| info.kind == kind);
+    // People know sizes in their camera's picture.
+    let (factor, unit) = match manifest.input.size {
+        FrameSize::Fixed(width, height) => {
+            let placed = manifest.geometry().place(width, height).content;
+            (f64::from(width.max(height)) / f64::from(placed.0.max(placed.1)), "the camera's picture")
+        }
+        FrameSize::Any => (1.0, "the scaled picture"),
+    };
+    let mut lines =
+        vec![format!("forecast   painted defects that are rejected, by their size in pixels of {unit}:")];
+    let header: String =
+        of(first.kind).map(|info| format!("{:>7.0}", f64::from(info.size) * factor)).collect();
+    lines.push(format!("           {:8}{header}", ""));
+    for kind in DefectKind::ALL {
+        let share = |info: &ForecastInfo| 100.0 * info.rejected as f64 / info.painted.max(1) as f64;
+        let shares: String = of(kind).map(|info| format!("{:>5.0} %", share(info))).collect();
+        lines.push(format!("           {:8}{shares}", kind.name()));
+    }
+    lines
+}
+
 pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     let manifest = &done.package.manifest;
     let threshold = &manifest.threshold;
@@ -372,6 +398,9 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
         threshold.scores[1]
     )?;
     say!("  {}", promise(threshold))?;
+    for line in forecast(manifest) {
+        say!("  {line}")?;
+    }
     if !done.outliers.is_empty() {
         say!("  These pictures score far above the others, and raise the threshold. Look at them:")?;
         for (path, score) in &done.outliers {
@@ -416,6 +445,7 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "bytes": done.package.size(),
         "threshold": manifest.threshold,
         "promise": promise(&manifest.threshold),
+        "forecast": manifest.forecast,
         // For older scripts. A package that does not see it is an error.
         "sees_painted_square": true,
         "scores": done.scores.iter().map(|(p, s)| serde_json::json!({ "path": p.display().to_string(), "score": s })).collect::<Vec<_>>(),

@@ -14,7 +14,7 @@ use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Scale, Source, check_target};
 use crate::{Error, ErrorKind, Package, Result, package};
 
-use super::enroll::{open_head, summarize, unless_stopped};
+use super::enroll::{forecast, open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};
 
 /// Arguments of `package`.
@@ -174,6 +174,9 @@ impl Arguments {
                 } else {
                     for (label, value) in facts(&contents) {
                         say!("{label:15} {value}")?;
+                    }
+                    for line in forecast(&contents.manifest) {
+                        say!("{line}")?;
                     }
                 }
             }

@@ -118,6 +118,7 @@ impl EnrollBar {
                 Step::Features => "reading pictures",
                 Step::Coreset => "choosing tokens",
                 Step::Scores => "scoring good parts",
+                Step::Forecast => "painting defects",
             });
         }
         self.bar.set_length(of as u64);

@@ -47,7 +47,7 @@ impl Scores {
 }
 
 /// At most `count` numbers, evenly spread over `all`.
-fn spread(all: usize, count: usize) -> impl Iterator<Item = usize> {
+pub(super) fn spread(all: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = all.min(count);
     (0..count).map(move |i| i * all / count)
 }

@@ -1,6 +1,7 @@
 //! Good images → package.
 
 mod calibrate;
+mod forecast;
 mod outliers;
 mod parts;
 mod pictures;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use calibrate::{Stages, calibrate, score};
+use forecast::forecast;
 use ndarray::s;
 use pictures::Reading;
 use posfar::{Bank, Parameters, TokenStore};
@@ -158,6 +160,8 @@ pub enum Step {
     Coreset,
     /// Scores each picture without those of its part. Counts pictures.
     Scores,
+    /// Paints defects on good pictures and scores them. Counts pictures.
+    Forecast,
 }
 
 /// Called with (step, done, total). Returns `false` to stop the work.
@@ -344,6 +348,7 @@ fn attempt(
         head: head.map(|head| head.info.clone()),
         adclick: None,
         threshold: ThresholdInfo::unset(settings.false_reject_rate),
+        forecast: Vec::new(),
         golden: Vec::new(),
         files: Default::default(),
     };
@@ -367,8 +372,10 @@ fn attempt(
         return Ok(Some(Attempt::Drop(skipped)));
     }
     let (threshold, golden) = calibrate(&mut stages, &scores, &manifest)?;
+    let found = forecast(&mut stages, &paths, &enrolled, &manifest, threshold.value, progress)?;
+    let Some(forecast) = found else { return Ok(None) };
     let package = Package {
-        manifest: Manifest { threshold, ..manifest },
+        manifest: Manifest { threshold, forecast, ..manifest },
         backbone: backbone.onnx.clone(),
         backbone_license: backbone.license.clone(),
         banks: take_banks(stages)?,
@@ -469,8 +476,10 @@ pub fn add_head(
         return Ok(None);
     };
     let (threshold, golden) = calibrate(&mut stages, &scores, &manifest)?;
+    let found = forecast(&mut stages, &scored, &enrolled, &manifest, threshold.value, progress)?;
+    let Some(forecast) = found else { return Ok(None) };
     let package = Package {
-        manifest: Manifest { threshold, ..manifest },
+        manifest: Manifest { threshold, forecast, ..manifest },
         backbone,
         backbone_license,
         banks: take_banks(stages)?,

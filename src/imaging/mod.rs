@@ -1,6 +1,7 @@
 //! Pictures, masks and geometry: from files to model input, and from the model's grid back to pixels.
 
 mod components;
+mod defect;
 mod folder;
 mod frame;
 mod geometry;
@@ -12,6 +13,7 @@ mod mask;
 mod overlay;
 
 pub use components::Components;
+pub(crate) use defect::{Defect, DefectKind};
 #[cfg(feature = "workshop")]
 pub use folder::{Kind, named};
 pub use folder::{Listing, find_pictures, list_pictures};

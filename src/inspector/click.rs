@@ -146,7 +146,7 @@ impl ClickSegmenter {
             words.iter_mut().zip(vector).for_each(|(to, from)| *to = *from);
         }
         let mut scaled = Array4::default((0, 0, 0, 0));
-        join(scales, &self.units, (0, 0), placement.grid, channels, &mut scaled)?;
+        join(scales, &self.units, 0, (0, 0), placement.grid, channels, &mut scaled)?;
         let inputs = [&scaled, picture, &guidance, &words];
         let likely = self.network.run(inputs, |logits| {
             if logits.dim() != (1, rows, cols, 1) {

@@ -56,14 +56,15 @@ pub struct FrameResiduals {
     pub times: StageTimes,
 }
 
-/// Fills `input`, `[1, height, width, channels]`, with a window of the nearest neighbors' residuals: all scales one
-/// after another along the channels, each divided by its unit.
+/// Fills `input`, `[1, height, width, channels]`, with a window of the residuals of one neighbor, 0 for the nearest: all
+/// scales one after another along the channels, each divided by its unit.
 ///
 /// # Errors
-/// [`ErrorKind::Model`] if the scales do not have these channels together.
-pub(super) fn join(
+/// [`ErrorKind::Model`] if the scales do not have this neighbor, or these channels together.
+pub(crate) fn join(
     scales: &[Residuals],
     units: &[f32],
+    neighbor: usize,
     (top, left): Grid,
     (high, wide): Grid,
     channels: usize,
@@ -78,13 +79,13 @@ pub(super) fn join(
     for (residuals, unit) in scales.iter().zip(units) {
         let (rows, cols) = residuals.grid;
         let count = residuals.values.dim().2;
-        let nearest = residuals.values.outer_iter().next().and_then(|v| v.to_slice());
-        let nearest = ArrayView3::from_shape((rows, cols, count), nearest.ok_or_else(unexpected)?)
+        let chosen = residuals.values.outer_iter().nth(neighbor).and_then(|v| v.to_slice());
+        let chosen = ArrayView3::from_shape((rows, cols, count), chosen.ok_or_else(unexpected)?)
             .map_err(|_| unexpected())?;
         if first + count > channels || top + high > rows || left + wide > cols {
             return Err(unexpected());
         }
-        let (from, factor) = (nearest.slice(s![top..top + high, left..left + wide, ..]), 1.0 / unit);
+        let (from, factor) = (chosen.slice(s![top..top + high, left..left + wide, ..]), 1.0 / unit);
         let mut to = input.slice_mut(s![0, .., .., first..first + count]);
         to.zip_mut_with(&from, |to, from| *to = from * factor);
         first += count;

@@ -86,7 +86,7 @@ impl Head {
 
     fn run_with_picture(&mut self, frame: &FrameResiduals, cell: u32) -> Result<Placement> {
         let grid = frame.placement.grid;
-        join(&frame.scales, &self.units, (0, 0), grid, self.channels, &mut self.input)?;
+        join(&frame.scales, &self.units, 0, (0, 0), grid, self.channels, &mut self.input)?;
         let cells = frame.placement.refined(cell);
         let (down, across) = cells.grid;
         let sums = &mut self.sums;
@@ -113,7 +113,7 @@ impl Head {
         for top in starts(rows, high, step) {
             for left in starts(cols, wide, step) {
                 let window = (high, wide);
-                join(&frame.scales, &self.units, (top, left), window, self.channels, &mut self.input)?;
+                join(&frame.scales, &self.units, 0, (top, left), window, self.channels, &mut self.input)?;
                 let (sums, counts) = (&mut self.sums, &mut self.counts);
                 self.network.run([&self.input], |logits| {
                     add(logits, output, (top, left), window, cols, sums, counts)

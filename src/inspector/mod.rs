@@ -15,6 +15,8 @@ mod tests;
 #[cfg(feature = "workshop")]
 pub use click::{Click, ClickSegmenter, Prepared};
 pub use data::Options;
+#[cfg(feature = "workshop")]
+pub(crate) use data::join;
 #[doc(hidden)]
 pub use data::{Features, FrameResiduals};
 pub use engine::Inspector;

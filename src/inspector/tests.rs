@@ -169,7 +169,7 @@ fn training_reads_all_scales_each_in_its_unit() {
     let bad = Frame::open(folder.path().join("6.png")).unwrap();
     let prepared = inspector.prepare(&bad).unwrap();
     let mut input = Default::default();
-    join(&prepared.residuals.scales, &units, (0, 0), (4, 6), 4, &mut input).unwrap();
+    join(&prepared.residuals.scales, &units, 0, (0, 0), (4, 6), 4, &mut input).unwrap();
     for (a, b) in written.iter().zip(&input) {
         assert!((a - b).abs() <= 1e-3 * b.abs().max(1.0), "{a} {b}");
     }
@@ -187,7 +187,7 @@ fn a_networks_input_is_a_window_of_all_scales() {
     };
     let frame = FrameResiduals { scales: vec![scale(2, 0.0), scale(3, 500.0)], ..FrameResiduals::default() };
     let mut input = Default::default();
-    join(&frame.scales, &[2.0, 0.5], (1, 2), (2, 3), 5, &mut input).unwrap();
+    join(&frame.scales, &[2.0, 0.5], 0, (1, 2), (2, 3), 5, &mut input).unwrap();
     assert_eq!(input.dim(), (1, 2, 3, 5));
     for (row, rows) in input.index_axis(Axis(0), 0).outer_iter().enumerate() {
         for (col, values) in rows.outer_iter().enumerate() {
@@ -203,6 +203,6 @@ fn a_networks_input_is_a_window_of_all_scales() {
         }
     }
     for (window, channels) in [((3, 3), 5), ((2, 4), 5), ((2, 3), 4), ((2, 3), 6)] {
-        assert!(join(&frame.scales, &[2.0, 0.5], (1, 2), window, channels, &mut input).is_err());
+        assert!(join(&frame.scales, &[2.0, 0.5], 0, (1, 2), window, channels, &mut input).is_err());
     }
 }

@@ -11,7 +11,7 @@ use super::network::{Backbone, Clicks, Head, HeadOutput, NetworkInfo, Scale};
 use super::verified::MAX_BYTES;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Color, Geometry};
+use crate::imaging::{Color, DefectKind, Geometry};
 
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 4;
@@ -52,12 +52,29 @@ pub struct Manifest {
     pub adclick: Option<NetworkInfo<Clicks>>,
     /// The threshold and its origin.
     pub threshold: ThresholdInfo,
+    /// Synthetic defects that it rejects, kind by kind, small ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<ForecastInfo>,
     /// The golden images.
     #[serde(default)]
     pub golden: Vec<GoldenInfo>,
     /// Every other file, with its hash.
     #[serde(default)]
     pub files: BTreeMap<String, FileInfo>,
+}
+
+/// Synthetic defects of one kind and size on good images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastInfo {
+    /// Kind of the defects.
+    pub kind: DefectKind,
+    /// Their longest side, in pixels of the scaled image.
+    pub size: u32,
+    /// How many are rejected at the threshold.
+    pub rejected: usize,
+    /// How many there are.
+    pub painted: usize,
 }
 
 /// What differs in the copy of a good image.

@@ -34,8 +34,8 @@ pub(crate) use bank_file::{bank_from_bytes, bytes_from_bank};
 pub(crate) use golden::{Golden, ORDINARY, PAINTED, STRANGEST, Standard, golden_tolerance, painted};
 pub use manifest::Variation;
 pub(crate) use manifest::{
-    FORMAT, FileInfo, FrameSize, GoldenInfo, InputInfo, Manifest, ScaleInfo, Scaling, THRESHOLD_RULES,
-    ThresholdInfo, ThresholdRule, geometry, parameters,
+    FORMAT, FileInfo, ForecastInfo, FrameSize, GoldenInfo, InputInfo, Manifest, ScaleInfo, Scaling,
+    THRESHOLD_RULES, ThresholdInfo, ThresholdRule, geometry, parameters,
 };
 #[cfg(feature = "workshop")]
 pub(crate) use network::Clicks;

@@ -19,6 +19,8 @@ fn twelve_good_parts_become_a_package() {
         "threshold",
         "12 good images alone can promise no less than 7.69 %",
         "99 images would promise it",
+        "forecast   painted defects that are rejected, by their size in pixels of the camera's picture:",
+        "                  6     12     24     48",
         "Check the pictures with the highest scores",
     ]);
     assert_eq!(ran.err, "");
@@ -54,6 +56,7 @@ fn the_summary_is_json_for_machines() {
     let documented = [
         "bank_tokens",
         "bytes",
+        "forecast",
         "hash",
         "images",
         "outliers",
@@ -547,6 +550,35 @@ fn dim_part(seed: u64) -> DynamicImage {
         *value = (f32::from(*value) * 0.82 + 5.0 * random.signed()).clamp(0.0, 255.0) as u8;
     }
     DynamicImage::ImageRgb8(picture)
+}
+
+/// Large defects are caught, tiny ones are not, and a head sets a forecast of its own.
+#[test]
+fn the_forecast_says_which_defects_are_caught() {
+    let folder = Folder::new();
+    let forecast = |package: &Path| {
+        let shown = weakrest!("package", "show", package, "--json").exits(0).json();
+        shown["manifest"]["forecast"].as_array().unwrap().clone()
+    };
+    let found = forecast(ready_package());
+    assert_eq!(found.len(), 12);
+    assert!(found.iter().all(|info| info["painted"] == 10), "{found:?}");
+    let rejected = |kind: &str, size: u32| {
+        let info = found.iter().find(|info| info["kind"] == kind && info["size"] == size).unwrap();
+        info["rejected"].as_u64().unwrap()
+    };
+    assert!(rejected("spot", 32) >= 8, "{found:?}");
+    assert!(rejected("stain", 4) < rejected("spot", 4), "{found:?}");
+    assert!(rejected("stain", 4) < rejected("stain", 32), "{found:?}");
+    weakrest!("package", "show", ready_package()).exits(0).prints(&["spot", "scratch", "stain"]);
+
+    // A threshold for fewer false rejects misses more.
+    let strict = folder.path("strict.weakrest");
+    let good = ready_package().parent().unwrap().join("good");
+    enroll(&good, &strict, &["--false-reject-rate", "0.1"]).exits(0);
+    let sum =
+        |found: &[serde_json::Value]| found.iter().map(|i| i["rejected"].as_u64().unwrap()).sum::<u64>();
+    assert!(sum(&forecast(&strict)) <= sum(&found));
 }
 
 #[test]
