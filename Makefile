@@ -17,7 +17,7 @@ ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 FEATURES ?= --no-default-features
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-bottle table-mtd table-products general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -31,12 +31,12 @@ help:
 	@echo "make deb-test          install, upgrade, remove and purge them in their own root (Debian, root)"
 	@echo "make board-test        install, enroll, inspect and fail on an emulated board (Debian; installs nothing here)"
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
-	@echo "make table-bottle      accuracy by kind of label (hours; table-mtd: on MTD; ARGS=... for the tool)"
+	@echo "make table-labels      what each kind of label is worth on every product (half an hour; ARGS=... for the tool)"
 	@echo "make table-products    every product by setting and seed: ARGS=\"--only bottle --settings all\" (needs WEAKREST_DATA)"
 	@echo "make general-head      train the built-in head again (needs WEAKREST_DATA)"
 	@echo "make table-clicks      accuracy by number of clicks: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
 	@echo "make table-seg         heads trained with clicked and with true masks: ARGS=\"bottle\""
-	@echo "make plot-labels       plot accuracy against labeling time: docs/labels.svg"
+	@echo "make plot-labels       plot what labels are worth against labeling time: docs/labels.svg"
 	@echo "make general-adclick   train the built-in click network again (needs WEAKREST_DATA)"
 	@echo "make text-encoder      export the text encoder for free prompts: target/text-encoder/"
 	@echo "make bench             time that the pipeline adds to its stages"
@@ -161,8 +161,8 @@ readme-picture: build
 tables: build $(VENV)/installed
 	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/tables.py $(TABLES)
 
-table-bottle table-mtd: build $(VENV)/installed
-	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/table_heads.py $(@:table-%=%) $(ARGS)
+table-labels: build $(VENV)/installed
+	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/table_labels.py $(ARGS)
 
 table-products: build
 	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/table_products.py $(ARGS)
@@ -184,7 +184,7 @@ table-clicks: build $(VENV)/installed
 table-seg: build $(VENV)/installed
 	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/table_seg.py $(ARGS)
 
-# After `make table-bottle` and `make table-seg ARGS=bottle`.
+# After `make table-labels`.
 plot-labels:
 	$(PYTHON) -m venv target/plot
 	target/plot/bin/pip install --quiet --disable-pip-version-check matplotlib==3.11.2

@@ -5,8 +5,7 @@ Needs WEAKREST_DATA and the Python environment. Results are kept in target/click
 Trains ADClick-Seg, the network without clicks, on synthetic defects and on defective pictures. The masks of
 defective pictures are the true masks, or ADClick makes them of 3 to 5 simulated clicks. That ADClick is the
 network that ships, or a network that was trained on the product without any mask (`0-shot` of
-table_clicks.py). `weakrest evaluate` judges all other pictures. The pictures to train on are the same as for
-`make table-bottle`.
+table_clicks.py). `weakrest evaluate` judges all other pictures.
 
 For several products, one network learns their true masks: told which product it sees, not told, and told the
 words of another product.

@@ -46,9 +46,9 @@ const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
 /// How to enroll. The documentation's tables led to the defaults.
 ///
 /// ```
-/// use weakrest::enroll::Settings;
+/// use weakrest::enroll::{Settings, Variation};
 ///
-/// let settings = Settings { product: "bottle".into(), false_reject_rate: 0.005, ..Settings::default() };
+/// let settings = Settings { product: "bottle".into(), variations: vec![Variation::Light], ..Settings::default() };
 /// # assert_eq!(settings.images, 16);
 /// ```
 #[derive(Debug, Clone)]
