@@ -58,7 +58,10 @@ def main(target: str) -> None:
             axes.annotate(name, (seconds, mean), fontsize=8, color=color, **place)
         axes.plot(*zip(*points, strict=True), "-o", markersize=4, color=color, label=title)
     products = len({product for product, _ in cells})
-    axes.set(xlabel=f"seconds of labeling a picture, {COUNT} pictures labeled", ylabel=f"mean of {products} products")
+    axes.set(
+        xlabel=f"seconds of labeling a picture, {COUNT} pictures labeled",
+        ylabel=f"mean of {products} products",
+    )
     axes.set_ylim(0.4, 1)
     axes.legend(fontsize=8, loc="lower right")
     axes.grid(alpha=0.3)

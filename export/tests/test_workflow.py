@@ -22,10 +22,17 @@ class Inspector:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        # Of defects, by packages with a head; the threshold is 1. Without a head they score 0.5.
+        self.score_with_head = 2.0
 
-    def __call__(self, weakrest: Path | None, arguments: Sequence[str]) -> str:
+    def __call__(self, weakrest: Path | None, arguments: Sequence[str], accept: Sequence[int] = (0,)) -> str:
         command, *rest = arguments
         self.calls.append(command)
+        if command == "inspect":
+            package, *images, _ = rest
+            score = self.score_with_head if (Path(package) / "head.onnx").exists() else 0.5
+            lines = [{"image": image, "score": score, "threshold": 1.0} for image in images]
+            return "".join(json.dumps(line) + "\n" for line in lines)
         if command == "residuals":
             package, _, listed, _, folder, *see = rest
             images = [json.loads(line)["image"] for line in Path(listed).read_text("utf-8").splitlines()]
@@ -34,8 +41,8 @@ class Inspector:
             write_shards(Path(folder), [self.look(image) for image in images], images, digest, seen)
         else:
             assert rest[0] == "add-head"
-            package, _, head, _, _, _, out = rest[1:]
-            shutil.copytree(package, out)
+            package, _, head, _, _, _, out, *_ = rest[1:]
+            shutil.copytree(package, out, dirs_exist_ok=True)
             shutil.copy(head, Path(out) / "head.onnx")
         return ""
 
@@ -72,6 +79,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def inspector(monkeypatch: pytest.MonkeyPatch) -> Inspector:
     made = Inspector()
     monkeypatch.setattr("weakrest_export.workflow.call", made)
+    monkeypatch.setattr("weakrest_export.guard.call", made)
     return made
 
 
@@ -225,6 +233,37 @@ def test_tags_hide_where_defects_are(folder: Path) -> None:
     log = (folder / "work" / "training.jsonl").read_text("utf-8").splitlines()
     assert json.loads(log[-1])["guessed_loss"] is not None
     assert 'setting = "tags"' in (folder / "work" / "head.toml").read_text("utf-8")
+
+
+def four_boxes(folder: Path) -> str:
+    """Labels of four defective pictures."""
+    for at in (2, 3):
+        shutil.copy(folder / "bad" / "1.png", folder / "bad" / f"{at}.png")
+    return labels(folder, BOX, BOX, BOX, BOX)
+
+
+def test_a_head_is_written_if_it_rejects_more(
+    folder: Path, inspector: Inspector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--labels", four_boxes(folder)) == 0
+    assert "4 labeled pictures: 4 rejected with the head (0 without it)" in capsys.readouterr().out
+    assert (folder / "new.weakrest" / "head.onnx").exists()
+    assert inspector.calls.count("package") == 4
+
+
+def test_a_head_that_is_no_better_is_not_written(
+    folder: Path, inspector: Inspector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspector.score_with_head = 0.4
+    name = four_boxes(folder)
+    before = set(folder.iterdir())
+    assert run("--labels", name) == 3
+    printed = capsys.readouterr()
+    assert "0 rejected with the head (0 without it)" in printed.out
+    assert "nothing is written" in printed.err
+    assert set(folder.iterdir()) == before
+    assert run("--labels", name, "--always") == 0
+    assert (folder / "new.weakrest" / "head.onnx").exists()
 
 
 @pytest.mark.usefixtures("inspector")
