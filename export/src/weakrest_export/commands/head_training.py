@@ -121,4 +121,4 @@ class HeadTraining:
         from weakrest_export import workflow
 
         source = workflow.describe(self.products, self.samples)
-        return f"{head}: {head.stat().st_size / 1e6:.1f} MB, {self.setting}, trained on {source}"
+        return f"{self.network.name}: {head.stat().st_size / 1e6:.1f} MB, {self.setting}, trained on {source}"
