@@ -404,8 +404,8 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
     // The last spot is the largest.
     let spot = manifest.forecast.iter().rfind(|info| info.kind == DefectKind::Spot);
     if spot.is_some_and(|spot| 2 * spot.rejected < spot.painted) {
-        say!("  Even large defects will mostly pass. Look at the good pictures named below, enroll with a larger")?;
-        say!("  --size, use more even light, or label a few defects: weakrest label, weakrest-export train.")?;
+        say!("  Even large defects will mostly pass. Look at the good pictures named below, enroll with a")?;
+        say!("  larger --size, or label some defects: weakrest label, weakrest-export train.")?;
     }
     if !done.outliers.is_empty() {
         say!("  These pictures score far above the others, and raise the threshold. Look at them:")?;
