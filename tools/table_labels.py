@@ -120,10 +120,10 @@ def with_head(cell: Cell, samples: list[Any]) -> tuple[Path, float]:
     changes = dict(changes)
     semirest = changes.pop("semirest", False)
     settings = HeadSettings(seed=cell.seed, **changes)
-    start = time.monotonic()
-    trained = training.train(prepared, settings.semirest() if semirest else settings)
-    minutes = (time.monotonic() - start) / 60
     settings = settings.semirest() if semirest else settings
+    start = time.monotonic()
+    trained = training.train(prepared, settings)
+    minutes = (time.monotonic() - start) / 60
     made = head_export.export(
         trained.head,
         prepared[0].residuals.backbone,

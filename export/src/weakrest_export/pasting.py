@@ -59,7 +59,9 @@ def paste(found: Sequence[Label], goods: Sequence[Path], out: Path, count: int, 
         pasted = _paste_one(found[number % len(found)], goods, out / f"{number:04}", rng)
         if pasted is not None:
             made.append(pasted)
-    labels.write(out / INDEX, made, overwrite=True)
+    # An empty label file cannot be read again.
+    if made:
+        labels.write(out / INDEX, made, overwrite=True)
     return made
 
 

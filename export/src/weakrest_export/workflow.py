@@ -193,7 +193,8 @@ def _gather(product: Product, found: Sequence[Label], work: Work, see: bool) -> 
         ExportError: if something cannot be made, or `work.folder` holds another run.
     """
     goods = [path.resolve() for path in synthetic.good_pictures(product.goods)]
-    learned = [path for path in goods if path not in held_out(goods, work)]
+    held = held_out(goods, work)
+    learned = [path for path in goods if path not in held]
     both = set(goods) & {label.image.resolve() for label in found if label.tag == "defective"}
     if both:
         raise ExportError(
