@@ -22,11 +22,12 @@ def write_shards(
     images: Sequence[str] | None = None,
     package: str = PACKAGE,
     pictures: Sequence[torch.Tensor] | None = None,
+    stride: int = 8,
     **other: Any,
 ) -> Path:
     """Writes f16 tensors `[3, rows, cols, channels]`, two to a shard, and an index; `other` goes there.
 
-    What the backbone saw, `[3, 8 rows, 8 cols]`, is written with them if it is given.
+    What the backbone saw, `[3, stride · rows, stride · cols]`, is written with them if it is given.
     """
     folder.mkdir(parents=True)
     entries = []
@@ -38,12 +39,13 @@ def write_shards(
         for at, (name, tensor) in enumerate(named.items(), start):
             _, rows, cols, _ = tensor.shape
             entry = {"image": images[at] if images else f"{at}.png", "shard": shard, "tensor": name}
-            entry |= {"grid": [rows, cols], "content": [cols * 8, rows * 8], "frame": [cols * 8, rows * 8]}
+            entry |= {"grid": [rows, cols], "content": [cols * stride, rows * stride]}
+            entry["frame"] = entry["content"]
             if pictures:
                 entry["picture"] = f"{name}.picture"
             entries.append(entry)
     index = {"format": 2, "package": package, "backbone": BACKBONE, "scales": [tensors[0].shape[-1]]}
-    index |= {"neighbors": 3, "stride": 8, "pictures": entries, **other}
+    index |= {"neighbors": 3, "stride": stride, "pictures": entries, **other}
     (folder / "index.json").write_text(json.dumps(index), "utf-8")
     return folder
 

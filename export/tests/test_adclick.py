@@ -24,26 +24,26 @@ else:
     import tomli as tomllib
 
 GRID = 6
-CELLS = 4 * GRID
 
 
-def samples(folder: Path, count: int = 8) -> list[Sample]:
+def samples(folder: Path, count: int = 8, block: int = 8) -> list[Sample]:
     """Noise with a dark square, whose residuals stick out; the first half has none."""
     generator = torch.Generator().manual_seed(0)
     tensors, pictures, shares = [], [], []
     for at in range(count):
         residuals = torch.randn(3, GRID, GRID, CHANNELS, generator=generator) / 4
-        picture = torch.randn(3, 8 * GRID, 8 * GRID, generator=generator) / 4
-        share = np.zeros((CELLS, CELLS), np.float32)
+        picture = torch.randn(3, block * GRID, block * GRID, generator=generator) / 4
+        cells = block // STRIDE
+        share = np.zeros((cells * GRID, cells * GRID), np.float32)
         if at >= count // 2:
             row, col = (int(v) for v in torch.randint(GRID - 2, (2,), generator=generator))
             residuals[:, row : row + 2, col : col + 2] += 3
-            picture[:, 8 * row : 8 * row + 16, 8 * col : 8 * col + 16] -= 3
-            share[4 * row : 4 * row + 8, 4 * col : 4 * col + 8] = 1
+            picture[:, block * row :, block * col :][:, : 2 * block, : 2 * block] -= 3
+            share[cells * row :, cells * col :][: 2 * cells, : 2 * cells] = 1
         tensors.append(residuals.half())
         pictures.append(picture.half())
         shares.append(share)
-    read = Residuals(write_shards(folder, tensors, pictures=pictures))
+    read = Residuals(write_shards(folder, tensors, pictures=pictures, stride=block))
     return [
         Sample(read, at, share, "synthetic" if share.any() else "good") for at, share in enumerate(shares)
     ]
@@ -101,26 +101,31 @@ def test_the_loss_does_not_fade_with_the_errors() -> None:
     assert loss.item() == pytest.approx(np.log1p(np.exp(2)), rel=0.01)
 
 
-def test_the_network_takes_any_grid_and_its_prompt_is_silent_at_first() -> None:
+@pytest.mark.parametrize("block", [8, 16])
+def test_the_network_takes_any_grid_and_its_prompt_is_silent_at_first(block: int) -> None:
     torch.manual_seed(0)
-    network = AdClick(Shape(CHANNELS, width=32, depth=2)).eval()
+    network = AdClick(Shape(CHANNELS, block, width=32, depth=2)).eval()
+    cells = block // STRIDE
     for rows, cols in ((1, 1), (3, 9), (10, 8)):
         inputs = (
             torch.randn(1, rows, cols, CHANNELS),
-            torch.randn(1, 3, 8 * rows, 8 * cols),
-            torch.zeros(1, GUIDES, 4 * rows, 4 * cols),
+            torch.randn(1, 3, block * rows, block * cols),
+            torch.zeros(1, GUIDES, cells * rows, cells * cols),
         )
         with torch.inference_mode():
             silent = network(*inputs, torch.zeros(1, PROMPT))
             spoken = network(*inputs, torch.randn(1, PROMPT))
-        assert silent.shape == (1, 4 * rows, 4 * cols)
+        assert silent.shape == (1, cells * rows, cells * cols)
         assert torch.equal(silent, spoken)
     with pytest.raises(ExportError, match="multiple of 32"):
         Shape(CHANNELS, width=33)
+    with pytest.raises(ExportError, match="multiple of 8"):
+        Shape(CHANNELS, 4)
 
 
-def test_it_learns_to_follow_clicks_and_its_files_say_the_same(tmp_path: Path) -> None:
-    pictures = samples(tmp_path / "residuals")
+@pytest.mark.parametrize("block", [8, 16])
+def test_it_learns_to_follow_clicks_and_its_files_say_the_same(tmp_path: Path, block: int) -> None:
+    pictures = samples(tmp_path / "residuals", block=block)
     log: list[float] = []
     settings = ClickSettings(width=32, depth=1, steps=30, batch=4, crop=GRID, seed=1)
     network = adclick_train.train(pictures, settings, report=lambda entry: log.append(entry["loss"]))

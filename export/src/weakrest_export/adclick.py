@@ -16,7 +16,7 @@ STRIDE = 2
 """Side of a mask's cell, in pixels of the scaled picture."""
 
 BLOCK = 8
-"""Side of a residual's block, in pixels of the scaled picture."""
+"""The side of a residual's block, in pixels of the scaled picture, is a multiple of this."""
 
 RADIUS = 5.0
 """Radius of a click's disk, in pixels of the scaled picture. It covers cells with their center inside."""
@@ -36,6 +36,7 @@ class Shape:
 
     Attributes:
         channels: values per block of the residuals.
+        block: side of a residual's block, in pixels of the scaled picture.
         backbone: name of a network, see `networks.load`. Its maps of strides 2 and 4 see the picture.
         width: features per block.
         depth: attention layers.
@@ -46,6 +47,7 @@ class Shape:
     """
 
     channels: Annotated[int, Range(least=1)]
+    block: Annotated[int, Range(multiple=BLOCK)] = BLOCK
     backbone: str = "efficientnet-lite1"
     width: Annotated[int, Range(multiple=HEAD_WIDTH)] = 128
     depth: Annotated[int, Range(least=1)] = 3
@@ -73,7 +75,7 @@ class AdClick(nn.Module):
         self.even_fine, self.even_coarse = nn.BatchNorm2d(fine), nn.BatchNorm2d(coarse)
         self.enter_half = _Convolution(fine + GUIDES, _HALF)
         self.enter_quarter = _Convolution(_HALF + coarse + 2, _QUARTER)
-        self.enter_eighth = _Convolution(_QUARTER, width, step=2)
+        self.enter_block = _Convolution(_QUARTER, width, step=2)
         self.embed = nn.Linear(3 * shape.channels, width)
         self.alike = nn.Linear(2, width)
         said, adapt = (
@@ -83,7 +85,7 @@ class AdClick(nn.Module):
         self.prompt = nn.Sequential(said, nn.GELU(), adapt)
         self.layers = nn.ModuleList(WindowLayer(width, shape.ratio, at) for at in range(shape.depth))
         self.norm = nn.LayerNorm(width)
-        self.to_quarter = nn.Linear(width, 4 * _QUARTER)
+        self.to_quarter = nn.Linear(width, (shape.block // 4) ** 2 * _QUARTER)
         self.at_quarter = _Convolution(_QUARTER, _QUARTER)
         self.to_half = nn.Conv2d(_QUARTER, 4 * _HALF, 1)
         self.at_half = _Convolution(_HALF, _HALF)
@@ -107,12 +109,12 @@ class AdClick(nn.Module):
         prompt: Tensor,
         present: Tensor | None = None,
     ) -> Tensor:
-        """Logits `[N, 4 rows, 4 cols]`.
+        """Logits `[N, down, across]`, one per cell: a block has `block / STRIDE` of them along each side.
 
         Args:
             residuals: `[N, rows, cols, channels]`, neighbor minus token, scaled.
-            picture: `[N, 3, 8 rows, 8 cols]`, normalized as the backbone's input.
-            guidance: `[N, 3, 4 rows, 4 cols]`, see `GUIDES`.
+            picture: `[N, 3, block · rows, block · cols]`, normalized as the backbone's input.
+            guidance: `[N, 3, down, across]`, see `GUIDES`.
             prompt: `[N, 384]`, see `PROMPT`.
             present: `[N, rows, cols]`, 1 for a block and 0 for the padding of a smaller grid; None: blocks
                 everywhere.
@@ -138,15 +140,15 @@ class AdClick(nn.Module):
 
         blocks = residuals.clamp(-LIMIT, LIMIT)
         blocks = self.embed(torch.cat((blocks, blocks.abs(), (1 + blocks * blocks).log()), -1))
-        alike = _alike(blocks.permute(0, 3, 1, 2), F.avg_pool2d(clicks, 4))
-        tokens = (
-            blocks + self.alike(alike.permute(0, 2, 3, 1)) + self.enter_eighth(quarter).permute(0, 2, 3, 1)
-        )
+        alike = _alike(blocks.permute(0, 3, 1, 2), F.avg_pool2d(clicks, self.shape.block // STRIDE))
+        seen_in_blocks = _mean(self.enter_block(quarter), self.shape.block // BLOCK)
+        tokens = blocks + self.alike(alike.permute(0, 2, 3, 1)) + seen_in_blocks.permute(0, 2, 3, 1)
         words = self.prompt(prompt)[:, None, None].chunk(2 * self.shape.depth, -1)
         for at, layer in enumerate(self.layers):
             tokens = layer(tokens * (1 + words[2 * at]) + words[2 * at + 1], present)
 
-        up = F.pixel_shuffle(self.to_quarter(self.norm(tokens)).permute(0, 3, 1, 2), 2)
+        up = self.to_quarter(self.norm(tokens)).permute(0, 3, 1, 2)
+        up = F.pixel_shuffle(up, self.shape.block // 4)
         up = self.at_quarter(up + quarter)
         up = self.at_half(F.pixel_shuffle(self.to_half(up), 2) + half)
         logits: Tensor = self.classify(up)[:, 0]
@@ -160,6 +162,11 @@ class _Convolution(nn.Sequential):
         if convolution.bias is not None:
             nn.init.zeros_(convolution.bias)
         super().__init__(convolution, nn.GELU())
+
+
+def _mean(cells: Tensor, side: int) -> Tensor:
+    # A mean of one would add a useless node.
+    return cells if side == 1 else F.avg_pool2d(cells, side)
 
 
 def _alike(features: Tensor, clicks: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from weakrest_export import head_export, onnx_file
-from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, RADIUS, STRIDE, AdClick
+from weakrest_export.adclick import GUIDES, PROMPT, RADIUS, STRIDE, AdClick, Shape
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.files import check_name, write_together
 from weakrest_export.manifest import Clicks, Manifest, SeeingHead
@@ -80,10 +80,10 @@ def export(
     """
     check_name(name)
     module = _Clicked(network).eval()
-    model = _onnx_bytes(module, network.shape.channels, name, INPUTS)
+    model = _onnx_bytes(module, network.shape, name, INPUTS)
     keys = Clicks(backbone, network.shape.channels, setting, cell=STRIDE, radius=RADIUS, prompt=PROMPT)
     manifest = Manifest(name, source, license, hashlib.sha256(model).hexdigest(), keys)
-    return Exported(manifest, model, tuple(prompts), _check(module, network.shape.channels, model))
+    return Exported(manifest, model, tuple(prompts), _check(module, network.shape, model))
 
 
 def export_head(
@@ -113,10 +113,10 @@ def export_head(
     check_name(name)
     words = torch.zeros(PROMPT) if prompt is None else torch.from_numpy(prompt)
     module = _Unclicked(network, words).eval()
-    model = _onnx_bytes(module, network.shape.channels, name, INPUTS[:2])
+    model = _onnx_bytes(module, network.shape, name, INPUTS[:2])
     keys = SeeingHead(backbone, network.shape.channels, setting, cell=STRIDE)
     manifest = Manifest(name, source, license, hashlib.sha256(model).hexdigest(), keys)
-    return head_export.Exported(manifest, model, _check(module, network.shape.channels, model))
+    return head_export.Exported(manifest, model, _check(module, network.shape, model))
 
 
 def write(exported: Exported, directory: Path) -> Path:
@@ -170,19 +170,19 @@ class _Unclicked(nn.Module):
         return logits[..., None]
 
 
-def example(channels: int, count: int, rows: int, cols: int) -> tuple[Tensor, ...]:
-    """Noise with a defect in it, for all four inputs of the network."""
+def example(shape: Shape, count: int, rows: int, cols: int) -> tuple[Tensor, ...]:
+    """Noise with a defect in it, for all four inputs of a network of this shape."""
     generator = torch.Generator().manual_seed(rows)
-    residuals = torch.randn(count, rows, cols, channels, generator=generator)
+    residuals = torch.randn(count, rows, cols, shape.channels, generator=generator)
     residuals[:, rows // 2 :, cols // 2 :] *= 4
-    picture = torch.randn(count, 3, BLOCK * rows, BLOCK * cols, generator=generator)
-    cells = BLOCK // STRIDE
+    picture = torch.randn(count, 3, shape.block * rows, shape.block * cols, generator=generator)
+    cells = shape.block // STRIDE
     guidance = (torch.rand(count, GUIDES, cells * rows, cells * cols, generator=generator) > 0.9).float()
     prompt = torch.randn(count, 1, 1, PROMPT, generator=generator) / PROMPT**0.5
     return residuals, picture, guidance, prompt
 
 
-def _onnx_bytes(module: nn.Module, channels: int, name: str, inputs: Sequence[str]) -> bytes:
+def _onnx_bytes(module: nn.Module, shape: Shape, name: str, inputs: Sequence[str]) -> bytes:
     free = {
         "residuals": {0: "batch", 1: "rows", 2: "columns"},
         "picture": {0: "batch", 2: "height", 3: "width"},
@@ -191,19 +191,19 @@ def _onnx_bytes(module: nn.Module, channels: int, name: str, inputs: Sequence[st
     }
     return onnx_file.onnx_bytes(
         module,
-        example(channels, 2, 13, 21)[: len(inputs)],
+        example(shape, 2, 13, 21)[: len(inputs)],
         name,
         [(name, free[name]) for name in inputs],
         (OUTPUT, {0: "batch", 1: "down", 2: "across"}),
     )
 
 
-def _check(module: nn.Module, channels: int, model: bytes) -> float:
+def _check(module: nn.Module, shape: Shape, model: bytes) -> float:
     worst = 0.0
     session = onnx_file.session(model)
     names = [input.name for input in session.get_inputs()]
     for count, rows, cols in _GRIDS:
-        inputs = example(channels, count, rows, cols)[: len(names)]
+        inputs = example(shape, count, rows, cols)[: len(names)]
         with torch.inference_mode():
             expected = module(*inputs).sigmoid()
         (made,) = session.run(None, {n: e.numpy() for n, e in zip(names, inputs, strict=True)})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakrest_export.adclick import BLOCK, GUIDES, PROMPT, STRIDE, AdClick, Shape
+from weakrest_export.adclick import GUIDES, PROMPT, STRIDE, AdClick, Shape
 from weakrest_export.blocks import UNKNOWN, Cells, block_share, from_boxes
 from weakrest_export.clicks import Click, disks, next_click
 from weakrest_export.devices import multiplies_in_bfloat16
@@ -25,9 +25,6 @@ from weakrest_export.samples import KINDS, Kind
 from weakrest_export.settings import ClickSettings
 from weakrest_export.shapes import Bits
 
-_CELLS = BLOCK // STRIDE
-"""Cells of a mask per block and side."""
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -36,8 +33,8 @@ class Sample:
     Attributes:
         residuals: folder with the picture's residuals and pixels.
         index: within `residuals.pictures`.
-        share: f32 `[4 rows, 4 cols]`, defective share of each cell, 0 to 1; NaN where unknown, and beyond the
-            picture.
+        share: f32 `[down, across]`, defective share of each cell, 0 to 1; NaN where unknown, and beyond the
+            picture. A block has `stride / STRIDE` cells along each side.
         kind: of the picture.
         prompts: `[n, 384]`, vectors of phrases for the defect; n may be 0.
         type: of the defect, if known. Several types are joined by `+`.
@@ -127,7 +124,8 @@ def train(
     if not any((sample.share > 0.5).any() for sample in samples):
         raise ExportError("no pixel is labeled defective: add synthetic defects, or pictures with masks")
     torch.manual_seed(settings.seed)
-    shape = Shape(samples[0].residuals.channels, width=settings.width, depth=settings.depth)
+    residuals = samples[0].residuals
+    shape = Shape(residuals.channels, residuals.stride, width=settings.width, depth=settings.depth)
     network = AdClick(shape).train()
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = Optimizer(network, average, settings)
@@ -215,16 +213,17 @@ def _batch(
         picture = sample.residuals.read_picture(sample.index).float()
         share = torch.from_numpy(sample.share)
         rows, cols = residuals.shape[1:3]
-        top, left = _corner(sample.share, (rows, cols), side, rng)
+        block, cells = sample.residuals.stride, sample.residuals.stride // STRIDE
+        top, left = _corner(sample.share, (rows, cols), side, cells, rng)
         residuals = residuals[:, top : top + side, left : left + side]
         rows, cols = residuals.shape[1:3]
-        picture = picture[:, BLOCK * top :, BLOCK * left :][:, : BLOCK * rows, : BLOCK * cols]
-        share = share[_CELLS * top :, _CELLS * left :][: _CELLS * rows, : _CELLS * cols]
+        picture = picture[:, block * top :, block * left :][:, : block * rows, : block * cols]
+        share = share[cells * top :, cells * left :][: cells * rows, : cells * cols]
         present = torch.ones(rows, cols)
         down, right = side - rows, side - cols
         residuals = F.pad(residuals, (0, 0, 0, right, 0, down))
-        picture = F.pad(picture, (0, BLOCK * right, 0, BLOCK * down))
-        share = F.pad(share, (0, _CELLS * right, 0, _CELLS * down), value=math.nan)
+        picture = F.pad(picture, (0, block * right, 0, block * down))
+        share = F.pad(share, (0, cells * right, 0, cells * down), value=math.nan)
         present = F.pad(present, (0, right, 0, down))
         # One of the eight orientations of a part.
         if rng.random() < 0.5:
@@ -257,10 +256,18 @@ def _batch(
 
 
 def _corner(
-    share: npt.NDArray[np.float32], grid: tuple[int, int], side: int, rng: np.random.Generator
+    share: npt.NDArray[np.float32], grid: tuple[int, int], side: int, cells: int, rng: np.random.Generator
 ) -> tuple[int, int]:
-    """First row and column of blocks of a crop. The crop has a defective cell, if there is one."""
-    places = np.argwhere(share > 0.5) // _CELLS
+    """First row and column of blocks of a crop. The crop has a defective cell, if there is one.
+
+    Args:
+        share: of each cell.
+        grid: rows and columns of blocks.
+        side: of the crop, in blocks.
+        cells: per block and side.
+        rng: for the place.
+    """
+    places = np.argwhere(share > 0.5) // cells
     center = places[int(rng.integers(len(places)))] if len(places) else None
     corner = []
     for axis, length in enumerate(grid):

@@ -142,9 +142,9 @@ def prepare_clicks(
     ]
     gathered = _gather(product, drawn, work, see=True)
     read = gathered.residuals
-    if read.stride != adclick.BLOCK:
+    if read.stride % adclick.BLOCK:
         raise ExportError(
-            f"{product.package}: its blocks have {read.stride} pixels a side, but ADClick needs "
+            f"{product.package}: its blocks have {read.stride} pixels a side, but ADClick needs a multiple of "
             f"{adclick.BLOCK}: enroll with a backbone of --grid {adclick.BLOCK}"
         )
     samples = []
