@@ -17,7 +17,7 @@ ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 FEATURES ?= --no-default-features
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products general-head general-adclick table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products general-head general-adclick general-adclick-scales table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -37,7 +37,7 @@ help:
 	@echo "make table-clicks      accuracy by number of clicks: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
 	@echo "make table-seg         heads trained with clicked and with true masks: ARGS=\"bottle\""
 	@echo "make plot-labels       plot what labels are worth against labeling time: docs/labels.svg"
-	@echo "make general-adclick   train the built-in click network again (needs WEAKREST_DATA)"
+	@echo "make general-adclick   train the built-in click network again, or general-adclick-scales (needs WEAKREST_DATA)"
 	@echo "make text-encoder      export the text encoder for free prompts: target/text-encoder/"
 	@echo "make bench             time that the pipeline adds to its stages"
 	@echo "make bench-search      the nearest-neighbor search against other programs (needs WEAKREST_DATA)"
@@ -171,9 +171,9 @@ general-head: build $(VENV)/installed
 	@tools/fetch-photographs.sh target/photographs
 	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general.py head
 
-general-adclick: build $(VENV)/installed
+general-adclick general-adclick-scales: build $(VENV)/installed
 	@tools/fetch-photographs.sh target/photographs
-	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general.py adclick
+	ORT_DYLIB_PATH=$(RUNTIME) $(VENV)/bin/python tools/general.py $(@:general-%=%)
 
 # Another program's masks are compared with: OpenCV's GrabCut.
 table-clicks: build $(VENV)/installed

@@ -11,6 +11,6 @@ for kind in "$product"/test/*; do
 		cp "$kind/$picture" "$folder/pictures/$(basename "$kind")-$picture"
 	done
 done
-"$binary" enroll --images "$product/train/good" --output "$folder/package.weakrest" >/dev/null
+"$binary" enroll --quality fast --images "$product/train/good" --output "$folder/package.weakrest" >/dev/null
 "$binary" bench "$folder/package.weakrest" --images "$product/train/good" --dump-features "$folder/good.safetensors"
 "$binary" bench "$folder/package.weakrest" --images "$folder/pictures" --dump-features "$folder/test.safetensors"

@@ -17,7 +17,7 @@ done
 dump() {
 	name=$1 good=$2 size=$3
 	package=$folder/$name-$size.weakrest
-	[ -d "$package" ] || "$binary" enroll --images "$good" --output "$package" --size "$size" --any-size >/dev/null
+	[ -d "$package" ] || "$binary" enroll --quality fast --images "$good" --output "$package" --size "$size" --any-size >/dev/null
 	for k in 32 64; do
 		"$binary" bench "$package" --images "$folder/pictures/$name" -k $k --dump "$folder/$name-$size-$k.safetensors"
 	done

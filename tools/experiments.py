@@ -67,7 +67,7 @@ def package(product: str, size: str, matching: str = "soft") -> Path:
     path = HEADS / f"{product}-{size}" / f"{matching}.weakrest"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        options = ["--size", size, "--any-size", "--matching", matching]
+        options = ["--quality", "fast", "--size", size, "--any-size", "--matching", matching]
         weakrest("enroll", "--images", goods(product), "--output", path, *options)
     return path
 

@@ -39,7 +39,17 @@ def evaluate(product: str, arguments: list[str]) -> dict[str, Any]:
     if not kept.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
         dataset = experiments.dataset(product.lower())
-        command = [BINARY, "evaluate", "--dataset", dataset, "--any-size", "--json", *arguments]
+        command = [
+            BINARY,
+            "evaluate",
+            "--dataset",
+            dataset,
+            "--any-size",
+            "--quality",
+            "fast",
+            "--json",
+            *arguments,
+        ]
         run = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
         kept.write_text(run.stdout)
     return json.loads(kept.read_text())["categories"][0]

@@ -15,7 +15,7 @@ use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::enroll::{
-    CoresetScope, Enrollment, GroupBy, Matching, Progress, Settings, Variation, enroll, promise,
+    CoresetScope, Enrollment, GroupBy, Matching, Progress, Quality, Settings, Variation, enroll, promise,
 };
 use crate::imaging::{DefectKind, Listing};
 use crate::package::{BackboneFile, ForecastInfo, FrameSize, HeadFile, Manifest, check_target};
@@ -41,6 +41,8 @@ pub struct Enroll {
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
+    known: KnownDefects,
+    #[command(flatten)]
     settings: SettingsArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
@@ -49,9 +51,26 @@ pub struct Enroll {
     json: bool,
 }
 
+/// Known defects, for `enroll` and `package add-head`.
+#[derive(Debug, Args)]
+pub struct KnownDefects {
+    /// Folder of pictures of known defects. They lower a threshold that would pass them, as far as the good parts allow
+    #[arg(long, value_name = "DIR")]
+    defects: Option<PathBuf>,
+}
+
+impl KnownDefects {
+    pub fn pictures(&self) -> Result<Vec<PathBuf>> {
+        self.defects.as_deref().map_or_else(|| Ok(Vec::new()), pictures_in)
+    }
+}
+
+/// The name of the built-in head.
+const GENERAL: &str = "general";
+
 /// Opens a head: the built-in one by its name, or a file.
 pub fn open_head(path: &Path) -> Result<HeadFile> {
-    if path == Path::new("general") { HeadFile::built_in() } else { HeadFile::open(path) }
+    if path == Path::new(GENERAL) { HeadFile::built_in() } else { HeadFile::open(path) }
 }
 
 /// The effect of position on distances.
@@ -72,13 +91,37 @@ pub enum Scope {
     Bank,
 }
 
+/// A level of quality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// 256 pixels, one scale: for large or plain defects, and for many parts per second
+    Fast,
+    /// 448 pixels, three scales
+    Standard,
+    /// 768 pixels, three scales: for fine defects
+    Best,
+}
+
+impl From<Level> for Quality {
+    fn from(level: Level) -> Quality {
+        match level {
+            Level::Fast => Quality::Fast,
+            Level::Standard => Quality::Standard,
+            Level::Best => Quality::Best,
+        }
+    }
+}
+
 /// Arguments of `enroll` and `evaluate`.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArguments {
-    /// Longest side after scaling, or "native" for no scaling
-    #[arg(long, value_name = "PIXELS", default_value_t = Size(Settings::default().longest_side),
-        allow_negative_numbers = true)]
-    size: Size,
+    /// How much time a picture may take: more of it finds smaller defects [default: standard, or fast with `--head
+    /// general`]
+    #[arg(long, value_enum)]
+    quality: Option<Level>,
+    /// Longest side after scaling, or "native" for no scaling [default: the quality's]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
+    size: Option<Size>,
     /// Accepted share of false rejects, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Settings::default().false_reject_rate,
         allow_negative_numbers = true, value_parser = number::<f64>(Excluded(0.0), Excluded(100.0)))]
@@ -96,7 +139,7 @@ pub struct SettingsArguments {
     /// Accept pictures of different sizes
     #[arg(long)]
     any_size: bool,
-    /// Backbone: NAME.onnx, with NAME.toml beside it [default: built in]
+    /// Backbone: NAME.onnx, with NAME.toml beside it [default: the quality's]
     #[arg(long, value_name = "FILE")]
     backbone: Option<PathBuf>,
     /// Trained head: NAME.onnx, with NAME.toml beside it, or `general`, which is built in
@@ -218,11 +261,20 @@ fn default_weight() -> f32 {
 }
 
 impl SettingsArguments {
+    fn quality(&self) -> Quality {
+        match (self.quality, self.head.as_deref()) {
+            (Some(level), _) => level.into(),
+            // That head was trained with this level's backbone.
+            (None, Some(head)) if head == Path::new(GENERAL) => Quality::Fast,
+            (None, _) => Quality::default(),
+        }
+    }
+
     /// The library's settings for a product.
     pub fn settings(&self, product: String) -> Result<Settings> {
         Ok(Settings {
             product,
-            longest_side: self.size.0,
+            longest_side: self.size.map_or(self.quality().settings().longest_side, |size| size.0),
             matching: match self.matching {
                 Rule::Soft => Matching::Soft { weight: self.position_weight },
                 Rule::Window => Matching::Window { reach: self.window_reach },
@@ -242,6 +294,7 @@ impl SettingsArguments {
             skip_bad: self.skip_bad,
             any_size: self.any_size,
             variations: self.variations.0.clone(),
+            defects: Vec::new(),
             seed: self.seed,
             head: self.head.as_deref().map(open_head).transpose()?,
         })
@@ -251,7 +304,7 @@ impl SettingsArguments {
     pub fn backbone(&self) -> Result<BackboneFile> {
         match &self.backbone {
             Some(path) => BackboneFile::open(path),
-            None => BackboneFile::built_in(),
+            None => self.quality().backbone(),
         }
     }
 }
@@ -267,7 +320,7 @@ impl Enroll {
         let product = self.product.clone().unwrap_or_else(|| {
             self.output.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
         });
-        let settings = self.settings.settings(product)?;
+        let settings = Settings { defects: self.known.pictures()?, ..self.settings.settings(product)? };
         let backbone = self.settings.backbone()?;
         let options = self.runtime.options();
         let mut done =
@@ -398,14 +451,29 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
         threshold.scores[1]
     )?;
     say!("  {}", promise(threshold))?;
+    say!("  speed      {:.1} ms a picture on this machine", done.time.as_secs_f64() * 1e3)?;
     for line in forecast(manifest) {
         say!("  {line}")?;
+    }
+    let missed: Vec<_> = done.defects.iter().filter(|(_, score)| *score <= threshold.value).collect();
+    if !done.defects.is_empty() {
+        let (known, found) = (done.defects.len(), done.defects.len() - missed.len());
+        say!("  defects    {found} of {known} known defects score above the threshold")?;
+    }
+    if !missed.is_empty() {
+        say!(
+            "  No threshold for this share of false rejects finds these. Enroll with a higher --quality, or"
+        )?;
+        say!("  label them: weakrest label, weakrest-export train.")?;
+        for (path, score) in missed.iter().take(SHOWN) {
+            say!("    {score:.3}  {}", path.display())?;
+        }
     }
     // The last spot is the largest.
     let spot = manifest.forecast.iter().rfind(|info| info.kind == DefectKind::Spot);
     if spot.is_some_and(|spot| 2 * spot.rejected < spot.painted) {
         say!("  Even large defects will mostly pass. Look at the good pictures named below, enroll with a")?;
-        say!("  larger --size, or label some defects: weakrest label, weakrest-export train.")?;
+        say!("  higher --quality, or label some defects: weakrest label, weakrest-export train.")?;
     }
     if !done.outliers.is_empty() {
         say!("  These pictures score far above the others, and raise the threshold. Look at them:")?;
@@ -452,6 +520,9 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "threshold": manifest.threshold,
         "promise": promise(&manifest.threshold),
         "forecast": manifest.forecast,
+        "known_defects": done.defects.len(),
+        "known_defects_rejected": done.defects.iter().filter(|(_, score)| *score > manifest.threshold.value).count(),
+        "milliseconds": done.time.as_secs_f64() * 1e3,
         // For older scripts. A package that does not see it is an error.
         "sees_painted_square": true,
         "scores": done.scores.iter().map(|(p, s)| serde_json::json!({ "path": p.display().to_string(), "score": s })).collect::<Vec<_>>(),

@@ -14,7 +14,7 @@ use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Scale, Source, check_target};
 use crate::{Error, ErrorKind, Package, Result, package};
 
-use super::enroll::{forecast, open_head, summarize, unless_stopped};
+use super::enroll::{KnownDefects, forecast, open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};
 
 /// Arguments of `package`.
@@ -44,6 +44,8 @@ enum Action {
         /// Folder of pictures of good parts, whose scores set the threshold
         #[arg(long, value_name = "DIR")]
         images: PathBuf,
+        #[command(flatten)]
+        known: KnownDefects,
         /// Package to write
         #[arg(long, value_name = "PACKAGE")]
         output: PathBuf,
@@ -180,13 +182,15 @@ impl Arguments {
                     }
                 }
             }
-            Action::AddHead { package, head, images, output, overwrite, runtime } => {
+            Action::AddHead { package, head, images, known, output, overwrite, runtime } => {
                 let start = Instant::now();
                 check_target(&output, overwrite)?;
                 let (pictures, head) = (pictures_in(&images)?, open_head(&head)?);
+                let defects = known.pictures()?;
                 let (contents, options) = (Package::open(&package)?, runtime.options());
-                let mut done =
-                    unless_stopped(|progress| add_head(contents, &head, &pictures, &options, progress))?;
+                let mut done = unless_stopped(|progress| {
+                    add_head(contents, &head, &pictures, &defects, &options, progress)
+                })?;
                 done.package.write(&output, overwrite)?;
                 summarize(&done, &output.display().to_string(), start.elapsed().as_secs_f64())?;
             }

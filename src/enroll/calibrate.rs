@@ -1,6 +1,7 @@
 //! Leave-one-out scores of good parts, and from them the threshold and the golden images.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use posfar::Bank;
 
@@ -10,10 +11,10 @@ use super::{Progress, Step};
 use crate::anomaly::AnomalyMap;
 use crate::error::{ErrorKind, Result};
 use crate::imaging::{Frame, Geometry};
-use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, ResidualStage};
+use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, ResidualStage, check_frame};
 use crate::package::{
     Golden, GoldenInfo, Manifest, ORDINARY, PAINTED, Pictures, STRANGEST, ScaleInfo, Standard, ThresholdInfo,
-    golden_tolerance, painted,
+    ThresholdRule, golden_tolerance, painted,
 };
 
 /// Most pictures that set the unit of residuals: each has hundreds of cells.
@@ -125,10 +126,55 @@ fn values(scores: &[(PathBuf, f32)]) -> Vec<f32> {
     scores.iter().map(|(_, score)| *score).collect()
 }
 
-/// Chooses the threshold and the golden images.
+/// Scores known defects.
+///
+/// # Errors
+/// Those of reading and judging the pictures.
+pub(super) fn known(
+    stages: &mut Stages,
+    defects: &[PathBuf],
+    manifest: &Manifest,
+) -> Result<Vec<(PathBuf, f32)>> {
+    let Stages { features: stage, residuals: residual_stage, classify } = stages;
+    let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
+    let mut map = AnomalyMap::default();
+    let geometry = manifest.geometry();
+    let score = |path: &PathBuf| {
+        let frame = Frame::open(path)?;
+        let mut judged = || {
+            check_frame(&frame, manifest.input.color, manifest.input.size)?;
+            stage.run(&geometry.scale(&frame)?, &mut features)?;
+            residual_stage.run(&features, &mut residuals)?;
+            classify.score(&residuals, &mut map)
+        };
+        Ok((path.clone(), judged().map_err(|e| e.within(path.display()))?))
+    };
+    defects.iter().map(score).collect()
+}
+
+/// Median time from a scaled picture to its score.
+pub(super) fn time(stages: &mut Stages, frame: &Frame) -> Result<Duration> {
+    const RUNS: usize = 9;
+    let Stages { features: stage, residuals: residual_stage, classify } = stages;
+    let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
+    let mut map = AnomalyMap::default();
+    let mut times = [Duration::ZERO; RUNS];
+    for time in &mut times {
+        let start = Instant::now();
+        stage.run(frame, &mut features)?;
+        residual_stage.run(&features, &mut residuals)?;
+        classify.score(&residuals, &mut map)?;
+        *time = start.elapsed();
+    }
+    times.sort_unstable();
+    Ok(times[RUNS / 2])
+}
+
+/// Chooses the threshold and the golden images. `known` has the scores of known defects.
 pub(super) fn calibrate(
     stages: &mut Stages,
     scores: &Scores,
+    known: &[(PathBuf, f32)],
     manifest: &Manifest,
 ) -> Result<(ThresholdInfo, Vec<Golden>)> {
     let Stages { features: stage, residuals: residual_stage, classify } = stages;
@@ -146,7 +192,8 @@ pub(super) fn calibrate(
     let [ordinary, strangest] = golden_frames(scores, threshold.value, &manifest.geometry())?;
     let painted = painted(&ordinary)?;
     let standard = Standard { ordinary: score(&ordinary)?, painted: score(&painted)? };
-    lower_below(&mut threshold, standard.painted, *unit);
+    lower_below(&mut threshold, [standard.painted], ThresholdRule::Painted, *unit);
+    lower_below(&mut threshold, known.iter().map(|(_, score)| *score), ThresholdRule::Known, *unit);
     standard.check(threshold.value, ErrorKind::Image, ADVICE)?;
     let tolerance = golden_tolerance(threshold.value, manifest.scores_are_probabilities());
     let golden = |file: &str, frame, score| {

@@ -5,6 +5,7 @@ mod forecast;
 mod outliers;
 mod parts;
 mod pictures;
+mod quality;
 mod spill;
 mod threshold;
 mod variations;
@@ -13,6 +14,7 @@ pub use crate::package::Variation;
 pub use parts::{GroupBy, NamePattern};
 pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};
+pub use quality::Quality;
 pub(crate) use threshold::promise;
 
 pub use crate::imaging::{find_pictures, list_pictures};
@@ -21,8 +23,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use calibrate::{Stages, calibrate, score};
+use calibrate::{Stages, calibrate, known, score, time};
 use forecast::forecast;
 use ndarray::s;
 use pictures::Reading;
@@ -43,7 +46,7 @@ use crate::package::{
 /// The program's name in a package.
 const MADE_BY: &str = concat!("weakrest ", env!("CARGO_PKG_VERSION"));
 
-/// How to enroll. The documentation's tables led to the defaults.
+/// How to enroll. The documentation's tables led to the defaults, which are of [`Quality::Fast`].
 ///
 /// ```
 /// use weakrest::enroll::{Settings, Variation};
@@ -86,6 +89,8 @@ pub struct Settings {
     /// How a copy of each picture varies, for the bank only: with it, parts in another light or with more noise are not
     /// rejected for that. Without any, there are no copies.
     pub variations: Vec<Variation>,
+    /// Pictures of known defects. They lower a threshold that would pass them, as far as the good pictures allow.
+    pub defects: Vec<PathBuf>,
     /// Seed of all random numbers.
     pub seed: u64,
     /// A trained head that computes the scores. Without it, a cell's score is the length of its residuals.
@@ -110,6 +115,7 @@ impl Default for Settings {
             skip_bad: false,
             any_size: false,
             variations: vec![Variation::Light, Variation::Noise],
+            defects: Vec::new(),
             seed: 0,
             head: None,
         }
@@ -179,6 +185,10 @@ pub struct Enrollment {
     /// Enrolled pictures that score far above the others, highest first: by a generalized extreme Studentized deviate
     /// test of the logarithms, for at most a twentieth of the pictures.
     pub outliers: Vec<(PathBuf, f32)>,
+    /// Scores of the known defects.
+    pub defects: Vec<(PathBuf, f32)>,
+    /// Median time from a scaled picture to its score.
+    pub time: Duration,
     /// Skipped pictures, and those of dropped parts.
     pub skipped: Vec<BadPicture>,
     /// Number of all pictures' tokens in all scales. The package keeps some of them.
@@ -371,7 +381,9 @@ fn attempt(
         skipped.extend(dropped(&used, &enrolled, each, &odd, &scores.odd()));
         return Ok(Some(Attempt::Drop(skipped)));
     }
-    let (threshold, golden) = calibrate(&mut stages, &scores, &manifest)?;
+    let defects = known(&mut stages, &settings.defects, &manifest)?;
+    let (threshold, golden) = calibrate(&mut stages, &scores, &defects, &manifest)?;
+    let time = time(&mut stages, &golden[0].frame)?;
     let found = forecast(&mut stages, &paths, &enrolled, &manifest, threshold.value, progress)?;
     let Some(forecast) = found else { return Ok(None) };
     let package = Package {
@@ -395,6 +407,8 @@ fn attempt(
         scores,
         parts,
         outliers,
+        defects,
+        time,
         skipped,
         tokens: stores.iter().map(TokenStore::tokens).sum(),
     };
@@ -426,7 +440,8 @@ fn dropped(
 /// Puts a trained head into a package and sets a new threshold from the good `pictures`. It replaces the head that the
 /// package has. The result is `None` if `progress` returned `false`.
 ///
-/// Enrolled pictures are recognized by their pixels and scored without the pictures of their part.
+/// Enrolled pictures are recognized by their pixels and scored without the pictures of their part. Of `defects`, see
+/// [`Settings::defects`].
 ///
 /// # Errors
 /// [`ErrorKind::Model`] if the head was trained with another backbone or does not run; otherwise as [`enroll`].
@@ -434,6 +449,7 @@ pub fn add_head(
     package: Package,
     head: &HeadFile,
     pictures: &[PathBuf],
+    defects: &[PathBuf],
     options: &Options,
     progress: Progress,
 ) -> Result<Option<Enrollment>> {
@@ -475,7 +491,9 @@ pub fn add_head(
     let Some(scores) = score(&mut stages, &scored, &enrolled, &manifest, load, progress)? else {
         return Ok(None);
     };
-    let (threshold, golden) = calibrate(&mut stages, &scores, &manifest)?;
+    let defects = known(&mut stages, defects, &manifest)?;
+    let (threshold, golden) = calibrate(&mut stages, &scores, &defects, &manifest)?;
+    let time = time(&mut stages, &golden[0].frame)?;
     let found = forecast(&mut stages, &scored, &enrolled, &manifest, threshold.value, progress)?;
     let Some(forecast) = found else { return Ok(None) };
     let package = Package {
@@ -491,14 +509,15 @@ pub fn add_head(
         signed: None,
     };
     let (outliers, scores) = (scores.odd(), scores.pictures);
-    Ok(Some(Enrollment { package, scores, parts: Vec::new(), outliers, skipped: Vec::new(), tokens }))
+    let (parts, skipped) = (Vec::new(), Vec::new());
+    Ok(Some(Enrollment { package, scores, parts, outliers, defects, time, skipped, tokens }))
 }
 
 /// The head, loaded for the new package.
 fn load_head(
     head: Option<&HeadFile>,
     manifest: &Manifest,
-    runtime: &Runtime,
+    runtime: &'static Runtime,
     options: &Options,
 ) -> Result<Option<Head>> {
     let load = |head: &HeadFile| {

@@ -102,14 +102,22 @@ pub(super) fn threshold_from_scores(
     })
 }
 
-/// Lowers a [`ThresholdRule::Tail`] limit that would pass a painted defect with this score. The new one is half-way from
-/// the highest good score to it, on the unbounded scale. A defect that scores no higher than good pictures changes
-/// nothing.
-pub(super) fn lower_below(info: &mut ThresholdInfo, painted: f32, unit: Unit) {
+/// Lowers a limit that is not [`ThresholdRule::Rank`]'s, if it would pass one of the defects with these scores. The new
+/// one is half-way from the highest good score to the lowest defect, on the unbounded scale. A defect that scores no higher
+/// than good pictures changes nothing.
+pub(super) fn lower_below(
+    info: &mut ThresholdInfo,
+    defects: impl IntoIterator<Item = f32>,
+    rule: ThresholdRule,
+    unit: Unit,
+) {
     let highest = info.scores[2];
-    if info.rule == ThresholdRule::Tail && painted <= info.value && painted > highest {
-        info.value = unit.close((unit.open(highest) + unit.open(painted)) / 2.0) as f32;
-        info.rule = ThresholdRule::Painted;
+    let lowest = defects.into_iter().filter(|score| *score > highest).min_by(f32::total_cmp);
+    if let Some(defect) = lowest.filter(|score| *score <= info.value)
+        && info.rule != ThresholdRule::Rank
+    {
+        info.value = unit.close((unit.open(highest) + unit.open(defect)) / 2.0) as f32;
+        info.rule = rule;
     }
 }
 
@@ -159,10 +167,11 @@ pub(crate) fn promise(info: &ThresholdInfo) -> String {
             percent(1.0 / (info.parts + 1) as f64),
             percent(info.false_reject_rate)
         ),
-        ThresholdRule::Painted => format!(
+        ThresholdRule::Painted | ThresholdRule::Known => format!(
             "{images} are too few to aim at {} of good parts rejected. The threshold is half-way from their highest \
-             score to a painted defect's. {needed} would promise it.",
-            percent(info.false_reject_rate)
+             score to a {} defect's. {needed} would promise it.",
+            percent(info.false_reject_rate),
+            if info.rule == ThresholdRule::Known { "known" } else { "painted" }
         ),
     }
 }
@@ -223,7 +232,7 @@ mod tests {
     fn a_limit_beyond_a_painted_defect_is_lowered_to_where_it_rejects_it() {
         let lowered = |scores: &[f32], painted| {
             let mut info = singles(scores, 0.01);
-            lower_below(&mut info, painted, Unit::Length);
+            lower_below(&mut info, [painted], ThresholdRule::Painted, Unit::Length);
             info
         };
         let info = lowered(&[9.0, 4.0], 16.0);
@@ -234,6 +243,13 @@ mod tests {
         assert!(lowered(&[9.0, 4.0], 8.0).value > 1000.0);
         let many: Vec<f32> = (1..=199).map(|v| v as f32).collect();
         assert_eq!(lowered(&many, 198.0).value, 198.0);
+
+        // The lowest of several defects counts, in any order.
+        for defects in [[16.0, 25.0], [25.0, 16.0]] {
+            let mut info = singles(&[9.0, 4.0], 0.01);
+            lower_below(&mut info, defects, ThresholdRule::Known, Unit::Length);
+            assert!((info.value - 12.0).abs() < 1e-4 && info.rule == ThresholdRule::Known, "{info:?}");
+        }
     }
 
     /// Parts whose pictures score alike. A picture of a new part exceeds the threshold no more often than the rate; if each

@@ -51,7 +51,7 @@ pub struct ClickSegmenter {
 }
 
 impl ClickSegmenter {
-    /// Loads a package's network, or the built-in one for packages that have none and the built-in backbone.
+    /// Loads a package's network, or the built-in one for packages that have none and a built-in backbone.
     /// `None` when neither is there.
     ///
     /// # Errors
@@ -61,11 +61,14 @@ impl ClickSegmenter {
         let (info, onnx, prompts) = match (&package.manifest.adclick, &package.adclick) {
             (Some(info), Some((onnx, prompts))) => (info.clone(), onnx.clone(), prompts.clone()),
             _ => {
-                let ClickFile { network, prompts } = ClickFile::built_in()?;
                 let backbone = crate::files::sha256(&package.backbone);
-                if network.info.check_backbone(&backbone, &package.manifest.backbone.kind).is_err() {
+                let fits = |file: &ClickFile| {
+                    file.network.info.check_backbone(&backbone, &package.manifest.backbone.kind).is_ok()
+                };
+                let Some(ClickFile { network, prompts }) = ClickFile::built_in()?.into_iter().find(fits)
+                else {
                     return Ok(None);
-                }
+                };
                 (network.info, network.onnx, prompts)
             }
         };

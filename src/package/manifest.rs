@@ -204,13 +204,16 @@ pub enum ThresholdRule {
     Tail,
     /// Half-way to the score of a painted defect, which the other rules would pass.
     Painted,
+    /// Half-way to the score of a known defect, which the other rules would pass.
+    Known,
 }
 
 /// Every [`ThresholdRule`] in words.
-pub const THRESHOLD_RULES: [(ThresholdRule, &str); 3] = [
+pub const THRESHOLD_RULES: [(ThresholdRule, &str); 4] = [
     (ThresholdRule::Rank, "rank of the leave-one-out scores"),
     (ThresholdRule::Tail, "log-normal tail of the leave-one-out scores"),
     (ThresholdRule::Painted, "half-way from the leave-one-out scores to a painted defect"),
+    (ThresholdRule::Known, "half-way from the leave-one-out scores to a known defect"),
 ];
 
 /// A golden image.

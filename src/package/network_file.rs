@@ -135,16 +135,27 @@ impl<K: Clone + Into<Kind> + TryFrom<Kind, Error: Display>> NetworkFile<K> {
 }
 
 impl BackboneFile {
-    /// The backbone that this program brings along.
+    /// The backbone of one scale that this program brings along.
     ///
     /// # Errors
     /// None in a program built from an intact source tree.
     pub fn built_in() -> Result<Self> {
         let onnx = include_bytes!("../../models/efficientnet-lite1.onnx");
+        Self::efficientnet_lite(include_str!("../../models/efficientnet-lite1.toml"), onnx)
+    }
+
+    /// The backbone of three scales that this program brings along.
+    ///
+    /// # Errors
+    /// None in a program built from an intact source tree.
+    pub fn built_in_scales() -> Result<Self> {
+        let onnx = include_bytes!("../../models/efficientnet-lite1-scales.onnx");
+        Self::efficientnet_lite(include_str!("../../models/efficientnet-lite1-scales.toml"), onnx)
+    }
+
+    fn efficientnet_lite(manifest: &str, onnx: &[u8]) -> Result<Self> {
         let license = include_str!("../../models/LICENSE-efficientnet-lite");
-        Self::assemble(include_str!("../../models/efficientnet-lite1.toml"), onnx.to_vec(), |_| {
-            Some(license.to_owned())
-        })
+        Self::assemble(manifest, onnx.to_vec(), |_| Some(license.to_owned()))
     }
 }
 
@@ -161,19 +172,23 @@ impl HeadFile {
 }
 
 impl ClickFile {
-    /// The general network for clicks, for products without one of their own. It reads residuals of the
-    /// built-in backbone.
+    /// The general networks for clicks, one for each built-in backbone, for products without one of their own.
     ///
     /// # Errors
     /// None in a program built from an intact source tree.
     #[cfg(feature = "workshop")]
-    pub fn built_in() -> Result<Self> {
-        let onnx = include_bytes!("../../models/adclick.onnx");
-        let text = include_str!("../../models/adclick.toml");
-        let network = NetworkFile::<Clicks>::assemble(text, onnx.to_vec(), |_| None)?;
-        let prompts = include_bytes!("../../models/adclick.safetensors");
-        let prompts = Prompts::from_bytes(prompts, network.info.kind.prompt)?;
-        Ok(ClickFile { network, prompts })
+    pub fn built_in() -> Result<[Self; 2]> {
+        macro_rules! network {
+            ($name:literal) => {{
+                let onnx = include_bytes!(concat!("../../models/", $name, ".onnx"));
+                let text = include_str!(concat!("../../models/", $name, ".toml"));
+                let network = NetworkFile::<Clicks>::assemble(text, onnx.to_vec(), |_| None)?;
+                let prompts = include_bytes!(concat!("../../models/", $name, ".safetensors"));
+                let prompts = Prompts::from_bytes(prompts, network.info.kind.prompt)?;
+                ClickFile { network, prompts }
+            }};
+        }
+        Ok([network!("adclick"), network!("adclick-scales")])
     }
 
     /// Reads `NAME.onnx`, its manifest `NAME.toml` and its prompts `NAME.safetensors`; `path` is any of them.

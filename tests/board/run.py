@@ -25,7 +25,7 @@ BARRIER, REJECT, HEALTHY = 4, 5, 6
 ENROLLED = 20
 PICTURES = 8  # of each kind
 # Small enough for a processor that is computed itself.
-ENROLLING = "--size 128 --coreset-floor 1000"
+ENROLLING = "--quality fast --size 128 --coreset-floor 1000"
 CHECK = "weakrest check --config /etc/weakrest/weakrest.toml"
 AS_SERVICE = "setpriv --reuid weakrest --regid weakrest --init-groups"
 # For whatever takes long only when something is wrong, or on a machine that has other things to do.

@@ -117,8 +117,13 @@ fn a_program_of_ones_own_makes_masks() {
     let folder = Folder::new();
     let picture = folder.picture("dent.png", &dented_part(7));
     let (x, y) = (0.6 * SIZE.0 as f32, 0.45 * SIZE.1 as f32);
-    let counts = example::pixels_marked(ready_package(), &picture, &[(x, y), (x + 2.0, y)]).unwrap();
-    assert!(counts.len() == 2 && counts.iter().all(|count| (1..96 * 80).contains(count)), "{counts:?}");
+    // Each built-in backbone has its network.
+    let (good, standard) = (folder.good_parts("good", 0, 4), folder.path("standard.weakrest"));
+    weakrest!("enroll", "--images", good, "--output", standard, "--size", "128").exits(0);
+    for package in [ready_package(), &standard] {
+        let counts = example::pixels_marked(package, &picture, &[(x, y), (x + 2.0, y)]).unwrap();
+        assert!(counts.len() == 2 && counts.iter().all(|count| (1..96 * 80).contains(count)), "{counts:?}");
+    }
     let outside = example::pixels_marked(ready_package(), &picture, &[(1000.0, 3.0)]).unwrap_err();
     assert!(outside.to_string().contains("1000"), "{outside}");
 }

@@ -221,7 +221,11 @@ pub fn enroll(images: &Path, package: &Path, more: &[&str]) -> Ran {
 /// The command that enrolls a folder at 64 pixels.
 pub fn enroll_command(images: &Path, package: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(["enroll", "--size", "64", "--images"]).arg(images).arg("--output").arg(package);
+    command
+        .args(["enroll", "--quality", "fast", "--size", "64", "--images"])
+        .arg(images)
+        .arg("--output")
+        .arg(package);
     command
 }
 

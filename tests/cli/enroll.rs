@@ -59,6 +59,9 @@ fn the_summary_is_json_for_machines() {
         "forecast",
         "hash",
         "images",
+        "known_defects",
+        "known_defects_rejected",
+        "milliseconds",
         "outliers",
         "package",
         "parts",
@@ -99,6 +102,86 @@ fn the_same_seed_gives_the_same_bytes_for_any_number_of_threads() {
     assert_eq!(one, with("two", &["--threads", two]));
     assert_eq!(one, with("seven", &["--threads", seven, "--seed", "0"]));
     assert_ne!(one, with("other", &["--threads", "2", "--seed", "1"]));
+}
+
+#[test]
+fn levels_of_quality_choose_network_and_size() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    let shown = |name: &str, more: &[&str]| {
+        let package = folder.path(name);
+        let mut command = Command::new(PROGRAM);
+        command.args(["enroll", "--variations", "none", "--images"]).arg(&good).arg("--output").arg(&package);
+        Ran::of(command.args(more)).exits(0).prints(&["speed      ", " ms a picture on this machine"]);
+        let manifest = weakrest!("package", "show", package, "--json").exits(0).json()["manifest"].take();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        (text(&manifest["backbone"]["name"]), manifest["scaling"]["longest_side"].as_u64().unwrap())
+    };
+    let (one, three) = ("efficientnet-lite1".to_owned(), "efficientnet-lite1-scales".to_owned());
+    assert_eq!(shown("default", &[]), (three.clone(), 448));
+    assert_eq!(shown("fast", &["--quality", "fast"]), (one.clone(), 256));
+    assert_eq!(shown("best", &["--quality", "best"]), (three.clone(), 768));
+    // What is said wins over the level; the built-in head has its own level.
+    assert_eq!(shown("small", &["--size", "64"]), (three, 64));
+    assert_eq!(shown("head", &["--head", "general", "--size", "64"]), (one, 64));
+    let wrong = ["general-head was trained with another backbone"];
+    let mut command = enroll_command(&good, &folder.path("wrong"));
+    Ran::of(command.args(["--head", "general", "--quality", "standard"])).exits(2);
+    let mut command = Command::new(PROGRAM);
+    command.args(["enroll", "--quality", "best", "--head", "general", "--images"]).arg(&good).arg("--output");
+    Ran::of(command.arg(folder.path("wrong"))).exits(3).says(&wrong);
+    weakrest!("enroll", "--images", good, "--output", folder.path("wrong"), "--quality", "good")
+        .exits(2)
+        .says(&["--quality", "fast, standard, best"]);
+}
+
+#[test]
+fn known_defects_lower_a_threshold_that_would_pass_them() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 6);
+    let wide = folder.path("wide");
+    let threshold = &enroll(&good, &wide, &["--json"]).exits(0).json()["threshold"];
+    let (value, highest) = (threshold["value"].as_f64().unwrap(), threshold["scores"][2].as_f64().unwrap());
+    assert_eq!(threshold["rule"], "tail");
+    // The weakest dent that scores above all good parts, and passes.
+    let (clean, dented) = (part(50).into_rgb8(), dented_part(50).into_rgb8());
+    let faint = (1..=40).find_map(|strength| {
+        let mixed = image::RgbImage::from_fn(clean.width(), clean.height(), |x, y| {
+            let mix = |c: usize| {
+                let (from, to) = (f32::from(clean.get_pixel(x, y)[c]), f32::from(dented.get_pixel(x, y)[c]));
+                (from + (to - from) * strength as f32 / 160.0).round() as u8
+            };
+            image::Rgb([mix(0), mix(1), mix(2)])
+        });
+        let picture = folder.picture("defects/faint.png", &DynamicImage::ImageRgb8(mixed));
+        let score = weakrest!("inspect", wide, picture, "--json").json()["score"].as_f64().unwrap();
+        (highest * 1.01 < score && score < value).then_some(picture)
+    });
+    let faint = faint.expect("a dent between the good parts and the threshold");
+    weakrest!("inspect", wide, faint).exits(0);
+
+    let (defects, lower) = (folder.path("defects"), folder.path("lower"));
+    enroll(&good, &lower, &["--defects", defects.to_str().unwrap()]).exits(0).prints(&[
+        "1 of 1 known defects score above the threshold",
+        "half-way from their highest score to a known defect's",
+    ]);
+    weakrest!("inspect", lower, faint).exits(1);
+    weakrest!("inspect", lower, good.join("03.png")).exits(0);
+    weakrest!("package", "show", lower)
+        .exits(0)
+        .prints(&["half-way from the leave-one-out scores to a known defect"]);
+
+    // No threshold tells a good part from good parts.
+    let hidden = folder.picture("defects/hidden.png", &part(3));
+    enroll(&good, &lower, &["--overwrite", "--defects", defects.to_str().unwrap()]).exits(0).prints(&[
+        "1 of 2 known defects score above the threshold",
+        "No threshold for this share of false rejects finds these",
+        hidden.to_str().unwrap(),
+    ]);
+    folder.picture("defects/large.png", &part_of_size(3, 120, 80));
+    enroll(&good, &lower, &["--overwrite", "--defects", defects.to_str().unwrap()])
+        .exits(3)
+        .says(&["large.png: the picture is 120×80 pixels, but the good parts were enrolled at 96×80"]);
 }
 
 #[test]
@@ -426,7 +509,11 @@ fn impossible_settings_are_usage_errors_that_name_them() {
         for value in *values {
             let mut command = Command::new(PROGRAM);
             let paths = [good.as_os_str(), folder.path("p").as_os_str()].map(ToOwned::to_owned);
-            command.arg("enroll").arg("--images").arg(&paths[0]).arg("--output").arg(&paths[1]);
+            command
+                .args(["enroll", "--quality", "fast", "--images"])
+                .arg(&paths[0])
+                .arg("--output")
+                .arg(&paths[1]);
             let ran = Ran::of(command.args([option, value])).exits(2).says(&["error: ", says, value]);
             // The size's limits come from the network, which knows no options.
             assert!(*option == "--size" || ran.err.contains(option), "{ran}");
@@ -443,14 +530,25 @@ fn settings_at_their_limits_work() {
     let folder = Folder::new();
     let good = folder.good_parts("good", 0, 4);
     let cases: [&[&str]; 8] = [
-        &["--size", "16"],
-        &["--size", "64", "-k", "4294967295", "--coreset-floor", "0", "--coreset-share", "1"],
-        &["--size", "64", "--false-reject-rate", "99.9"],
-        &["--size", "64", "--false-reject-rate", "0.0001"],
-        &["--size", "64", "--sigma", "0", "--score-window", "4096"],
-        &["--size", "64", "--sigma", "256", "--score-window", "0.1"],
-        &["--size", "64", "--position-weight", "0", "-k", "1"],
-        &["--size", "64", "--matching", "window", "--window-reach", "0.001"],
+        &["--quality", "fast", "--size", "16"],
+        &[
+            "--quality",
+            "fast",
+            "--size",
+            "64",
+            "-k",
+            "4294967295",
+            "--coreset-floor",
+            "0",
+            "--coreset-share",
+            "1",
+        ],
+        &["--quality", "fast", "--size", "64", "--false-reject-rate", "99.9"],
+        &["--quality", "fast", "--size", "64", "--false-reject-rate", "0.0001"],
+        &["--quality", "fast", "--size", "64", "--sigma", "0", "--score-window", "4096"],
+        &["--quality", "fast", "--size", "64", "--sigma", "256", "--score-window", "0.1"],
+        &["--quality", "fast", "--size", "64", "--position-weight", "0", "-k", "1"],
+        &["--quality", "fast", "--size", "64", "--matching", "window", "--window-reach", "0.001"],
     ];
     for (i, settings) in cases.iter().enumerate() {
         let package = folder.path(format!("p{i}"));
@@ -719,7 +817,18 @@ fn nothing_is_left_behind_when_a_file_cannot_be_written() {
     let limited = "trap '' XFSZ; ulimit -f 2000; exec \"$@\"";
     for (output, more) in [("new", None), ("old", Some("--overwrite"))] {
         let mut command = Command::new("sh");
-        command.args(["-c", limited, "sh", PROGRAM, "enroll", "--size", "64", "--images"]);
+        command.args([
+            "-c",
+            limited,
+            "sh",
+            PROGRAM,
+            "enroll",
+            "--quality",
+            "fast",
+            "--size",
+            "64",
+            "--images",
+        ]);
         command.arg(&good).arg("--output").arg(folder.path(output)).args(more);
         Ran::of(&mut command).exits(3).says(&["error: cannot write ", output]);
         assert_eq!(folder.contents(), before, "{output}");
@@ -765,7 +874,9 @@ fn an_interrupt_leaves_nothing_behind() {
     for (output, more) in [("new", None), ("old", Some("--overwrite"))] {
         // Large enough to take many times as long as it is let run.
         let mut command = Command::new(PROGRAM);
-        command.args(["enroll", "--size", "1024", "--threads", "1", "--images"]).arg(&good);
+        command
+            .args(["enroll", "--quality", "fast", "--size", "1024", "--threads", "1", "--images"])
+            .arg(&good);
         command.arg("--output").arg(folder.path(output)).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(700));
@@ -798,7 +909,7 @@ fn a_picture_that_cannot_be_opened_does_not_keep_the_program_from_ending() {
         return skip("this file system has no leases");
     }
     let mut enroll = Command::new(PROGRAM);
-    enroll.arg("enroll").arg("--images").arg(&good).arg("--output").arg(folder.path("p"));
+    enroll.args(["enroll", "--quality", "fast", "--images"]).arg(&good).arg("--output").arg(folder.path("p"));
     let mut inspect = Command::new(PROGRAM);
     inspect.arg("inspect").arg(ready_package()).arg(good.join("01.png"));
     for command in [&mut enroll, &mut inspect] {

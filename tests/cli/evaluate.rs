@@ -23,7 +23,7 @@ fn a_data_set_is_measured() {
     let folder = Folder::new();
     let data = data_set(&folder);
     let before = folder.contents();
-    let ran = weakrest!("evaluate", "--dataset", data, "--size", "64").exits(0);
+    let ran = weakrest!("evaluate", "--dataset", data, "--quality", "fast", "--size", "64").exits(0);
     assert_eq!(ran.err, "");
     let lines: Vec<&str> = ran.out.lines().collect();
     for column in
@@ -38,7 +38,7 @@ fn a_data_set_is_measured() {
     assert!(ran.out.contains("defect's width"), "{ran}");
     assert_eq!(folder.contents(), before);
     // The folder of one category will do as well.
-    weakrest!("evaluate", "--dataset", data.join("disc"), "--size", "64")
+    weakrest!("evaluate", "--dataset", data.join("disc"), "--quality", "fast", "--size", "64")
         .exits(0)
         .prints(&["disc", "1.0000"]);
 }
@@ -47,7 +47,9 @@ fn a_data_set_is_measured() {
 fn everything_measured_is_json_for_machines() {
     let folder = Folder::new();
     let data = data_set(&folder);
-    let result = weakrest!("evaluate", "--dataset", data, "--size", "64", "--json").exits(0).json();
+    let result = weakrest!("evaluate", "--dataset", data, "--quality", "fast", "--size", "64", "--json")
+        .exits(0)
+        .json();
     let disc = &result["categories"][0];
     assert_eq!(disc["name"], "disc");
     assert_eq!(disc["enrolled"], 8);
@@ -90,7 +92,8 @@ fn the_report_shows_every_picture() {
     let folder = Folder::new();
     let data = data_set(&folder);
     let report = folder.path("report.html");
-    weakrest!("evaluate", "--dataset", data, "--size", "64", "--report", report).exits(0);
+    weakrest!("evaluate", "--dataset", data, "--quality", "fast", "--size", "64", "--report", report)
+        .exits(0);
     let text = std::fs::read_to_string(&report).unwrap();
     assert!(text.contains("<title>Evaluation of disc</title>"));
     assert!(text.contains("labeled good") && text.contains("labeled defective: <bdi>dent</bdi>"));
@@ -112,7 +115,9 @@ fn a_package_can_be_measured() {
     assert_eq!(disc["bank_tokens"], 1344);
     run(&folder.path("missing")).exits(3).says(&["missing: there is no such package"]);
     // The package brings its settings; others would be ignored.
-    for setting in [&["--size", "64"][..], &["--any-size"], &["-k", "3"], &["--seed", "1"]] {
+    for setting in
+        [&["--quality", "fast", "--size", "64"][..], &["--any-size"], &["-k", "3"], &["--seed", "1"]]
+    {
         let mut command = std::process::Command::new(PROGRAM);
         command
             .arg("evaluate")
@@ -162,7 +167,10 @@ fn what_is_wrong_with_a_data_set_is_told() {
     folder.folder("empty");
     let evaluate = |more: &[&str]| {
         let mut command = std::process::Command::new(PROGRAM);
-        command.current_dir(folder.path("")).args(["evaluate", "--size", "64", "--dataset"]).args(more);
+        command
+            .current_dir(folder.path(""))
+            .args(["evaluate", "--quality", "fast", "--size", "64", "--dataset"])
+            .args(more);
         Ran::of(&mut command)
     };
     evaluate(&["missing"]).exits(3).says(&[
@@ -202,11 +210,13 @@ fn training_pictures_that_were_left_out_are_told() {
     let folder = Folder::new();
     let data = data_set(&folder);
     folder.file("data/disc/train/good/empty.png", b"");
-    weakrest!("evaluate", "--dataset", data, "--size", "64").exits(3).says(&[
+    weakrest!("evaluate", "--dataset", data, "--quality", "fast", "--size", "64").exits(3).says(&[
         "a picture cannot be enrolled; fix or remove it, or add --skip-bad:",
         "train/good/empty.png: the file is empty",
     ]);
-    let ran = weakrest!("evaluate", "--dataset", data, "--size", "64", "--skip-bad", "--json").exits(0);
+    let ran =
+        weakrest!("evaluate", "--dataset", data, "--quality", "fast", "--size", "64", "--skip-bad", "--json")
+            .exits(0);
     assert_eq!(ran.json()["categories"][0]["enrolled"], 8);
     ran.says(&["note: disc: left out: ", "train/good/empty.png: the file is empty\n"]);
 }
@@ -227,8 +237,19 @@ fn a_data_set_can_be_listed_and_pictures_left_out() {
     // Relative to the file that names it, or as it was listed.
     let trained = format!("{}\ndata/disc/test/dent/02.png\n\n", dents[0]["image"].as_str().unwrap());
     let trained = folder.file("trained.txt", trained.as_bytes());
-    let result =
-        weakrest!("evaluate", "--dataset", data, "--size", "64", "--leave-out", trained, "--json").json();
+    let result = weakrest!(
+        "evaluate",
+        "--dataset",
+        data,
+        "--quality",
+        "fast",
+        "--size",
+        "64",
+        "--leave-out",
+        trained,
+        "--json"
+    )
+    .json();
     assert_eq!(result["categories"][0]["confusion"]["defective"], 1);
     let wrong = folder.file("wrong.txt", b"data/disc/test/dent/00.png\ndata/disc/test/dent/09.png\n");
     weakrest!("evaluate", "--dataset", data, "--leave-out", wrong)

@@ -330,8 +330,20 @@ fn pictures_may_keep_their_size() {
     let folder = Folder::new();
     let good = folder.good_parts("good", 0, 6);
     folder.picture("good/wide.png", &part_of_size(6, 120, 80));
-    weakrest!("enroll", "--images", good, "--output", folder.path("p"), "--any-size", "--size", "native")
-        .exits(0);
+    let output = folder.path("p");
+    weakrest!(
+        "enroll",
+        "--quality",
+        "fast",
+        "--images",
+        good,
+        "--output",
+        output,
+        "--any-size",
+        "--size",
+        "native"
+    )
+    .exits(0);
     // Six of 96 pixels and one of 120.
     weakrest!("package", "show", folder.path("p"))
         .exits(0)

@@ -27,8 +27,9 @@ fn scores_on_another_processor_are_the_same() {
     let own = folder.path("own.weakrest");
     enroll(&good, &own, &[]).exits(0);
     let theirs = folder.path("theirs.weakrest");
-    let [enroll, size, images, output] = ["enroll", "--size=64", "--images", "--output"].map(Path::new);
-    other(&program, &[enroll, size, images, &good, output, &theirs]).exits(0);
+    let [enroll, quality, size, images, output] =
+        ["enroll", "--quality=fast", "--size=64", "--images", "--output"].map(Path::new);
+    other(&program, &[enroll, quality, size, images, &good, output, &theirs]).exits(0);
 
     let pictures = [
         folder.picture("good.png", &part(40)),

@@ -32,7 +32,7 @@ fn enroll_with(program: &str, output: &Path, more: &[&str]) -> Output {
         // Writing beyond the limit then fails, instead of ending the process.
         command.args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"", PROGRAM]);
     }
-    command.args(["enroll", "--size", "64", "--threads", "1", "--images"]).arg(good());
+    command.args(["enroll", "--quality", "fast", "--size", "64", "--threads", "1", "--images"]).arg(good());
     command.arg("--output").arg(output).args(more);
     command.output().unwrap()
 }
