@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Components, Placement};
 
+/// Samples per standard deviation of the smoothing. With fewer, the map between its samples would differ visibly.
+const SAMPLES: f32 = 1.75;
+
 /// How the anomaly map is smoothed, and how it makes the score. Lengths are in pixels of the scaled frame.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,20 @@ impl MapParameters {
         }
         Ok(())
     }
+
+    /// Pixels between the map's samples: a smooth map needs few.
+    fn step(&self) -> u32 {
+        ((self.sigma / SAMPLES) as u32).max(1)
+    }
+
+    /// Size of the score's window in the map's samples, of a frame with this content.
+    pub(crate) fn window_in(&self, map: &AnomalyMap, content: (u32, u32)) -> (usize, usize) {
+        let along = |samples: usize, pixels: u32| {
+            let window = self.window as f32 * samples as f32 / pixels.max(1) as f32;
+            (window.round() as usize).max(1)
+        };
+        (along(map.width, content.0), along(map.height, content.1))
+    }
 }
 
 /// A connected area of the anomaly map above the threshold.
@@ -51,12 +68,13 @@ pub struct Region {
     pub area: u32,
 }
 
-/// One anomaly score per pixel of the scaled frame, without padding. Scores are 0 and above; larger is stranger.
+/// Anomaly scores at evenly spaced places of the scaled frame, without padding: one per pixel, or fewer of a smooth map.
+/// Scores are 0 and above; larger is stranger.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AnomalyMap {
-    /// Width in map pixels.
+    /// Number of places from left to right.
     pub width: usize,
-    /// Height in map pixels.
+    /// Number of places from top to bottom.
     pub height: usize,
     /// Rows from the top, `width × height` values.
     pub values: Vec<f32>,
@@ -88,11 +106,22 @@ type Tap = (usize, usize, f32);
 /// The taps of each of `to` output pixels along one axis.
 fn taps(from: usize, to: usize) -> impl Iterator<Item = Tap> {
     let scale = from as f32 / to as f32;
-    (0..to).map(move |i| {
-        let center = ((i as f32 + 0.5) * scale - 0.5).clamp(0.0, (from - 1) as f32);
-        let low = center.floor() as usize;
-        (low, (low + 1).min(from - 1), center - low as f32)
-    })
+    (0..to).map(move |i| tap((i as f32 + 0.5) * scale - 0.5, from))
+}
+
+/// The tap at a place of `from` input pixels.
+fn tap(center: f32, from: usize) -> Tap {
+    let center = center.clamp(0.0, (from - 1) as f32);
+    let low = center.floor() as usize;
+    (low, (low + 1).min(from - 1), center - low as f32)
+}
+
+/// The taps of evenly spaced places, every `step` pixels or a little closer, in `pixels` that start with the first of
+/// `cells` of `stride` pixels.
+fn sparse_taps(cells: usize, stride: u32, pixels: u32, step: u32) -> impl Iterator<Item = Tap> {
+    let places = pixels.div_ceil(step);
+    let (apart, stride) = (pixels as f32 / places.max(1) as f32, stride as f32);
+    (0..places).map(move |i| tap((i as f32 + 0.5) * apart / stride - 0.5, cells))
 }
 
 /// Memory that is reused from frame to frame.
@@ -125,17 +154,14 @@ pub fn map_from_layers<'a>(
     map: &mut AnomalyMap,
 ) {
     let (rows, cols) = placement.grid;
-    let (width, height) = (placement.content.0 as usize, placement.content.1 as usize);
-    let stride = placement.stride as usize;
-    map.width = width;
-    map.height = height;
-    map.values.resize(width * height, 0.0);
-    // The last cell can reach into the padding: the taps of whole cells, cut to the frame.
+    let (step, stride) = (parameters.step(), placement.stride);
     scratch.cols.clear();
-    scratch.cols.extend(taps(cols, cols * stride));
-    scratch.cols.truncate(width);
+    scratch.cols.extend(sparse_taps(cols, stride, placement.content.0, step));
     scratch.rows.clear();
-    scratch.rows.extend(taps(rows, rows * stride));
+    scratch.rows.extend(sparse_taps(rows, stride, placement.content.1, step));
+    map.width = scratch.cols.len();
+    map.height = scratch.rows.len();
+    map.values.resize(map.width * map.height, 0.0);
     let count = layers.len();
     let floor = if count > 1 { FLOOR } else { 0.0 };
     for (number, (cells, unit)) in layers.enumerate() {
@@ -151,7 +177,9 @@ pub fn map_from_layers<'a>(
     if let Some(factors) = factors {
         interpolate(factors, cols, scratch, map, |out, factor| *out *= factor);
     }
-    smooth(map, parameters.sigma, scratch);
+    let in_samples = |samples: usize, pixels: u32| parameters.sigma * samples as f32 / pixels.max(1) as f32;
+    let sigmas = (in_samples(map.width, placement.content.0), in_samples(map.height, placement.content.1));
+    smooth(map, sigmas, scratch);
 }
 
 /// Calls `put` for each pixel of the map, with the value there between the cells' centers.
@@ -196,18 +224,23 @@ fn cube_root(value: f32) -> f32 {
     root
 }
 
-/// Separable Gaussian, cut at 4 σ, with repeated border pixels.
-fn smooth(map: &mut AnomalyMap, sigma: f32, scratch: &mut MapScratch) {
-    if sigma <= 0.0 {
-        return;
-    }
+/// The right half of a Gaussian, cut at 4 σ.
+fn gaussian(sigma: f32, kernel: &mut Vec<f32>) {
     let radius = (4.0 * sigma).ceil() as usize;
-    let MapScratch { kernel, padded, plane, .. } = scratch;
     kernel.clear();
     kernel.extend((0..=radius).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()));
     let total = kernel[0] + 2.0 * kernel[1..].iter().sum::<f32>();
     kernel.iter_mut().for_each(|k| *k /= total);
+}
 
+/// Separable Gaussian of these deviations along rows and columns, with repeated borders.
+fn smooth(map: &mut AnomalyMap, (across, down): (f32, f32), scratch: &mut MapScratch) {
+    if across <= 0.0 || down <= 0.0 {
+        return;
+    }
+    let MapScratch { kernel, padded, plane, .. } = scratch;
+    gaussian(across, kernel);
+    let radius = kernel.len() - 1;
     let (width, height) = (map.width, map.height);
     plane.clear();
     plane.resize(width * height, 0.0);
@@ -227,6 +260,7 @@ fn smooth(map: &mut AnomalyMap, sigma: f32, scratch: &mut MapScratch) {
             }
         }
     }
+    gaussian(down, kernel);
     for (y, out) in map.values.chunks_exact_mut(width).enumerate() {
         for (o, v) in out.iter_mut().zip(&plane[y * width..]) {
             *o = kernel[0] * v;
@@ -241,10 +275,10 @@ fn smooth(map: &mut AnomalyMap, sigma: f32, scratch: &mut MapScratch) {
     }
 }
 
-/// The highest mean of the map over a `window` × `window` square, or the whole side of a smaller map. NaN or infinite, if
-/// the map holds such a value.
-pub fn score_from_map(map: &AnomalyMap, window: u32, scratch: &mut MapScratch) -> f32 {
-    let (wide, high) = ((window as usize).min(map.width), (window as usize).min(map.height));
+/// The highest mean of the map over a window of `wide` × `high` samples, or the whole side of a smaller map. NaN or
+/// infinite, if the map holds such a value.
+pub fn score_from_map(map: &AnomalyMap, (wide, high): (usize, usize), scratch: &mut MapScratch) -> f32 {
+    let (wide, high) = (wide.min(map.width), high.min(map.height));
     if wide == 0 || high == 0 {
         return 0.0;
     }
@@ -328,7 +362,7 @@ mod tests {
                 let mut map = AnomalyMap { width: 6, height: 5, values: vec![1.0; 30] };
                 map.values[at] = bad;
                 for window in [1, 2, 5, 100] {
-                    let score = score_from_map(&map, window, &mut MapScratch::default());
+                    let score = score_from_map(&map, (window, window), &mut MapScratch::default());
                     assert!(!score.is_finite(), "{bad} at {at}, window {window}: {score}");
                 }
             }
@@ -348,11 +382,11 @@ mod tests {
     proptest! {
         #[test]
         fn the_score_is_the_highest_window_mean(
-            width in 1usize..12, height in 1usize..12, window in 1u32..15,
+            width in 1usize..12, height in 1usize..12, window in 1usize..15,
             values in prop::collection::vec(0.0f32..9.0, 144),
         ) {
             let map = AnomalyMap { width, height, values: values[..width * height].to_vec() };
-            let (w, h) = ((window as usize).min(width), (window as usize).min(height));
+            let (w, h) = (window.min(width), window.min(height));
             let mut best = f32::NEG_INFINITY;
             for y in 0..=height - h {
                 for x in 0..=width - w {
@@ -360,7 +394,7 @@ mod tests {
                     best = best.max(cells.map(|i| map.values[i]).sum::<f32>() / (w * h) as f32);
                 }
             }
-            let score = score_from_map(&map, window, &mut MapScratch::default());
+            let score = score_from_map(&map, (window, window), &mut MapScratch::default());
             prop_assert!((score - best).abs() <= 1e-4, "{score} {best}");
         }
 
@@ -374,7 +408,8 @@ mod tests {
             let parameters = MapParameters { sigma, window: 4 };
             let mut map = AnomalyMap::default();
             map_from_layers([(&*vec![3.0; count], 1.0)].into_iter(), None, &place, &parameters, &mut MapScratch::default(), &mut map);
-            prop_assert_eq!((map.width, map.height), (width as usize, height as usize));
+            let places = |pixels: u32| pixels.div_ceil(parameters.step()) as usize;
+            prop_assert_eq!((map.width, map.height), (places(width), places(height)));
             prop_assert!(map.values.iter().all(|v| (v - 3.0).abs() < 1e-4));
             map_from_layers([(&values[..count], 1.0)].into_iter(), None, &place, &parameters, &mut MapScratch::default(), &mut map);
             let (low, high) = values[..count].iter().fold((f32::MAX, f32::MIN), |(l, h), &v| (l.min(v), h.max(v)));
@@ -405,6 +440,41 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 32, ..ProptestConfig::default() })]
+
+        /// A map of fewer samples is the map of all pixels at their places, and its score nearly the same, even for one hot cell.
+        #[test]
+        fn fewer_samples_of_a_smooth_map_say_the_same(
+            // Sides of any remainder; residuals of good parts with a defect of one cell.
+            width in 400u32..520, height in 400u32..520, peak in 0usize..32 * 32,
+            values in prop::collection::vec(0.5f32..1.5, 33 * 33),
+        ) {
+            let place = placement((width, height), 16);
+            let mut cells = values[..place.grid.0 * place.grid.1].to_vec();
+            let peak = peak % cells.len();
+            cells[peak] = 6.0;
+            let sparse = MapParameters { sigma: 3.6, window: 28 };
+            prop_assert_eq!(sparse.step(), 2);
+            let (mut scratch, mut few, mut all) = (MapScratch::default(), AnomalyMap::default(), AnomalyMap::default());
+            map_from_layers([(&*cells, 1.0)].into_iter(), None, &place, &sparse, &mut scratch, &mut few);
+            prop_assert_eq!((few.width, few.height), (width.div_ceil(2) as usize, height.div_ceil(2) as usize));
+            // The same smoothing of every pixel.
+            let plain = MapParameters { sigma: 0.0, ..sparse };
+            map_from_layers([(&*cells, 1.0)].into_iter(), None, &place, &plain, &mut scratch, &mut all);
+            smooth(&mut all, (sparse.sigma, sparse.sigma), &mut scratch);
+            let whole = few.resized(all.width, all.height);
+            for (few, all) in whole.values.iter().zip(&all.values) {
+                prop_assert!((few - all).abs() <= 0.2, "{few} {all}");
+            }
+            let score = |map: &AnomalyMap, scratch: &mut MapScratch| {
+                score_from_map(map, sparse.window_in(map, place.content), scratch)
+            };
+            let (few, all) = (score(&few, &mut scratch), score(&all, &mut scratch));
+            prop_assert!((few - all).abs() <= 1e-2 * all, "{few} {all}");
+        }
+    }
+
     #[test]
     fn a_layer_without_a_number_or_beyond_all_numbers_is_not_hidden() {
         let place = placement((2, 1), 1);
@@ -417,7 +487,7 @@ mod tests {
                         (MapParameters { sigma: 0.0, window: 1 }, AnomalyMap::default());
                     let layers = layers.iter().map(|cells| (cells.as_slice(), 0.5));
                     map_from_layers(layers, None, &place, &parameters, &mut MapScratch::default(), &mut map);
-                    let score = score_from_map(&map, 1, &mut MapScratch::default());
+                    let score = score_from_map(&map, (1, 1), &mut MapScratch::default());
                     assert!(!score.is_finite(), "{bad} in layer {worst} of {count}: {score}");
                 }
             }

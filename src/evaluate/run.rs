@@ -9,7 +9,7 @@ use super::datasets::{Category, Mask, Sample};
 use super::metrics::{self, Allowed, BestF1, Confusion, PixelMetrics, PixelScores, WidthClass};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
-use crate::inspector::{AnomalyMap, Inspection, Inspector, StagePercentiles};
+use crate::inspector::{Inspection, Inspector, StagePercentiles};
 
 /// The result of one labeled picture.
 #[derive(Debug, Clone, Serialize)]
@@ -129,7 +129,7 @@ pub fn evaluate(
             }
             _ => pixels = None,
         }
-        let scale = scale(&frame, &inspection.map);
+        let scale = inspector.scale_of(&frame);
         let defect = truth.as_ref().filter(|_| sample.defect.is_some());
         visit(sample, &frame, &inspection, truth.as_ref())?;
         times.push(inspection.times);
@@ -161,11 +161,6 @@ pub fn evaluate(
         outcomes,
         left_out,
     })
-}
-
-/// Pixels of the scaled picture per pixel of the frame. The map has one value per pixel of the scaled picture.
-fn scale(frame: &Frame, map: &AnomalyMap) -> f64 {
-    map.width.max(map.height) as f64 / f64::from(frame.width().max(frame.height()).max(1))
 }
 
 #[cfg(test)]

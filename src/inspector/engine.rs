@@ -265,9 +265,9 @@ impl ClassifyStage {
         ClassifyStage { head, units, parameters, threshold, scratch: MapScratch::default() }
     }
 
-    /// The provider that really runs the head; `None` without a head.
-    pub fn provider(&self) -> Option<Provider> {
-        self.head.as_ref().map(Head::provider)
+    /// The head's name and the provider that really ran it last; `None` without a head.
+    pub fn provider(&self) -> Option<(&str, Provider)> {
+        self.head.as_ref().and_then(Head::provider)
     }
 
     /// Whether it needs [`FeatureStage::keep_picture`].
@@ -320,7 +320,8 @@ impl ClassifyStage {
             let factors = judged.map(|(blocks, _)| blocks);
             map_from_layers(layers, factors, &residuals.placement, parameters, scratch, map);
         }
-        let score = score_from_map(map, self.parameters.window, &mut self.scratch);
+        let window = parameters.window_in(map, residuals.placement.content);
+        let score = score_from_map(map, window, &mut self.scratch);
         if !score.is_finite() {
             return Err(Error::new(ErrorKind::NotFinite, "the image's score is not a finite number"));
         }
@@ -350,6 +351,7 @@ pub struct Inspector {
     buffers: (Features, FrameResiduals),
     #[cfg(feature = "workshop")]
     fullest: usize,
+    backbone: String,
     product: String,
     package: String,
 }
@@ -411,6 +413,7 @@ impl Inspector {
             #[cfg(feature = "workshop")]
             fullest: manifest.backbone.kind.fullest(),
             buffers: Default::default(),
+            backbone: manifest.backbone.name,
             product: manifest.product,
             package: hash,
         };
@@ -452,10 +455,15 @@ impl Inspector {
         &self.package
     }
 
-    /// The provider that really runs the networks: the slower one of backbone and head.
+    /// Names of the networks, each with the provider that really ran it on the golden images.
+    pub fn providers(&self) -> impl Iterator<Item = (&str, Provider)> {
+        let backbone = self.features.network.provider().map(|provider| (self.backbone.as_str(), provider));
+        backbone.into_iter().chain(self.classify.provider())
+    }
+
+    /// The slowest of [`Inspector::providers`].
     pub fn provider(&self) -> Provider {
-        let backbone = self.features.network.provider();
-        self.classify.provider().map_or(backbone, |head| backbone.max(head))
+        self.providers().map(|(_, provider)| provider).max().unwrap_or(Provider::Cpu)
     }
 
     /// The color that frames must have.
@@ -513,6 +521,12 @@ impl Inspector {
         let inspected = self.inspect(frame);
         self.features.keep_picture(self.classify.needs_picture());
         Ok(Prepared { inspection: inspected?, residuals: self.buffers.1.clone() })
+    }
+
+    /// Pixels of the scaled picture per pixel of the frame.
+    pub(crate) fn scale_of(&self, frame: &Frame) -> f64 {
+        let (width, height) = self.features.geometry.place(frame.width(), frame.height()).content;
+        f64::from(width.max(height)) / f64::from(frame.width().max(frame.height()).max(1))
     }
 
     /// The bank of the scale that knows most of a part, and the scale's number.
