@@ -14,7 +14,7 @@ use crate::output::journal;
 use crate::output::line::realtime;
 use crate::package::{BackboneFile, FrameSize};
 use crate::pipeline::TriggerSource;
-use crate::{Color, Error, ErrorKind, Frame, Package, Result};
+use crate::{Color, Error, ErrorKind, Frame, Inspector, Package, Result};
 
 use super::{Outcome, RuntimeArguments, inspector};
 
@@ -50,16 +50,23 @@ impl Check {
         let mut network = Network::backbone(runtime, &backbone.onnx, &options.execution)?;
         let shape = network.run([&ndarray::Array4::zeros((1, 3, side, side))], |out| Ok(out.dim()))?;
         say!("backbone       {} runs ({} channels)", backbone.info.name, shape.1)?;
+        let mut slower = Vec::new();
         if let Some(path) = &self.package {
             let package = Package::open(path)?;
             let product = package.manifest.product.clone();
-            inspector(path, package, &options)?;
+            let inspector = inspector(path, package, &options)?;
             say!("package        {} ({product}) is intact; golden scores match", path.display())?;
+            slower.extend(say_networks(&inspector, &options)?);
         }
         if let Some(config) = &config {
-            check_service(config, &options).map_err(|e| config.locate(e))?;
+            slower.extend(check_service(config, &options).map_err(|e| config.locate(e))?);
         }
-        say!("all is well")?;
+        match slower.first() {
+            None => say!("all is well")?,
+            Some((network, provider)) => {
+                say!("all is well, but {network} runs on {provider} only: see above")?
+            }
+        }
         Ok(Outcome::Pass)
     }
 }
@@ -80,8 +87,22 @@ fn say_providers(runtime: &Runtime, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Checks what the service needs, in the order in which it needs it.
-fn check_service(config: &Config, options: &Options) -> Result<()> {
+/// Prints what the networks run on. Returns those on a slower provider than the first that was asked for.
+fn say_networks(inspector: &Inspector, options: &Options) -> Result<Vec<(String, Provider)>> {
+    let wanted = options.execution.providers.first();
+    let mut slower = Vec::new();
+    for (name, provider) in inspector.providers() {
+        say!("network        {name} runs on {provider}")?;
+        if wanted.is_some_and(|wanted| provider > *wanted) {
+            slower.push((name.to_owned(), provider));
+        }
+    }
+    Ok(slower)
+}
+
+/// Checks what the service needs, in the order in which it needs it. Returns the networks on a slower provider than
+/// asked for.
+fn check_service(config: &Config, options: &Options) -> Result<Vec<(String, Provider)>> {
     let path = &config.inspection.package;
     let package = config.inspection.open_package()?;
     let signed = package.signed.clone();
@@ -92,8 +113,7 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
         Some(signed) => say!("signature      {}", signed.comment)?,
         None => say!("signature      not required (inspection.public_keys)")?,
     }
-    say!("provider       {}", inspector.provider())?;
-
+    let slower = say_networks(&inspector, options)?;
     let frame = take_frame(config, inspector.color())?;
     let (width, height) = (frame.width(), frame.height());
     say!("camera         gives {width}×{height}, {} (after framing)", frame.color())?;
@@ -140,7 +160,7 @@ fn check_service(config: &Config, options: &Options) -> Result<()> {
             journal.missing
         )?;
     }
-    Ok(())
+    Ok(slower)
 }
 
 fn unlike(what: String) -> Error {

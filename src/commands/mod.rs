@@ -35,7 +35,7 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::enroll::list_pictures;
-use crate::inspector::{Inspector, Options};
+use crate::inspector::{Inspector, Options, Provider};
 use crate::settings::wanted;
 use crate::state::StateFolder;
 use crate::{ErrorKind, Package, Result};
@@ -174,6 +174,15 @@ struct RuntimeArguments {
     /// Number of threads [default: one per core]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<NonZeroUsize>,
+    /// Providers for networks, in the order to try: `tensorrt`, `cuda`, `cpu`. Without `cpu`, nothing falls back to it
+    /// [default: cpu, or the configuration's]
+    #[arg(long, value_name = "PROVIDER,...", value_delimiter = ',', value_parser = provider)]
+    provider: Vec<Provider>,
+}
+
+fn provider(text: &str) -> Result<Provider, String> {
+    let named = Provider::ALL.into_iter().find(|provider| provider.name() == text);
+    named.ok_or_else(|| format!("must be {}", Provider::ALL.map(Provider::name).join(", ")))
 }
 
 impl RuntimeArguments {
@@ -189,6 +198,10 @@ impl RuntimeArguments {
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         }
         options.execution.threads = self.threads.or(options.execution.threads);
+        if !self.provider.is_empty() {
+            options.execution.providers = self.provider.clone();
+            options.execution.require = None;
+        }
         options.onnxruntime = self.onnxruntime.clone().or(options.onnxruntime);
         options
     }

@@ -13,6 +13,7 @@ pub struct Head {
     network: Network,
     channels: usize,
     units: Vec<f32>,
+    name: String,
     kind: Kind,
     input: Array4<f32>,
     sums: Vec<f32>,
@@ -25,7 +26,7 @@ impl Head {
     /// # Errors
     /// As [`Network::head`].
     pub(crate) fn new(
-        runtime: &Runtime,
+        runtime: &'static Runtime,
         onnx: &[u8],
         info: &NetworkInfo<Kind>,
         channels: usize,
@@ -41,6 +42,7 @@ impl Head {
             network,
             channels,
             units: scales.iter().map(|scale| scale.residual_scale).collect(),
+            name: info.name.clone(),
             kind: info.kind.clone(),
             input: Array4::zeros((0, 0, 0, 0)),
             sums: Vec::new(),
@@ -48,9 +50,9 @@ impl Head {
         })
     }
 
-    /// The provider that really runs the head.
-    pub fn provider(&self) -> Provider {
-        self.network.provider()
+    /// Its name, and the provider that really ran it last.
+    pub fn provider(&self) -> Option<(&str, Provider)> {
+        Some((&self.name, self.network.provider()?))
     }
 
     /// Whether it needs [`super::FeatureStage::keep_picture`].

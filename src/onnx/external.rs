@@ -100,6 +100,14 @@ pub fn refuse_external_data(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// The operators of an ONNX file's nodes.
+#[cfg(test)]
+pub fn operators(bytes: &[u8]) -> BTreeSet<String> {
+    let mut found = Found::default();
+    assert!(found.walk(bytes, Message::Model, 0).is_some(), "not an ONNX file");
+    found.nodes.into_iter().map(|(_, operator)| text(operator)).collect()
+}
+
 /// A domain and a name in it.
 type Named<'a> = (&'a [u8], &'a [u8]);
 

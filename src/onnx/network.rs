@@ -1,22 +1,45 @@
 //! A network with one output: a backbone, a head, or a network for clicks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ndarray::{Array4, ArrayView4, Ix4};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::providers::{self, Execution, Provider};
+use super::providers::{self, Execution, Provider, Symbols};
 use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Most sizes of inputs with a session of their own. Only pictures of different sizes need more than one.
+const SESSIONS: usize = 4;
+
 /// A loaded network. Its inputs and its output are `f32` tensors of rank 4.
+///
+/// The first run on inputs of a size makes a session for that size. ONNX Runtime then computes all shapes before it
+/// runs; else they stay in the graph, and no GPU takes those nodes.
 pub struct Network {
-    session: Session,
-    inputs: Vec<String>,
+    runtime: &'static Runtime,
+    bytes: Vec<u8>,
+    execution: Execution,
+    inputs: Vec<Input>,
     output: String,
-    provider: Provider,
+    /// The last used one comes last.
+    sessions: Vec<Sized>,
     options: Arc<RunOptions>,
+}
+
+/// An input's name, and the symbols of its sizes; no text for a fixed size.
+struct Input {
+    name: String,
+    symbols: Vec<String>,
+}
+
+/// A session for inputs of these sizes, and the provider that runs it.
+struct Sized {
+    sizes: Vec<[usize; 4]>,
+    session: Session,
+    provider: Provider,
 }
 
 impl Network {
@@ -26,8 +49,8 @@ impl Network {
     /// # Errors
     /// - [`ErrorKind::Model`] if the bytes are not an ONNX network, refer to other files, or have other
     ///   inputs and outputs.
-    /// - [`ErrorKind::Runtime`] if the required provider, or no provider, can be used.
-    pub fn backbone(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
+    /// - [`ErrorKind::Runtime`] if the required provider, or no provider, can be loaded.
+    pub fn backbone(runtime: &'static Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
         let output = Shape([("N", None), ("channels", None), ("rows", None), ("cols", None)]);
         Self::load(runtime, bytes, execution, &[("image", PICTURE)], output)
     }
@@ -36,7 +59,12 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::backbone`].
-    pub fn head(runtime: &Runtime, bytes: &[u8], execution: &Execution, channels: usize) -> Result<Self> {
+    pub fn head(
+        runtime: &'static Runtime,
+        bytes: &[u8],
+        execution: &Execution,
+        channels: usize,
+    ) -> Result<Self> {
         let output = Shape([("N", None), ("rows", None), ("cols", None), ("2", Some(2))]);
         Self::load(runtime, bytes, execution, &[("residuals", residuals(channels))], output)
     }
@@ -50,7 +78,7 @@ impl Network {
     /// As [`Network::backbone`].
     #[cfg(any(test, feature = "workshop"))]
     pub fn adclick(
-        runtime: &Runtime,
+        runtime: &'static Runtime,
         bytes: &[u8],
         execution: &Execution,
         channels: usize,
@@ -73,7 +101,7 @@ impl Network {
     /// # Errors
     /// As [`Network::backbone`].
     pub fn seeing_head(
-        runtime: &Runtime,
+        runtime: &'static Runtime,
         bytes: &[u8],
         execution: &Execution,
         channels: usize,
@@ -83,14 +111,15 @@ impl Network {
     }
 
     fn load(
-        runtime: &Runtime,
+        runtime: &'static Runtime,
         bytes: &[u8],
         execution: &Execution,
         inputs: &[(&str, Shape)],
         output: Shape,
     ) -> Result<Self> {
         refuse_external_data(bytes)?;
-        let (session, provider) = providers::session(runtime, bytes, execution)?;
+        providers::check(runtime, execution)?;
+        let session = providers::description(runtime, bytes)?;
         let inputs = match inputs {
             // Backbones of other programs have other names.
             [(_, shape)] => vec![only(session.inputs(), "input", *shape)?],
@@ -104,24 +133,63 @@ impl Network {
                 .collect::<Result<_>>()?,
         };
         if session.inputs().len() != inputs.len() {
-            let text = format!("the network has more inputs than {}", inputs.join(", "));
+            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+            let text = format!("the network has more inputs than {}", names.join(", "));
             return Err(Error::new(ErrorKind::Model, text));
         }
-        let output = only(session.outputs(), "output", output)?;
+        let output = only(session.outputs(), "output", output)?.name;
         let options = execution.interrupt.options()?;
-        Ok(Network { session, inputs, output, provider, options })
+        let (bytes, execution, sessions) = (bytes.to_vec(), execution.clone(), Vec::new());
+        Ok(Network { runtime, bytes, execution, inputs, output, sessions, options })
     }
 
-    /// The provider that really runs it.
-    pub fn provider(&self) -> Provider {
-        self.provider
+    /// The provider that really ran it last. `None` before the first run.
+    pub fn provider(&self) -> Option<Provider> {
+        self.sessions.last().map(|sized| sized.provider)
+    }
+
+    /// The inputs' symbols for these sizes.
+    fn symbols<'a>(&'a self, sizes: &'a [[usize; 4]]) -> Symbols<'a> {
+        let open = |(input, sizes): (&'a Input, &'a [usize; 4])| {
+            input.symbols.iter().zip(sizes).filter(|(symbol, _)| !symbol.is_empty())
+        };
+        let all = self.inputs.iter().zip(sizes).flat_map(open);
+        // A symbol for different sizes says nothing.
+        let mut found: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        for (symbol, &size) in all {
+            let known = found.entry(symbol).or_insert(Some(size));
+            *known = known.filter(|known| *known == size);
+        }
+        found.into_iter().filter_map(|(symbol, size)| Some((symbol, size?))).collect()
+    }
+
+    /// Writes the graph that runs for inputs of these sizes on the CPU.
+    #[cfg(test)]
+    pub fn optimized(&self, sizes: &[[usize; 4]], path: &std::path::Path) -> Result<()> {
+        providers::optimized(self.runtime, &self.bytes, &self.symbols(sizes), path)
+    }
+
+    /// Makes the session for inputs of these sizes the last one.
+    fn choose(&mut self, sizes: &[[usize; 4]]) -> Result<()> {
+        if let Some(at) = self.sessions.iter().position(|sized| sized.sizes == sizes) {
+            self.sessions[at..].rotate_left(1);
+            return Ok(());
+        }
+        let symbols = self.symbols(sizes);
+        let (session, provider) = providers::session(self.runtime, &self.bytes, &self.execution, &symbols)?;
+        if self.sessions.len() == SESSIONS {
+            self.sessions.remove(0);
+        }
+        self.sessions.push(Sized { sizes: sizes.to_vec(), session, provider });
+        Ok(())
     }
 
     /// Runs the network and passes its output to `read`. Inputs are in the order of the loading function's
     /// description.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] if ONNX Runtime cannot run it on inputs of these sizes, or it was interrupted.
+    /// - [`ErrorKind::Model`] if ONNX Runtime cannot run it on inputs of these sizes, or it was interrupted.
+    /// - [`ErrorKind::Runtime`] if the required provider, or no provider, can run it.
     pub fn run<const N: usize, T>(
         &mut self,
         inputs: [&Array4<f32>; N],
@@ -131,12 +199,16 @@ impl Network {
             let sizes = inputs.map(|input| format!("{:?}", input.dim())).join(", ");
             Error::new(ErrorKind::Model, format!("the network failed on an input of {sizes}")).with_source(e)
         };
+        self.choose(&inputs.map(|input| <[usize; 4]>::from(input.dim())))?;
+        let Some(Sized { session, .. }) = self.sessions.last_mut() else {
+            return Err(Error::new(ErrorKind::Model, "the network has no session"));
+        };
         let mut named = Vec::with_capacity(N);
-        for (name, input) in self.inputs.iter().zip(inputs) {
+        for (Input { name, .. }, input) in self.inputs.iter().zip(inputs) {
             let tensor = TensorRef::from_array_view(input).map_err(failed)?;
             named.push((name.as_str(), SessionInputValue::from(tensor)));
         }
-        let outputs = self.session.run_with_options(named, &self.options).map_err(failed)?;
+        let outputs = session.run_with_options(named, &self.options).map_err(failed)?;
         let output = outputs[self.output.as_str()].try_extract_array::<f32>().map_err(failed)?;
         let output = output.into_dimensionality::<Ix4>().map_err(|e| {
             Error::new(ErrorKind::Model, "the network's output does not have four dimensions").with_source(e)
@@ -156,12 +228,12 @@ fn residuals(channels: usize) -> Shape {
     Shape([("N", None), ("rows", None), ("cols", None), ("channels", Some(channels as i64))])
 }
 
-/// The name of the only outlet, if it is an `f32` tensor of this shape. An open size fits.
+/// The only outlet, if it is an `f32` tensor of this shape. An open size fits.
 fn only<'a>(
     outlets: impl IntoIterator<Item = &'a Outlet, IntoIter: ExactSizeIterator>,
     what: &str,
     wanted: Shape,
-) -> Result<String> {
+) -> Result<Input> {
     let wrong = |found: String| {
         let size = |(name, size): (&str, Option<i64>)| size.map_or(name.to_owned(), |n| n.to_string());
         let names = wanted.0.map(size).join(", ");
@@ -176,7 +248,7 @@ fn only<'a>(
     let count = outlets.len();
     let (Some(outlet), 1) = (outlets.next(), count) else { return wrong(format!("{count} {what}s")) };
     match outlet.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. }
+        ValueType::Tensor { ty: TensorElementType::Float32, shape, dimension_symbols }
             if shape.len() == 4
                 && wanted
                     .0
@@ -184,7 +256,8 @@ fn only<'a>(
                     .zip(shape.iter())
                     .all(|((_, size), &n)| n == -1 || size.is_none_or(|size| size == n)) =>
         {
-            Ok(outlet.name().to_owned())
+            let symbols = dimension_symbols.iter().map(ToString::to_string).collect();
+            Ok(Input { name: outlet.name().to_owned(), symbols })
         }
         other => wrong(other.to_string()),
     }

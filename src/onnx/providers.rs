@@ -4,12 +4,13 @@
 //! Here each provider is tried alone and without fall-back. So the provider that loads is the one that runs,
 //! and a required provider runs or is an error.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use ort::ep::{CUDA, ExecutionProvider, TensorRT};
 use ort::session::Session;
-use ort::session::builder::SessionBuilder;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::{Interrupt, Runtime};
@@ -57,7 +58,7 @@ impl Provider {
         }
         require_built_in(runtime, self)?;
         let mut builder = Session::builder(runtime.environment()).map_err(|e| not_loaded(self, e))?;
-        register(&mut builder, self, &[], None)
+        register(&mut builder, self, None)
     }
 
     /// The name in the configuration.
@@ -135,21 +136,68 @@ impl Execution {
     }
 }
 
-/// A session on the first provider that takes the whole network, and that provider.
-pub(super) fn session(runtime: &Runtime, bytes: &[u8], execution: &Execution) -> Result<(Session, Provider)> {
+/// Checks that the required provider, or one of the requested ones, can be loaded.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] as [`Execution::validate`]; [`ErrorKind::Runtime`] with what is missing.
+pub(super) fn check(runtime: &Runtime, execution: &Execution) -> Result<()> {
     execution.validate()?;
+    let mut last = Ok(());
+    for &provider in &execution.providers {
+        if execution.require.is_some_and(|required| required != provider) {
+            continue;
+        }
+        last = provider.load(runtime).map_err(|e| unusable(provider, e));
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+/// A session that tells a network's inputs and outputs.
+pub(super) fn description(runtime: &Runtime, bytes: &[u8]) -> Result<Session> {
+    builder(runtime)?
+        .with_optimization_level(GraphOptimizationLevel::Disable)
+        .and_then(|builder| builder.with_intra_threads(1))
+        .map_err(|e| refused(e.into()))?
+        .commit_from_memory(bytes)
+        .map_err(refused)
+}
+
+/// Open sizes of a network's inputs by their symbols.
+pub(super) type Symbols<'a> = BTreeMap<&'a str, usize>;
+
+/// Writes the graph that runs on the CPU.
+#[cfg(test)]
+pub(super) fn optimized(runtime: &Runtime, bytes: &[u8], symbols: &Symbols, path: &Path) -> Result<()> {
+    let mut builder = builder(runtime)?.with_optimized_model_path(path).map_err(|e| refused(e.into()))?;
+    for (symbol, &size) in symbols {
+        builder = builder.with_dimension_override(symbol, size as i64).map_err(|e| refused(e.into()))?;
+    }
+    builder.commit_from_memory(bytes).map_err(refused)?;
+    Ok(())
+}
+
+/// A session on the first provider that takes the whole network, and that provider. `symbols` are the inputs' open
+/// sizes.
+pub(super) fn session(
+    runtime: &Runtime,
+    bytes: &[u8],
+    execution: &Execution,
+    symbols: &Symbols,
+) -> Result<(Session, Provider)> {
     let mut failed: Option<Error> = None;
     for &provider in &execution.providers {
         let required = execution.require == Some(provider);
         if execution.require.is_some() && !required {
             continue;
         }
-        match attempt(runtime, bytes, execution, provider) {
+        match attempt(runtime, bytes, execution, symbols, provider) {
             Ok(session) => return Ok((session, provider)),
             Err(e) if provider == Provider::Cpu => return Err(failed.unwrap_or(e)),
             Err(e) => {
-                let e = Error::new(ErrorKind::Runtime, format!("the provider {provider} cannot be used"))
-                    .with_source(e);
+                let e = unusable(provider, e);
                 if required {
                     return Err(e);
                 }
@@ -161,26 +209,46 @@ pub(super) fn session(runtime: &Runtime, bytes: &[u8], execution: &Execution) ->
     Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Runtime, "no provider can be used")))
 }
 
-fn attempt(runtime: &Runtime, bytes: &[u8], execution: &Execution, provider: Provider) -> Result<Session> {
-    let refused =
-        |e: ort::Error| Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e);
+fn unusable(provider: Provider, e: Error) -> Error {
+    Error::new(ErrorKind::Runtime, format!("the provider {provider} cannot be used")).with_source(e)
+}
+
+fn refused(e: ort::Error) -> Error {
+    Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e)
+}
+
+fn builder(runtime: &Runtime) -> Result<SessionBuilder> {
     // Without its name, ONNX Runtime guesses the format. One of its formats can refer to other files.
-    let mut builder = Session::builder(runtime.environment())
+    Session::builder(runtime.environment())
         .map_err(refused)?
         .with_config_entry("session.load_model_format", "ONNX")
-        .map_err(|e| refused(e.into()))?
+        .map_err(|e| refused(e.into()))
+}
+
+fn attempt(
+    runtime: &Runtime,
+    bytes: &[u8],
+    execution: &Execution,
+    symbols: &Symbols,
+    provider: Provider,
+) -> Result<Session> {
+    let mut builder = builder(runtime)?
         .with_intra_op_spinning(execution.spinning)
         .map_err(|e| refused(e.into()))?
         // The search needs the cores right after the network.
         .with_config_entry("session.force_spinning_stop", "1")
         .map_err(|e| refused(e.into()))?;
+    for (symbol, &size) in symbols {
+        builder = builder.with_dimension_override(symbol, size as i64).map_err(|e| refused(e.into()))?;
+    }
     if let Some(n) = execution.threads {
         builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
     }
     if provider != Provider::Cpu {
         require_built_in(runtime, provider)?;
         builder = builder.with_disable_cpu_fallback().map_err(|e| refused(e.into()))?;
-        register(&mut builder, provider, bytes, execution.cache.as_deref())?;
+        let cache = execution.cache.as_deref().map(|cache| engine_folder(cache, bytes, symbols));
+        register(&mut builder, provider, cache.as_deref())?;
     }
     builder.commit_from_memory(bytes).map_err(refused)
 }
@@ -201,18 +269,12 @@ fn not_loaded(provider: Provider, e: ort::Error) -> Error {
     Error::new(ErrorKind::Runtime, format!("{provider} cannot be loaded")).with_source(e)
 }
 
-fn register(
-    builder: &mut SessionBuilder,
-    provider: Provider,
-    bytes: &[u8],
-    cache: Option<&Path>,
-) -> Result<()> {
+fn register(builder: &mut SessionBuilder, provider: Provider, engines: Option<&Path>) -> Result<()> {
     let failed = |e: ort::Error| not_loaded(provider, e);
     if provider == Provider::TensorRt {
         let mut tensorrt = TensorRT::default().with_fp16(true);
-        if let Some(cache) = cache {
-            let folder = engine_folder(cache, bytes);
-            std::fs::create_dir_all(&folder).map_err(|e| Error::io("create the folder", &folder, e))?;
+        if let Some(folder) = engines {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
             tensorrt = tensorrt
                 .with_engine_cache(true)
                 .with_engine_cache_path(folder.display())
@@ -224,9 +286,11 @@ fn register(
     CUDA::default().register(builder).map_err(failed)
 }
 
-/// The folder for engines of one network and one ONNX Runtime. TensorRT adds the device's kind to file names.
-fn engine_folder(cache: &Path, bytes: &[u8]) -> PathBuf {
+/// The folder for engines of one network with one size and one ONNX Runtime. TensorRT adds the device's kind to file
+/// names.
+fn engine_folder(cache: &Path, bytes: &[u8], symbols: &Symbols) -> PathBuf {
     let library = crate::files::sha256(ort::info().as_bytes());
-    let model = crate::files::sha256(bytes);
+    let sizes: String = symbols.iter().map(|(symbol, size)| format!("{symbol}={size} ")).collect();
+    let model = crate::files::sha256(&[bytes, sizes.as_bytes()].concat());
     cache.join("tensorrt").join(format!("{}-{}", &model[..16], &library[..8]))
 }

@@ -2,10 +2,10 @@
 
 use ndarray::Array4;
 
-use super::{Execution, Network, Runtime, refuse_external_data};
+use super::{Execution, Network, Provider, Runtime, refuse_external_data};
 use crate::enroll::{Settings, enroll};
 use crate::inspector::Options;
-use crate::package::BackboneFile;
+use crate::package::{BackboneFile, ClickFile};
 use crate::{Error, ErrorKind};
 
 macro_rules! network {
@@ -466,6 +466,77 @@ fn adclick_gives_what_pytorch_gives() {
         let inputs = [&residuals, &picture, &input("guidance"), &input("prompt")];
         clicked.run(inputs, |logits| assert_alike(logits, &input("logits"), size)).unwrap();
         alone.run([&residuals, &picture], |logits| assert_alike(logits, &input("alone"), size)).unwrap();
+    }
+}
+
+/// Operators that compute sizes while a network runs. No GPU takes them.
+const SIZES: [&str; 6] =
+    ["\"ConstantOfShape\"", "\"Expand\"", "\"NonZero\"", "\"Range\"", "\"Shape\"", "\"Size\""];
+
+/// The size operators that are left in a network for inputs of these sizes.
+fn left(network: &Network, sizes: &[[usize; 4]]) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    network.optimized(sizes, file.path()).unwrap();
+    let operators = super::external::operators(&std::fs::read(file.path()).unwrap());
+    assert!(operators.len() > 3, "{operators:?}");
+    operators.into_iter().filter(|operator| SIZES.contains(&operator.as_str())).collect()
+}
+
+/// Else the network would not run on a GPU, and no test here would tell.
+#[test]
+fn no_network_that_ships_computes_sizes_while_it_runs() {
+    let runtime = Runtime::load(None).unwrap();
+    let execution = one_thread();
+    for backbone in [BackboneFile::built_in(), BackboneFile::built_in_scales()] {
+        let network = Network::backbone(runtime, &backbone.unwrap().onnx, &execution).unwrap();
+        for (high, wide) in [(256, 256), (448, 320)] {
+            assert_eq!(left(&network, &[[1, 3, high, wide]]), Vec::<String>::new());
+        }
+    }
+    let swin = include_bytes!("../../tests/data/head/swin.onnx").as_slice();
+    let general = include_bytes!("../../models/general-head.onnx").as_slice();
+    for (head, channels) in [(swin, 6), (general, 176)] {
+        let network = Network::head(runtime, head, &execution, channels).unwrap();
+        for (rows, cols) in [(32, 32), (13, 50), (1, 1)] {
+            assert_eq!(left(&network, &[[1, rows, cols, channels]]), Vec::<String>::new());
+        }
+        assert!(!left(&network, &[]).is_empty(), "the sizes would not have mattered");
+    }
+    let seg = include_bytes!("../../tests/data/adclick/seg.onnx");
+    let network = Network::seeing_head(runtime, seg, &execution, 176).unwrap();
+    assert_eq!(left(&network, &[[1, 8, 9, 176], [1, 3, 64, 72]]), Vec::<String>::new());
+    for file in ClickFile::built_in().unwrap() {
+        let info = file.network.info.kind;
+        let block = if info.channels == 176 { 8 } else { 16 };
+        let network =
+            Network::adclick(runtime, &file.network.onnx, &execution, info.channels, info.prompt).unwrap();
+        let (rows, cols, cells) = (28, 20, block / info.cell as usize);
+        let sizes = [
+            [1, rows, cols, info.channels],
+            [1, 3, block * rows, block * cols],
+            [1, 3, cells * rows, cells * cols],
+            [1, 1, 1, info.prompt],
+        ];
+        assert_eq!(left(&network, &sizes), Vec::<String>::new());
+    }
+}
+
+/// Pictures of different sizes share a few sessions, and get the values that they get alone.
+#[test]
+fn any_number_of_sizes_runs() {
+    let array = golden(include_bytes!("../../tests/data/head/golden.safetensors"));
+    let runtime = Runtime::load(None).unwrap();
+    let mut head =
+        Network::head(runtime, include_bytes!("../../tests/data/head/swin.onnx"), &one_thread(), 6).unwrap();
+    assert_eq!(head.provider(), None);
+    for round in 0..3 {
+        for size in ["8x8", "32x32", "13x50", "1x1", "9x7"] {
+            let expected = array(&format!("logits.{size}"));
+            let what = format!("{size}, round {round}");
+            head.run([&array(&format!("residuals.{size}"))], |logits| assert_alike(logits, &expected, &what))
+                .unwrap();
+            assert_eq!(head.provider(), Some(Provider::Cpu));
+        }
     }
 }
 

@@ -203,7 +203,8 @@ fn a_provider_that_is_not_required_is_passed_over_and_the_real_one_told() {
     weakrest!("check", "--config", config).exits(0).prints(&[
         "providers      tensorrt asked for, but ",
         "was built without cuda; install an ONNX Runtime built for this machine's JetPack or CUDA",
-        "provider       cpu\n",
+        "network        efficientnet-lite1 runs on cpu\n",
+        "all is well, but efficientnet-lite1 runs on cpu only",
     ]);
     let service = Service::start(&config);
     service.wait_for("the provider tensorrt cannot be used");
@@ -279,11 +280,11 @@ fn a_check_tells_what_the_service_would_find() {
     assert_eq!(service.terminate().0, Some(0));
     let ran = weakrest!("check", "--config", config).exits(0).prints(&[
         "is intact",
-        "provider       cpu",
+        "network        efficientnet-lite1 runs on cpu",
         "96×80, color",
         "reject line    none",
         "in 1 runs, 0 duplicate, 0 missing",
-        "all is well",
+        "all is well\n",
     ]);
     let counted = ran.out.lines().find(|l| l.starts_with("journal")).unwrap();
     let counted: u64 = counted.split_whitespace().nth(1).unwrap().parse().unwrap();

@@ -164,3 +164,35 @@ fn the_option_wins_over_the_environment_and_an_empty_variable_is_none() {
     std::os::unix::fs::symlink(library(), folder.path("bin/libonnxruntime.so")).unwrap();
     Ran::of(alone(&folder).arg("check").env("ORT_DYLIB_PATH", "")).exits(0);
 }
+
+#[test]
+fn every_command_that_runs_a_network_takes_a_provider() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 6);
+    let (package, part) = (ready_package(), good.join("01.png"));
+    let missing = ["the provider cuda cannot be used", "was built without cuda"];
+    let cuda = |command: &mut Command| Ran::of(command.args(["--provider", "cuda"])).exits(3).says(&missing);
+    let command = |name: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.arg(name);
+        command
+    };
+    cuda(command("inspect").arg(package).arg(&part));
+    cuda(command("bench").arg(package).arg("--images").arg(&good));
+    cuda(command("check").arg(package));
+    cuda(command("package").arg("verify").arg(package));
+    cuda(enroll_command(&good, &folder.path("p")).args(["--threads", "1"]));
+    assert!(!folder.path("p").exists());
+
+    // What may fall back does, and tells.
+    weakrest!("inspect", package, part, "--provider", "cuda,cpu").exits(0).says(&["WARN", missing[0]]);
+    weakrest!("check", package, "--provider", "tensorrt,cpu").exits(0).prints(&[
+        "network        efficientnet-lite1 runs on cpu",
+        "all is well, but efficientnet-lite1 runs on cpu only",
+    ]);
+    weakrest!("inspect", package, part, "--provider", "gpu")
+        .exits(2)
+        .says(&["--provider <PROVIDER,...>", "must be tensorrt, cuda, cpu"]);
+    let timed = weakrest!("bench", package, "--images", good, "--frames", "3", "--json", "--provider", "cpu");
+    assert_eq!(timed.exits(0).json()["provider"], "cpu");
+}

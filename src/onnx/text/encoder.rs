@@ -38,7 +38,7 @@ impl TextEncoder {
         };
         let (onnx, words) = (read(NETWORK)?, read(TOKENIZER)?);
         refuse_external_data(&onnx)?;
-        let (session, _) = providers::session(runtime, &onnx, execution)?;
+        let (session, _) = providers::session(runtime, &onnx, execution, &Default::default())?;
         let place = folder.join(TOKENIZER);
         let mut tokenizer = Tokenizer::from_bytes(words).map_err(|e| {
             Error::new(ErrorKind::Model, "is not a tokenizer").with_source(e).within(place.display())
