@@ -17,7 +17,7 @@ ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 FEATURES ?= --no-default-features
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products general-head general-adclick general-adclick-scales table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products general-head general-adclick general-adclick-scales table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak gpu-test wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -44,6 +44,7 @@ help:
 	@echo "make bench-gate        missed and undetected pulses on a busy machine (PULSES=10000; about ten minutes)"
 	@echo "make bench-coreset     the coreset against anomalib's (needs WEAKREST_DATA)"
 	@echo "make bench-growth      time and memory against the number of enrolled pictures (needs WEAKREST_DATA)"
+	@echo "make gpu-test          every network on a GPU: whole, with the CPU's scores, for a minute (after make demo; needs a GPU)"
 	@echo "make soak MINUTES=10   run a line at full rate (after make demo)"
 	@echo "make wrong-pass MINUTES=3  count passed bad parts under stops, kills, load and a hostile camera"
 	@echo "make licenses          check the dependencies' licenses"
@@ -231,6 +232,10 @@ bench-growth: build
 # After `make demo`.
 soak: $(RUNTIME)
 	MINUTES=$(MINUTES) $(CARGO) bench --locked --bench soak
+
+# After `make demo`.
+gpu-test: build
+	$(PYTHON) tools/gpu_test.py
 
 wrong-pass: MINUTES = 3
 wrong-pass: $(RUNTIME)
