@@ -451,7 +451,8 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
         threshold.scores[1]
     )?;
     say!("  {}", promise(threshold))?;
-    say!("  speed      {:.1} ms a picture on this machine", done.time.as_secs_f64() * 1e3)?;
+    let milliseconds = done.time.as_secs_f64() * 1e3;
+    say!("  speed      {milliseconds:.1} ms a picture on this machine, networks on {}", done.provider)?;
     for line in forecast(manifest) {
         say!("  {line}")?;
     }
@@ -523,6 +524,7 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "known_defects": done.defects.len(),
         "known_defects_rejected": done.defects.iter().filter(|(_, score)| *score > manifest.threshold.value).count(),
         "milliseconds": done.time.as_secs_f64() * 1e3,
+        "provider": done.provider,
         // For older scripts. A package that does not see it is an error.
         "sees_painted_square": true,
         "scores": done.scores.iter().map(|(p, s)| serde_json::json!({ "path": p.display().to_string(), "score": s })).collect::<Vec<_>>(),

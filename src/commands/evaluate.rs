@@ -10,7 +10,7 @@ use crate::enroll::enroll;
 use crate::evaluate::datasets::{Category, Format, Mask, leave_out, read};
 use crate::evaluate::metrics::{ALLOWED_PERCENTS, Confusion, WidthClass};
 use crate::evaluate::{CategoryResult, KindCount, evaluate};
-use crate::inspector::{Inspector, Options, OverlayOptions, overlay};
+use crate::inspector::{Inspector, Options, OverlayOptions, Provider, overlay};
 use crate::report::{Entry, Order, Report, ReportWriter, Table, Truth};
 use crate::{Error, ErrorKind, Package, Result};
 
@@ -71,6 +71,8 @@ struct Evaluated {
     promised_rate: f64,
     /// False rejects, as multiples of the promise; `None` without good test pictures.
     rejects_per_promise: Option<f64>,
+    /// The slowest provider that ran a network.
+    provider: Provider,
     enroll_seconds: Option<f64>,
     bank_tokens: usize,
     /// Facts about the package, for the report.
@@ -175,13 +177,15 @@ impl Evaluate {
         };
         let enroll_seconds = stored.is_none().then(|| start.elapsed().as_secs_f64());
         let bank_tokens = package.tokens();
-        let facts = facts(&package);
+        let mut facts = facts(&package);
         let enrolled = package.manifest.images;
         let promised_rate = package.manifest.threshold.promised_rate;
         let mut inspector = match &stored {
             Some(path) => inspector(path, package, &options)?,
             None => Inspector::with_options(package, &options)?,
         };
+        let provider = inspector.provider();
+        facts.push(("networks".into(), format!("run on {provider}")));
         let images: Vec<PathBuf> = category.test.iter().map(|s| s.image.clone()).collect();
         let names: HashMap<&PathBuf, String> = images.iter().zip(distinct_names(&images)).collect();
         let bar = picture_bar(category.test.len(), "inspecting");
@@ -203,7 +207,15 @@ impl Evaluate {
             remark!("note: {}: left out: labeled defective, but its mask is empty", image.display());
         }
         let rejects_per_promise = result.confusion.false_reject_rate().map(|rate| rate / promised_rate);
-        Ok(Evaluated { result, promised_rate, rejects_per_promise, enroll_seconds, bank_tokens, facts })
+        Ok(Evaluated {
+            result,
+            provider,
+            promised_rate,
+            rejects_per_promise,
+            enroll_seconds,
+            bank_tokens,
+            facts,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use crate::inspector::{Inspection, OverlayOptions, StageTimes, overlay};
+use crate::inspector::{Inspection, OverlayOptions, Provider, StageTimes, overlay};
 use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
 
 use super::names::distinct_names;
@@ -80,6 +80,7 @@ impl Inspect {
         let mut lines = Lines {
             json: self.json,
             threshold: inspector.threshold(),
+            provider: inspector.provider(),
             needed: !wants_files,
             reader_is_gone: false,
         };
@@ -165,6 +166,7 @@ struct Judged<'a> {
     score: f32,
     threshold: f32,
     regions: &'a [Region],
+    provider: Provider,
     milliseconds: Milliseconds,
 }
 
@@ -189,6 +191,7 @@ impl From<StageTimes> for Milliseconds {
 struct Lines {
     json: bool,
     threshold: f32,
+    provider: Provider,
     /// Whether printing is all there is to do. A report is finished even if nobody reads the lines any more.
     needed: bool,
     reader_is_gone: bool,
@@ -201,6 +204,7 @@ impl Lines {
                 score: inspection.score,
                 threshold: inspection.threshold,
                 regions: &inspection.regions,
+                provider: self.provider,
                 milliseconds: inspection.times.into(),
             };
             return self.json(image, &inspection.verdict, Some(result));

@@ -11,7 +11,9 @@ use super::{Progress, Step};
 use crate::anomaly::AnomalyMap;
 use crate::error::{ErrorKind, Result};
 use crate::imaging::{Frame, Geometry};
-use crate::inspector::{ClassifyStage, FeatureStage, Features, FrameResiduals, ResidualStage, check_frame};
+use crate::inspector::{
+    ClassifyStage, FeatureStage, Features, FrameResiduals, Provider, ResidualStage, check_frame, slowest,
+};
 use crate::package::{
     Golden, GoldenInfo, Manifest, ORDINARY, PAINTED, Pictures, STRANGEST, ScaleInfo, Standard, ThresholdInfo,
     ThresholdRule, golden_tolerance, painted,
@@ -29,6 +31,13 @@ pub(super) struct Stages {
     pub features: FeatureStage,
     pub residuals: ResidualStage,
     pub classify: ClassifyStage,
+}
+
+impl Stages {
+    /// The slowest provider that ran a network.
+    pub fn provider(&self) -> Provider {
+        slowest(self.features.provider().into_iter().chain(self.classify.provider()))
+    }
 }
 
 /// Scores of good pictures, and the number of each one's part.

@@ -37,7 +37,7 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
 use crate::imaging::Frame;
 use crate::inspector::{ClassifyStage, FeatureStage, Features, Head, Options, ResidualStage, check_frame};
-use crate::onnx::{Network, Runtime};
+use crate::onnx::{Network, Provider, Runtime};
 use crate::package::{
     Backbone, BackboneFile, FORMAT, FrameSize, Head as HeadKind, HeadFile, InputInfo, Manifest, Package,
     Pictures, Scale, Scaling, ThresholdInfo, geometry, parameters,
@@ -189,6 +189,8 @@ pub struct Enrollment {
     pub defects: Vec<(PathBuf, f32)>,
     /// Median time from a scaled picture to its score.
     pub time: Duration,
+    /// The slowest provider that ran a network.
+    pub provider: Provider,
     /// Skipped pictures, and those of dropped parts.
     pub skipped: Vec<BadPicture>,
     /// Number of all pictures' tokens in all scales. The package keeps some of them.
@@ -293,7 +295,7 @@ fn attempt(
     }
 
     let mut stage =
-        FeatureStage::new(network, geometry.clone(), survey.color, FrameSize::Any, &backbone.info.kind);
+        FeatureStage::new(network, geometry.clone(), survey.color, FrameSize::Any, &backbone.info);
     let mut features = Features::default();
     let count = backbone.info.kind.scales.len();
     let mut stores: Vec<_> = (0..count).map(|_| TokenStore::new(Spill::shared(count))).collect();
@@ -384,6 +386,7 @@ fn attempt(
     let defects = known(&mut stages, &settings.defects, &manifest)?;
     let (threshold, golden) = calibrate(&mut stages, &scores, &defects, &manifest)?;
     let time = time(&mut stages, &golden[0].frame)?;
+    let provider = stages.provider();
     let found = forecast(&mut stages, &paths, &enrolled, &manifest, threshold.value, progress)?;
     let Some(forecast) = found else { return Ok(None) };
     let package = Package {
@@ -409,6 +412,7 @@ fn attempt(
         outliers,
         defects,
         time,
+        provider,
         skipped,
         tokens: stores.iter().map(TokenStore::tokens).sum(),
     };
@@ -463,13 +467,7 @@ pub fn add_head(
     let (geometry, color, size) = (manifest.geometry(), manifest.input.color, manifest.input.size);
     let tokens = banks.iter().map(Bank::len).sum();
     let mut stages = Stages {
-        features: FeatureStage::new(
-            network,
-            geometry.clone(),
-            color,
-            FrameSize::Any,
-            &manifest.backbone.kind,
-        ),
+        features: FeatureStage::new(network, geometry.clone(), color, FrameSize::Any, &manifest.backbone),
         residuals: ResidualStage::new(Arc::new(banks)),
         classify: ClassifyStage::new(
             load_head(Some(head), &manifest, runtime, options)?,
@@ -494,6 +492,7 @@ pub fn add_head(
     let defects = known(&mut stages, defects, &manifest)?;
     let (threshold, golden) = calibrate(&mut stages, &scores, &defects, &manifest)?;
     let time = time(&mut stages, &golden[0].frame)?;
+    let provider = stages.provider();
     let found = forecast(&mut stages, &scored, &enrolled, &manifest, threshold.value, progress)?;
     let Some(forecast) = found else { return Ok(None) };
     let package = Package {
@@ -510,7 +509,7 @@ pub fn add_head(
     };
     let (outliers, scores) = (scores.odd(), scores.pictures);
     let (parts, skipped) = (Vec::new(), Vec::new());
-    Ok(Some(Enrollment { package, scores, parts, outliers, defects, time, skipped, tokens }))
+    Ok(Some(Enrollment { package, scores, parts, outliers, defects, time, provider, skipped, tokens }))
 }
 
 /// The head, loaded for the new package.

@@ -19,13 +19,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame, Geometry, Placement, Scaler};
 use crate::onnx::{Network, Provider, Runtime, check_finite};
 use crate::package::{
-    Backbone, FrameSize, Golden, HeadOutput, ORDINARY, Package, ScaleInfo, Standard, damaged,
+    Backbone, FrameSize, Golden, HeadOutput, NetworkInfo, ORDINARY, Package, ScaleInfo, Standard, damaged,
     golden_tolerance, painted,
 };
 
 /// First stage: frame → tokens. It owns the backbone.
 pub struct FeatureStage {
     network: Network,
+    name: String,
     geometry: Geometry,
     color: Color,
     size: FrameSize,
@@ -41,18 +42,24 @@ impl FeatureStage {
         geometry: Geometry,
         color: Color,
         size: FrameSize,
-        backbone: &Backbone,
+        backbone: &NetworkInfo<Backbone>,
     ) -> Self {
         FeatureStage {
             network,
+            name: backbone.name.clone(),
             geometry,
             color,
             size,
-            channels: backbone.scales.iter().map(|scale| scale.channels).collect(),
+            channels: backbone.kind.scales.iter().map(|scale| scale.channels).collect(),
             input: Array4::zeros((0, 0, 0, 0)),
             scaler: Scaler::default(),
             keep_picture: false,
         }
+    }
+
+    /// The backbone's name and the provider that really ran it last; `None` before the first run.
+    pub fn provider(&self) -> Option<(&str, Provider)> {
+        Some((&self.name, self.network.provider()?))
     }
 
     /// Whether to pass on the backbone's input, for networks that see the picture.
@@ -351,9 +358,13 @@ pub struct Inspector {
     buffers: (Features, FrameResiduals),
     #[cfg(feature = "workshop")]
     fullest: usize,
-    backbone: String,
     product: String,
     package: String,
+}
+
+/// The slowest provider of networks; the CPU without any.
+pub(crate) fn slowest<'a>(networks: impl Iterator<Item = (&'a str, Provider)>) -> Provider {
+    networks.map(|(_, provider)| provider).max().unwrap_or(Provider::Cpu)
 }
 
 impl Inspector {
@@ -406,14 +417,13 @@ impl Inspector {
                 manifest.geometry(),
                 manifest.input.color,
                 manifest.input.size,
-                &manifest.backbone.kind,
+                &manifest.backbone,
             ),
             residuals: ResidualStage::new(Arc::new(banks)),
             classify: ClassifyStage::new(head, &manifest.scales, manifest.map, threshold),
             #[cfg(feature = "workshop")]
             fullest: manifest.backbone.kind.fullest(),
             buffers: Default::default(),
-            backbone: manifest.backbone.name,
             product: manifest.product,
             package: hash,
         };
@@ -457,13 +467,12 @@ impl Inspector {
 
     /// Names of the networks, each with the provider that really ran it on the golden images.
     pub fn providers(&self) -> impl Iterator<Item = (&str, Provider)> {
-        let backbone = self.features.network.provider().map(|provider| (self.backbone.as_str(), provider));
-        backbone.into_iter().chain(self.classify.provider())
+        self.features.provider().into_iter().chain(self.classify.provider())
     }
 
     /// The slowest of [`Inspector::providers`].
     pub fn provider(&self) -> Provider {
-        self.providers().map(|(_, provider)| provider).max().unwrap_or(Provider::Cpu)
+        slowest(self.providers())
     }
 
     /// The color that frames must have.

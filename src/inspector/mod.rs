@@ -20,9 +20,9 @@ pub(crate) use data::join;
 #[doc(hidden)]
 pub use data::{Features, FrameResiduals};
 pub use engine::Inspector;
-pub(crate) use engine::check_frame;
 #[doc(hidden)]
 pub use engine::{ClassifyStage, FeatureStage, ResidualStage};
+pub(crate) use engine::{check_frame, slowest};
 pub(crate) use head::Head;
 pub use inspection::{Inspection, StageTimes, Verdict};
 pub use overlay::{OverlayOptions, overlay};

@@ -66,6 +66,7 @@ fn the_summary_is_json_for_machines() {
         "package",
         "parts",
         "promise",
+        "provider",
         "scores",
         "seconds",
         "sees_painted_square",

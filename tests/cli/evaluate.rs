@@ -53,6 +53,7 @@ fn everything_measured_is_json_for_machines() {
     let disc = &result["categories"][0];
     assert_eq!(disc["name"], "disc");
     assert_eq!(disc["enrolled"], 8);
+    assert_eq!(disc["provider"], "cpu");
     assert_eq!(disc["image_auroc"], 1.0);
     assert!(disc["pixels"]["auroc"].as_f64().unwrap() > 0.9, "{disc}");
     assert!(disc["pixels"]["average_precision"].as_f64().unwrap() > 0.3, "{disc}");

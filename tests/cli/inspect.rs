@@ -114,7 +114,10 @@ fn json_has_one_object_per_picture() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let (judged, fault) = lines.split_at(5);
     for line in judged {
-        assert_eq!(keys(line), ["image", "milliseconds", "regions", "score", "threshold", "verdict"]);
+        assert_eq!(
+            keys(line),
+            ["image", "milliseconds", "provider", "regions", "score", "threshold", "verdict"]
+        );
         let dented = line["image"].as_str().unwrap().contains("dented");
         assert_eq!(line["verdict"], if dented { "reject" } else { "pass" });
         assert_eq!(line["score"].as_f64() > line["threshold"].as_f64(), dented);
