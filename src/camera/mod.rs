@@ -1,16 +1,20 @@
 //! Cameras. Each kind implements the same two small traits, and none knows about parts.
 
+mod command;
 mod folder;
 mod health;
 mod pixels;
 mod simulated;
 mod v4l2;
 
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use command::CommandOpener;
+pub use command::CommandSettings;
 use folder::FolderOpener;
 pub use health::HealthSettings;
 pub(crate) use health::{Health, Unhealthy};
@@ -186,6 +190,8 @@ impl Framing {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
+    /// A program that writes raw frames.
+    Command(CommandSettings),
     /// Pictures of a folder, in the order of their names. For trials and tests.
     Folder(FolderSettings),
     /// A Video4Linux camera.
@@ -209,6 +215,11 @@ fn yes() -> bool {
     true
 }
 
+/// Checks a camera's frames per second.
+fn check_rate(rate: f64) -> Result<()> {
+    range("camera.rate", rate, (Bound::Excluded(0.0), Bound::Included(1000.0)))
+}
+
 impl Source {
     /// Checks the values.
     ///
@@ -216,6 +227,7 @@ impl Source {
     /// [`ErrorKind::Usage`] naming the key.
     pub(crate) fn validate(&self) -> Result<()> {
         match self {
+            Source::Command(settings) => settings.validate(),
             Source::Folder(settings) => range("camera.rate", settings.rate, 0.001..=1000.0),
             Source::V4l2(settings) => settings.validate(),
         }
@@ -224,8 +236,12 @@ impl Source {
     /// The same camera with a default color. A color in its settings wins.
     #[must_use]
     pub(crate) fn of_color(mut self, color: Color) -> Self {
-        if let Source::V4l2(settings) = &mut self {
-            settings.color.get_or_insert(color);
+        match &mut self {
+            Source::Command(CommandSettings { color: own, .. })
+            | Source::V4l2(V4l2Settings { color: own, .. }) => {
+                own.get_or_insert(color);
+            }
+            Source::Folder(_) => {}
         }
         self
     }
@@ -233,6 +249,7 @@ impl Source {
     /// Returns the opener of this camera.
     pub fn opener(&self, clock: &Clock) -> Box<dyn OpenCamera> {
         match self {
+            Source::Command(settings) => Box::new(CommandOpener { settings: settings.clone() }),
             Source::Folder(settings) => {
                 Box::new(FolderOpener { settings: settings.clone(), clock: clock.clone() })
             }

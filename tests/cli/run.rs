@@ -117,6 +117,51 @@ pub fn parts(folder: &Folder) {
 }
 
 #[test]
+fn a_program_is_a_camera_and_is_started_again_when_it_dies() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    let raw = |name: &str, picture: &image::DynamicImage| folder.file(name, picture.to_rgb8().as_raw());
+    let (good, dented) = (raw("good.raw", &part(300)), raw("dented.raw", &dented_part(301)));
+    let pid = folder.path("pid");
+    let script = format!(
+        "echo $$ > {pid:?}; echo hello from the sensor >&2; while cat {good:?} && sleep 0.05 && cat {dented:?}; do sleep 0.05; done"
+    );
+    let camera = format!(
+        "kind = \"command\"\ncommand = [\"sh\", \"-c\", {script:?}]\nformat = \"rgb24\"\nwidth = {}\nheight = {}\n",
+        SIZE.0, SIZE.1
+    );
+    let config = config(&folder, &package, "");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let from = text.find("kind = \"folder\"").unwrap();
+    std::fs::write(&config, format!("{}{camera}", &text[..from])).unwrap();
+    weakrest!("check", "--config", config).exits(0).prints(&["camera         gives 96×80, color"]);
+
+    let service = Service::start(&config);
+    service.wait_for("sh: hello from the sensor");
+    let judged = |service: &Service| {
+        let told = service.part();
+        assert_eq!(told["fault"], Value::Null, "{told}");
+        told["verdict"].as_str().unwrap().to_owned()
+    };
+    let both: Vec<String> = (0..6).map(|_| judged(&service)).collect();
+    for verdict in ["pass", "reject"] {
+        assert_eq!(both.iter().filter(|v| *v == verdict).count(), 3, "{both:?}");
+    }
+    let first = std::fs::read_to_string(&pid).unwrap();
+    assert!(Command::new("kill").args(["-KILL", first.trim()]).status().unwrap().success());
+    service.wait_for("the program sh ended");
+    // The parts before its end are told first.
+    for _ in 0..20 {
+        judged(&service);
+    }
+    let second = std::fs::read_to_string(&pid).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(service.terminate().0, Some(0));
+    let left = std::fs::read_to_string(format!("/proc/{}/status", second.trim())).unwrap_or_default();
+    assert!(left.is_empty() || left.contains("Z (zombie)"), "{left}");
+}
+
+#[test]
 fn the_service_judges_as_the_command_does() {
     let folder = Folder::new();
     let package = folder.package("disc.weakrest");

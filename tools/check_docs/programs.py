@@ -69,7 +69,8 @@ class Programs:
             keys[table] = self._expected(start + folder + f"[{table}]\nno_such_key = 1\n")
         keys["inspection"] = self._expected("[inspection]\nno_such_key = 1\n")
         keys["camera"] = {"kind"} | self._expected(start + folder + "no_such_key = 1\n")
-        keys["camera"] |= self._expected(start + '[camera]\nkind = "v4l2"\nno_such_key = 1\n')
+        for kind in ("v4l2", "command"):
+            keys["camera"] |= self._expected(start + f'[camera]\nkind = "{kind}"\nno_such_key = 1\n')
         return keys
 
     def _expected(self, text: str) -> set[str]:

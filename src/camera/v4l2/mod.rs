@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -76,7 +75,7 @@ impl PixelFormat {
     }
 
     /// Least number of bytes of a line. `None` for compressed formats.
-    fn line(self, width: usize) -> Option<usize> {
+    pub(super) fn line(self, width: usize) -> Option<usize> {
         match self {
             PixelFormat::Grey => Some(width),
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => Some(width * 3),
@@ -86,11 +85,42 @@ impl PixelFormat {
     }
 
     /// Default color of its frames.
-    fn color(self) -> Color {
+    pub(super) fn color(self) -> Color {
         match self {
             PixelFormat::Grey => Color::Gray,
             _ => Color::Rgb,
         }
+    }
+
+    /// Checks that it can give frames of a color.
+    pub(super) fn check_color(self, color: Option<Color>) -> Result<()> {
+        if self.can_give(color) {
+            return Ok(());
+        }
+        let what = format!("{self} has no color; set camera.color to \"gray\", or another format");
+        Err(Error::setting("camera.format", what))
+    }
+
+    /// Converts a picture to a frame.
+    pub(super) fn decode(
+        self,
+        bytes: &[u8],
+        layout: Layout,
+        range: Range,
+        color: Color,
+        frame: &mut Frame,
+    ) -> Result<()> {
+        let size = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
+        frame.refill(size(layout.width), size(layout.height), color, |to| match (self, color) {
+            (PixelFormat::Grey, _) => pixels::gray_from_gray(bytes, layout, to),
+            (PixelFormat::Rgb24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, false, to),
+            (PixelFormat::Bgr24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, true, to),
+            (PixelFormat::Rgb24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, false, to),
+            (PixelFormat::Bgr24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, true, to),
+            (PixelFormat::Yuyv, Color::Rgb) => pixels::rgb_from_yuyv(bytes, layout, range, to),
+            (PixelFormat::Yuyv, Color::Gray) => pixels::gray_from_yuyv(bytes, layout, to),
+            (PixelFormat::Mjpeg, _) => pixels::decode_jpeg(bytes, layout.width, layout.height, color, to),
+        })
     }
 
     fn can_give(self, color: Option<Color>) -> bool {
@@ -189,15 +219,10 @@ impl V4l2Settings {
             }
         }
         if let Some(rate) = self.rate {
-            range("camera.rate", rate, (Bound::Excluded(0.0), Bound::Included(1000.0)))?;
+            super::check_rate(rate)?;
         }
         range("camera.buffers", self.buffers, 2..=32)?;
-        if let Some(format) = self.format
-            && !format.can_give(self.color)
-        {
-            let what = format!("{format} has no color; set camera.color to \"gray\", or another format");
-            return Err(Error::setting("camera.format", what));
-        }
+        self.format.map_or(Ok(()), |format| format.check_color(self.color))?;
         for name in self.controls.keys() {
             let spelled = control_name(name);
             if *name != spelled {
@@ -772,18 +797,7 @@ impl Camera for V4l2Camera {
     }
 
     fn read(&mut self, frame: &mut Frame) -> Result<()> {
-        let (bytes, layout, color) = (&self.bytes[..], self.layout, self.color);
-        let size = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
-        frame.refill(size(layout.width), size(layout.height), color, |to| match (self.format, color) {
-            (PixelFormat::Grey, _) => pixels::gray_from_gray(bytes, layout, to),
-            (PixelFormat::Rgb24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, false, to),
-            (PixelFormat::Bgr24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, true, to),
-            (PixelFormat::Rgb24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, false, to),
-            (PixelFormat::Bgr24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, true, to),
-            (PixelFormat::Yuyv, Color::Rgb) => pixels::rgb_from_yuyv(bytes, layout, self.range, to),
-            (PixelFormat::Yuyv, Color::Gray) => pixels::gray_from_yuyv(bytes, layout, to),
-            (PixelFormat::Mjpeg, _) => pixels::decode_jpeg(bytes, layout.width, layout.height, color, to),
-        })
+        self.format.decode(&self.bytes, self.layout, self.range, self.color, frame)
     }
 }
 
