@@ -159,7 +159,8 @@ pub(super) fn check(runtime: &Runtime, execution: &Execution) -> Result<()> {
 pub(super) fn description(runtime: &Runtime, bytes: &[u8]) -> Result<Session> {
     builder(runtime)?
         .with_optimization_level(GraphOptimizationLevel::Disable)
-        .and_then(|builder| builder.with_intra_threads(1))
+        .map_err(|e| refused(e.into()))?
+        .with_intra_threads(1)
         .map_err(|e| refused(e.into()))?
         .commit_from_memory(bytes)
         .map_err(refused)

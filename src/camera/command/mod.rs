@@ -34,6 +34,21 @@ const LONGEST_LINE: u64 = 500;
 const LINES: u32 = 10;
 
 /// A program: `[camera]` of the configuration with `kind = "command"`.
+///
+/// ```
+/// use weakrest::camera::{CommandSettings, PixelFormat, Source};
+///
+/// let camera = Source::Command(CommandSettings {
+///     command: ["sh", "-c", "cat frame.gray; sleep 1"].map(str::to_owned).to_vec(),
+///     format: PixelFormat::Grey,
+///     width: 640,
+///     height: 480,
+///     rate: Some(1.0),
+///     color: None,
+///     header: false,
+/// });
+/// # assert!(matches!(camera, Source::Command(_)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandSettings {
@@ -292,10 +307,8 @@ impl Reader {
                 Err(TrySendError::Disconnected(_)) => return false,
                 Err(TrySendError::Full(back)) => {
                     shot = back;
-                    if let Ok(Ok(old)) = self.oldest.try_recv() {
-                        if let Ok(next) = &mut shot {
-                            next.lost += 1 + old.lost;
-                        }
+                    if let (Ok(Ok(old)), Ok(next)) = (self.oldest.try_recv(), &mut shot) {
+                        next.lost += 1 + old.lost;
                     }
                 }
             }
