@@ -618,7 +618,7 @@ impl Drop for Pipeline {
 fn join(name: &str, thread: JoinHandle<()>, patience: impl Fn() -> bool) {
     while !thread.is_finished() {
         if !patience() {
-            log::error!("{name}: the thread does not end; left behind");
+            log::warn!("{name}: still at work on its last part; stopping without it");
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
