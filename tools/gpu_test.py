@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Checks the networks on a machine with a GPU: `make gpu-test`. Installs nothing.
 
-ONNX Runtime's library is WEAKREST_ONNXRUNTIME, or that of the pip package onnxruntime-gpu. PROVIDERS lists what
-must work (default: cuda, and tensorrt where ONNX Runtime can load it). GOOD is a folder of pictures of good parts
-(default: the demo's bricks). The packages are enrolled on the CPU: every level of quality, and one with a head.
-Each must run on each provider as a whole, give the CPU's scores, and hold for SECONDS (default: 60) through
-`weakrest run` without a fault. Prints a table of times. Exits with 1 if a check fails.
+ONNX Runtime's library is WEAKREST_ONNXRUNTIME, or that of the pip package onnxruntime-gpu. PROVIDERS lists
+what must work (default: cuda, and tensorrt where ONNX Runtime can load it). GOOD is a folder of pictures of
+good parts (default: the demo's bricks). The packages are enrolled on the CPU: every level of quality, and one
+with a head. Each must run on each provider as a whole, give the CPU's scores, and hold for SECONDS_EACH
+(default: 60) through `weakrest run` without a fault. Prints a table of times. Exits with 1 if a check fails.
 """
 
 import importlib.util
@@ -87,7 +87,7 @@ def run_service(folder: Path, package: Path, provider: str) -> tuple[list[dict[s
         f"[inspection]\npackage = {json.dumps(str(package))}\nproviders = [{json.dumps(provider)}]\n"
         f"require = {json.dumps(provider)}\n"
         f"onnxruntime = {json.dumps(os.environ['ORT_DYLIB_PATH'])}\n"
-        f"[camera]\nkind = \"folder\"\npath = {json.dumps(str(GOOD))}\nrate = 1000.0\nrepeat = true\n"
+        f'[camera]\nkind = "folder"\npath = {json.dumps(str(GOOD))}\nrate = 1000.0\nrepeat = true\n'
         '[trigger]\nsource = "free"\n[health]\nfrozen = 0\n'
     )
     command = [str(BINARY), "run", "--config", str(config), "--seconds", str(SECONDS), "--json"]

@@ -462,10 +462,13 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
         say!("  defects    {found} of {known} known defects score above the threshold")?;
     }
     if !missed.is_empty() {
+        let lowest = missed.iter().map(|(_, score)| *score).fold(f32::INFINITY, f32::min);
+        let as_high = done.scores.iter().filter(|(_, score)| *score >= lowest).count();
         say!(
-            "  No threshold for this share of false rejects finds these. Enroll with a higher --quality, or"
+            "  These pass, because {as_high} of {} good pictures score as high. Look at",
+            done.scores.len()
         )?;
-        say!("  label them: weakrest label, weakrest-export train.")?;
+        say!("  those, enroll with a higher --quality, or label: weakrest label, weakrest-export train.")?;
         for (path, score) in missed.iter().take(SHOWN) {
             say!("    {score:.3}  {}", path.display())?;
         }

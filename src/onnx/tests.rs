@@ -5,7 +5,9 @@ use ndarray::Array4;
 use super::{Execution, Network, Provider, Runtime, refuse_external_data};
 use crate::enroll::{Settings, enroll};
 use crate::inspector::Options;
-use crate::package::{BackboneFile, ClickFile};
+use crate::package::BackboneFile;
+#[cfg(feature = "workshop")]
+use crate::package::ClickFile;
 use crate::{Error, ErrorKind};
 
 macro_rules! network {
@@ -505,6 +507,12 @@ fn no_network_that_ships_computes_sizes_while_it_runs() {
     let seg = include_bytes!("../../tests/data/adclick/seg.onnx");
     let network = Network::seeing_head(runtime, seg, &execution, 176).unwrap();
     assert_eq!(left(&network, &[[1, 8, 9, 176], [1, 3, 64, 72]]), Vec::<String>::new());
+}
+
+#[cfg(feature = "workshop")]
+#[test]
+fn no_click_network_that_ships_computes_sizes_while_it_runs() {
+    let (runtime, execution) = (Runtime::load(None).unwrap(), one_thread());
     for file in ClickFile::built_in().unwrap() {
         let info = file.network.info.kind;
         let block = if info.channels == 176 { 8 } else { 16 };

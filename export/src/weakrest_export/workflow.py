@@ -144,8 +144,8 @@ def prepare_clicks(
     read = gathered.residuals
     if read.stride % adclick.BLOCK:
         raise ExportError(
-            f"{product.package}: its blocks have {read.stride} pixels a side, but ADClick needs a multiple of "
-            f"{adclick.BLOCK}: enroll with a backbone of --grid {adclick.BLOCK}"
+            f"{product.package}: its blocks have {read.stride} pixels a side, but ADClick needs a multiple "
+            f"of {adclick.BLOCK}: enroll with a backbone of --grid {adclick.BLOCK}"
         )
     samples = []
     for at, ((known, kind), picture) in enumerate(zip(gathered.labels, read.pictures, strict=True)):
