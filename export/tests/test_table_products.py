@@ -183,4 +183,5 @@ def test_training_gets_the_other_products(bench: Bench) -> None:
 
 def test_unknown_names_are_told(bench: Bench) -> None:
     assert "there is no product screw: there are one/nut, two/bolt" in bench.run("--only", "nut,screw").stderr
-    assert "there is no setting k65: there are defaults, fast, best, k64" in bench.run("--settings", "k65").stderr
+    unknown = bench.run("--settings", "k65").stderr
+    assert "there is no setting k65: there are defaults, fast, best, k64" in unknown

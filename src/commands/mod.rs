@@ -15,6 +15,7 @@ mod evaluate;
 mod inspect;
 #[cfg(feature = "workshop")]
 mod label;
+mod levels;
 mod names;
 mod package;
 mod release;
@@ -68,6 +69,8 @@ struct Arguments {
 enum Command {
     /// Learn a product from pictures of good parts, and write its package
     Enroll(enroll::Enroll),
+    /// Compare the levels of quality on a product: time, and which defects would be rejected
+    Levels(levels::Levels),
     /// Inspect pictures
     Inspect(inspect::Inspect),
     /// Measure accuracy on a labeled data set
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
 fn carry_out(command: Command) -> Result<Outcome> {
     match command {
         Command::Enroll(command) => command.run(),
+        Command::Levels(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Package(command) => command.run(),

@@ -137,6 +137,30 @@ fn levels_of_quality_choose_network_and_size() {
 }
 
 #[test]
+fn levels_of_quality_are_compared_without_a_package() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    folder.picture("defects/dent.png", &dented_part(9));
+    let before = folder.contents();
+    let ran = weakrest!("levels", "--images", good, "--defects", folder.path("defects")).exits(0).prints(&[
+        "fast       ",
+        "standard   ",
+        "best       ",
+        "forecast   painted defects that are rejected",
+        "defects    1 of 1 known defects score above the threshold",
+        "weakrest enroll --quality LEVEL",
+    ]);
+    assert_eq!(ran.out.matches(" ms a picture on this machine, networks on cpu").count(), 3, "{ran}");
+    let levels = weakrest!("levels", "--images", good, "--json").exits(0).json()["levels"].take();
+    let [fast, _, best] = levels.as_array().unwrap().as_slice() else { panic!("{levels}") };
+    assert_eq!((&fast["quality"], &best["quality"]), (&"fast".into(), &"best".into()));
+    assert!(fast["milliseconds"].as_f64() < best["milliseconds"].as_f64(), "{levels}");
+    assert_eq!(best["forecast"].as_array().unwrap().len(), 12);
+    assert_eq!(folder.contents(), before);
+    weakrest!("levels", "--images", folder.path("none")).exits(2).says(&["none"]);
+}
+
+#[test]
 fn known_defects_lower_a_threshold_that_would_pass_them() {
     let folder = Folder::new();
     let good = folder.good_parts("good", 0, 6);

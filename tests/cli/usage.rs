@@ -2,7 +2,7 @@
 
 use crate::common::*;
 
-const COMMANDS: [&str; 6] = ["enroll", "inspect", "evaluate", "package", "check", "bench"];
+const COMMANDS: [&str; 7] = ["enroll", "levels", "inspect", "evaluate", "package", "check", "bench"];
 
 #[test]
 fn help_is_printed() {
@@ -25,7 +25,7 @@ fn a_wrong_command_line_is_a_usage_error() {
     weakrest!("enrol").exits(2).says(&["'enrol'", "'enroll'"]);
     weakrest!("inspect").exits(2).says(&["<PACKAGE>", "<IMAGES>..."]);
     weakrest!("check", "--threads").exits(2).says(&["--threads"]);
-    for command in ["check", "inspect", "evaluate", "enroll", "bench"] {
+    for command in ["check", "inspect", "evaluate", "enroll", "levels", "bench"] {
         weakrest!(command, "--frobnicate").exits(2).says(&["'--frobnicate'"]);
     }
     weakrest!("check", "--threads", "0").exits(2).says(&["'--threads <N>'", "must be 1 to 1024"]);
