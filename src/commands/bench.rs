@@ -66,10 +66,11 @@ impl Bench {
             return dump(inspector, &pictures, file, self.dump.is_some(), fullest);
         }
         let frames: Vec<Frame> = pictures.iter().map(Frame::open).collect::<Result<_>>()?;
-        let mut runs = Vec::new();
+        let (mut runs, mut opened) = (Vec::new(), Some(package));
         for provider in std::mem::take(&mut options.execution.providers) {
             options.execution.providers = vec![provider];
-            let mut inspector = self.inspector(self.open()?, &options)?;
+            let package = opened.take().map_or_else(|| self.open(), Ok)?;
+            let mut inspector = self.inspector(package, &options)?;
             let (mut times, mut scores) = (Vec::with_capacity(self.frames as usize), vec![0.0; frames.len()]);
             for i in 0..self.warmup + self.frames {
                 let picture = i as usize % frames.len();

@@ -33,14 +33,15 @@ pub struct Levels {
 
 impl Levels {
     pub fn run(self) -> Result<Outcome> {
-        let (pictures, options) = (pictures_in(&self.images)?, self.runtime.options());
+        let (pictures, defects) = (pictures_in(&self.images)?, self.known.pictures()?);
+        let options = self.runtime.options();
         let mut found = Vec::new();
         for level in Level::value_variants() {
             let quality = Quality::from(*level);
             let settings = Settings {
                 skip_bad: self.skip_bad,
                 any_size: self.any_size,
-                defects: self.known.pictures()?,
+                defects: defects.clone(),
                 ..quality.settings()
             };
             let backbone = quality.backbone()?;

@@ -35,7 +35,7 @@ pub(super) struct Stages {
 
 impl Stages {
     /// The slowest provider that ran a network.
-    pub fn provider(&self) -> Provider {
+    fn provider(&self) -> Provider {
         slowest(self.features.provider().into_iter().chain(self.classify.provider()))
     }
 }
@@ -136,14 +136,7 @@ fn values(scores: &[(PathBuf, f32)]) -> Vec<f32> {
 }
 
 /// Scores known defects.
-///
-/// # Errors
-/// Those of reading and judging the pictures.
-pub(super) fn known(
-    stages: &mut Stages,
-    defects: &[PathBuf],
-    manifest: &Manifest,
-) -> Result<Vec<(PathBuf, f32)>> {
+fn known(stages: &mut Stages, defects: &[PathBuf], manifest: &Manifest) -> Result<Vec<(PathBuf, f32)>> {
     let Stages { features: stage, residuals: residual_stage, classify } = stages;
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
     let mut map = AnomalyMap::default();
@@ -162,7 +155,7 @@ pub(super) fn known(
 }
 
 /// Median time from a scaled picture to its score.
-pub(super) fn time(stages: &mut Stages, frame: &Frame) -> Result<Duration> {
+fn time(stages: &mut Stages, frame: &Frame) -> Result<Duration> {
     const RUNS: usize = 9;
     let Stages { features: stage, residuals: residual_stage, classify } = stages;
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
@@ -179,13 +172,29 @@ pub(super) fn time(stages: &mut Stages, frame: &Frame) -> Result<Duration> {
     Ok(times[RUNS / 2])
 }
 
-/// Chooses the threshold and the golden images. `known` has the scores of known defects.
+/// What a package's scores lead to.
+pub(super) struct Calibrated {
+    pub threshold: ThresholdInfo,
+    pub golden: Vec<Golden>,
+    /// Scores of the known defects.
+    pub defects: Vec<(PathBuf, f32)>,
+    /// Median time from a scaled picture to its score.
+    pub time: Duration,
+    /// The slowest provider that ran a network.
+    pub provider: Provider,
+}
+
+/// Chooses the threshold and the golden images, with the pictures of known defects.
+///
+/// # Errors
+/// Those of reading and judging the pictures; [`ErrorKind::Image`] if the threshold would pass a painted defect.
 pub(super) fn calibrate(
     stages: &mut Stages,
     scores: &Scores,
-    known: &[(PathBuf, f32)],
+    defects: &[PathBuf],
     manifest: &Manifest,
-) -> Result<(ThresholdInfo, Vec<Golden>)> {
+) -> Result<Calibrated> {
+    let known = known(stages, defects, manifest)?;
     let Stages { features: stage, residuals: residual_stage, classify } = stages;
     let (mut features, mut residuals) = (Features::default(), FrameResiduals::default());
     let mut map = AnomalyMap::default();
@@ -215,7 +224,8 @@ pub(super) fn calibrate(
         golden(STRANGEST, strangest, strangest_score),
         golden(PAINTED, painted, standard.painted),
     ];
-    Ok((threshold, golden))
+    let time = time(stages, &golden[0].frame)?;
+    Ok(Calibrated { threshold, golden, defects: known, time, provider: stages.provider() })
 }
 
 /// For good pictures with a threshold that passes a painted defect.

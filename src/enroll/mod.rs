@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use calibrate::{Stages, calibrate, known, score, time};
+use calibrate::{Calibrated, Stages, calibrate, score};
 use forecast::forecast;
 use ndarray::s;
 use pictures::Reading;
@@ -383,10 +383,8 @@ fn attempt(
         skipped.extend(dropped(&used, &enrolled, each, &odd, &scores.odd()));
         return Ok(Some(Attempt::Drop(skipped)));
     }
-    let defects = known(&mut stages, &settings.defects, &manifest)?;
-    let (threshold, golden) = calibrate(&mut stages, &scores, &defects, &manifest)?;
-    let time = time(&mut stages, &golden[0].frame)?;
-    let provider = stages.provider();
+    let Calibrated { threshold, golden, defects, time, provider } =
+        calibrate(&mut stages, &scores, &settings.defects, &manifest)?;
     let found = forecast(&mut stages, &paths, &enrolled, &manifest, threshold.value, progress)?;
     let Some(forecast) = found else { return Ok(None) };
     let package = Package {
@@ -489,10 +487,8 @@ pub fn add_head(
     let Some(scores) = score(&mut stages, &scored, &enrolled, &manifest, load, progress)? else {
         return Ok(None);
     };
-    let defects = known(&mut stages, defects, &manifest)?;
-    let (threshold, golden) = calibrate(&mut stages, &scores, &defects, &manifest)?;
-    let time = time(&mut stages, &golden[0].frame)?;
-    let provider = stages.provider();
+    let Calibrated { threshold, golden, defects, time, provider } =
+        calibrate(&mut stages, &scores, defects, &manifest)?;
     let found = forecast(&mut stages, &scored, &enrolled, &manifest, threshold.value, progress)?;
     let Some(forecast) = found else { return Ok(None) };
     let package = Package {

@@ -157,7 +157,7 @@ pub(super) fn check(runtime: &Runtime, execution: &Execution) -> Result<()> {
 
 /// A session that tells a network's inputs and outputs.
 pub(super) fn description(runtime: &Runtime, bytes: &[u8]) -> Result<Session> {
-    builder(runtime)?
+    builder(runtime, &Symbols::new())?
         .with_optimization_level(GraphOptimizationLevel::Disable)
         .map_err(|e| refused(e.into()))?
         .with_intra_threads(1)
@@ -172,10 +172,8 @@ pub(super) type Symbols<'a> = BTreeMap<&'a str, usize>;
 /// Writes the graph that runs on the CPU.
 #[cfg(test)]
 pub(super) fn optimized(runtime: &Runtime, bytes: &[u8], symbols: &Symbols, path: &Path) -> Result<()> {
-    let mut builder = builder(runtime)?.with_optimized_model_path(path).map_err(|e| refused(e.into()))?;
-    for (symbol, &size) in symbols {
-        builder = builder.with_dimension_override(symbol, size as i64).map_err(|e| refused(e.into()))?;
-    }
+    let builder = builder(runtime, symbols)?;
+    let mut builder = builder.with_optimized_model_path(path).map_err(|e| refused(e.into()))?;
     builder.commit_from_memory(bytes).map_err(refused)?;
     Ok(())
 }
@@ -218,12 +216,17 @@ fn refused(e: ort::Error) -> Error {
     Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e)
 }
 
-fn builder(runtime: &Runtime) -> Result<SessionBuilder> {
+/// The beginning of every session: for inputs of these sizes.
+fn builder(runtime: &Runtime, symbols: &Symbols) -> Result<SessionBuilder> {
     // Without its name, ONNX Runtime guesses the format. One of its formats can refer to other files.
-    Session::builder(runtime.environment())
+    let mut builder = Session::builder(runtime.environment())
         .map_err(refused)?
         .with_config_entry("session.load_model_format", "ONNX")
-        .map_err(|e| refused(e.into()))
+        .map_err(|e| refused(e.into()))?;
+    for (symbol, &size) in symbols {
+        builder = builder.with_dimension_override(symbol, size as i64).map_err(|e| refused(e.into()))?;
+    }
+    Ok(builder)
 }
 
 fn attempt(
@@ -233,15 +236,12 @@ fn attempt(
     symbols: &Symbols,
     provider: Provider,
 ) -> Result<Session> {
-    let mut builder = builder(runtime)?
+    let mut builder = builder(runtime, symbols)?
         .with_intra_op_spinning(execution.spinning)
         .map_err(|e| refused(e.into()))?
         // The search needs the cores right after the network.
         .with_config_entry("session.force_spinning_stop", "1")
         .map_err(|e| refused(e.into()))?;
-    for (symbol, &size) in symbols {
-        builder = builder.with_dimension_override(symbol, size as i64).map_err(|e| refused(e.into()))?;
-    }
     if let Some(n) = execution.threads {
         builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
     }

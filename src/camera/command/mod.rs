@@ -128,10 +128,13 @@ struct Shot {
     lost: u64,
 }
 
-/// The running program. Only as long as it is not waited for does its number belong to it.
+/// The running program.
 struct Program {
+    /// Its number belongs to it only until it is waited for.
     group: Option<Pid>,
     last_words: String,
+    /// Whether nobody takes its frames any more.
+    closed: bool,
 }
 
 impl Program {
@@ -178,7 +181,7 @@ impl CommandCamera {
                 .with_key("camera.command")
         })?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let program = Arc::new(Mutex::new(Program { group, last_words: String::new() }));
+        let program = Arc::new(Mutex::new(Program { group, last_words: String::new(), closed: false }));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (sender, frames) = bounded(WAITING);
         let (spare, buffers) = bounded(WAITING + 1);
@@ -229,7 +232,9 @@ impl CommandCamera {
 
 impl Drop for CommandCamera {
     fn drop(&mut self) {
-        locked(&self.program).kill();
+        let mut program = locked(&self.program);
+        program.closed = true;
+        program.kill();
     }
 }
 
@@ -278,11 +283,9 @@ impl Reader {
         let why = match stdout {
             Some(mut stdout) => loop {
                 match self.read(&mut stdout) {
-                    Ok(shot) => {
-                        if !self.pass(Ok(shot)) {
-                            break None;
-                        }
-                    }
+                    // A child that left the group can write on.
+                    _ if locked(program).closed => break None,
+                    Ok(shot) => self.pass(Ok(shot)),
                     Err(why) => break Some(why),
                 }
             },
@@ -299,18 +302,12 @@ impl Reader {
         }
     }
 
-    /// Hands a frame over. `false` once the camera is closed.
-    fn pass(&mut self, mut shot: Result<Shot>) -> bool {
-        loop {
-            match self.frames.try_send(shot) {
-                Ok(()) => return true,
-                Err(TrySendError::Disconnected(_)) => return false,
-                Err(TrySendError::Full(back)) => {
-                    shot = back;
-                    if let (Ok(Ok(old)), Ok(next)) = (self.oldest.try_recv(), &mut shot) {
-                        next.lost += 1 + old.lost;
-                    }
-                }
+    /// Hands a frame over.
+    fn pass(&mut self, mut shot: Result<Shot>) {
+        while let Err(TrySendError::Full(back)) = self.frames.try_send(shot) {
+            shot = back;
+            if let (Ok(Ok(old)), Ok(next)) = (self.oldest.try_recv(), &mut shot) {
+                next.lost += 1 + old.lost;
             }
         }
     }

@@ -187,6 +187,20 @@ fn a_program_that_hangs_is_killed_with_its_children_when_it_is_closed() {
     until("a closed camera's program leaves a child", || !is_there(&pid));
 }
 
+/// Such a child keeps the pipe open, and must not keep the reader at work.
+#[test]
+fn a_child_that_left_the_group_ends_with_the_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = folder.path().join("child");
+    let commands = format!("setsid sh -c 'echo $$ > {}; exec cat /dev/zero' & wait", child.display());
+    let mut camera = open(&shell(&commands));
+    next(&mut *camera);
+    let pid = std::fs::read_to_string(&child).unwrap();
+    assert!(is_there(&pid));
+    drop(camera);
+    until("a closed camera is still read", || !is_there(&pid));
+}
+
 #[test]
 fn endless_complaints_stay_small() {
     let mut camera =
