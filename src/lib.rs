@@ -30,6 +30,7 @@ pub mod record;
 mod report;
 mod settings;
 mod state;
+mod teach;
 #[cfg(feature = "workshop")]
 mod training;
 

@@ -144,7 +144,7 @@ impl Health {
 }
 
 /// Returns the mean brightness, 0 to 255, and the share of values of 250 or more.
-fn exposure(frame: &Frame) -> (f32, f32) {
+pub(crate) fn exposure(frame: &Frame) -> (f32, f32) {
     // A prime step prefers no column and no channel.
     const STEP: usize = 7;
     let (mut sum, mut bright, mut count) = (0u64, 0u64, 0u64);

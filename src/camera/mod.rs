@@ -17,7 +17,7 @@ use command::CommandOpener;
 pub use command::CommandSettings;
 use folder::FolderOpener;
 pub use health::HealthSettings;
-pub(crate) use health::{Health, Unhealthy};
+pub(crate) use health::{Health, Unhealthy, exposure};
 pub use simulated::{Scene, SimulatedOpener};
 use v4l2::V4l2Opener;
 pub use v4l2::{ControlValue, PixelFormat, V4l2Settings};

@@ -15,8 +15,9 @@ use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::enroll::{
-    CoresetScope, Enrollment, GroupBy, Matching, Progress, Quality, Settings, Variation, enroll, promise,
+    CoresetScope, Enrollment, GroupBy, Matching, Polygon, Progress, Quality, Settings, Variation, enroll, promise,
 };
+use crate::files::read_text;
 use crate::imaging::{DefectKind, Listing};
 use crate::package::{BackboneFile, ForecastInfo, FrameSize, HeadFile, Manifest, check_target};
 use crate::{Error, ErrorKind, Result};
@@ -46,9 +47,15 @@ pub struct Enroll {
     settings: SettingsArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
+    /// File of notes for the package's history, one per line: what was added, when, by whom
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    /// Print the progress, too: a JSON object per line
+    #[arg(long, requires = "json")]
+    progress: bool,
 }
 
 /// Known defects, for `enroll` and `package add-head`.
@@ -182,9 +189,27 @@ pub struct SettingsArguments {
     /// What varies in a copy of each good picture, in the bank only: `light`, `noise`, both with a comma, or `none`
     #[arg(long, value_name = "WHAT", default_value_t = Variations(Settings::default().variations))]
     variations: Variations,
+    /// Area that is neither learned nor inspected: its corners in shares of width and height, such as "0,0 0.2,0 0.2,1
+    /// 0,1" for the left fifth; repeatable
+    #[arg(long, value_name = "X,Y X,Y X,Y ...", value_parser = area, allow_hyphen_values = true)]
+    ignore: Vec<Area>,
     /// Seed of random numbers
     #[arg(long, default_value_t = Settings::default().seed, allow_negative_numbers = true)]
     seed: u64,
+}
+
+/// An ignored area.
+#[derive(Debug, Clone)]
+struct Area(Polygon);
+
+fn area(text: &str) -> Result<Area, String> {
+    let point = |text: &str| {
+        let (x, y) = text.split_once(',')?;
+        Some([x.parse().ok()?, y.parse().ok()?])
+    };
+    let corners: Option<Polygon> = text.split_whitespace().map(point).collect();
+    let wrong = || format!("must be 3 or more corners, such as \"0,0 0.2,0 0.2,1 0,1\", not {text:?}");
+    corners.filter(|corners| corners.len() >= 3).map(Area).ok_or_else(wrong)
 }
 
 fn group_by(text: &str) -> Result<GroupBy> {
@@ -295,6 +320,7 @@ impl SettingsArguments {
             any_size: self.any_size,
             variations: self.variations.0.clone(),
             defects: Vec::new(),
+            ignore: self.ignore.iter().map(|area| area.0.clone()).collect(),
             seed: self.seed,
             head: self.head.as_deref().map(open_head).transpose()?,
         })
@@ -313,6 +339,7 @@ impl Enroll {
     pub fn run(self) -> Result<Outcome> {
         let start = Instant::now();
         check_target(&self.output, self.overwrite)?;
+        let history = self.history.as_deref().map_or_else(|| Ok(Vec::new()), notes)?;
         let pictures = match self.settings.group_by {
             GroupBy::Folder => pictures_of_parts(&self.images)?,
             _ => pictures_in(&self.images)?,
@@ -323,8 +350,10 @@ impl Enroll {
         let settings = Settings { defects: self.known.pictures()?, ..self.settings.settings(product)? };
         let backbone = self.settings.backbone()?;
         let options = self.runtime.options();
+        let bar = if self.progress { EnrollBar::lines() } else { EnrollBar::new() };
         let mut done =
-            unless_stopped(|progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
+            unless_stopped(bar, |progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
+        done.package.manifest.history = history;
         done.package.write(&self.output, self.overwrite)?;
         for picture in &done.skipped {
             remark!("left out: {picture}");
@@ -336,6 +365,11 @@ impl Enroll {
         }
         Ok(Outcome::Pass)
     }
+}
+
+/// The notes in a file, one per line.
+fn notes(file: &Path) -> Result<Vec<String>> {
+    Ok(read_text(file)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 /// The pictures in the folders of `folder`.
@@ -353,12 +387,14 @@ fn pictures_of_parts(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Shows the progress of work on a package until it is done, or a signal stops it.
-pub fn unless_stopped(work: impl FnOnce(Progress) -> Result<Option<Enrollment>>) -> Result<Enrollment> {
+pub fn unless_stopped(
+    mut bar: EnrollBar,
+    work: impl FnOnce(Progress) -> Result<Option<Enrollment>>,
+) -> Result<Enrollment> {
     let signal = signals()?;
     let (working, done_working) = mpsc::channel();
     let asked = Arc::clone(&signal);
     std::thread::spawn(move || end_what_hangs(&asked, &done_working));
-    let mut bar = EnrollBar::new();
     let done = work(&mut |step, n, of| bar.show(step, n, of) && signal.load(Ordering::Relaxed) == 0)?;
     drop(working);
     bar.finish();

@@ -8,6 +8,7 @@ use crate::Result;
 use crate::enroll::{Quality, Settings, enroll};
 
 use super::enroll::{KnownDefects, Level, forecast, unless_stopped};
+use super::terminal::EnrollBar;
 use super::{Outcome, RuntimeArguments, pictures_in};
 
 /// Arguments of `levels`.
@@ -46,7 +47,7 @@ impl Levels {
             };
             let backbone = quality.backbone()?;
             let done =
-                unless_stopped(|progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
+                unless_stopped(EnrollBar::new(), |progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
             let name = level.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned());
             let (manifest, milliseconds) = (&done.package.manifest, done.time.as_secs_f64() * 1e3);
             let rejected = done.defects.iter().filter(|(_, score)| *score > manifest.threshold.value).count();

@@ -7,6 +7,7 @@
 mod terminal;
 mod advice;
 mod alarms;
+mod background;
 mod bench;
 mod check;
 mod enroll;
@@ -182,6 +183,9 @@ struct RuntimeArguments {
     /// [default: cpu, or the configuration's]
     #[arg(long, value_name = "PROVIDER,...", value_delimiter = ',', value_parser = provider)]
     provider: Vec<Provider>,
+    /// Use only processor time that nothing else needs, and end with the program that started this one
+    #[arg(long)]
+    background: bool,
 }
 
 fn provider(text: &str) -> Result<Provider, String> {
@@ -197,6 +201,10 @@ impl RuntimeArguments {
 
     /// The same, on top of a configuration's options.
     fn options_over(&self, mut options: Options) -> Options {
+        if self.background {
+            // Threads that begin later inherit it.
+            background::enter();
+        }
         if let Some(threads) = self.threads {
             // Fails only if the pool exists already. It keeps its size then.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();

@@ -14,6 +14,7 @@ use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Scale, Source, check_target};
 use crate::{Error, ErrorKind, Package, Result, package};
 
+use super::terminal::EnrollBar;
 use super::enroll::{KnownDefects, forecast, open_head, summarize, unless_stopped};
 use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};
 
@@ -180,6 +181,9 @@ impl Arguments {
                     for line in forecast(&contents.manifest) {
                         say!("{line}")?;
                     }
+                    for (at, note) in contents.manifest.history.iter().enumerate() {
+                        say!("{:15} {note}", if at == 0 { "history" } else { "" })?;
+                    }
                 }
             }
             Action::AddHead { package, head, images, known, output, overwrite, runtime } => {
@@ -188,7 +192,7 @@ impl Arguments {
                 let (pictures, head) = (pictures_in(&images)?, open_head(&head)?);
                 let defects = known.pictures()?;
                 let (contents, options) = (Package::open(&package)?, runtime.options());
-                let mut done = unless_stopped(|progress| {
+                let mut done = unless_stopped(EnrollBar::new(), |progress| {
                     add_head(contents, &head, &pictures, &defects, &options, progress)
                 })?;
                 done.package.write(&output, overwrite)?;
@@ -312,6 +316,14 @@ pub fn facts(contents: &Package) -> Vec<(String, String)> {
                 if manifest.scaling.native { " on average, not scaled" } else { "" },
                 manifest.backbone.kind.stride
             ),
+        ),
+        (
+            "ignored",
+            match manifest.scaling.ignore.len() {
+                0 => "nothing".into(),
+                1 => "an area".into(),
+                areas => format!("{areas} areas"),
+            },
         ),
         (
             "backbone",

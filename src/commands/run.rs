@@ -21,9 +21,10 @@ use crate::output::mqtt::Mqtt;
 use crate::output::pictures::{Originals, Pictures};
 use crate::output::web::WebPage;
 use crate::output::{Labeling, Output, Reopening, run_id};
-use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages};
+use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages, TriggerSource};
 use crate::record::{Halts, Part, Record, Severity};
 use crate::state::StateFolder;
+use crate::teach::{Place, Program, Pupil, Teacher, routes};
 use crate::{Error, ErrorKind, Result};
 
 use super::alarms::Alarms;
@@ -81,7 +82,7 @@ impl Run {
     }
 
     fn serve(&self, signals: &mut Signals, loader: &mut Loader) -> Result<Outcome> {
-        loader.begin(Duration::from_millis(Settings::default().load_timeout_ms))?;
+        loader.begin(Duration::from_millis(Settings::default().load_timeout_ms), true)?;
         let (config, stages) = loop {
             if signals.pending().any(|signal| signal != SIGHUP) {
                 return Ok(Outcome::Pass);
@@ -93,7 +94,8 @@ impl Run {
         };
         let state = self.state.folder(&self.config);
         let ended_well = state.read::<u32>(RUNNING).is_ok_and(|process| process.is_none());
-        let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
+        let teacher = Teacher::new(config.teach.clone(), state.clone());
+        let site = Site { halts: Halts::open(state.clone())?, state, json: self.json, teacher };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line =
@@ -128,7 +130,9 @@ impl Run {
             // meanwhile.
             if reload && loader.running.is_none() {
                 reload = false;
-                if let Err(e) = loader.begin(limit_of(&line.config)) {
+                // A package that is gone is no reason to give up the one in memory.
+                let may_lack = !line.stages.has_package();
+                if let Err(e) = loader.begin(limit_of(&line.config), may_lack) {
                     line.told(Err(e));
                 }
             }
@@ -184,8 +188,9 @@ struct Attempt {
 }
 
 impl Loader {
-    /// Starts to load. `limit` applies until the configuration is read.
-    fn begin(&mut self, limit: Duration) -> Result<()> {
+    /// Starts to load. `limit` applies until the configuration is read. With `may_lack`, a missing package is no error
+    /// if one can be taught on the web page.
+    fn begin(&mut self, limit: Duration, may_lack: bool) -> Result<()> {
         if self.hangs() && self.hanging.len() >= MOST_HANGING {
             let text = format!(
                 "{MOST_HANGING} attempts to load hang; check package and disk, then restart the service"
@@ -200,7 +205,7 @@ impl Loader {
         let load = move || {
             let config = Config::read(&path)?;
             known.store(milliseconds(limit_of(&config)), Relaxed);
-            let stages = load(&config, theirs)?;
+            let stages = load(&config, theirs, may_lack)?;
             Ok((config, stages.into()))
         };
         let thread = std::thread::Builder::new()
@@ -248,8 +253,14 @@ impl Loader {
 }
 
 /// Loads and verifies the package, including its golden scores.
-fn load(config: &Config, interrupt: Interrupt) -> Result<Stages> {
+fn load(config: &Config, interrupt: Interrupt, may_lack: bool) -> Result<Stages> {
     let settings = &config.inspection;
+    let is_missing = settings.package.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    if may_lack && is_missing && config.web.is_some() && config.teach.enabled {
+        let text = no_package(config);
+        log::warn!("{text}");
+        return Ok(Stages::without_package(&text));
+    }
     let package = settings.open_package().map_err(|e| config.locate(e))?;
     let mut options = settings.options();
     options.execution.interrupt = interrupt;
@@ -257,6 +268,13 @@ fn load(config: &Config, interrupt: Interrupt) -> Result<Stages> {
     let (product, package, provider) = (inspector.product(), inspector.package(), inspector.provider());
     log::info!("{product}: package {package}, networks run on {provider}");
     Ok(Stages::new(inspector))
+}
+
+fn no_package(config: &Config) -> String {
+    format!(
+        "there is no package {}: teach a product on the web page, or install a package and reload",
+        config.inspection.package.display()
+    )
 }
 
 /// The running line, and what it was made from.
@@ -308,6 +326,10 @@ impl Running {
                 }
             }
         }
+        if let (Some(pipeline), true) = (&self.pipeline, stages.has_package()) {
+            pipeline.status().clear(PACKAGE);
+        }
+        self.site.teacher.place(place(&new));
         (self.config, self.stages) = (new, stages);
         Ok(())
     }
@@ -397,6 +419,29 @@ struct Site {
     halts: Arc<Halts>,
     state: StateFolder,
     json: bool,
+    /// Outlives lines, so that their restarts do not end what it does.
+    teacher: Arc<Teacher>,
+}
+
+/// The component of a missing package.
+const PACKAGE: &str = "package";
+
+/// Where teaching puts packages.
+fn place(config: &Config) -> Place {
+    let inspection = &config.inspection;
+    let program = Program {
+        // The file can have been replaced by an update; the kernel still has this one.
+        file: "/proc/self/exe".into(),
+        onnxruntime: inspection.onnxruntime.clone(),
+        providers: inspection.providers.clone(),
+    };
+    Place {
+        package: inspection.package.clone(),
+        signed: !inspection.public_keys.is_empty(),
+        threshold: inspection.threshold,
+        software_trigger: config.trigger.source == TriggerSource::Software,
+        program,
+    }
 }
 
 impl Site {
@@ -428,6 +473,9 @@ impl Site {
                 tell(&[NotifyState::Watchdog, NotifyState::Status(&state)]);
             }
         })?;
+        if !stages.has_package() {
+            pipeline.status().raise(PACKAGE, Severity::Error, no_package(config));
+        }
         // Part numbers begin again with each start, so each run has its own name.
         let run = run_id();
         if self.json {
@@ -446,8 +494,16 @@ impl Site {
             let control = pipeline.control();
             let originals = config.pictures.as_ref().and_then(|pictures| Originals::new(pictures, &run));
             let labeling = originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>);
+            let teacher = config.teach.enabled.then(|| Arc::clone(&self.teacher));
+            if let Some(teacher) = &teacher {
+                teacher.attach(pipeline.control());
+                teacher.place(place(config));
+                pipeline.attach(Box::new(Pupil(Arc::clone(teacher))))?;
+            }
+            let kept = config.pictures.as_ref().map(|pictures| pictures.folder.clone());
             attach(&mut pipeline, config, "web", &run, move |_| {
-                WebPage::with_labeling(&settings, Arc::clone(&control), labeling.clone())
+                let more = teacher.clone().map(|teacher| routes(teacher, kept.clone()));
+                WebPage::with_more(&settings, Arc::clone(&control), labeling.clone(), more)
             })?;
         }
         Ok(pipeline)

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "workshop")]
 use crate::report::Table;
@@ -93,11 +94,16 @@ pub fn reader_is_gone(error: &Error) -> bool {
     cause.is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
 }
 
-/// A progress bar for the steps of enrolling. Hidden without a terminal.
+/// A progress bar for the steps of enrolling, hidden without a terminal, or lines for another program.
 pub struct EnrollBar {
     bar: ProgressBar,
     step: Option<Step>,
+    /// The time of the latest line, if there are lines.
+    lines: Option<Option<Instant>>,
 }
+
+/// Least time between two lines of progress.
+const LINES: Duration = Duration::from_millis(200);
 
 impl EnrollBar {
     pub fn new() -> Self {
@@ -106,20 +112,27 @@ impl EnrollBar {
         } else {
             ProgressDrawTarget::hidden()
         };
-        EnrollBar { bar: bar(target), step: None }
+        EnrollBar { bar: bar(target), step: None, lines: None }
     }
 
-    /// Shows (step, done, total). Returns true: the work goes on.
+    /// Prints a JSON object per line: `step`, `done`, `of`.
+    pub fn lines() -> Self {
+        EnrollBar { bar: bar(ProgressDrawTarget::hidden()), step: None, lines: Some(None) }
+    }
+
+    /// Shows (step, done, total). Returns whether the work goes on: not without a reader of the lines.
     pub fn show(&mut self, step: Step, done: usize, of: usize) -> bool {
+        if let Some(last) = &mut self.lines {
+            if self.step == Some(step) && last.is_some_and(|last| last.elapsed() < LINES) {
+                return true;
+            }
+            (self.step, *last) = (Some(step), Some(Instant::now()));
+            return say!("{}", serde_json::json!({ "step": words(step), "done": done, "of": of })).is_ok();
+        }
         if self.step != Some(step) {
             self.step = Some(step);
             self.bar.reset();
-            self.bar.set_message(match step {
-                Step::Features => "reading pictures",
-                Step::Coreset => "choosing tokens",
-                Step::Scores => "scoring good parts",
-                Step::Forecast => "painting defects",
-            });
+            self.bar.set_message(words(step));
         }
         self.bar.set_length(of as u64);
         self.bar.set_position(done as u64);
@@ -128,6 +141,15 @@ impl EnrollBar {
 
     pub fn finish(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+fn words(step: Step) -> &'static str {
+    match step {
+        Step::Features => "reading pictures",
+        Step::Coreset => "choosing tokens",
+        Step::Scores => "scoring good parts",
+        Step::Forecast => "painting defects",
     }
 }
 

@@ -14,6 +14,7 @@ use crate::output::{journal, line, mqtt, pictures, web};
 use crate::package::{Package, PublicKeys};
 use crate::pipeline::{self, Trigger};
 use crate::settings::{self, Lines};
+use crate::teach;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -46,6 +47,9 @@ pub struct Config {
     pub mqtt: Option<mqtt::Settings>,
     /// The web page.
     pub web: Option<web::Settings>,
+    /// Teaching on the web page.
+    #[serde(default)]
+    pub teach: teach::Settings,
     /// The lines of its keys.
     #[serde(skip)]
     pub(crate) lines: Lines,
@@ -157,6 +161,7 @@ impl Config {
         self.journal.as_ref().map_or(Ok(()), journal::Settings::validate)?;
         self.pictures.as_ref().map_or(Ok(()), pictures::Settings::validate)?;
         self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate)?;
+        self.teach.validate()?;
         self.web.as_ref().map_or(Ok(()), web::Settings::validate)
     }
 }

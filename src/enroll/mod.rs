@@ -17,7 +17,7 @@ pub use posfar::{CoresetScope, Matching};
 pub use quality::Quality;
 pub(crate) use threshold::promise;
 
-pub use crate::imaging::{find_pictures, list_pictures};
+pub use crate::imaging::{Point, Polygon, find_pictures, list_pictures};
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
@@ -91,6 +91,8 @@ pub struct Settings {
     pub variations: Vec<Variation>,
     /// Pictures of known defects. They lower a threshold that would pass them, as far as the good pictures allow.
     pub defects: Vec<PathBuf>,
+    /// Areas that are neither learned nor inspected: corners in shares of a picture's width and height, 0 to 1.
+    pub ignore: Vec<Polygon>,
     /// Seed of all random numbers.
     pub seed: u64,
     /// A trained head that computes the scores. Without it, a cell's score is the length of its residuals.
@@ -116,6 +118,7 @@ impl Default for Settings {
             any_size: false,
             variations: vec![Variation::Light, Variation::Noise],
             defects: Vec::new(),
+            ignore: Vec::new(),
             seed: 0,
             head: None,
         }
@@ -271,7 +274,8 @@ fn attempt(
 ) -> Result<Option<Attempt>> {
     let survey = pictures::survey(pictures, settings)?;
     let longest_side = settings.longest_side.unwrap_or(survey.longest_side);
-    let scaling = Scaling { longest_side, native: settings.longest_side.is_none() };
+    let native = settings.longest_side.is_none();
+    let scaling = Scaling { longest_side, native, ignore: settings.ignore.clone() };
     let geometry = geometry(&scaling, &backbone.info.kind);
     geometry.validate()?;
     let posfar = settings.posfar(&backbone.info.kind);
@@ -360,6 +364,7 @@ fn attempt(
         head: head.map(|head| head.info.clone()),
         adclick: None,
         threshold: ThresholdInfo::unset(settings.false_reject_rate),
+        history: Vec::new(),
         forecast: Vec::new(),
         golden: Vec::new(),
         files: Default::default(),

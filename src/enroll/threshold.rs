@@ -167,6 +167,10 @@ pub(crate) fn promise(info: &ThresholdInfo) -> String {
             percent(1.0 / (info.parts + 1) as f64),
             percent(info.false_reject_rate)
         ),
+        ThresholdRule::Person => format!(
+            "A person chose the threshold, so it promises nothing. {images} score up to {:.3}.",
+            info.scores[2]
+        ),
         ThresholdRule::Painted | ThresholdRule::Known => format!(
             "{images} are too few to aim at {} of good parts rejected. The threshold is half-way from their highest \
              score to a {} defect's. {needed} would promise it.",

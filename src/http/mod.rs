@@ -509,6 +509,11 @@ async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
     }
 }
 
+/// Who sent a request, for records: its address.
+pub(crate) fn name_of_asker(request: &Parts) -> String {
+    peer(request).map_or_else(|| "this machine".to_owned(), |peer| peer.to_canonical().to_string())
+}
+
 fn peer(request: &Parts) -> Option<IpAddr> {
     request.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address.ip())
 }

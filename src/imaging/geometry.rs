@@ -5,11 +5,14 @@
 //! the canvas repeats the frame's last column and row. Grid cells outside of the frame are *padding*: they
 //! are not in bank, map or score.
 
+use std::ops::Range;
+
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use ndarray::Array4;
 
+use super::polygon::{Point, Polygon, inside};
 use super::{Color, Frame};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,6 +31,9 @@ pub struct Geometry {
     pub mean: [f32; 3],
     /// Standard deviation of each channel, for pixel values in 0..1, red first.
     pub std: [f32; 3],
+    /// Areas that the network does not see: they get the mean color. Corners are shares of the frame's width and height,
+    /// 0 to 1.
+    pub ignore: Vec<Polygon>,
 }
 
 /// Where a frame of some size lies on the model's canvas and grid.
@@ -86,6 +92,10 @@ impl Geometry {
         }
         if self.mean.iter().any(|v| !v.is_finite()) || self.std.iter().any(|v| !v.is_finite() || *v <= 0.0) {
             return bad("the channels' mean must be finite and their standard deviation positive".into());
+        }
+        let outside = |v: &f64| !(0.0..=1.0).contains(v);
+        if self.ignore.iter().any(|area| area.len() < 3 || area.iter().flatten().any(outside)) {
+            return bad("an ignored area needs 3 corners or more, in shares of width and height, 0 to 1".into());
         }
         Ok(())
     }
@@ -165,6 +175,17 @@ impl Geometry {
                 let last = target[w - 1];
                 target[w..].fill(last);
             }
+            self.hide(placement, |row, columns| out[c * plane + row * canvas_w..][columns].fill(0.0));
+        }
+    }
+
+    /// Passes on the ignored pixels of a scaled frame.
+    fn hide(&self, placement: &Placement, mut pass: impl FnMut(usize, Range<usize>)) {
+        let (width, height) = placement.content;
+        for area in &self.ignore {
+            let corner = |[x, y]: &Point| [x * f64::from(width), y * f64::from(height)];
+            let area: Polygon = area.iter().map(corner).collect();
+            inside(&area, placement.content, &mut pass);
         }
     }
 }

@@ -11,6 +11,7 @@ mod light;
 #[cfg(feature = "workshop")]
 mod mask;
 mod overlay;
+mod polygon;
 
 pub use components::Components;
 pub(crate) use defect::{Defect, DefectKind};
@@ -28,6 +29,9 @@ pub(crate) use mask::{Seen, check_together, png_from_mask};
 #[cfg(feature = "workshop")]
 pub(crate) use overlay::{COLDEST, HOTTEST, heat, ratio};
 pub(crate) use overlay::{FOUND, Lines, TRUTH, tint};
+#[cfg(feature = "workshop")]
+pub(crate) use polygon::filled;
+pub use polygon::{Point, Polygon};
 
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,10 @@
 //! down, from (0, 0) to (width, height).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::Mask;
+use crate::imaging::{Mask, filled};
 
-/// x and y.
-pub type Point = [f64; 2];
+pub use crate::imaging::Point;
+
 /// Left, top, right, bottom.
 pub type Box = [f64; 4];
 /// Four corners of a convex shape, in order.
@@ -121,27 +121,6 @@ pub fn turned(points: &[Point], about: Point, degrees: f64) -> Vec<Point> {
 /// The corners of an upright box, clockwise from the top left.
 pub fn corners([left, top, right, bottom]: Box) -> Rotated {
     [[left, top], [right, top], [right, bottom], [left, bottom]]
-}
-
-/// The pixels with their centers inside a polygon (even-odd rule), rows from the top.
-pub fn filled(polygon: &[Point], (width, height): (u32, u32)) -> Vec<bool> {
-    let (width, height) = (width as usize, height as usize);
-    let mut bits = vec![false; width * height];
-    for (i, &[x0, y0]) in polygon.iter().enumerate() {
-        let [x1, y1] = polygon[(i + 1) % polygon.len()];
-        for (row, line) in bits.chunks_exact_mut(width.max(1)).enumerate() {
-            let y = row as f64 + 0.5;
-            if (y0 <= y) == (y1 <= y) {
-                continue;
-            }
-            let at = x0 + (y - y0) * (x1 - x0) / (y1 - y0);
-            // Pixels with their center right of the edge.
-            let first = (at - 0.5).floor() + 1.0;
-            let first = first.clamp(0.0, width as f64) as usize;
-            line[first..].iter_mut().for_each(|bit| *bit = !*bit);
-        }
-    }
-    bits
 }
 
 /// The union of shapes and a mask, in a picture of `width` × `height` pixels.

@@ -309,7 +309,8 @@ fn encode(part: &Part, record: &Record) -> Result<Vec<(&'static str, Vec<u8>)>> 
     Ok(files)
 }
 
-fn png_of(frame: &Frame) -> image::ImageResult<Vec<u8>> {
+/// A frame as PNG.
+pub(crate) fn png_of(frame: &Frame) -> image::ImageResult<Vec<u8>> {
     let color = match frame.color() {
         Color::Gray => ExtendedColorType::L8,
         Color::Rgb => ExtendedColorType::Rgb8,
@@ -429,13 +430,14 @@ fn on_disk(bytes: u64) -> u64 {
 }
 
 /// Space on the disk, in bytes.
-struct Room {
-    whole: u64,
-    free: u64,
+/// Space on a disk, in bytes.
+pub(crate) struct Room {
+    pub whole: u64,
+    pub free: u64,
 }
 
 impl Room {
-    fn of(folder: &Path) -> Result<Self> {
+    pub fn of(folder: &Path) -> Result<Self> {
         let disk =
             rustix::fs::statvfs(folder).map_err(|e| Error::io("measure the disk of", folder, e.into()))?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);

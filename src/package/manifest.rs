@@ -11,7 +11,7 @@ use super::network::{Backbone, Clicks, Head, HeadOutput, NetworkInfo, Scale};
 use super::verified::MAX_BYTES;
 use crate::anomaly::MapParameters;
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Color, DefectKind, Geometry};
+use crate::imaging::{Color, DefectKind, Geometry, Polygon};
 
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 4;
@@ -52,6 +52,9 @@ pub struct Manifest {
     pub adclick: Option<NetworkInfo<Clicks>>,
     /// The threshold and its origin.
     pub threshold: ThresholdInfo,
+    /// What was enrolled or changed, when and by whom: a note each, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<String>,
     /// Synthetic defects that it rejects, kind by kind, small ones first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forecast: Vec<ForecastInfo>,
@@ -109,7 +112,7 @@ pub struct InputInfo {
 }
 
 /// How frames are scaled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scaling {
     /// Length of a frame's longest side after scaling, in pixels. For native frames a typical one.
@@ -117,6 +120,9 @@ pub struct Scaling {
     /// Frames keep their own size.
     #[serde(default)]
     pub native: bool,
+    /// Areas that are neither learned nor inspected: corners in shares of a frame's width and height, 0 to 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<Polygon>,
 }
 
 /// Accepted sizes of frames.
@@ -206,14 +212,17 @@ pub enum ThresholdRule {
     Painted,
     /// Half-way to the score of a known defect, which the other rules would pass.
     Known,
+    /// A person chose the value.
+    Person,
 }
 
 /// Every [`ThresholdRule`] in words.
-pub const THRESHOLD_RULES: [(ThresholdRule, &str); 4] = [
+pub const THRESHOLD_RULES: [(ThresholdRule, &str); 5] = [
     (ThresholdRule::Rank, "rank of the leave-one-out scores"),
     (ThresholdRule::Tail, "log-normal tail of the leave-one-out scores"),
     (ThresholdRule::Painted, "half-way from the leave-one-out scores to a painted defect"),
     (ThresholdRule::Known, "half-way from the leave-one-out scores to a known defect"),
+    (ThresholdRule::Person, "chosen by a person"),
 ];
 
 /// A golden image.
@@ -340,5 +349,6 @@ pub(crate) fn geometry(scaling: &Scaling, backbone: &Backbone) -> Geometry {
         stride: backbone.stride,
         mean: backbone.mean,
         std: backbone.std,
+        ignore: scaling.ignore.clone(),
     }
 }

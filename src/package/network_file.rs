@@ -117,7 +117,7 @@ impl<K: Clone + Into<Kind> + TryFrom<Kind, Error: Display>> NetworkFile<K> {
         info.validate()?;
         if let Kind::Backbone(backbone) = info.kind.clone().into() {
             let smallest =
-                Scaling { longest_side: backbone.multiple.min(Geometry::MAX_LONGEST_SIDE), native: false };
+                Scaling { longest_side: backbone.multiple.min(Geometry::MAX_LONGEST_SIDE), native: false, ignore: Vec::new() };
             geometry(&smallest, &backbone).validate().map_err(|e| model(e.reason()))?;
         }
         if files::sha256(&onnx) != sha256 {

@@ -51,6 +51,24 @@ impl Stages {
     }
 }
 
+impl Stages {
+    /// Stand-ins without a package: every part is a fault for this reason.
+    pub(crate) fn without_package(reason: &str) -> Self {
+        fn refuse<In, Out>(reason: &str) -> Stage<In, Out> {
+            let reason = reason.to_owned();
+            Box::new(move |_, _| Err(Error::new(ErrorKind::Usage, reason.clone())))
+        }
+        let none = Engine { product: String::new(), package: String::new(), provider: String::new(), threshold: 0.0 };
+        Stages {
+            engine: Arc::new(none),
+            color: Color::Rgb,
+            features: refuse(reason),
+            residuals: refuse(reason),
+            classify: refuse(reason),
+        }
+    }
+}
+
 /// Stages for several lines in a row. If a new configuration cannot be used, the old stages go on without a
 /// read from disk.
 #[derive(Clone)]
@@ -66,6 +84,11 @@ impl SharedStages {
     /// Color of the frames.
     pub fn color(&self) -> Color {
         self.color
+    }
+
+    /// Whether a package inspects the parts.
+    pub fn has_package(&self) -> bool {
+        !self.engine.package.is_empty()
     }
 
     /// Stages for a line. Only one line runs at a time, so none waits for another.

@@ -23,11 +23,11 @@ use super::file::{Drawn, Entry, Label, LabelFile, Tag};
 use super::lock::Lock;
 use super::pictures::{self, Found};
 use super::shapes::{
-    Box, Point, Rotated, clipped_box, corners, filled, is_convex, is_number, placed_rotated, turned,
+    Box, Point, Rotated, clipped_box, corners, is_convex, is_number, placed_rotated, turned,
 };
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
-use crate::imaging::{Frame, Mask};
+use crate::imaging::{Frame, Mask, filled};
 
 /// A format of labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

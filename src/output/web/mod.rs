@@ -20,7 +20,7 @@
 //! Every failed request is answered with `{"error": "…"}`.
 
 mod metrics;
-mod picture;
+pub(crate) mod picture;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
+use axum::Router;
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -106,17 +107,18 @@ impl WebPage {
     /// [`ErrorKind::Usage`] for a setting out of range, or if the token file holds no token; [`ErrorKind::Io`]
     /// if that file cannot be read or the server cannot listen on the address.
     pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
-        Self::with_labeling(settings, control, None)
+        Self::with_more(settings, control, None, None)
     }
 
-    /// As [`WebPage::start`], with a button at each reject that copies it to the label folder.
+    /// As [`WebPage::start`], with a button at each reject that copies it to the label folder, and with more routes.
     ///
     /// # Errors
     /// As [`WebPage::start`].
-    pub(crate) fn with_labeling(
+    pub(crate) fn with_more(
         settings: &Settings,
         control: Arc<dyn Control>,
         labeling: Option<Arc<dyn Labeling>>,
+        more: Option<Extension>,
     ) -> Result<WebPage> {
         settings.validate()?;
         let token = settings.token()?;
@@ -124,9 +126,9 @@ impl WebPage {
         let gate = Arc::new(Gate {
             access: Access::new(token, wanted),
             is_local: http::is_local(wanted),
-            // Requests have no body; this is more than enough.
-            most_body: 1024,
-            too_large: "request body too large: requests need no body",
+            // Ignored areas have the most.
+            most_body: 256 << 10,
+            too_large: "request body too large: at most 256 KiB",
             token_file: "web.token_file",
             listen: "web.listen",
         });
@@ -137,9 +139,10 @@ impl WebPage {
             started: Instant::now(),
             started_at: SystemTime::now(),
             settings: settings.clone(),
+            teaches: more.is_some(),
             memory: Mutex::default(),
         });
-        let router = server::router(gate, Arc::clone(&shared));
+        let router = server::router(gate, Arc::clone(&shared), more.unwrap_or_default());
         let server = Server::start("web", wanted, router).map_err(|e| e.with_key("web.listen"))?;
         log::info!("web page on http://{}/", server.address());
         Ok(WebPage { shared, server, spare: None })
@@ -206,14 +209,27 @@ impl WebPage {
     }
 }
 
+/// Routes of another room, with their state.
+#[derive(Default)]
+pub(crate) struct Extension {
+    /// Open to all who may look.
+    pub looks: Router<Arc<Shared>>,
+    /// Changes by those who operate the line.
+    pub operate: Router<Arc<Shared>>,
+    /// Changes by those who set it up.
+    pub engineer: Router<Arc<Shared>>,
+}
+
 /// What the server's thread and the publishing thread share.
-struct Shared {
+pub(crate) struct Shared {
     control: Arc<dyn Control>,
     labeling: Option<Arc<dyn Labeling>>,
     gate: Arc<Gate>,
     started: Instant,
     started_at: SystemTime,
     settings: Settings,
+    /// Whether there is a page for teaching.
+    teaches: bool,
     memory: Mutex<Memory>,
 }
 

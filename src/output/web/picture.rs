@@ -68,7 +68,7 @@ impl Shot {
 ///
 /// # Errors
 /// [`ErrorKind::Image`] if it cannot be encoded.
-pub(super) fn encoded(frame: &Frame, inspection: Option<&Inspection>, longest: u32) -> Result<Bytes> {
+pub(crate) fn encoded(frame: &Frame, inspection: Option<&Inspection>, longest: u32) -> Result<Bytes> {
     let small = shrunk(frame, longest)?;
     let frame_of_picture = small.as_ref().unwrap_or(frame);
     let picture = match inspection {

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::super::Labeled;
-use super::{Part, Shared, metrics};
+use super::{Extension, Part, Shared, metrics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, Access, Gate, asset, problem};
 use crate::record::part::unix_ms;
@@ -20,13 +20,15 @@ use crate::record::{Snapshot, Stage};
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The routes.
-pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
+pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Extension) -> Router {
     let changes = Router::new()
         .route("/api/trigger", post(trigger))
         .route("/api/halt", post(halt))
         .route("/api/resume", post(resume))
         .route("/api/reload", post(reload))
-        .route("/api/rejects/{part}/label", post(label));
+        .route("/api/rejects/{part}/label", post(label))
+        .merge(more.operate)
+        .merge(more.engineer);
     let looks = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
         .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
@@ -49,7 +51,8 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
         .route("/api/rejects/{part}", get(reject_picture))
         .route("/api/live.jpg", get(live_picture))
         .route("/metrics", get(metrics))
-        .route("/healthz", get(health));
+        .route("/healthz", get(health))
+        .merge(more.looks);
     http::router(gate, looks, Router::new(), changes, shared)
 }
 
@@ -73,6 +76,8 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         changes: &'static str,
         /// Whether rejects can be copied to the label folder.
         labels: bool,
+        /// Whether there is a page for teaching.
+        teaches: bool,
         uptime_s: f64,
         /// Identifies this run: part numbers start again with each run.
         started_ms: u64,
@@ -109,6 +114,7 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         version: env!("CARGO_PKG_VERSION"),
         changes,
         labels: shared.labeling.is_some(),
+        teaches: shared.teaches,
         uptime_s: shared.started.elapsed().as_secs_f64(),
         started_ms: unix_ms(shared.started_at),
         picture,

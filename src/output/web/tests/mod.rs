@@ -670,7 +670,7 @@ fn a_reject_is_put_where_it_is_labeled_by_whom_may_change_something() {
     let (settings, _folder) = with_token(TOKEN);
     let line = scene::Line::new(true);
     let control = Arc::clone(&line) as Arc<dyn Control>;
-    let mut page = WebPage::with_labeling(&settings, control, Some(Arc::new(Even))).unwrap();
+    let mut page = WebPage::with_more(&settings, control, Some(Arc::new(Even)), None).unwrap();
     for part in 1..=3 {
         publish(&mut page, &line, &scratched(part));
     }

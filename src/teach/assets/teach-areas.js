@@ -1,0 +1,129 @@
+// @ts-check
+// Ignored areas, drawn on the live picture.
+
+import { $, change, tell } from "./teach-api.js";
+
+/** @import { Area } from "./teach-api.js" */
+
+const canvas = /** @type {HTMLCanvasElement} */ ($("areas"));
+/** @type {Area[]} */
+let areas = [];
+/** @type {"" | "rectangle" | "polygon"} */
+let tool = "";
+/** @type {Area} The corners that were set so far. */
+let draft = [];
+/** @type {[number, number] | null} */
+let pointer = null;
+let dragging = false;
+
+/** @param {Area[]} known */
+export function showAreas(known) {
+  areas = known;
+  draw();
+}
+
+/** @type {(event: PointerEvent) => [number, number]} */
+function at(event) {
+  const box = canvas.getBoundingClientRect();
+  const share = (/** @type {number} */ v) => Math.round(Math.min(1, Math.max(0, v)) * 1e4) / 1e4;
+  return [share((event.clientX - box.left) / box.width), share((event.clientY - box.top) / box.height)];
+}
+
+/** @type {(a: [number, number], b: [number, number]) => Area} */
+const rectangle = ([x0, y0], [x1, y1]) => [
+  [x0, y0],
+  [x1, y0],
+  [x1, y1],
+  [x0, y1],
+];
+
+function draw() {
+  const box = canvas.getBoundingClientRect();
+  const [width, height] = [Math.round(box.width), Math.round(box.height)];
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  const pen = canvas.getContext("2d");
+  if (!pen) return;
+  pen.clearRect(0, 0, width, height);
+  pen.lineWidth = 2;
+  let open = draft;
+  if (draft.length && pointer) open = tool === "rectangle" ? rectangle(draft[0], pointer) : [...draft, pointer];
+  for (const area of [...areas, open]) {
+    if (!area.length) continue;
+    pen.beginPath();
+    area.forEach(([x, y], i) => (i ? pen.lineTo(x * width, y * height) : pen.moveTo(x * width, y * height)));
+    pen.closePath();
+    pen.fillStyle = "rgb(80 80 90 / 0.72)";
+    pen.strokeStyle = "#ffffff";
+    pen.fill();
+    pen.stroke();
+  }
+}
+
+/** @param {typeof tool} wanted */
+function choose(wanted) {
+  tool = tool === wanted ? "" : wanted;
+  draft = [];
+  for (const name of /** @type {const} */ (["rectangle", "polygon"])) {
+    $(name).setAttribute("aria-pressed", String(tool === name));
+  }
+  $("hint").textContent =
+    tool === "rectangle"
+      ? "Drag over the area, from corner to corner."
+      : tool === "polygon"
+        ? "Click the corners in their order; click the first one again to end. Escape cancels."
+        : "Nothing inside an ignored area is learned, and nothing in it can reject.";
+  canvas.style.cursor = tool ? "crosshair" : "";
+  draw();
+}
+
+/** @param {Area[]} wanted */
+async function save(wanted) {
+  const state = await change("settings", { ignore: wanted }, "Ignored areas are saved. Enroll to use them.");
+  if (state?.product) areas = state.product.ignore;
+  draw();
+}
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (!tool) return;
+  canvas.setPointerCapture(event.pointerId);
+  const corner = at(event);
+  if (tool === "rectangle") {
+    [draft, dragging] = [[corner], true];
+  } else {
+    const box = canvas.getBoundingClientRect();
+    const near = ([x, y] = draft[0] ?? [9, 9]) =>
+      Math.hypot((x - corner[0]) * box.width, (y - corner[1]) * box.height) < 14;
+    if (draft.length > 2 && near()) {
+      const done = draft;
+      choose("polygon");
+      void save([...areas, done]);
+      return;
+    }
+    draft = [...draft, corner];
+  }
+  draw();
+});
+canvas.addEventListener("pointermove", (event) => {
+  pointer = at(event);
+  if (draft.length) draw();
+});
+canvas.addEventListener("pointerup", (event) => {
+  if (!dragging) return;
+  dragging = false;
+  const [from, to] = [draft[0], at(event)];
+  choose("rectangle");
+  if (Math.abs(from[0] - to[0]) < 0.005 || Math.abs(from[1] - to[1]) < 0.005) {
+    tell("The area is too small: drag over it.", true);
+    return;
+  }
+  void save([...areas, rectangle(from, to)]);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && tool) choose(tool);
+});
+window.addEventListener("resize", draw);
+$("rectangle").addEventListener("click", () => choose("rectangle"));
+$("polygon").addEventListener("click", () => choose("polygon"));
+$("undo").addEventListener("click", () => {
+  if (areas.length) void save(areas.slice(0, -1));
+});

@@ -1,0 +1,262 @@
+// @ts-check
+// Teaching: collect, enroll, try, judge, activate.
+
+import { make, number, say } from "./elements.js";
+import { $, called, change, dialog, input, refill, tell } from "./teach-api.js";
+import { showAreas } from "./teach-areas.js";
+import { chosenThreshold, drawHistogram, showResult, showScores, showShadow, tile } from "./teach-result.js";
+
+/** @import { Answer, Product, Recent, Teaching } from "./teach-api.js" */
+/** @import { Parts, Status } from "./service.js" */
+
+/** Time between two polls, seen and hidden, in milliseconds. */
+const [POLL, HIDDEN] = [700, 10000];
+/** Good parts that a product should have. */
+const WANTED = 20;
+
+let timer = 0;
+/** @type {string | null} The product whose settings stand in the form. */
+let formOf = null;
+let best = { sharpness: 0, clipped: 1 };
+/** @type {Teaching | null} */
+let state = null;
+/** @type {Status | null} */
+let line = null;
+/** @type {number | null} */
+let pictured = null;
+
+/** @type {<T>(path: string) => Promise<T>} */
+async function get(path) {
+  const response = await fetch(path, { signal: AbortSignal.timeout(5000) });
+  if (!response.ok) throw new Error(path);
+  return response.json();
+}
+
+async function poll() {
+  clearTimeout(timer);
+  try {
+    const [teaching, status] = await Promise.all([
+      /** @type {Promise<Teaching>} */ (get("/api/teach")),
+      /** @type {Promise<Status>} */ (get("/api/status")),
+    ]);
+    line = status;
+    show(teaching);
+    await Promise.all([showLive(status.picture), showThreshold()]);
+    $("lost").hidden = true;
+  } catch {
+    $("lost").hidden = false;
+  }
+  timer = window.setTimeout(poll, document.hidden ? HIDDEN : POLL);
+}
+
+/** @param {Teaching | null} news */
+function show(news) {
+  if (!news) return;
+  state = news;
+  const { product, job, collecting } = news;
+  if (line) {
+    say($("state"), line.engine.product ? `${line.state}: ${line.engine.product}` : line.state);
+    $("state").className = `badge ${line.state}`;
+  }
+  refill($("obstacles"), news.obstacles, String, (text) => make("li", text, "notice warning"));
+  refill($("products"), news.products, String, (name) => {
+    const option = make("option");
+    option.value = name;
+    return option;
+  });
+  say($("chosen"), product ? `Chosen: ${product.name}` : "Choose a product, or create one, to begin.");
+  const enrolling = job?.running ?? false;
+  for (const id of ["take", "timed", "off", "rectangle", "polygon", "undo"]) input(id).disabled = !product;
+  input("enroll").disabled = !product || enrolling;
+  input("stop").disabled = !enrolling;
+  $("progress").hidden = !enrolling;
+  if (job) {
+    $("progressbar").style.width = `${100 * job.share}%`;
+    const left = job.left_s === null ? "" : `, about ${Math.max(1, Math.round(job.left_s))} s left`;
+    say($("progresstext"), `${job.step} ${job.of ? `${job.done} of ${job.of}` : ""}${left}`);
+  }
+  $("failed").hidden = enrolling || !job?.error || job.error === "stopped";
+  say($("failed"), job?.error ?? "");
+  const going =
+    collecting.mode === "timed"
+      ? `collecting, one every ${collecting.seconds} s`
+      : collecting.mode === "next"
+        ? "waiting for the next part"
+        : "";
+  say($("collecting"), news.refused ?? going);
+  showAid(news);
+  showRecent(news.recent);
+  $("hold").setAttribute("aria-pressed", String(news.held));
+  say($("hold"), news.held ? "Let new parts come" : "Hold these parts");
+  $("back").hidden = !news.has_previous;
+  if (product) showProduct(product, news);
+}
+
+/** @param {Product} product @param {Teaching} news */
+function showProduct(product, news) {
+  if (formOf !== product.name) {
+    formOf = product.name;
+    input("name").value = product.name;
+    /** @type {HTMLSelectElement} */ ($("quality")).value = product.quality;
+    input("percent").value = String(product.false_reject_percent);
+  }
+  const count = product.good.length;
+  say($("count"), count < WANTED ? `${count} of ${WANTED}` : `${count}`);
+  $("take").classList.toggle("main", count < WANTED);
+  showAreas(product.ignore);
+  showPictures("good", product.good);
+  showPictures("bad", product.bad);
+  say($("badcount"), product.bad.length ? `${product.bad.length}` : "none yet");
+  showResult(product);
+  showShadow(news.shadow, product);
+  input("activate").disabled = product.is_active || !product.candidate || (news.job?.running ?? false);
+  refill($("events"), [...product.history].reverse(), String, (note) => make("li", note));
+}
+
+/** @param {Answer} answer @param {string[]} names */
+function showPictures(answer, names) {
+  refill($(answer), [...names].reverse(), String, (name) => {
+    const item = tile(`/api/teach/${answer}/${name}`, called(name));
+    const drop = make("button", "Remove", "drop");
+    drop.type = "button";
+    drop.setAttribute("aria-label", `Remove ${called(name)}`);
+    drop.addEventListener("click", async () => show(await change("remove", { answer, picture: name })));
+    item.append(drop);
+    return item;
+  });
+}
+
+/** @param {Recent[]} recent */
+function showRecent(recent) {
+  const key = (/** @type {Recent} */ r) => `${r.id} ${r.answer}`;
+  refill($("recent"), recent.slice(0, 24), key, (r) => {
+    const ratio = r.score === null || !r.threshold ? "" : ` · ${number(r.score / r.threshold)}×`;
+    const item = tile(`/api/teach/recent/${r.id}`, `part ${r.part} · ${r.verdict}${ratio}`, r.verdict);
+    const pair = make("div", undefined, "pair");
+    for (const answer of /** @type {const} */ (["good", "bad"])) {
+      const button = make("button", answer === "good" ? "Good" : "Bad");
+      button.type = "button";
+      button.setAttribute("aria-pressed", String(r.answer === answer));
+      button.setAttribute("aria-label", `Part ${r.part} was ${answer}`);
+      button.addEventListener("click", async () => show(await change("answer", { id: r.id, answer })));
+      pair.append(button);
+    }
+    item.append(pair);
+    return item;
+  });
+}
+
+/** @param {Teaching} news */
+function showAid({ aid }) {
+  if (!aid.size[0]) return;
+  best = { sharpness: Math.max(best.sharpness, aid.sharpness), clipped: Math.min(best.clipped, aid.clipped) };
+  const scale = Math.max(8, 1.15 * best.sharpness);
+  say($("sharpness"), `${aid.sharpness.toFixed(1)} (best ${best.sharpness.toFixed(1)})`);
+  $("sharpnessbar").style.width = `${(100 * aid.sharpness) / scale}%`;
+  $("sharpnessbest").style.left = `${(100 * best.sharpness) / scale}%`;
+  say($("brightness"), aid.brightness.toFixed(0));
+  $("brightnessbar").style.width = `${(100 * aid.brightness) / 255}%`;
+  say($("clipped"), `${(100 * aid.clipped).toFixed(1)} % (best ${(100 * best.clipped).toFixed(1)} %)`);
+  $("clippedbar").style.width = `${100 * aid.clipped}%`;
+  $("clippedbest").style.left = `${100 * best.clipped}%`;
+}
+
+/** @param {number | null} part */
+async function showLive(part) {
+  if (part === null || part === pictured || document.hidden) return;
+  const response = await fetch("/api/live.jpg?plain=1", { signal: AbortSignal.timeout(5000) });
+  if (!response.ok) return;
+  pictured = part;
+  const image = /** @type {HTMLImageElement} */ ($("live"));
+  const before = image.src;
+  image.src = URL.createObjectURL(await response.blob());
+  URL.revokeObjectURL(before);
+  image.hidden = false;
+  $("blind").hidden = true;
+  if (state?.product) showAreas(state.product.ignore);
+}
+
+let asked = "";
+
+/** The scores of the active package, and what its threshold would do. */
+async function showThreshold() {
+  if (!line?.engine.package) {
+    say($("expected"), "There is no active package yet.");
+    input("use").disabled = true;
+    return;
+  }
+  const value = chosenThreshold();
+  const key = `${line.engine.package} ${value.toFixed(4)} ${line.parts}`;
+  if (key === asked) return;
+  asked = key;
+  /** @type {{ good: number[], bad: number[], per_1000: [number, number, number], caught: number }} */
+  const at = await get(`/api/teach/threshold?value=${value}`);
+  /** @type {Parts} */
+  const latest = await get("/api/parts");
+  const live = latest.parts.filter((p) => p.score !== null);
+  const of = (/** @type {string} */ verdict) => live.filter((p) => p.verdict === verdict).map((p) => Number(p.score));
+  const threshold = line.engine.threshold ?? 1;
+  showScores({ good: [...at.good, ...of("pass")], bad: [...at.bad, ...of("reject")], threshold });
+  const above = live.filter((p) => Number(p.score) > value).length;
+  const [expected, low, high] = at.per_1000.map((v) => v.toFixed(v < 10 ? 1 : 0));
+  const promised = at.good.length
+    ? `By ${at.good.length} good pictures: ${expected} false rejects per 1,000 parts (95 % between ${low} and ${high}). `
+    : "This package was enrolled elsewhere, so its good scores are not known here. ";
+  const caught = at.bad.length ? `${at.caught} of ${at.bad.length} known defects are rejected. ` : "";
+  const multiple = `Threshold ${number(value)} (${number(value / threshold)}× the present one). `;
+  say($("expected"), `${multiple}${promised}${caught}Of the latest ${live.length} parts it would reject ${above}.`);
+  input("use").disabled = Math.abs(value / threshold - 1) < 0.002;
+}
+
+$("new").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  formOf = null;
+  show(await change("product", { name: input("name").value }));
+});
+/** @type {(id: string, action: () => Promise<Teaching | null>) => void} */
+const on = (id, action) => $(id).addEventListener("click", async () => show(await action()));
+on("take", () => change("collect", { mode: "next", count: 1 }));
+on("timed", () => change("collect", { mode: "timed", seconds: Number(input("seconds").value) }));
+on("off", () => change("collect", { mode: "off" }));
+on("hold", () => change("hold", { on: !state?.held }));
+on("stop", () => change("stop"));
+on("back", () => change("back", undefined, "The package before is active again."));
+on("shadow", () => change("shadow", { on: !state?.shadow.running }));
+on("enroll", async () => {
+  const quality = /** @type {HTMLSelectElement} */ ($("quality")).value;
+  const settings = { quality, false_reject_percent: Number(input("percent").value) };
+  return (await change("settings", settings)) && change("enroll");
+});
+on("use", () =>
+  change("threshold", { value: chosenThreshold() }, "A package with this threshold is ready: see the result, then activate."),
+);
+
+/** @param {string} [reason] */
+async function activate(reason) {
+  const candidate = state?.product?.candidate;
+  if (!candidate) return;
+  const news = await change("activate", { package: candidate.package, reason }, "The package is being loaded.");
+  show(news);
+}
+$("activate").addEventListener("click", () => {
+  const lost = state?.product?.changes?.newly_missed ?? [];
+  if (!lost.length) return void activate();
+  const what = lost.map(called).join("; ");
+  say($("whytext"), `This package misses ${lost.length} known defects that the active one rejects: ${what}.`);
+  input("reason").value = "";
+  dialog("why").showModal();
+});
+$("why")
+  .querySelector("form")
+  ?.addEventListener("submit", () => void activate(input("reason").value));
+$("slider").addEventListener("input", () => {
+  input("slider").dataset.moved = "1";
+  drawHistogram();
+  void showThreshold();
+});
+$("reset").addEventListener("click", () => (best = { sharpness: 0, clipped: 1 }));
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) void poll();
+});
+window.addEventListener("unhandledrejection", () => tell("The page has met an error; load it again.", true));
+void poll();

@@ -1,0 +1,134 @@
+//! The program itself as a child: what takes long runs in a process of its own, at the lowest priority. If it fails,
+//! hangs or runs out of memory, the line goes on.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::Provider;
+
+/// How to start the program.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// Its file.
+    pub file: PathBuf,
+    /// ONNX Runtime's library, if the configuration names one.
+    pub onnxruntime: Option<PathBuf>,
+    /// Providers for networks.
+    pub providers: Vec<Provider>,
+}
+
+/// Stops a child from another thread.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    asked: AtomicBool,
+    child: Mutex<Option<Child>>,
+}
+
+impl Stop {
+    pub fn stop(&self) {
+        self.0.asked.store(true, Relaxed);
+        if let Some(child) = &mut *self.child() {
+            // Fails only if it has ended.
+            let _ = child.kill();
+        }
+    }
+
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Relaxed)
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.0.child.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// Longest line that is read, and most that is kept of complaints, in bytes.
+const LONGEST: u64 = 16 << 20;
+const COMPLAINTS: u64 = 64 << 10;
+
+impl Program {
+    /// Runs a command with JSON output in the background. Passes on each line of JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Runtime`] with what the program said, if it fails or is stopped.
+    pub fn run(
+        &self,
+        arguments: &[&str],
+        files: &[&Path],
+        stop: &Stop,
+        mut line: impl FnMut(Value),
+    ) -> Result<()> {
+        let failed = |e| Error::new(ErrorKind::Io, "cannot start weakrest again").with_source(e);
+        let mut command = Command::new(&self.file);
+        command.args(arguments).args(["--json", "--background"]);
+        if let Some(library) = &self.onnxruntime {
+            command.arg("--onnxruntime").arg(library);
+        }
+        if !self.providers.is_empty() {
+            let names: Vec<&str> = self.providers.iter().map(|provider| provider.name()).collect();
+            command.arg("--provider").arg(names.join(","));
+        }
+        command.arg("--").args(files);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // The service's own talk with systemd is not the child's.
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+        let mut child = command.spawn().map_err(failed)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        *stop.child() = Some(child);
+        if stop.is_asked() {
+            stop.stop();
+        }
+        let listener = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            if let Some(mut err) = err {
+                let _ = err.by_ref().take(COMPLAINTS).read_to_end(&mut text);
+                // A full pipe would stop the program.
+                let _ = std::io::copy(&mut err, &mut std::io::sink());
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let mut reader = BufReader::new(out.map(|out| out.take(u64::MAX)).into_iter().next().ok_or_else(|| {
+            Error::new(ErrorKind::Io, "cannot read what weakrest prints")
+        })?);
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            match reader.by_ref().take(LONGEST).read_until(b'\n', &mut bytes) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            if let Ok(value) = serde_json::from_slice(&bytes) {
+                line(value);
+            }
+        }
+        let complaints = listener.join().unwrap_or_default();
+        let child = stop.child().take();
+        let status = child.map(|mut child| child.wait()).transpose().map_err(failed)?;
+        if stop.is_asked() {
+            return Err(Error::new(ErrorKind::Runtime, "stopped"));
+        }
+        // 1 is a verdict: a part is rejected.
+        match status.and_then(|status| status.code()) {
+            Some(0 | 1) => Ok(()),
+            code => {
+                let said: Vec<&str> = complaints.lines().filter(|line| !line.starts_with("note:")).collect();
+                let said = said.join("; ");
+                let text = match (said.strip_prefix("error: ").unwrap_or(&said), code) {
+                    ("", Some(code)) => format!("weakrest ended with exit code {code}"),
+                    ("", None) => "weakrest was killed, maybe because memory ran out".to_owned(),
+                    (said, _) => said.to_owned(),
+                };
+                Err(Error::new(ErrorKind::Runtime, text))
+            }
+        }
+    }
+}
