@@ -1,6 +1,9 @@
 //! Work beside a running line.
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, set_parent_process_death_signal, setpriority_process};
+
+/// The least share of the processor that still goes on when the line needs all of it.
+const NICEST: i32 = 19;
 
 /// Gives way to every other program, and ends with the one that started this one. What the system refuses is
 /// only noted: the work itself is not in danger.
@@ -8,13 +11,8 @@ pub fn enter() {
     if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
         log::warn!("this program may outlive the one that started it: {e}");
     }
-    // SAFETY: a structure of numbers, for which zero is valid; the call reads it and keeps no pointer.
-    let refused = unsafe {
-        let priority: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const priority)
-    };
-    if refused != 0 {
-        log::warn!("cannot give way to other programs: {}", std::io::Error::last_os_error());
+    if let Err(e) = setpriority_process(None, NICEST) {
+        log::warn!("cannot give way to other programs: {e}");
     }
     // If memory runs out, the line goes on.
     if let Err(e) = std::fs::write("/proc/self/oom_score_adj", "1000") {

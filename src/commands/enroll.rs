@@ -15,7 +15,8 @@ use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::enroll::{
-    CoresetScope, Enrollment, GroupBy, Matching, Polygon, Progress, Quality, Settings, Variation, enroll, promise,
+    CoresetScope, Enrollment, GroupBy, Matching, Polygon, Progress, Quality, Settings, Variation, enroll,
+    promise,
 };
 use crate::files::read_text;
 use crate::imaging::{DefectKind, Listing};

@@ -46,8 +46,9 @@ impl Levels {
                 ..quality.settings()
             };
             let backbone = quality.backbone()?;
-            let done =
-                unless_stopped(EnrollBar::new(), |progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
+            let done = unless_stopped(EnrollBar::new(), |progress| {
+                enroll(&pictures, &backbone, &settings, &options, progress)
+            })?;
             let name = level.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned());
             let (manifest, milliseconds) = (&done.package.manifest, done.time.as_secs_f64() * 1e3);
             let rejected = done.defects.iter().filter(|(_, score)| *score > manifest.threshold.value).count();

@@ -183,7 +183,7 @@ struct RuntimeArguments {
     /// [default: cpu, or the configuration's]
     #[arg(long, value_name = "PROVIDER,...", value_delimiter = ',', value_parser = provider)]
     provider: Vec<Provider>,
-    /// Use only processor time that nothing else needs, and end with the program that started this one
+    /// Give way to other programs, and end with the one that started this one
     #[arg(long)]
     background: bool,
 }

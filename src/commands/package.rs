@@ -14,8 +14,8 @@ use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{ClickFile, PublicKeys, ReadsResiduals, Scale, Source, check_target};
 use crate::{Error, ErrorKind, Package, Result, package};
 
-use super::terminal::EnrollBar;
 use super::enroll::{KnownDefects, forecast, open_head, summarize, unless_stopped};
+use super::terminal::EnrollBar;
 use super::{Outcome, RuntimeArguments, inspector, number, pictures_in};
 
 /// Arguments of `package`.

@@ -95,7 +95,9 @@ impl Geometry {
         }
         let outside = |v: &f64| !(0.0..=1.0).contains(v);
         if self.ignore.iter().any(|area| area.len() < 3 || area.iter().flatten().any(outside)) {
-            return bad("an ignored area needs 3 corners or more, in shares of width and height, 0 to 1".into());
+            return bad(
+                "an ignored area needs 3 corners or more, in shares of width and height, 0 to 1".into()
+            );
         }
         Ok(())
     }

@@ -116,8 +116,11 @@ impl<K: Clone + Into<Kind> + TryFrom<Kind, Error: Display>> NetworkFile<K> {
             .map_err(|e| model("not the manifest of such a network".into()).with_source(e))?;
         info.validate()?;
         if let Kind::Backbone(backbone) = info.kind.clone().into() {
-            let smallest =
-                Scaling { longest_side: backbone.multiple.min(Geometry::MAX_LONGEST_SIDE), native: false, ignore: Vec::new() };
+            let smallest = Scaling {
+                longest_side: backbone.multiple.min(Geometry::MAX_LONGEST_SIDE),
+                native: false,
+                ignore: Vec::new(),
+            };
             geometry(&smallest, &backbone).validate().map_err(|e| model(e.reason()))?;
         }
         if files::sha256(&onnx) != sha256 {

@@ -58,7 +58,12 @@ impl Stages {
             let reason = reason.to_owned();
             Box::new(move |_, _| Err(Error::new(ErrorKind::Usage, reason.clone())))
         }
-        let none = Engine { product: String::new(), package: String::new(), provider: String::new(), threshold: 0.0 };
+        let none = Engine {
+            product: String::new(),
+            package: String::new(),
+            provider: String::new(),
+            threshold: 0.0,
+        };
         Stages {
             engine: Arc::new(none),
             color: Color::Rgb,

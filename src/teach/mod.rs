@@ -9,9 +9,9 @@ mod pupil;
 mod server;
 mod shadow;
 mod store;
-mod trial;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod work;
 
 use std::collections::VecDeque;
@@ -272,10 +272,8 @@ impl Teacher {
         let product = self.store.product(&recent.product)?;
         product.create(who)?;
         let name = store::picture_name(recent.triggered, recent.part);
-        product.note(
-            who,
-            &format!("part said to be {} (verdict: {}): {name}", answer.name(), recent.verdict),
-        )?;
+        product
+            .note(who, &format!("part said to be {} (verdict: {}): {name}", answer.name(), recent.verdict))?;
         product.keep(answer, &name, &recent.frame)?;
         if let Some(recent) = self.inner().recent.iter_mut().find(|recent| recent.id == id) {
             recent.answer = Some(answer);
@@ -285,7 +283,14 @@ impl Teacher {
 
     /// Keeps a picture of the pictures folder with a person's answer. `stem` is its path without its ending, as the
     /// pictures folder names it.
-    pub fn answer_kept(&self, folder: &Path, stem: &str, product: &str, answer: Answer, who: &str) -> Result<()> {
+    pub fn answer_kept(
+        &self,
+        folder: &Path,
+        stem: &str,
+        product: &str,
+        answer: Answer,
+        who: &str,
+    ) -> Result<()> {
         let (day, name) = stem.split_once('/').unwrap_or_default();
         let fits = day.len() == 8
             && day.bytes().all(|b| b.is_ascii_digit())
@@ -331,7 +336,8 @@ impl Teacher {
         let mut inner = self.inner();
         inner.shadow.stop();
         if on {
-            inner.shadow = shadow::Shadow::start(product.file(CANDIDATE), trial, inner.place.program.clone())?;
+            inner.shadow =
+                shadow::Shadow::start(product.file(CANDIDATE), trial, inner.place.program.clone())?;
         }
         Ok(())
     }
@@ -343,9 +349,10 @@ impl Teacher {
         if self.inner().job.as_ref().is_some_and(Job::is_running) {
             return Err(Error::new(ErrorKind::Usage, "a package is being enrolled; wait, or stop it first"));
         }
-        let trial = trial::candidate(&product)?.filter(|trial| trial.package == package).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "the package has changed meanwhile; look at the new one first")
-        })?;
+        let trial =
+            trial::candidate(&product)?.filter(|trial| trial.package == package).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, "the package has changed meanwhile; look at the new one first")
+            })?;
         let changes = self.changes(&product, &trial)?;
         let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
         let lost = &changes.newly_missed;
@@ -358,7 +365,10 @@ impl Teacher {
             return Err(Error::new(ErrorKind::Usage, text));
         }
         let because = reason.map_or_else(String::new, |reason| format!(", because: {reason}"));
-        product.note(who, &format!("package {} activated{because}", &trial.package[..12.min(trial.package.len())]))?;
+        product.note(
+            who,
+            &format!("package {} activated{because}", &trial.package[..12.min(trial.package.len())]),
+        )?;
         self.install(Some(&product.file(CANDIDATE)))?;
         product.write(ACTIVE_FILE, &trial)?;
         self.inner().shadow.stop();
@@ -421,9 +431,13 @@ impl Teacher {
         let measured: Option<Trial> = product.read(ACTIVE_FILE)?;
         let promise = crate::enroll::promise(&package.manifest.threshold);
         let trial = match measured.filter(|trial| trial.package == before) {
-            Some(trial) => {
-                Trial { package: package.hash.clone(), threshold, promise, at: utc(SystemTime::now()), ..trial }
-            }
+            Some(trial) => Trial {
+                package: package.hash.clone(),
+                threshold,
+                promise,
+                at: utc(SystemTime::now()),
+                ..trial
+            },
             None => Trial::unmeasured(&package, utc(SystemTime::now()), promise),
         };
         product.write(CANDIDATE_FILE, &trial)?;

@@ -96,9 +96,12 @@ impl Program {
             }
             String::from_utf8_lossy(&text).into_owned()
         });
-        let mut reader = BufReader::new(out.map(|out| out.take(u64::MAX)).into_iter().next().ok_or_else(|| {
-            Error::new(ErrorKind::Io, "cannot read what weakrest prints")
-        })?);
+        let mut reader = BufReader::new(
+            out.map(|out| out.take(u64::MAX))
+                .into_iter()
+                .next()
+                .ok_or_else(|| Error::new(ErrorKind::Io, "cannot read what weakrest prints"))?,
+        );
         let mut bytes = Vec::new();
         loop {
             bytes.clear();

@@ -39,7 +39,9 @@ impl Output for Pupil {
         // With a software trigger, parts come only when asked for.
         let teacher = &self.0;
         let timed = match *teacher.inner() {
-            Inner { collecting: Collecting::Timed { seconds }, ref place, .. } if place.software_trigger => Some(seconds),
+            Inner { collecting: Collecting::Timed { seconds }, ref place, .. } if place.software_trigger => {
+                Some(seconds)
+            }
             _ => None,
         };
         if timed.is_some_and(|seconds| teacher.is_due(seconds)) {

@@ -267,7 +267,11 @@ struct Side {
     side: Option<u32>,
 }
 
-async fn jpeg(desk: Desk, uri: Uri, frame: impl FnOnce(&Desk) -> Result<Arc<Frame>> + Send + 'static) -> Response {
+async fn jpeg(
+    desk: Desk,
+    uri: Uri,
+    frame: impl FnOnce(&Desk) -> Result<Arc<Frame>> + Send + 'static,
+) -> Response {
     let side = Query::<Side>::try_from_uri(&uri).ok().and_then(|query| query.side);
     let side = side.unwrap_or(SIDES[0]).clamp(16, SIDES[1]);
     match away(desk, move |desk| encoded(&*frame(desk)?, None, side)).await {
@@ -290,10 +294,8 @@ async fn bad_picture(State(desk): State<Desk>, Path(name): Path<String>, uri: Ur
 }
 
 async fn picture(desk: Desk, uri: Uri, answer: Answer, name: String) -> Response {
-    jpeg(desk, uri, move |desk| {
-        Frame::open(desk.teacher.chosen()?.picture(answer, &name)?).map(Arc::new)
-    })
-    .await
+    jpeg(desk, uri, move |desk| Frame::open(desk.teacher.chosen()?.picture(answer, &name)?).map(Arc::new))
+        .await
 }
 
 async fn recent_picture(State(desk): State<Desk>, Path(id): Path<u64>, uri: Uri) -> Response {
@@ -484,10 +486,8 @@ async fn activate(State(desk): State<Desk>, request: request::Parts, body: Bytes
         reason: Option<String>,
     }
     let who = who(&request);
-    asked(desk, body, move |desk, q: Question| {
-        desk.teacher.activate(&q.package, q.reason.as_deref(), &who)
-    })
-    .await
+    asked(desk, body, move |desk, q: Question| desk.teacher.activate(&q.package, q.reason.as_deref(), &who))
+        .await
 }
 
 async fn back(State(desk): State<Desk>, request: request::Parts) -> Response {

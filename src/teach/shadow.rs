@@ -144,7 +144,13 @@ impl Judge {
                 let (score, threshold) = (line["score"].as_f64(), line["threshold"].as_f64());
                 let Some(part) = part else { return };
                 let ratio = score.zip(threshold).map_or(f64::NAN, |(s, t)| s / t);
-                self.count(Twice { id: part.id, part: part.part, active: part.verdict, shadow: verdict, ratio });
+                self.count(Twice {
+                    id: part.id,
+                    part: part.part,
+                    active: part.verdict,
+                    shadow: verdict,
+                    ratio,
+                });
             })?;
             for file in files {
                 let _ = std::fs::remove_file(file);

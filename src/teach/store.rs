@@ -157,8 +157,10 @@ impl Store {
             let text = format!("a product's name has 1 to {LONGEST_NAME} characters, in one line");
             return Err(Error::new(ErrorKind::Usage, text));
         }
-        let plain: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+        let plain: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+            .collect();
         let short: String = plain.chars().take(40).collect();
         let folder = self.folder.join(format!("{short}-{}", &sha256(name.as_bytes())[..8]));
         Ok(ProductFolder { folder, name: name.to_owned(), store: self.clone() })
@@ -302,8 +304,7 @@ impl ProductFolder {
         let mut line = serde_json::to_vec(&event)
             .map_err(|e| Error::new(ErrorKind::Io, "cannot be written as JSON").with_source(e))?;
         line.push(b'\n');
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(doing)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(doing)?;
         // A power cut can leave half a line.
         let mut last = [b'\n'];
         if file.seek(SeekFrom::End(-1)).is_ok() {
@@ -328,7 +329,8 @@ impl ProductFolder {
 
 /// A frame as it is stored: a gray one if its colors are all gray, as of a gray camera that is read in color.
 fn as_seen(frame: &Frame) -> Result<Frame> {
-    let gray = frame.color() == Color::Rgb && frame.pixels().chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
+    let gray =
+        frame.color() == Color::Rgb && frame.pixels().chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
     if !gray {
         return Ok(frame.clone());
     }

@@ -271,8 +271,7 @@ pub fn with_threshold(mut package: Package, threshold: f32, note: String) -> Res
     package.manifest.threshold.rule = ThresholdRule::Person;
     package.manifest.history.push(note);
     for golden in &mut package.golden {
-        golden.tolerance =
-            golden_tolerance(threshold, package.manifest.scores_are_probabilities());
+        golden.tolerance = golden_tolerance(threshold, package.manifest.scores_are_probabilities());
     }
     Ok(package)
 }

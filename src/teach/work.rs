@@ -40,9 +40,7 @@ pub fn check(product: &Product) -> Result<()> {
         return wrong(format!("false rejects are 0.01 to 50 %, not {}", product.false_reject_percent));
     }
     let inside = |v: &f64| (0.0..=1.0).contains(v);
-    let fits = |area: &Polygon| {
-        (3..=MOST_CORNERS).contains(&area.len()) && area.iter().flatten().all(inside)
-    };
+    let fits = |area: &Polygon| (3..=MOST_CORNERS).contains(&area.len()) && area.iter().flatten().all(inside);
     if product.ignore.len() > MOST_AREAS || !product.ignore.iter().all(fits) {
         return wrong(format!(
             "at most {MOST_AREAS} ignored areas, each of 3 to {MOST_CORNERS} corners in shares of width and height"
@@ -184,7 +182,8 @@ impl Work {
         })?;
         let at = utc(SystemTime::now());
         let trial = summary.as_ref().and_then(|s| Trial::from_summary(s, at, &self.settings.quality));
-        let unread = || Error::new(ErrorKind::Runtime, "the summary of enrolling cannot be read; this is a bug");
+        let unread =
+            || Error::new(ErrorKind::Runtime, "the summary of enrolling cannot be read; this is a bug");
         let mut trial = trial.ok_or_else(unread)?;
         self.step("inspecting known defects", 0, defects.len() as u64, 0.97);
         trial.bad = self.scores(&output, &defects)?;
@@ -222,7 +221,8 @@ impl Work {
             return Ok(Vec::new());
         }
         let mut scores = Vec::new();
-        let paths: Vec<&Path> = std::iter::once(package).chain(pictures.iter().map(PathBuf::as_path)).collect();
+        let paths: Vec<&Path> =
+            std::iter::once(package).chain(pictures.iter().map(PathBuf::as_path)).collect();
         self.program.run(&["inspect"], &paths, &self.stop, |line| {
             let name = Path::new(line["image"].as_str().unwrap_or_default()).file_name();
             if let (Some(name), Some(score)) = (name.and_then(|n| n.to_str()), line["score"].as_f64()) {
@@ -242,6 +242,7 @@ impl Work {
     fn step(&self, step: &str, done: u64, of: u64, share: f64) {
         let spent = self.begun.elapsed().as_secs_f64();
         let left_s = (share > 0.02).then(|| spent * (1.0 - share) / share);
-        *lock(&self.progress) = Progress { running: true, step: step.to_owned(), done, of, share, left_s, error: None };
+        *lock(&self.progress) =
+            Progress { running: true, step: step.to_owned(), done, of, share, left_s, error: None };
     }
 }

@@ -27,6 +27,7 @@ mod processors;
 mod release;
 mod run;
 mod runtime;
+mod teach;
 mod usage;
 #[cfg(not(feature = "workshop"))]
 mod workshop;

@@ -8,7 +8,15 @@ use ndarray::Array4;
 use proptest::prelude::*;
 
 fn geometry(longest_side: u32, multiple: u32, stride: u32) -> Geometry {
-    Geometry { longest_side, native: false, multiple, stride, mean: [0.5, 0.4, 0.3], std: [0.5, 0.25, 0.2], ignore: Vec::new() }
+    Geometry {
+        longest_side,
+        native: false,
+        multiple,
+        stride,
+        mean: [0.5, 0.4, 0.3],
+        std: [0.5, 0.25, 0.2],
+        ignore: Vec::new(),
+    }
 }
 
 /// Geometries that are valid, small enough to try many.
