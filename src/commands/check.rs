@@ -103,32 +103,29 @@ fn say_networks(inspector: &Inspector, options: &Options) -> Result<Vec<(String,
 /// Checks what the service needs, in the order in which it needs it. Returns the networks on a slower provider than
 /// asked for.
 fn check_service(config: &Config, options: &Options) -> Result<Vec<(String, Provider)>> {
-    let path = &config.inspection.package;
-    let package = config.inspection.open_package()?;
-    let signed = package.signed.clone();
-    let (product, size) = (package.manifest.product.clone(), package.manifest.input.size);
-    let inspector = inspector(path, package, options)?;
-    say!("package        {} ({product}) is intact; golden scores match", path.display())?;
-    match signed {
-        Some(signed) => say!("signature      {}", signed.comment)?,
-        None => say!("signature      not required (inspection.public_keys)")?,
-    }
-    let slower = say_networks(&inspector, options)?;
-    let frame = take_frame(config, inspector.color())?;
+    let enrolled = check_package(config, options)?;
+    let slower = match &enrolled {
+        Some((inspector, _)) => say_networks(inspector, options)?,
+        None => Vec::new(),
+    };
+    let color = enrolled.as_ref().map_or(Color::Rgb, |(inspector, _)| inspector.color());
+    let frame = take_frame(config, color)?;
     let (width, height) = (frame.width(), frame.height());
     say!("camera         gives {width}×{height}, {} (after framing)", frame.color())?;
     say!("               sharpness {:.1} (compare health.sharpness)", Health::sharpness(&frame))?;
-    if frame.color() != inspector.color() {
-        return Err(unlike(format!(
-            "the enrolled parts are {}, but the camera's are {}",
-            inspector.color(),
-            frame.color()
-        )));
-    }
-    if size != FrameSize::Any && size != FrameSize::Fixed(width, height) {
-        return Err(unlike(format!(
-            "the enrolled parts have {size} pixels, but the camera gives {width}x{height}"
-        )));
+    if let Some((inspector, size)) = &enrolled {
+        if frame.color() != inspector.color() {
+            return Err(unlike(format!(
+                "the enrolled parts are {}, but the camera's are {}",
+                inspector.color(),
+                frame.color()
+            )));
+        }
+        if *size != FrameSize::Any && *size != FrameSize::Fixed(width, height) {
+            return Err(unlike(format!(
+                "the enrolled parts have {size} pixels, but the camera gives {width}x{height}"
+            )));
+        }
     }
     if let Some(unhealthy) = Health::new(config.health.clone()).check(&frame) {
         return Err(Error::new(ErrorKind::Camera, unhealthy.to_string()));
@@ -161,6 +158,25 @@ fn check_service(config: &Config, options: &Options) -> Result<Vec<(String, Prov
         )?;
     }
     Ok(slower)
+}
+
+/// Opens the package and checks its golden scores. `None` if there is none yet, and the web page can teach one.
+fn check_package(config: &Config, options: &Options) -> Result<Option<(Inspector, FrameSize)>> {
+    let path = &config.inspection.package;
+    if config.is_untaught() {
+        say!("package        none yet: teach a product on the web page. Until then every part is a fault")?;
+        return Ok(None);
+    }
+    let package = config.inspection.open_package()?;
+    let signed = package.signed.clone();
+    let (product, size) = (package.manifest.product.clone(), package.manifest.input.size);
+    let inspector = inspector(path, package, options)?;
+    say!("package        {} ({product}) is intact; golden scores match", path.display())?;
+    match signed {
+        Some(signed) => say!("signature      {}", signed.comment)?,
+        None => say!("signature      not required (inspection.public_keys)")?,
+    }
+    Ok(Some((inspector, size)))
 }
 
 fn unlike(what: String) -> Error {

@@ -255,9 +255,7 @@ impl Loader {
 /// Loads and verifies the package, including its golden scores.
 fn load(config: &Config, interrupt: Interrupt, may_lack: bool) -> Result<Stages> {
     let settings = &config.inspection;
-    let is_missing =
-        settings.package.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-    if may_lack && is_missing && config.web.is_some() && config.teach.enabled {
+    if may_lack && config.is_untaught() {
         let text = no_package(config);
         log::warn!("{text}");
         return Ok(Stages::without_package(&text));

@@ -141,6 +141,13 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether there is no package yet, and the web page can teach one.
+    pub fn is_untaught(&self) -> bool {
+        let missing = |e: std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+        let package = self.inspection.package.symlink_metadata();
+        self.web.is_some() && self.teach.enabled && package.is_err_and(missing)
+    }
+
     /// Adds file and line to an error that names a key of this configuration.
     pub fn locate(&self, error: Error) -> Error {
         self.lines.locate(error)

@@ -177,7 +177,12 @@ impl Geometry {
                 let last = target[w - 1];
                 target[w..].fill(last);
             }
-            self.hide(placement, |row, columns| out[c * plane + row * canvas_w..][columns].fill(0.0));
+            self.hide(placement, |row, columns| {
+                // The padding repeats the last row and column, hidden or not.
+                let rows = if row + 1 == h { row..canvas_h } else { row..row + 1 };
+                let end = if columns.end == w { canvas_w } else { columns.end };
+                rows.for_each(|row| out[c * plane + row * canvas_w..][columns.start..end].fill(0.0));
+            });
         }
     }
 

@@ -198,13 +198,13 @@ impl Teacher {
 
     /// Chooses a product, and creates it if it is new.
     pub fn choose(&self, name: &str, who: &str) -> Result<()> {
+        if self.inner().job.as_ref().is_some_and(Job::is_running) {
+            return Err(Error::new(ErrorKind::Usage, "a package is being enrolled; wait, or stop it first"));
+        }
         let product = self.store.product(name)?;
         let known = product.create(who)?;
         self.state.write(CHOSEN, &known.name)?;
         let mut inner = self.inner();
-        if inner.job.as_ref().is_some_and(Job::is_running) && inner.chosen.as_deref() != Some(&known.name) {
-            return Err(Error::new(ErrorKind::Usage, "a package is being enrolled; wait, or stop it first"));
-        }
         inner.collecting = Collecting::Off;
         inner.chosen = Some(known.name);
         inner.shadow.stop();

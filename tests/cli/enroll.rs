@@ -734,6 +734,47 @@ fn varied_copies_bear_with_other_light_and_noise() {
 }
 
 #[test]
+fn nothing_in_an_ignored_area_is_learned_or_rejected() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 8);
+    let dented = folder.picture("dented.png", &dented_part(50));
+    // The same dent elsewhere.
+    let mut turned = dented_part(51);
+    image::imageops::rotate180_in_place(&mut turned);
+    let turned = folder.picture("turned.png", &turned);
+    let notes = folder
+        .file("notes.txt", "2026-11-28 line: 8 good parts\n\n2026-11-29 A. B.: area ignored\n".as_bytes());
+
+    let (whole, masked) = (folder.path("whole"), folder.path("masked"));
+    enroll(&good, &whole, &[]).exits(0);
+    let area = "0.45,0.28 0.75,0.28 0.75,0.62 0.45,0.62";
+    enroll(&good, &masked, &["--ignore", area, "--history", notes.to_str().unwrap()]).exits(0);
+    for picture in [&dented, &turned] {
+        weakrest!("inspect", whole, picture).exits(1);
+    }
+    weakrest!("inspect", masked, dented).exits(0);
+    weakrest!("inspect", masked, turned).exits(1);
+    let shown = weakrest!("package", "show", masked).exits(0);
+    shown.prints(&[
+        "ignored         an area",
+        "history         2026-11-28 line: 8",
+        "                2026-11-29 A. B.: area",
+    ]);
+
+    for (area, why) in [
+        ("0,0 1,1", "must be 3 or more corners"),
+        ("0,0 1,1 x,2", "must be 3 or more corners"),
+        ("0,0 1.5,0 0,1", "in shares of width and height, 0 to 1"),
+        ("-0.1,0 1,0 0,1", "in shares of width and height, 0 to 1"),
+        ("nan,0 1,0 0,1", "in shares of width and height, 0 to 1"),
+    ] {
+        enroll(&good, &folder.path("bad"), &["--ignore", area]).exits(2).says(&[why]);
+    }
+    enroll(&good, &folder.path("bad"), &["--history", "missing.txt"]).exits(3).says(&["missing.txt"]);
+    assert!(!folder.path("bad").exists());
+}
+
+#[test]
 fn what_is_wrong_with_the_parts_is_told() {
     let folder = Folder::new();
     let good = folder.good_parts("good", 0, 4);

@@ -2,6 +2,7 @@
 //! and what a kill at any moment leaves.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -318,6 +319,78 @@ fn a_candidate_that_changed_behind_the_page_is_not_activated() {
     assert_eq!(board.get("/api/status")["engine"]["package"], "");
 }
 
+#[test]
+fn pictures_of_another_size_end_collecting() {
+    let board = Board::on(good_parts(), "");
+    board.ask("product", json!({"name": "disc"}));
+    board.collect(2);
+    for i in 0..12 {
+        board.folder.picture(format!("parts/{i:02}.png"), &part_of_size(800 + i, 120, 80));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    board.ask("collect", json!({"mode": "timed", "seconds": 0.2}));
+    let state = board.until("refused", |state| state["collecting"]["mode"] == "off");
+    let why = state["refused"].as_str().unwrap();
+    assert!(why.contains("the camera gives 120×80 pixels, but the product's pictures have 96×80"), "{why}");
+}
+
+/// The process that enrolls for this board.
+fn enrolling(board: &Board) -> Option<u32> {
+    let folder = board.folder.path("").display().to_string();
+    let is_it = |process: &u32| {
+        let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("enroll") && line.contains(&folder)
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_it)
+}
+
+#[test]
+fn enrolling_that_dies_is_told_and_the_line_goes_on() {
+    let board = Board::on(good_parts(), "");
+    board.ask("product", json!({"name": "disc"}));
+    board.collect(4);
+    let begin = || {
+        board.ask("enroll", Value::Null);
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            if let Some(process) = enrolling(&board) {
+                break process;
+            }
+            assert!(Instant::now() < limit);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let ended = || board.until("ended", |state| state["job"]["running"] == false)["job"]["error"].clone();
+    // As when memory runs out.
+    let process = begin();
+    assert!(Command::new("kill").args(["-9", &process.to_string()]).status().unwrap().success());
+    assert_eq!(ended(), "weakrest was killed, maybe because memory ran out");
+    begin();
+    board.refuses("enroll", Value::Null, 409, "being enrolled already");
+    board.refuses("product", json!({"name": "other"}), 409, "being enrolled");
+    board.ask("stop", Value::Null);
+    assert_eq!(ended(), "stopped");
+    // A picture that is none.
+    let teach = std::fs::read_dir(board.folder.path("weakrest.toml.state/teach")).unwrap();
+    let product = teach.flatten().next().unwrap().path();
+    std::fs::write(product.join("good/broken.png"), b"no picture").unwrap();
+    board.ask("enroll", Value::Null);
+    let why = ended();
+    assert!(why.as_str().is_some_and(|why| why.contains("broken.png")), "{why}");
+    assert_eq!(board.service.part()["verdict"], "fault");
+    // A service that ends takes its helper with it.
+    board.ask("remove", json!({"answer": "good", "picture": "broken.png"}));
+    let process = begin();
+    assert_eq!(board.service.terminate().0, Some(0));
+    let limit = Instant::now() + Duration::from_secs(10);
+    while Path::new(&format!("/proc/{process}/cmdline")).exists() {
+        assert!(Instant::now() < limit, "the process that enrolled lives on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Whatever the page has confirmed is there after a kill, and the package in use is whole. More kills with
 /// `WEAKREST_KILLS=500`.
 #[test]
@@ -338,7 +411,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_confirmed() {
             let process = board.service.id();
             std::thread::spawn(move || {
                 std::thread::sleep(patience);
-                let _ = std::process::Command::new("kill").args(["-9", &process.to_string()]).status();
+                let _ = Command::new("kill").args(["-9", &process.to_string()]).status();
             })
         };
         // As much as comes through until the kill.

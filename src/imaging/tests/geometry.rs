@@ -230,3 +230,39 @@ fn impossible_geometries_are_refused() {
         assert_eq!(bad.validate().unwrap_err().kind(), ErrorKind::Usage, "{bad:?}");
     }
 }
+
+proptest! {
+    /// Pixels whose centers lie in an ignored area do not reach the network, and all others do as without the area.
+    #[test]
+    fn ignored_areas_hide_what_is_in_them_and_nothing_else(
+        (width, height) in (4u32..40, 4u32..40),
+        color in colors(),
+        [left, top, wide, high] in prop::array::uniform4(0.0f64..0.6),
+        seed in any::<u32>(),
+    ) {
+        let open = geometry(64, 16, 8);
+        let (right, bottom) = (left + wide * 0.6, top + high * 0.6);
+        let area = vec![[left, top], [right, top], [right, bottom], [left, bottom]];
+        let closed = Geometry { ignore: vec![area], ..open.clone() };
+        closed.validate().unwrap();
+        let placement = open.place(width, height);
+        prop_assert_eq!(placement, closed.place(width, height));
+        let content = open.scale(&noise(width, height, color, seed)).unwrap();
+        let (mut seen, mut hidden) = (Array4::zeros((0, 0, 0, 0)), Array4::zeros((0, 0, 0, 0)));
+        open.fill_input(&content, &placement, &mut seen);
+        closed.fill_input(&content, &placement, &mut hidden);
+        let (wide, high) = (f64::from(placement.content.0), f64::from(placement.content.1));
+        for ((_, c, y, x), &value) in hidden.indexed_iter() {
+            // The padding repeats the last row and column.
+            let (at_x, at_y) = ((x as f64).min(wide - 1.0) + 0.5, (y as f64).min(high - 1.0) + 0.5);
+            let inside =
+                (left * wide..right * wide).contains(&at_x) && (top * high..bottom * high).contains(&at_y);
+            // An edge through a center may count either way.
+            let near = |v: f64, edges: [f64; 2]| edges.iter().any(|e| (v - e).abs() < 1e-9);
+            if near(at_x, [left * wide, right * wide]) || near(at_y, [top * high, bottom * high]) {
+                continue;
+            }
+            prop_assert_eq!(value, if inside { 0.0 } else { seen[[0, c, y, x]] }, "{} {}", x, y);
+        }
+    }
+}
