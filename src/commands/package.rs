@@ -77,6 +77,9 @@ enum Action {
         /// Minisign public key, or its file, of an accepted signature; repeatable
         #[arg(long = "key", value_name = "KEY")]
         keys: Vec<String>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         runtime: RuntimeArguments,
     },
@@ -207,11 +210,18 @@ impl Arguments {
                 contents.write(&output, overwrite)?;
                 say!("{}: package with {name}, which knows {count} prompts", output.display())?;
             }
-            Action::Verify { package, keys, runtime } => {
+            Action::Verify { package, keys, json, runtime } => {
                 let contents = Package::open_signed(&package, &PublicKeys::read(&keys)?)?;
                 let (files, golden) = (contents.manifest.files.len() + 1, contents.golden.len());
                 let signed = contents.signed.clone();
+                let hash = contents.hash.clone();
                 inspector(&package, contents, &runtime.options())?;
+                if json {
+                    let signed = signed.map(|signed| signed.comment);
+                    let result = serde_json::json!({ "hash": hash, "files": files, "golden": golden, "signed": signed });
+                    say!("{result}")?;
+                    return Ok(Outcome::Pass);
+                }
                 say!("{}: {files} files unchanged, {golden} golden scores match", package.display())?;
                 if let Some(signed) = signed {
                     say!("signed: {}", signed.comment)?;

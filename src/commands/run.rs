@@ -328,7 +328,7 @@ impl Running {
         if let (Some(pipeline), true) = (&self.pipeline, stages.has_package()) {
             pipeline.status().clear(PACKAGE);
         }
-        self.site.teacher.place(place(&new));
+        self.site.teacher.set_place(place(&new));
         (self.config, self.stages) = (new, stages);
         Ok(())
     }
@@ -496,7 +496,7 @@ impl Site {
             let teacher = config.teach.enabled.then(|| Arc::clone(&self.teacher));
             if let Some(teacher) = &teacher {
                 teacher.attach(pipeline.control());
-                teacher.place(place(config));
+                teacher.set_place(place(config));
                 pipeline.attach(Box::new(Pupil(Arc::clone(teacher))))?;
             }
             let kept = config.pictures.as_ref().map(|pictures| pictures.folder.clone());

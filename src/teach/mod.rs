@@ -30,6 +30,7 @@ use crate::package::{Package, Source};
 use crate::state::StateFolder;
 
 pub(crate) use program::Program;
+use program::Stop;
 pub(crate) use pupil::Pupil;
 pub(crate) use server::routes;
 pub use store::Settings;
@@ -161,11 +162,16 @@ impl Teacher {
         self.inner().control = Some(control);
     }
 
-    /// The present configuration's place.
-    pub fn place(&self, place: Place) {
+    /// Sets the present configuration's place.
+    pub fn set_place(&self, place: Place) {
         self.inner().place = place;
     }
 
+    fn place(&self) -> Place {
+        self.inner().place.clone()
+    }
+
+    /// Never held while a disk is read or written: the service's main loop needs it, too.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic leaves nothing half-done that the disk does not know.
         self.inner.lock().unwrap_or_else(|e| e.into_inner())
@@ -224,7 +230,7 @@ impl Teacher {
         let mut inner = self.inner();
         (inner.collecting, inner.refused) = (how, None);
         drop(inner);
-        if let (Collecting::Next { .. }, true) = (how, self.inner().place.software_trigger) {
+        if let (Collecting::Next { .. }, true) = (how, self.place().software_trigger) {
             self.control()?.trigger()?;
         }
         Ok(())
@@ -310,13 +316,15 @@ impl Teacher {
     /// Starts to enroll the chosen product.
     pub fn enroll(self: &Arc<Self>, who: &str) -> Result<()> {
         let product = self.chosen()?;
-        let mut inner = self.inner();
-        if inner.job.as_ref().is_some_and(Job::is_running) {
+        if self.inner().job.as_ref().is_some_and(Job::is_running) {
             return Err(Error::new(ErrorKind::Usage, "a package is being enrolled already"));
         }
+        let place = self.place();
+        let job = Job::start(product, place, who)?;
+        let mut inner = self.inner();
         inner.collecting = Collecting::Off;
         inner.shadow.stop();
-        inner.job = Some(Job::start(product, inner.place.clone(), who)?);
+        inner.job = Some(job);
         Ok(())
     }
 
@@ -388,7 +396,7 @@ impl Teacher {
 
     /// Replaces the active package by another one, or by the one before.
     fn install(&self, from: Option<&Path>) -> Result<()> {
-        let Place { package, signed, .. } = &self.inner().place.clone();
+        let Place { package, signed, program, .. } = &self.place();
         if *signed {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -397,15 +405,24 @@ impl Teacher {
             ));
         }
         let rules = Rules { other_product: true, older: true, ..Rules::default() };
+        // A service that starts again must be able to load it: so the golden scores are checked before.
+        let loads = |folder: &Path| program.run(&["package", "verify"], &[folder], &Stop::default(), |_| {});
         match from {
             Some(folder) => {
                 let source = Source::new(&folder.display().to_string(), None)?;
                 match Candidate::fetch(source, package, &rules)? {
-                    Some((_, candidate)) => candidate.install(),
+                    Some((_, candidate)) => {
+                        loads(folder)?;
+                        candidate.install()
+                    }
                     None => Ok(()),
                 }
             }
-            None => Candidate::previous(package, &rules.keys)?.1.install(),
+            None => {
+                let candidate = Candidate::previous(package, &rules.keys)?.1;
+                loads(&previous(package))?;
+                candidate.install()
+            }
         }
     }
 
@@ -418,11 +435,20 @@ impl Teacher {
     /// Makes a candidate of the active package with another threshold.
     pub fn set_threshold(&self, threshold: f32, who: &str) -> Result<()> {
         let active = self.control()?.status().engine();
+        if active.package.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "there is no active package yet"));
+        }
         let product = self.store.product(&active.product)?;
         product.create(who)?;
         let note = format!("threshold {} instead of {}", threshold, active.threshold);
-        let package = Package::open(&self.inner().place.package)?;
+        let package = Package::open(&self.place().package)?;
         let before = package.hash.clone();
+        if before != active.package {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "the package on the disk is not the one in use; reload the configuration first",
+            ));
+        }
         let mut package =
             trial::with_threshold(package, threshold, format!("{} {who}: {note}", utc(SystemTime::now())))?;
         trial::check_threshold(&package)?;
@@ -448,6 +474,6 @@ impl Teacher {
 
     /// Whether there is a package to go back to.
     fn has_previous(&self) -> bool {
-        previous(&self.inner().place.package).exists()
+        previous(&self.place().package).exists()
     }
 }

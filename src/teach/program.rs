@@ -96,18 +96,12 @@ impl Program {
             }
             String::from_utf8_lossy(&text).into_owned()
         });
-        let mut reader = BufReader::new(
-            out.map(|out| out.take(u64::MAX))
-                .into_iter()
-                .next()
-                .ok_or_else(|| Error::new(ErrorKind::Io, "cannot read what weakrest prints"))?,
-        );
+        let mut lines = out.map(BufReader::new);
         let mut bytes = Vec::new();
-        loop {
+        while let Some(lines) = &mut lines {
             bytes.clear();
-            match reader.by_ref().take(LONGEST).read_until(b'\n', &mut bytes) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
+            if !lines.by_ref().take(LONGEST).read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+                break;
             }
             if let Ok(value) = serde_json::from_slice(&bytes) {
                 line(value);

@@ -160,7 +160,7 @@ impl Teacher {
             }
             Err(_) => None,
         };
-        let place = self.inner().place.clone();
+        let place = self.place();
         let mut obstacles = Vec::new();
         if place.signed {
             obstacles.push(

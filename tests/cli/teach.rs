@@ -570,5 +570,13 @@ fn a_person_teaches_a_product_in_the_browser() {
         .until("document.querySelectorAll('#good li').length > 0 && !document.querySelector('#live').hidden");
     phone.picture("teach-390");
     assert_eq!(covered(&phone), json!([]));
+    // German texts are longer.
+    phone.evaluate("localStorage.setItem('language', 'de')");
+    phone.reload();
+    phone.until("document.querySelector('#enroll').textContent === 'Lernen'");
+    phone.until("document.querySelector('#state').textContent === 'In Betrieb: disc'");
+    phone.until("document.querySelectorAll('#good li').length > 0 && !document.querySelector('#live').hidden");
+    phone.picture("teach-390-german");
+    assert_eq!(covered(&phone), json!([]));
     assert_eq!(browser.troubles(), Vec::<String>::new());
 }

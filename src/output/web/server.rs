@@ -34,6 +34,8 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Extension) -> R
         .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
         .route("/chart.js", asset(SCRIPT, include_str!("assets/chart.js")))
         .route("/elements.js", asset(SCRIPT, include_str!("../../elements.js")))
+        .route("/german.js", asset(SCRIPT, include_str!("../../german.js")))
+        .route("/texts.js", asset(SCRIPT, include_str!("../../texts.js")))
         .route("/page.js", asset(SCRIPT, include_str!("assets/page.js")))
         .route("/parts.js", asset(SCRIPT, include_str!("assets/parts.js")))
         .route("/service.js", asset(SCRIPT, include_str!("assets/service.js")))

@@ -1,6 +1,8 @@
 // @ts-check
 // What the page asks the service for, and the types of the answers.
 
+import { t } from "./texts.js";
+
 /** @typedef {"good" | "bad"} Answer */
 /** @typedef {[number, number][]} Area Corners in shares of width and height. */
 
@@ -153,7 +155,7 @@ export async function change(action, question, success = "") {
     if (success) tell(success, false);
     return answer;
   } catch {
-    tell("The service does not answer.", true);
+    tell(t("The service does not answer."), true);
     return null;
   }
 }
@@ -173,7 +175,7 @@ export function enlarge(source, text) {
  */
 export function called(name) {
   const [, hour, minute, second, part] = name.match(/^\d{8}-(\d\d)(\d\d)(\d\d)\.\d+-(?:\w+-)?(\d+)/) ?? [];
-  return part ? `part ${Number(part)}, ${hour}:${minute}:${second} UTC` : name.replace(/\.png$/, "");
+  return part ? t("part {0}, {1} UTC", Number(part), `${hour}:${minute}:${second}`) : name.replace(/\.png$/, "");
 }
 
 /**

@@ -2,6 +2,7 @@
 // Ignored areas, drawn on the live picture.
 
 import { $, change, tell } from "./teach-api.js";
+import { t } from "./texts.js";
 
 /** @import { Area } from "./teach-api.js" */
 
@@ -68,17 +69,17 @@ function choose(wanted) {
   }
   $("hint").textContent =
     tool === "rectangle"
-      ? "Drag over the area, from corner to corner."
+      ? t("Drag over the area, from corner to corner.")
       : tool === "polygon"
-        ? "Click the corners in their order; click the first one again to end. Escape cancels."
-        : "Nothing inside an ignored area is learned, and nothing in it can reject.";
+        ? t("Click the corners in their order; click the first one again to end. Escape cancels.")
+        : t("Nothing inside an ignored area is learned, and nothing in it can reject.");
   canvas.style.cursor = tool ? "crosshair" : "";
   draw();
 }
 
 /** @param {Area[]} wanted */
 async function save(wanted) {
-  const state = await change("settings", { ignore: wanted }, "Ignored areas are saved. Enroll to use them.");
+  const state = await change("settings", { ignore: wanted }, t("Ignored areas are saved. Enroll to use them."));
   if (state?.product) areas = state.product.ignore;
   draw();
 }
@@ -113,7 +114,7 @@ canvas.addEventListener("pointerup", (event) => {
   const [from, to] = [draft[0], at(event)];
   choose("rectangle");
   if (Math.abs(from[0] - to[0]) < 0.005 || Math.abs(from[1] - to[1]) < 0.005) {
-    tell("The area is too small: drag over it.", true);
+    tell(t("The area is too small: drag over it."), true);
     return;
   }
   void save([...areas, rectangle(from, to)]);

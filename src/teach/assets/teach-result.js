@@ -3,6 +3,7 @@
 
 import { make, number, say } from "./elements.js";
 import { $, called, enlarge, input, refill } from "./teach-api.js";
+import { t } from "./texts.js";
 
 /** @import { Product, Shadow, Trial } from "./teach-api.js" */
 
@@ -18,7 +19,7 @@ const STRANGEST = 6;
 export function tile(source, text, className) {
   const [item, button, picture] = [make("li"), make("button", undefined, "show"), make("img")];
   button.type = "button";
-  button.setAttribute("aria-label", `Enlarge: ${text}`);
+  button.setAttribute("aria-label", t("Enlarge: {0}", text));
   picture.src = source;
   picture.alt = "";
   picture.loading = "lazy";
@@ -33,25 +34,28 @@ export function showResult(product) {
   const { candidate, changes } = product;
   $("resultsection").hidden = !candidate;
   if (!candidate || !changes) return;
-  const state = product.is_active ? "This package is active." : "This package is not active yet.";
-  const speed = candidate.milliseconds ? ` ${candidate.milliseconds.toFixed(0)} ms a picture.` : "";
-  const of = `${candidate.images} good pictures of ${candidate.parts} parts`;
-  say($("summary"), `${state} ${of}, threshold ${number(candidate.threshold)}.${speed} ${candidate.promise}`);
+  const state = product.is_active ? t("This package is active.") : t("This package is not active yet.");
+  const speed = candidate.milliseconds ? t("{0} ms a picture.", candidate.milliseconds.toFixed(0)) : "";
+  const threshold = number(candidate.threshold);
+  const of = t("{0} good pictures of {1} parts, threshold {2}.", candidate.images, candidate.parts, threshold);
+  say($("summary"), `${state} ${of} ${speed} ${candidate.promise}`);
   refill($("advice"), candidate.advice, String, (text) => make("li", text, "notice warning"));
   showForecast(candidate);
 
-  /** @type {[string[], string, string][]} */
+  /** @type {[string[], (count: number, names: string) => string][]} */
   const lines = [
-    [changes.newly_missed, "known defects newly missed", "reject"],
-    [changes.newly_found, "known defects newly found", ""],
-    [changes.more_false_rejects, "good parts newly rejected", "reject"],
-    [changes.fewer_false_rejects, "false rejects fewer", ""],
+    [changes.newly_missed, (n, names) => t("{0} known defects newly missed: {1}", n, names)],
+    [changes.newly_found, (n, names) => t("{0} known defects newly found: {1}", n, names)],
+    [changes.more_false_rejects, (n, names) => t("{0} good parts newly rejected: {1}", n, names)],
+    [changes.fewer_false_rejects, (n, names) => t("{0} false rejects fewer: {1}", n, names)],
   ];
   const [good, bad] = changes.of;
-  const caught = bad ? `${bad - changes.missed.length} of ${bad} known defects are rejected` : "no known defects yet";
+  const caught = bad
+    ? t("{0} of {1} known defects are rejected", bad - changes.missed.length, bad)
+    : t("no known defects yet");
   const said = lines.filter(([names]) => names.length);
-  const entries = said.map(([names, what]) => `${names.length} ${what}: ${names.map(called).join("; ")}`);
-  entries.push(`${caught}; scores of ${good} good pictures, each without its own part`);
+  const entries = said.map(([names, words]) => words(names.length, names.map(called).join("; ")));
+  entries.push(t("{0}; scores of {1} good pictures, each without its own part", caught, good));
   refill($("changes"), entries, String, (text) => make("li", text));
 
   const strange = [...candidate.good].sort((a, b) => b.score - a.score).slice(0, STRANGEST);
@@ -62,7 +66,7 @@ export function showResult(product) {
     (s) => `${s.picture} ${s.score}`,
     (s) => {
       const above = s.score > candidate.threshold;
-      const text = `${number(s.score / candidate.threshold)}× ${above ? "rejected" : ""}`;
+      const text = `${number(s.score / candidate.threshold)}× ${above ? t("rejected") : ""}`;
       return tile(`/api/teach/good/${s.picture}`, `${text} ${called(s.picture)}`, above ? "reject" : "");
     },
   );
@@ -87,17 +91,20 @@ function showForecast(trial) {
       const found = trial.forecast.find((f) => f.kind === kind && f.size === size);
       return found ? `${Math.round((100 * found.rejected) / Math.max(1, found.painted))} %` : "–";
     };
-    row([kind, ...sizes.map(share)]);
+    row([t(kind), ...sizes.map(share)]);
   }
 }
 
 /** @param {Shadow} shadow @param {Product} product */
 export function showShadow(shadow, product) {
   const own = product.candidate?.package === shadow.package;
-  $("shadow").textContent = shadow.running ? "End the trial" : "Try on live parts, without effect";
-  const counts =
-    `${shadow.parts} parts judged by both packages: the new one would have rejected ${shadow.shadow_rejects}, ` +
-    `the active one ${shadow.active_rejects}.`;
+  $("shadow").textContent = shadow.running ? t("End the trial") : t("Try on live parts, without effect");
+  const counts = t(
+    "{0} parts judged by both packages: the new one would have rejected {1}, the active one {2}.",
+    shadow.parts,
+    shadow.shadow_rejects,
+    shadow.active_rejects,
+  );
   const text = shadow.error ?? (own && (shadow.running || shadow.parts) ? counts : "");
   say($("shadowtext"), text);
   refill(
@@ -106,7 +113,7 @@ export function showShadow(shadow, product) {
     (d) => String(d.id),
     (d) => {
       const ratio = d.ratio === null ? "" : `, ${number(d.ratio)}×`;
-      return tile(`/api/teach/recent/${d.id}`, `part ${d.part}: ${d.active} → ${d.shadow}${ratio}`, "");
+      return tile(`/api/teach/recent/${d.id}`, t("part {0}: {1} → {2}", d.part, t(d.active), t(d.shadow)) + ratio, "");
     },
   );
 }

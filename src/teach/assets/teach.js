@@ -5,6 +5,7 @@ import { make, number, say } from "./elements.js";
 import { $, called, change, dialog, input, refill, tell } from "./teach-api.js";
 import { showAreas } from "./teach-areas.js";
 import { chosenThreshold, drawHistogram, showResult, showScores, showShadow, tile } from "./teach-result.js";
+import { t, translatePage } from "./texts.js";
 
 /** @import { Answer, Product, Recent, Teaching } from "./teach-api.js" */
 /** @import { Parts, Status } from "./service.js" */
@@ -55,7 +56,7 @@ function show(news) {
   state = news;
   const { product, job, collecting } = news;
   if (line) {
-    say($("state"), line.engine.product ? `${line.state}: ${line.engine.product}` : line.state);
+    say($("state"), line.engine.product ? `${t(line.state)}: ${line.engine.product}` : t(line.state));
     $("state").className = `badge ${line.state}`;
   }
   refill($("obstacles"), news.obstacles, String, (text) => make("li", text, "notice warning"));
@@ -64,7 +65,7 @@ function show(news) {
     option.value = name;
     return option;
   });
-  say($("chosen"), product ? `Chosen: ${product.name}` : "Choose a product, or create one, to begin.");
+  say($("chosen"), product ? t("Chosen: {0}", product.name) : t("Choose a product, or create one, to begin."));
   const enrolling = job?.running ?? false;
   for (const id of ["take", "timed", "off", "rectangle", "polygon", "undo"]) input(id).disabled = !product;
   input("enroll").disabled = !product || enrolling;
@@ -72,22 +73,22 @@ function show(news) {
   $("progress").hidden = !enrolling;
   if (job) {
     $("progressbar").style.width = `${100 * job.share}%`;
-    const left = job.left_s === null ? "" : `, about ${Math.max(1, Math.round(job.left_s))} s left`;
-    say($("progresstext"), `${job.step} ${job.of ? `${job.done} of ${job.of}` : ""}${left}`);
+    const left = job.left_s === null ? "" : t(", about {0} s left", Math.max(1, Math.round(job.left_s)));
+    say($("progresstext"), `${t(job.step)} ${job.of ? t("{0} of {1}", job.done, job.of) : ""}${left}`);
   }
   $("failed").hidden = enrolling || !job?.error || job.error === "stopped";
   say($("failed"), job?.error ?? "");
   const going =
     collecting.mode === "timed"
-      ? `collecting, one every ${collecting.seconds} s`
+      ? t("collecting, one every {0} s", collecting.seconds ?? "")
       : collecting.mode === "next"
-        ? "waiting for the next part"
+        ? t("waiting for the next part")
         : "";
   say($("collecting"), news.refused ?? going);
   showAid(news);
   showRecent(news.recent);
   $("hold").setAttribute("aria-pressed", String(news.held));
-  say($("hold"), news.held ? "Let new parts come" : "Hold these parts");
+  say($("hold"), news.held ? t("Let new parts come") : t("Hold these parts"));
   $("back").hidden = !news.has_previous;
   if (product) showProduct(product, news);
 }
@@ -101,12 +102,12 @@ function showProduct(product, news) {
     input("percent").value = String(product.false_reject_percent);
   }
   const count = product.good.length;
-  say($("count"), count < WANTED ? `${count} of ${WANTED}` : `${count}`);
+  say($("count"), count < WANTED ? t("{0} of {1}", count, WANTED) : `${count}`);
   $("take").classList.toggle("main", count < WANTED);
   showAreas(product.ignore);
   showPictures("good", product.good);
   showPictures("bad", product.bad);
-  say($("badcount"), product.bad.length ? `${product.bad.length}` : "none yet");
+  say($("badcount"), product.bad.length ? `${product.bad.length}` : t("none yet"));
   showResult(product);
   showShadow(news.shadow, product);
   input("activate").disabled = product.is_active || !product.candidate || (news.job?.running ?? false);
@@ -117,9 +118,9 @@ function showProduct(product, news) {
 function showPictures(answer, names) {
   refill($(answer), [...names].reverse(), String, (name) => {
     const item = tile(`/api/teach/${answer}/${name}`, called(name));
-    const drop = make("button", "Remove", "drop");
+    const drop = make("button", t("Remove"), "drop");
     drop.type = "button";
-    drop.setAttribute("aria-label", `Remove ${called(name)}`);
+    drop.setAttribute("aria-label", t("Remove {0}", called(name)));
     drop.addEventListener("click", async () => show(await change("remove", { answer, picture: name })));
     item.append(drop);
     return item;
@@ -131,13 +132,13 @@ function showRecent(recent) {
   const key = (/** @type {Recent} */ r) => `${r.id} ${r.answer}`;
   refill($("recent"), recent.slice(0, 24), key, (r) => {
     const ratio = r.score === null || !r.threshold ? "" : ` · ${number(r.score / r.threshold)}×`;
-    const item = tile(`/api/teach/recent/${r.id}`, `part ${r.part} · ${r.verdict}${ratio}`, r.verdict);
+    const item = tile(`/api/teach/recent/${r.id}`, t("part {0} · {1}", r.part, t(r.verdict)) + ratio, r.verdict);
     const pair = make("div", undefined, "pair");
     for (const answer of /** @type {const} */ (["good", "bad"])) {
-      const button = make("button", answer === "good" ? "Good" : "Bad");
+      const button = make("button", answer === "good" ? t("Good") : t("Bad"));
       button.type = "button";
       button.setAttribute("aria-pressed", String(r.answer === answer));
-      button.setAttribute("aria-label", `Part ${r.part} was ${answer}`);
+      button.setAttribute("aria-label", answer === "good" ? t("Part {0} was good", r.part) : t("Part {0} was bad", r.part));
       button.addEventListener("click", async () => show(await change("answer", { id: r.id, answer })));
       pair.append(button);
     }
@@ -146,17 +147,20 @@ function showRecent(recent) {
   });
 }
 
+/** @type {(share: number) => string} */
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
 /** @param {Teaching} news */
 function showAid({ aid }) {
   if (!aid.size[0]) return;
   best = { sharpness: Math.max(best.sharpness, aid.sharpness), clipped: Math.min(best.clipped, aid.clipped) };
   const scale = Math.max(8, 1.15 * best.sharpness);
-  say($("sharpness"), `${aid.sharpness.toFixed(1)} (best ${best.sharpness.toFixed(1)})`);
+  say($("sharpness"), t("{0} (best {1})", aid.sharpness.toFixed(1), best.sharpness.toFixed(1)));
   $("sharpnessbar").style.width = `${(100 * aid.sharpness) / scale}%`;
   $("sharpnessbest").style.left = `${(100 * best.sharpness) / scale}%`;
   say($("brightness"), aid.brightness.toFixed(0));
   $("brightnessbar").style.width = `${(100 * aid.brightness) / 255}%`;
-  say($("clipped"), `${(100 * aid.clipped).toFixed(1)} % (best ${(100 * best.clipped).toFixed(1)} %)`);
+  say($("clipped"), t("{0} (best {1})", percent(aid.clipped), percent(best.clipped)));
   $("clippedbar").style.width = `${100 * aid.clipped}%`;
   $("clippedbest").style.left = `${100 * best.clipped}%`;
 }
@@ -181,7 +185,7 @@ let asked = "";
 /** The scores of the active package, and what its threshold would do. */
 async function showThreshold() {
   if (!line?.engine.package) {
-    say($("expected"), "There is no active package yet.");
+    say($("expected"), t("There is no active package yet."));
     input("use").disabled = true;
     return;
   }
@@ -200,11 +204,17 @@ async function showThreshold() {
   const above = live.filter((p) => Number(p.score) > value).length;
   const [expected, low, high] = at.per_1000.map((v) => v.toFixed(v < 10 ? 1 : 0));
   const promised = at.good.length
-    ? `By ${at.good.length} good pictures: ${expected} false rejects per 1,000 parts (95 % between ${low} and ${high}). `
-    : "This package was enrolled elsewhere, so its good scores are not known here. ";
-  const caught = at.bad.length ? `${at.caught} of ${at.bad.length} known defects are rejected. ` : "";
-  const multiple = `Threshold ${number(value)} (${number(value / threshold)}× the present one). `;
-  say($("expected"), `${multiple}${promised}${caught}Of the latest ${live.length} parts it would reject ${above}.`);
+    ? t(
+        "By {0} good pictures: {1} false rejects per 1,000 parts (95 % between {2} and {3}).",
+        at.good.length,
+        expected,
+        low,
+        high,
+      )
+    : t("This package was enrolled elsewhere, so its good scores are not known here.");
+  const caught = at.bad.length ? t("{0} of {1} known defects are rejected.", at.caught, at.bad.length) : "";
+  const multiple = t("Threshold {0} ({1}× the present one).", number(value), number(value / threshold));
+  say($("expected"), [multiple, promised, caught, t("Of the latest {0} parts it would reject {1}.", live.length, above)].join(" "));
   input("use").disabled = Math.abs(value / threshold - 1) < 0.002;
 }
 
@@ -220,7 +230,7 @@ on("timed", () => change("collect", { mode: "timed", seconds: Number(input("seco
 on("off", () => change("collect", { mode: "off" }));
 on("hold", () => change("hold", { on: !state?.held }));
 on("stop", () => change("stop"));
-on("back", () => change("back", undefined, "The package before is active again."));
+on("back", () => change("back", undefined, t("The package before is active again.")));
 on("shadow", () => change("shadow", { on: !state?.shadow.running }));
 on("enroll", async () => {
   const quality = /** @type {HTMLSelectElement} */ ($("quality")).value;
@@ -228,21 +238,21 @@ on("enroll", async () => {
   return (await change("settings", settings)) && change("enroll");
 });
 on("use", () =>
-  change("threshold", { value: chosenThreshold() }, "A package with this threshold is ready: see the result, then activate."),
+  change("threshold", { value: chosenThreshold() }, t("A package with this threshold is ready: see the result, then activate.")),
 );
 
 /** @param {string} [reason] */
 async function activate(reason) {
   const candidate = state?.product?.candidate;
   if (!candidate) return;
-  const news = await change("activate", { package: candidate.package, reason }, "The package is being loaded.");
+  const news = await change("activate", { package: candidate.package, reason }, t("The package is being loaded."));
   show(news);
 }
 $("activate").addEventListener("click", () => {
   const lost = state?.product?.changes?.newly_missed ?? [];
   if (!lost.length) return void activate();
   const what = lost.map(called).join("; ");
-  say($("whytext"), `This package misses ${lost.length} known defects that the active one rejects: ${what}.`);
+  say($("whytext"), t("This package misses {0} known defects that the active one rejects: {1}.", lost.length, what));
   input("reason").value = "";
   dialog("why").showModal();
 });
@@ -258,5 +268,6 @@ $("reset").addEventListener("click", () => (best = { sharpness: 0, clipped: 1 })
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) void poll();
 });
-window.addEventListener("unhandledrejection", () => tell("The page has met an error; load it again.", true));
+translatePage(document.querySelector("header .buttons"));
+window.addEventListener("unhandledrejection", () => tell(t("The page has met an error; load it again."), true));
 void poll();
