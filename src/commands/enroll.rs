@@ -15,8 +15,8 @@ use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::enroll::{
-    CoresetScope, Enrollment, GroupBy, Matching, Polygon, Progress, Quality, Settings, Variation, enroll,
-    promise,
+    CoresetScope, Enrollment, GroupBy, Matching, Polygon, Progress, Quality, Settings, Variation, advice,
+    enroll, promise,
 };
 use crate::files::read_text;
 use crate::imaging::{DefectKind, Listing};
@@ -510,11 +510,8 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
             say!("    {score:.3}  {}", path.display())?;
         }
     }
-    // The last spot is the largest.
-    let spot = manifest.forecast.iter().rfind(|info| info.kind == DefectKind::Spot);
-    if spot.is_some_and(|spot| 2 * spot.rejected < spot.painted) {
-        say!("  Even large defects will mostly pass. Look at the good pictures named below, enroll with a")?;
-        say!("  higher --quality, or label some defects: weakrest label, weakrest-export train.")?;
+    for sentences in advice(done) {
+        say!("  {sentences}")?;
     }
     if !done.outliers.is_empty() {
         say!("  These pictures score far above the others, and raise the threshold. Look at them:")?;
@@ -560,6 +557,7 @@ fn summary(done: &Enrollment, output: &str, seconds: f64) -> serde_json::Value {
         "bytes": done.package.size(),
         "threshold": manifest.threshold,
         "promise": promise(&manifest.threshold),
+        "advice": advice(done),
         "forecast": manifest.forecast,
         "known_defects": done.defects.len(),
         "known_defects_rejected": done.defects.iter().filter(|(_, score)| *score > manifest.threshold.value).count(),

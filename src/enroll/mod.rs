@@ -1,5 +1,6 @@
 //! Good images → package.
 
+mod advice;
 mod calibrate;
 mod forecast;
 mod outliers;
@@ -11,6 +12,7 @@ mod threshold;
 mod variations;
 
 pub use crate::package::Variation;
+pub(crate) use advice::advice;
 pub use parts::{GroupBy, NamePattern};
 pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};

@@ -62,8 +62,19 @@ impl Trial {
             };
             list.as_array()?.iter().map(one).collect()
         };
-        let outliers = scored(&summary["outliers"])?.into_iter().map(|entry| entry.picture).collect();
-        let mut trial = Trial {
+        let outliers: Vec<String> =
+            scored(&summary["outliers"])?.into_iter().map(|entry| entry.picture).collect();
+        let text = |value: &Value| Some(value.as_str()?.to_owned());
+        let mut advice: Vec<String> =
+            summary["advice"].as_array()?.iter().map(text).collect::<Option<_>>()?;
+        if !outliers.is_empty() {
+            advice.push(format!(
+                "{} good pictures score far above the others and raise the threshold. Look at them below. Remove bad parts; \
+                 collect more parts like the odd ones.",
+                outliers.len()
+            ));
+        }
+        Some(Trial {
             package: summary["hash"].as_str()?.to_owned(),
             at,
             quality: quality.to_owned(),
@@ -77,10 +88,8 @@ impl Trial {
             good: scored(&summary["scores"])?,
             bad: Vec::new(),
             outliers,
-            advice: Vec::new(),
-        };
-        trial.advice = trial.advise();
-        Some(trial)
+            advice,
+        })
     }
 
     /// A package that was enrolled elsewhere.
@@ -102,40 +111,6 @@ impl Trial {
             outliers: Vec::new(),
             advice: Vec::new(),
         }
-    }
-
-    fn advise(&self) -> Vec<String> {
-        /// Below this number of parts the good ones hardly show how parts vary.
-        const FEW: usize = 10;
-        let mut advice = Vec::new();
-        if self.parts < FEW {
-            advice.push(format!(
-                "The {} pictures show only {} different parts, as far as they can be told apart. Every other part may be \
-                 rejected. Collect pictures of at least {FEW} parts, better 20, and move each part between two pictures.",
-                self.images, self.parts
-            ));
-        }
-        if !self.outliers.is_empty() {
-            advice.push(format!(
-                "{} of the good pictures score far above the others and raise the threshold. Look at them below. Remove bad \
-                 parts; collect more parts like the odd ones.",
-                self.outliers.len()
-            ));
-        }
-        // The largest painted spot comes last.
-        let spots = self.forecast.as_array().into_iter().flatten().filter(|info| info["kind"] == "spot");
-        if let Some(largest) = spots.last() {
-            let count = |key: &str| largest[key].as_u64().unwrap_or_default();
-            if 2 * count("rejected") < count("painted") {
-                advice.push(
-                    "Even large painted defects mostly pass. The parts may lie turned or shifted, or light and background \
-                     vary. Hold the parts in one place, hide what varies behind ignored areas, or take a higher level of \
-                     quality."
-                        .to_owned(),
-                );
-            }
-        }
-        advice
     }
 
     /// Good pictures that the threshold rejects, and known defects that it passes.

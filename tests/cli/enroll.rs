@@ -54,6 +54,7 @@ fn the_summary_is_json_for_machines() {
     let summary = ran.json();
     let keys: Vec<&str> = summary.as_object().unwrap().keys().map(String::as_str).collect();
     let documented = [
+        "advice",
         "bank_tokens",
         "bytes",
         "forecast",

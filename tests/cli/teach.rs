@@ -575,7 +575,8 @@ fn a_person_teaches_a_product_in_the_browser() {
     phone.reload();
     phone.until("document.querySelector('#enroll').textContent === 'Lernen'");
     phone.until("document.querySelector('#state').textContent === 'In Betrieb: disc'");
-    phone.until("document.querySelectorAll('#good li').length > 0 && !document.querySelector('#live').hidden");
+    phone
+        .until("document.querySelectorAll('#good li').length > 0 && !document.querySelector('#live').hidden");
     phone.picture("teach-390-german");
     assert_eq!(covered(&phone), json!([]));
     assert_eq!(browser.troubles(), Vec::<String>::new());
