@@ -113,7 +113,7 @@ def test_difference_is_an_error(noise: Callable[..., Tensor]) -> None:
 
 
 def test_operator_that_onnx_lacks_is_an_error() -> None:
-    features = graph.FeatureGrid(networks.load("timm:test_vit", (16,), "none"), 16).eval()
+    features = graph.FeatureGrid(networks.load("timm:test_vit4", weights="none")).eval()
     with pytest.raises(ExportError, match="ONNX cannot express this network") as caught:
         graph.onnx_bytes(features, "test")
     assert "\n" not in str(caught.value)

@@ -92,6 +92,22 @@ def with_half_weights(model: bytes) -> bytes:
     return stripped(loaded)
 
 
+def in_half_precision(model: bytes) -> bytes:
+    """The same graph with weights and arithmetic in half precision. Inputs and outputs stay f32.
+
+    It is for GPUs. The CPU's operators widen most values and narrow them again, which takes longer.
+
+    Args:
+        model: bytes of an ONNX file.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with warnings.catch_warnings():
+        # It warns of weights that are rounded to the smallest number, which is what rounding is.
+        warnings.simplefilter("ignore")
+        return stripped(convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True))
+
+
 def stripped(model: onnx.ModelProto) -> bytes:
     """A file's bytes, without traces of where and how the exporter ran."""
     model.doc_string = ""
