@@ -24,9 +24,15 @@ def test_writes_the_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     [
         (["efficientnet-lite7"], "unknown network 'efficientnet-lite7'"),
         (["efficientnet-lite0", "--scales", "4,64"], "no tap of stride 64: it has 2, 4, 8, 16, 32"),
-        (["efficientnet-lite0", "--scales", "4", "8,8"], "scale '8,8': give strides like 4,8,16:0.5"),
-        (["efficientnet-lite0", "--scales", "8:x"], "scale '8:x': give strides like 4,8,16:0.5"),
-        (["efficientnet-lite0", "--grid", "6"], "grid 6: must be a power of two"),
+        (
+            ["efficientnet-lite0", "--scales", "4", "8,8"],
+            "scale '8,8': give strides or blocks like 4,8,16:0.5",
+        ),
+        (["efficientnet-lite0", "--scales", "8:x"], "scale '8:x': give strides or blocks like 4,8,16:0.5"),
+        (
+            ["efficientnet-lite0", "--grid", "6"],
+            "grid 6: a tap has stride 4, and one of the two must be a multiple of the other",
+        ),
         (["efficientnet-lite0", "--channels", "1000"], "channels 1000: must be between 1 and the taps' 176"),
         (["efficientnet-lite0", "--name", "a/b"], "name 'a/b'"),
         (["efficientnet-lite0", "--out", "missing"], "output directory missing does not exist: create it"),

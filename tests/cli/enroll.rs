@@ -770,6 +770,26 @@ fn another_network_can_be_enrolled_with() {
     }
 }
 
+/// Its grid has cells of 14 pixels, which the sides of few pictures are multiples of: see `tests/data/vit/make.py`.
+#[test]
+fn a_vision_transformer_can_be_enrolled_with() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 8);
+    let dent = folder.picture("dent.png", &dented_part(50));
+    let network = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vit/vit.toml");
+    for size in ["112", "100"] {
+        let package = folder.path(size);
+        enroll(&good, &package, &["--backbone", network.to_str().unwrap(), "--size", size]).exits(0);
+        weakrest!("package", "show", &package).exits(0).prints(&["backbone        vit (", "strides 14, 14"]);
+        weakrest!("check", &package).exits(0);
+        let ran = weakrest!("inspect", &package, &dent, "--json");
+        let inspection = ran.json();
+        let score = inspection["score"].as_f64().unwrap();
+        assert!(score.is_finite() && score > 0.0, "{inspection}");
+        println!("{inspection}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_network_is_told() {
     let folder = Folder::new();

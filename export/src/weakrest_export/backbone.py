@@ -37,14 +37,31 @@ def export(settings: BackboneSettings) -> Backbone:
     """Builds a network, exports it and checks the graph against it.
 
     Raises:
-        ExportError: see `networks.load`, `graph.FeatureGrid` and `graph.check_parity`.
+        ExportError: see `networks.load` and `export_loaded`.
     """
     name = settings.name if settings.name is not None else settings.network.replace(":", "-")
     if settings.name is not None:
         check_name(name)
     strides, blocks = (_read_scales(given) for given in (settings.scales, settings.blocks))
     loaded = load(settings.network, _numbers(strides), settings.weights, _numbers(blocks))
-    features = FeatureGrid(loaded, settings.grid, strides or blocks, settings.channels).eval()
+    return export_loaded(name, loaded, strides or blocks, settings)
+
+
+def export_loaded(
+    name: str, loaded: Network, scales: Sequence[Scale] | None, settings: BackboneSettings
+) -> Backbone:
+    """Exports a network that is already built, and checks the graph against it.
+
+    Args:
+        name: of the backbone.
+        loaded: the network.
+        scales: see `graph.FeatureGrid`.
+        settings: grid, channels and precision.
+
+    Raises:
+        ExportError: see `graph.FeatureGrid` and `graph.check_parity`.
+    """
+    features = FeatureGrid(loaded, settings.grid, scales, settings.channels).eval()
     model = onnx_bytes(features, name)
     if settings.half:
         model = onnx_file.in_half_precision(model)

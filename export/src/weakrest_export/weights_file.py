@@ -1,8 +1,8 @@
 """Weights of a network from a file that the user has: `.safetensors`, or a state dictionary of PyTorch."""
 
 import hashlib
-import pickle
 import sys
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,18 @@ def read(path: Path) -> Weights:
         if path.suffix.lower() == SAFETENSORS:
             stored = safetensors.torch.load_file(path)
         else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # It warns of files that it then refuses.
+                warnings.simplefilter("ignore")
+                stored = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ExportError(f"cannot read weights {path}: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        raise _no_weights(path, "it is damaged, or would run code when it is loaded") from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise _no_weights(path, str(error).partition("\n")[0] or type(error).__name__) from error
+    except safetensors.SafetensorError as error:
+        raise _no_weights(path, str(error)) from error
+    except Exception as error:
+        # PyTorch raises anything on what it cannot read.
+        why = "it is no state dictionary of PyTorch, or is damaged, or would run code when it is loaded"
+        raise _no_weights(path, why) from error
     for wrapper in WRAPPERS:
         if isinstance(stored, Mapping) and isinstance(stored.get(wrapper), Mapping):
             stored = stored[wrapper]
