@@ -4,10 +4,10 @@
 A backbone is a name in table_backbones.toml, a setting of table_products.toml (`defaults`, `fast`), a network
 of `weakrest-export backbone` (`timm:NAME`), or the files of an exported one. Each is exported once, to
 target/backbones. Accuracy is that of `make table-products`, with the same kept results: means over the
-products, the worst in brackets. Times are those of `weakrest bench` with a package of 20 pictures of the first
-product, on every provider that can be loaded: median milliseconds of the features, and of all stages. With
---busy it is one thread's processor time per picture instead, which other programs disturb less. With --random
-the networks get random weights, without a download, and only times are measured. Prints Markdown.
+products, the worst in brackets. Times are those of `weakrest bench` with a package of 20 pictures of the
+first product, on every provider that can be loaded: median milliseconds of the features, and of all stages.
+With --busy it is one thread's processor time per picture instead, which other programs disturb less. With
+--random the networks get random weights, without a download, and only times are measured. Prints Markdown.
 """
 
 import argparse
@@ -15,10 +15,10 @@ import json
 import os
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,9 @@ def providers(wanted: str | None) -> list[str]:
     return [provider for provider in PROVIDERS if any(provider in words for words in lines)]
 
 
-def timed_pictures(product: Path) -> Path:
-    """A folder with a few good pictures of a product. Each picture is compared with no more at a time."""
-    folder = KEPT / "timed"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def timed_pictures(product: Path, folder: Path) -> Path:
+    """Makes a folder with good pictures of a product, as many as one is compared with at a time."""
+    folder.mkdir()
     for picture in sorted((product / "train/good").iterdir())[:TIMED]:
         (folder / picture.name).symlink_to(picture.resolve())
     return folder
@@ -98,20 +96,9 @@ def timed_pictures(product: Path) -> Path:
 
 def bench(package: Path, good: Path, provider: str, frames: int, *more: object) -> Any:
     """What `weakrest bench` measures; None where the provider does not run it."""
-    command = [
-        BINARY,
-        "bench",
-        package,
-        "--images",
-        good,
-        "--frames",
-        frames,
-        "--provider",
-        provider,
-        "--json",
-        *more,
-    ]
-    run = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=False)
+    options = ("--frames", frames, "--provider", provider, "--json", *more)
+    command = [str(word) for word in (BINARY, "bench", package, "--images", good, *options)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return None if run.returncode else json.loads(run.stdout)["milliseconds"]
 
 
@@ -165,30 +152,26 @@ def main() -> None:
     settings: dict[str, Any] = {word: {"enroll": arguments} for word, arguments in rows.items()}
     results = [] if options.random else table_products.measure(folders, names, settings, options.seeds)
     on = ["one thread"] if options.busy else providers(options.providers)
-    good = timed_pictures(folders[names[0]])
-    titles = [] if options.random else ACCURACY
-    experiments.print_header(
-        "backbone", *titles, *[f"ms on {provider}" for provider in on], "network MB", "package MB"
-    )
-    for word, arguments in rows.items():
-        package = KEPT / "timed.weakrest"
-        enroll = ["--images", good, "--output", package, "--overwrite", "--any-size", *arguments]
-        experiments.weakrest("enroll", *enroll)
-        own = [result for result in results if result["setting"] == word]
-        sizes = [
-            (package / "backbone.onnx").stat().st_size,
-            sum(f.stat().st_size for f in package.rglob("*")),
-        ]
-        experiments.print_row(
-            word,
-            *(accuracy(own, names) if own else []),
-            *(
-                [processor_time(package, good, options.frames)]
-                if options.busy
-                else [times(package, good, provider, options.frames) for provider in on]
-            ),
-            *[f"{size / 1e6:.1f}" for size in sizes],
-        )
+    titles = () if options.random else ACCURACY
+    columns = [*titles, *[f"ms on {provider}" for provider in on], "network MB", "package MB"]
+    experiments.print_header("backbone", *columns)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=KEPT) as temporary:
+        package = Path(temporary) / "timed.weakrest"
+        good = timed_pictures(folders[names[0]], Path(temporary) / "good")
+        for word, arguments in rows.items():
+            own = [result for result in results if result["setting"] == word]
+            enroll = ["--images", good, "--output", package, "--overwrite", "--any-size", *arguments]
+            experiments.weakrest("enroll", *enroll)
+            if options.busy:
+                spent = [processor_time(package, good, options.frames)]
+            else:
+                spent = [times(package, good, provider, options.frames) for provider in on]
+            files = [file.stat().st_size for file in package.rglob("*") if file.is_file()]
+            sizes = [(package / "backbone.onnx").stat().st_size, sum(files)]
+            experiments.print_row(
+                word, *(accuracy(own, names) if own else []), *spent, *[f"{size / 1e6:.1f}" for size in sizes]
+            )
 
 
 if __name__ == "__main__":
