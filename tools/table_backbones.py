@@ -87,7 +87,7 @@ def providers(wanted: str | None) -> list[str]:
 
 
 def timed_pictures(product: Path, folder: Path) -> Path:
-    """Makes a folder with good pictures of a product, as many as one is compared with at a time."""
+    """Makes a folder with some good pictures of a product: more than one is compared with at a time."""
     folder.mkdir()
     for picture in sorted((product / "train/good").iterdir())[:TIMED]:
         (folder / picture.name).symlink_to(picture.resolve())

@@ -1,17 +1,15 @@
 """Vision transformers: tokens as timm computes them, on any grid, in a graph that computes no sizes."""
 
 import copy
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import timm
 import torch
+from conftest import SIZES, optimized
 from torch import Tensor, nn
 
 from weakrest_export import backbone, graph, networks, onnx_file
@@ -89,23 +87,6 @@ def test_position_matters(made: tuple[str, graph.FeatureGrid, bytes], noise: Cal
     still = onnx_file.run(model, image)
     moved = np.roll(onnx_file.run(model, np.roll(image, patch, 2)), -1, 2)
     assert np.abs(moved - still).max() > 0.01 * np.abs(still).max()
-
-
-SIZES = {"ConstantOfShape", "Expand", "NonZero", "Range", "Shape", "Size", "Where"}
-"""Operators that compute sizes while a network runs. No GPU takes them."""
-
-
-def optimized(model: bytes, **sizes: int) -> set[str]:
-    """Operators of the graph that runs for inputs of fixed sizes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimized.onnx"
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(path)
-        for name, size in sizes.items():
-            options.add_free_dimension_override_by_name(name, size)
-        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return {node.op_type for node in onnx.load(path).graph.node}
 
 
 def test_no_sizes_are_computed_while_the_graph_runs(made: tuple[str, graph.FeatureGrid, bytes]) -> None:
