@@ -10,7 +10,6 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers.pos_embed_sincos import RotaryEmbeddingDinoV3
 from torch import Tensor, nn
 
 from weakrest_export.errors import ExportError
@@ -109,7 +108,9 @@ class _Turned(nn.Module):
 def _place(network: Any) -> None:
     """Moves a network's learned positions to its patches, and those of its other tokens into these."""
     rope = getattr(network, "rope", None)
-    if isinstance(rope, RotaryEmbeddingDinoV3) and rope.rotate_half and rope.normalize_coords == "separate":
+    # By its name: older versions of timm lack the class.
+    dinov3 = type(rope).__name__ == "RotaryEmbeddingDinoV3"
+    if rope is not None and dinov3 and rope.rotate_half and rope.normalize_coords == "separate":
         network.rope = _Turned(rope)
     elif rope is not None:
         raise ExportError(
