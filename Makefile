@@ -17,7 +17,7 @@ ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 FEATURES ?= --no-default-features
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products general-head general-adclick general-adclick-scales table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak gpu-test wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products table-backbones general-head general-adclick general-adclick-scales table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak gpu-test wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -33,6 +33,7 @@ help:
 	@echo "make tables            the measured tables of the documentation (needs WEAKREST_DATA)"
 	@echo "make table-labels      what each kind of label is worth on every product (half an hour; ARGS=... for the tool)"
 	@echo "make table-products    every product by setting and seed: ARGS=\"--only bottle --settings all\" (needs WEAKREST_DATA)"
+	@echo "make table-backbones   backbones by accuracy, time on each provider and size: BACKBONES=\"defaults dinov2-s mine.onnx\" ARGS=\"--only bottle\" (needs WEAKREST_DATA)"
 	@echo "make general-head      train the built-in head again (needs WEAKREST_DATA)"
 	@echo "make table-clicks      accuracy by number of clicks: ARGS=\"bottle\" (needs WEAKREST_DATA; hours)"
 	@echo "make table-seg         heads trained with clicked and with true masks: ARGS=\"bottle\""
@@ -167,6 +168,11 @@ table-labels: build $(VENV)/installed
 
 table-products: build
 	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/table_products.py $(ARGS)
+
+# Networks whose weights are downloaded, or files: see tools/table_backbones.toml.
+BACKBONES ?= fast defaults wide-resnet50 dinov2-s
+table-backbones: build $(VENV)/installed
+	ORT_DYLIB_PATH=$(RUNTIME) $(PYTHON) tools/table_backbones.py $(ARGS) $(BACKBONES)
 
 general-head: build $(VENV)/installed
 	@tools/fetch-photographs.sh target/photographs

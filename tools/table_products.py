@@ -238,24 +238,15 @@ def chosen(wanted: str | None, there: Sequence[str], kind: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", metavar="NAME,…", help="products (default: all)")
-    parser.add_argument("--settings", metavar="NAME,…", default="defaults", help="or all (default: defaults)")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, … (default: 1 seed)")
-    parser.add_argument("--file", type=Path, default=SETTINGS, help="settings (default: beside this tool)")
-    options = parser.parse_args()
-    folders = products(experiments.need_data())
-    if not folders:
-        sys.exit(f"{experiments.need_data()}: no SET/PRODUCT with train/good and test")
-    settings = tomllib.loads(options.file.read_text())
-    names = chosen(options.only, list(folders), "product")
-    rows = chosen(None if options.settings == "all" else options.settings, list(settings), "setting")
+def measure(
+    folders: dict[str, Path], names: Sequence[str], settings: dict[str, Any], seeds: int
+) -> list[Result]:
+    """Results of every product with every setting and seed; exits if one of them fails."""
     KEPT.mkdir(parents=True, exist_ok=True)
     binary = hashlib.sha256(BINARY.read_bytes()).hexdigest()
     results, failed = [], []
     for cell in (
-        Cell(*key, seed) for seed in range(options.seeds) for key in ((n, s) for s in rows for n in names)
+        Cell(*key, seed) for seed in range(seeds) for key in ((n, s) for s in settings for n in names)
     ):
         try:
             results.append(cell.measured(folders, settings[cell.setting], binary))
@@ -264,12 +255,35 @@ def main() -> None:
     if failed:
         # A mean without them would compare different products.
         sys.exit(f"failed, so there is no table: {', '.join(failed)}")
+    return results
+
+
+def need_products(only: str | None) -> tuple[dict[str, Path], list[str]]:
+    """All products, and the names of those that a list with commas chooses; exits if there are none."""
+    folders = products(experiments.need_data())
+    if not folders:
+        sys.exit(f"{experiments.need_data()}: no SET/PRODUCT with train/good and test")
+    return folders, chosen(only, list(folders), "product")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", metavar="NAME,…", help="products (default: all)")
+    parser.add_argument("--settings", metavar="NAME,…", default="defaults", help="or all (default: defaults)")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, … (default: 1 seed)")
+    parser.add_argument("--file", type=Path, default=SETTINGS, help="settings (default: beside this tool)")
+    options = parser.parse_args()
+    folders, names = need_products(options.only)
+    settings = tomllib.loads(options.file.read_text())
+    rows = chosen(None if options.settings == "all" else options.settings, list(settings), "setting")
+    results = measure(folders, names, {row: settings[row] for row in rows}, options.seeds)
     texts, sums = table(results)
     for result in results:
         del result["outcomes"]
     lines = [f"| {' | '.join(row)} |" for row in texts]
     lines.insert(1, f"|{'---|' * len(texts[0])}")
     (KEPT / "table.md").write_text("\n".join(lines) + "\n")
+    binary = hashlib.sha256(BINARY.read_bytes()).hexdigest()
     report = {"binary": binary, "seeds": options.seeds, "products": sums, "cells": results}
     (KEPT / "table.json").write_text(json.dumps(report, indent=1) + "\n")
     print(*lines, sep="\n")

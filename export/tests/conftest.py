@@ -1,9 +1,12 @@
 """Shared by the tests: one thread, because others may be using the machine, and backbones exported once."""
 
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -35,3 +38,20 @@ def noise() -> Callable[..., torch.Tensor]:
     """Makes images `[N, 3, H, W]` of normal noise, the same in every run."""
     generator = torch.Generator().manual_seed(1)
     return lambda *shape: torch.randn(*shape, generator=generator)
+
+
+SIZES = {"ConstantOfShape", "Expand", "NonZero", "Range", "Shape", "Size", "Where"}
+"""Operators that compute sizes while a network runs. No GPU takes them."""
+
+
+def optimized(model: bytes, **sizes: int) -> set[str]:
+    """Operators of the graph that runs for inputs of fixed sizes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(path)
+        for name, size in sizes.items():
+            options.add_free_dimension_override_by_name(name, size)
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return {node.op_type for node in onnx.load(path).graph.node}

@@ -19,14 +19,32 @@ def test_writes_the_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "license Apache-2.0" in out
 
 
+def test_writes_a_vision_transformer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["timm:test_vit", "--weights", "none", "--blocks", "3,6:0.5", "6", "--half"]
+    assert main(["backbone", *arguments, "--name", "small", "--out", str(tmp_path)]) == 0
+    manifest = (tmp_path / "small.toml").read_text("utf-8")
+    assert 'source = "timm:test_vit, random weights (for tests), blocks 3, 6"' in manifest
+    assert "\nstride = 16\nmultiple = 16\n" in manifest
+    out = capsys.readouterr().out
+    assert "128 + 64 channels at stride 16, input sides multiples of 16" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["timm:test_vit", "--blocks", "7"], "timm:test_vit has no block 7: it has blocks 1 to 6"),
+        (["timm:test_vit", "--scales", "16"], "is a vision transformer: give --blocks instead of --scales"),
         (["efficientnet-lite7"], "unknown network 'efficientnet-lite7'"),
         (["efficientnet-lite0", "--scales", "4,64"], "no tap of stride 64: it has 2, 4, 8, 16, 32"),
-        (["efficientnet-lite0", "--scales", "4", "8,8"], "scale '8,8': give strides like 4,8,16:0.5"),
-        (["efficientnet-lite0", "--scales", "8:x"], "scale '8:x': give strides like 4,8,16:0.5"),
-        (["efficientnet-lite0", "--grid", "6"], "grid 6: must be a power of two"),
+        (
+            ["efficientnet-lite0", "--scales", "4", "8,8"],
+            "scale '8,8': give strides or blocks like 4,8,16:0.5",
+        ),
+        (["efficientnet-lite0", "--scales", "8:x"], "scale '8:x': give strides or blocks like 4,8,16:0.5"),
+        (
+            ["efficientnet-lite0", "--grid", "6"],
+            "grid 6: a tap has stride 4, and one of the two must be a multiple of the other",
+        ),
         (["efficientnet-lite0", "--channels", "1000"], "channels 1000: must be between 1 and the taps' 176"),
         (["efficientnet-lite0", "--name", "a/b"], "name 'a/b'"),
         (["efficientnet-lite0", "--out", "missing"], "output directory missing does not exist: create it"),

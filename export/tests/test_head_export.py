@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from conftest import SIZES, optimized
 
 from weakrest_export import head_export, onnx_file
 from weakrest_export.errors import ExportError
@@ -73,6 +74,14 @@ def test_other_precisions_are_smaller_and_nearly_the_same(
     assert 0 < lowered.difference <= head_export.TOLERANCES[precision]
     residuals = np.zeros((1, 9, 9, 20), np.float32)
     assert onnx_file.run(lowered.model, residuals).dtype == np.float32
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_no_sizes_are_computed_while_the_graph_runs(head: Head, precision: Precision) -> None:
+    """Half precision included: the CPU, which computes them before, has no operators for it."""
+    model = made(head, precision).model
+    assert not optimized(model, batch=1, rows=13, columns=20) & SIZES
+    assert optimized(model) & SIZES, "the sizes would not have mattered"
 
 
 def test_a_graph_that_computes_something_else_is_refused(head: Head, exported: Exported) -> None:

@@ -448,6 +448,23 @@ fn a_head_gives_what_pytorch_gives() {
     }
 }
 
+/// The same for a vision transformer, whose positions fit any grid: see `tests/data/vit/make.py`.
+#[test]
+fn a_vision_transformer_gives_what_pytorch_gives() {
+    let array = golden(include_bytes!("../../tests/data/vit/golden.safetensors"));
+    let mut network = load(include_bytes!("../../tests/data/vit/vit.onnx")).unwrap();
+    for size in ["84x84", "28x98", "14x14"] {
+        let expected = array(&format!("features.{size}"));
+        network
+            .run([&array(&format!("picture.{size}"))], |features| assert_alike(features, &expected, size))
+            .unwrap();
+    }
+    for (high, wide) in [(112, 84), (14, 70)] {
+        assert_eq!(left(&network, &[[1, 3, high, wide]]), Vec::<String>::new());
+    }
+    assert!(!left(&network, &[]).is_empty(), "the sizes would not have mattered");
+}
+
 /// The same for ADClick, with clicks and without: see `tests/data/adclick/make.py`.
 #[test]
 fn adclick_gives_what_pytorch_gives() {

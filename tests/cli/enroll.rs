@@ -812,6 +812,31 @@ fn another_network_can_be_enrolled_with() {
     }
 }
 
+/// Its grid has cells of 14 pixels, which divide few sides of pictures: see `tests/data/vit/make.py`.
+#[test]
+fn a_vision_transformer_can_be_enrolled_with() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 8);
+    let (clean, dent) =
+        (folder.picture("clean.png", &part(60)), folder.picture("dent.png", &dented_part(50)));
+    let network = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vit/vit.toml");
+    for size in ["112", "96"] {
+        let package = folder.path(size);
+        weakrest!("enroll", "--images", &good, "--output", &package, "--backbone", &network, "--size", size)
+            .exits(0);
+        let shown = format!("longest side    {size} pixels, grid of 14-pixel blocks");
+        weakrest!("package", "show", &package)
+            .exits(0)
+            .prints(&["backbone        vit (strides 14, 14", &shown]);
+        weakrest!("check", &package).exits(0).prints(&["network        vit runs on cpu"]);
+        // Random weights see little, but a defect more than none.
+        let score = |picture: &Path| {
+            weakrest!("inspect", &package, picture, "--json").json()["score"].as_f64().unwrap()
+        };
+        assert!(score(&dent) > 1.5 * score(&clean), "{} {}", score(&dent), score(&clean));
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_network_is_told() {
     let folder = Folder::new();

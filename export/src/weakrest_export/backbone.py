@@ -1,6 +1,7 @@
 """Exports a network to the files of a backbone."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,52 +37,77 @@ def export(settings: BackboneSettings) -> Backbone:
     """Builds a network, exports it and checks the graph against it.
 
     Raises:
-        ExportError: see `networks.load`, `graph.FeatureGrid` and `graph.check_parity`.
+        ExportError: see `networks.load` and `export_loaded`.
     """
     name = settings.name if settings.name is not None else settings.network.replace(":", "-")
     if settings.name is not None:
         check_name(name)
-    scales = [read_scale(text) for text in settings.scales]
-    strides = {stride for scale in scales for stride in scale}
-    loaded = load(settings.network, strides, settings.weights)
+    strides, blocks = (_read_scales(given) for given in (settings.scales, settings.blocks))
+    loaded = load(settings.network, _numbers(strides), settings.weights, _numbers(blocks))
+    return export_loaded(name, loaded, strides or blocks, settings)
+
+
+def export_loaded(
+    name: str, loaded: Network, scales: Sequence[Scale] | None, settings: BackboneSettings
+) -> Backbone:
+    """Exports a network that is already built, and checks the graph against it.
+
+    Args:
+        name: of the backbone.
+        loaded: the network.
+        scales: see `graph.FeatureGrid`.
+        settings: grid, channels and precision.
+
+    Raises:
+        ExportError: see `graph.FeatureGrid` and `graph.check_parity`.
+    """
     features = FeatureGrid(loaded, settings.grid, scales, settings.channels).eval()
     model = onnx_bytes(features, name)
-    if settings.precision == "float16":
+    if settings.half:
+        model = onnx_file.in_half_precision(model)
+    elif settings.precision == "float16":
         model = onnx_file.with_half_weights(model)
     side = features.multiple
-    difference = check_parity(
-        features, model, [(1, 4 * side, 4 * side), (2, 2 * side, 5 * side)], settings.precision
-    )
-    manifest = _manifest(name, loaded, features, settings.grid, model)
+    shapes = [(1, 4 * side, 4 * side), (2, 2 * side, 5 * side)]
+    difference = check_parity(features, model, shapes, "float16" if settings.half else settings.precision)
+    manifest = _manifest(name, loaded, features, model)
     return Backbone(manifest, model, loaded.license.text, difference)
+
+
+def _read_scales(given: Sequence[str] | None) -> list[Scale] | None:
+    return None if given is None else [read_scale(text) for text in given]
+
+
+def _numbers(scales: Sequence[Scale] | None) -> set[int] | None:
+    return None if scales is None else {number for scale in scales for number in scale}
 
 
 def read_scale(text: str) -> Scale:
     """Reads a scale as on the command line: `4,8,16:0.5`.
 
     Raises:
-        ExportError: if it is not like that, or has a stride twice.
+        ExportError: if it is not like that, or has a number twice.
     """
     scale: dict[int, float] = {}
     for tap in text.split(","):
-        stride, _, weight = tap.partition(":")
+        number, _, weight = tap.partition(":")
         try:
-            key, value = int(stride), float(weight or 1)
+            key, value = int(number), float(weight or 1)
         except ValueError:
             key = 0
         if key < 1 or key in scale:
-            raise ExportError(f"scale {text!r}: give strides like 4,8,16:0.5, and each only once")
+            raise ExportError(f"scale {text!r}: give strides or blocks like 4,8,16:0.5, and each only once")
         scale[key] = value
     return scale
 
 
-def _manifest(name: str, network: Network, features: FeatureGrid, grid: int, model: bytes) -> Manifest[Keys]:
+def _manifest(name: str, network: Network, features: FeatureGrid, model: bytes) -> Manifest[Keys]:
     scales = zip(features.channels, features.taps, strict=True)
     keys = Keys(
         color="rgb",
         mean=network.mean,
         std=network.std,
-        stride=grid,
+        stride=features.grid,
         multiple=features.multiple,
         scales=[
             ScaleKeys(channels, [Tap(tap.stride, tap.channels, weight) for tap, weight in taps])

@@ -16,12 +16,15 @@ from weakrest_export.settings import BackbonePrecision
 INPUT = "image"
 OUTPUT = "features"
 
+GRID = 8
+"""Stride of a convolutional network's grid where none is chosen."""
+
 TOLERANCES: dict[BackbonePrecision, float] = {"float32": 1e-4, "float16": 1e-2}
 """Largest accepted difference between graph and network, relative to the largest feature (or 1)."""
 
 
 Scale = Mapping[int, float]
-"""Strides of the taps that are compared together, each with its weight in distances."""
+"""Strides (or blocks) of the taps that are compared together, each with its weight in distances."""
 
 
 class FeatureGrid(nn.Module):
@@ -29,41 +32,44 @@ class FeatureGrid(nn.Module):
 
     Each map is averaged over 3×3 cells, with zeros beyond the border, resized to the grid and multiplied by
     the tap's weight in distances. A mean of the existing cells only would be noisier at the border, and the
-    border would decide the scores of good pictures. A finer map is resized by the mean of the cells in a grid
-    cell, a coarser map bilinearly between cell centers. A scale has its taps by ascending stride; optionally,
-    groups of its channels are averaged.
+    border would decide the scores of good pictures. Patch tokens of a transformer are not averaged: attention
+    has shown each of them its surroundings. A finer map is resized by the mean of the cells in a grid cell, a
+    coarser map bilinearly between cell centers. A scale has its taps by ascending stride or block;
+    optionally, groups of its channels are averaged.
 
     Input `[N, 3, H, W]`, normalized RGB, H and W multiples of `multiple`.
     Output `[N, channels, H / grid, W / grid]`.
 
     Args:
         network: with all taps of the scales.
-        grid: stride of the output, in pixels.
+        grid: stride of the output, in pixels; None: `GRID`, or a transformer's patch.
         scales: None: one of all taps, with weights of 1.
         channels: scales of more channels are averaged down to this many.
 
     Raises:
-        ExportError: if the grid is not a power of two, no scale has as many channels as `channels`, or a
-            weight is not positive.
+        ExportError: if the grid does not fit a tap's stride, no scale has as many channels as `channels`, or
+            a weight is not positive.
     """
 
     def __init__(
         self,
         network: Network,
-        grid: int,
+        grid: int | None = None,
         scales: Sequence[Scale] | None = None,
         channels: int | None = None,
     ) -> None:
         super().__init__()
-        if grid < 1 or grid & (grid - 1):
-            raise ExportError(f"grid {grid}: must be a power of two, such as 4, 8 or 16")
         taps = network.tapped.taps
+        if grid is None:
+            grid = GRID if taps[0].block is None else taps[0].stride
+        self.grid = grid
         self.body = network.tapped.body
         self.factors = [_factor(tap.stride, grid) for tap in taps]
-        self.multiple = max(grid, *(tap.stride for tap in taps))
-        index = {tap.stride: at for at, tap in enumerate(taps)}
+        self.means = [tap.block is None for tap in taps]
+        self.multiple = math.lcm(grid, *(tap.stride for tap in taps))
+        index = {tap.number: at for at, tap in enumerate(taps)}
         given = [dict.fromkeys(index, 1.0)] if scales is None else scales
-        self.scales = [[(index[stride], float(scale[stride])) for stride in sorted(scale)] for scale in given]
+        self.scales = [[(index[number], float(scale[number])) for number in sorted(scale)] for scale in given]
         for scale in given:
             for weight in scale.values():
                 if not 0 < weight < math.inf:
@@ -80,8 +86,8 @@ class FeatureGrid(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         cells = [
-            _resize(F.avg_pool2d(cells, 3, 1, 1), factor)
-            for cells, factor in zip(self.body(image), self.factors, strict=True)
+            _resize(F.avg_pool2d(cells, 3, 1, 1) if mean else cells, factor)
+            for cells, mean, factor in zip(self.body(image), self.means, self.factors, strict=True)
         ]
         joined = [_joined([_weighted(cells[at], weight) for at, weight in scale]) for scale in self.scales]
         pools: list[Tensor | None] = [getattr(self, name) for name in self.pools]
@@ -90,10 +96,11 @@ class FeatureGrid(nn.Module):
 
 
 def _factor(stride: int, grid: int) -> float:
-    factor = stride / grid
-    if factor < 1 and grid % stride:
-        raise ExportError(f"tap of stride {stride}: must divide the grid's stride {grid}")
-    return factor
+    if grid < 1 or (stride % grid and grid % stride):
+        raise ExportError(
+            f"grid {grid}: a tap has stride {stride}, and one of the two must be a multiple of the other"
+        )
+    return stride / grid
 
 
 def _resize(cells: Tensor, factor: float) -> Tensor:
@@ -172,7 +179,14 @@ def check_parity(
         image = torch.randn(batch, 3, height, width, generator=generator)
         with torch.inference_mode():
             expected = grid(image).numpy()
-        got = onnx_file.run(model, image.numpy())
+        try:
+            got = onnx_file.run(model, image.numpy())
+        except Exception as error:
+            # ONNX Runtime's errors have no class in common.
+            reason = str(error).partition("\n")[0]
+            raise ExportError(
+                f"ONNX Runtime cannot run the exported graph: choose another network ({reason})", Exit.FAULT
+            ) from error
         if got.shape != expected.shape:
             raise ExportError(
                 f"the exported graph gives {got.shape} where the network gives {expected.shape}", Exit.FAULT

@@ -105,9 +105,7 @@ def _lowered(model: bytes, precision: Precision) -> bytes:
     if precision == "float32":
         return model
     if precision == "float16":
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-
-        return onnx_file.stripped(convert_float_to_float16(onnx.load_from_string(model), keep_io_types=True))
+        return onnx_file.in_half_precision(model)
 
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -54,28 +54,45 @@ class BackboneSettings:
     Attributes:
         network: see `networks.load`.
         scales: strides of each scale's feature maps, in pixels, with commas. A weight in distances can follow
-            a stride after a colon; without it, it is 1.
-        grid: stride of the output, in pixels; a power of two.
+            a stride after a colon; without it, it is 1. None: see `networks.load`.
+        blocks: the same for a vision transformer, which has blocks instead of strides, numbered from 1.
+        grid: stride of the output, in pixels; None: see `graph.FeatureGrid`.
         channels: a scale's concatenated maps are averaged to this many channels; None: all are kept.
         weights: see `networks.load`.
         precision: of the weights in the file; half precision halves it.
+        half: compute in half precision, too. Input and output stay in single precision.
         name: of the backbone; None: the network's, with `-` for `:`.
     """
 
     network: str
     scales: Annotated[
-        tuple[str, ...],
-        Option("strides of each scale's feature maps, with commas and :WEIGHT in distances", "STRIDES"),
-    ] = ("4,8,16",)
-    grid: Annotated[int, Option("stride of the output grid", "STRIDE")] = 8
+        tuple[str, ...] | None,
+        Option(
+            "strides of each scale's feature maps, with commas and :WEIGHT in distances",
+            "STRIDES",
+            unset="4,8,16",
+        ),
+    ] = None
+    blocks: Annotated[
+        tuple[str, ...] | None,
+        Option("the same for a vision transformer: its blocks, from 1", "BLOCKS", unset="the last"),
+    ] = None
+    grid: Annotated[
+        int | None, Option("stride of the output grid", "STRIDE", unset="8, or a vision transformer's patch")
+    ] = None
     channels: Annotated[
         int | None, Option("average neighboring channels down to N", "N", unset="keep all")
     ] = None
     weights: Annotated[
         str,
-        Option("pretrained, a torchvision tag such as IMAGENET1K_V1, or none (random, for tests)", "WEIGHTS"),
+        Option(
+            "pretrained, a file (.safetensors, .pth), a torchvision tag such as IMAGENET1K_V1, or none "
+            "(random, for tests)",
+            "WEIGHTS",
+        ),
     ] = "pretrained"
     precision: Annotated[BackbonePrecision, Option("of the weights in the file")] = "float32"
+    half: Annotated[bool, Option("also compute in half precision, for GPUs")] = False
     name: Annotated[str | None, Option("name of the files", "NAME", unset="the network's name")] = None
 
 

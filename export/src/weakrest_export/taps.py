@@ -1,12 +1,14 @@
-"""Feature maps ("taps") of a network, found and named by their stride.
+"""Feature maps ("taps") of a network, found and named by their stride; a vision transformer's by their block.
 
 The stride is the input's side divided by the map's side. If a network has several maps of one stride, the tap
-is the last: the output of the last block before the next downsampling.
+is the last: the output of the last block before the next downsampling. All blocks of a vision transformer
+have the patch as their stride.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -16,6 +18,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from weakrest_export.errors import ExportError
 from weakrest_export.padding import make_static
+from weakrest_export.transformers import Tokens, check_blocks, show_every_block
+from weakrest_export.weights_file import fitting
 
 SEED = 0
 """Of random weights: tests must repeat."""
@@ -23,10 +27,22 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Tap:
-    """One feature map: its stride in pixels and its number of channels."""
+    """One feature map.
+
+    Attributes:
+        stride: in pixels.
+        channels: number of them.
+        block: number of a vision transformer's block, from 1; None in other networks.
+    """
 
     stride: int
     channels: int
+    block: int | None = None
+
+    @property
+    def number(self) -> int:
+        """What names the tap: its block, or its stride."""
+        return self.stride if self.block is None else self.block
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Tapped:
     """A network in evaluation mode, cut after its deepest tap.
 
     Attributes:
-        taps: ascending strides.
+        taps: ascending strides or blocks.
         body: maps an image `[N, 3, H, W]`, with H and W multiples of the largest stride, to one
             `[N, channels, H / stride, W / stride]` per tap, in their order.
     """
@@ -43,17 +59,21 @@ class Tapped:
     body: nn.Module
 
 
-def tapped_timm(name: str, entry: str, strides: Sequence[int], pretrained: bool) -> Tapped:
-    """Taps of a network of timm.
+def tapped_timm(
+    name: str, entry: str, strides: Sequence[int], pretrained: bool, file: Path | None = None
+) -> Tapped:
+    """Taps of a convolutional network of timm.
 
     Args:
         name: of the network, for messages.
         entry: timm's name, with or without a tag.
         strides: ascending.
         pretrained: load timm's weights, by download if necessary.
+        file: of the weights, instead of a download.
 
     Raises:
-        ExportError: if timm refuses, or the network lacks a stride or cannot have constant padding.
+        ExportError: if timm refuses, the network lacks a stride or cannot have constant padding, or the file
+            does not fit.
         OSError: if the weights cannot be downloaded.
     """
     try:
@@ -63,7 +83,7 @@ def tapped_timm(name: str, entry: str, strides: Sequence[int], pretrained: bool)
         _check_strides(name, strides, last)
         indices = [last[stride] for stride in strides]
         torch.manual_seed(SEED)
-        body: Any = timm.create_model(entry, pretrained, features_only=True, out_indices=indices)
+        body: Any = _created(name, entry, pretrained, file, features_only=True, out_indices=indices)
     except (RuntimeError, AttributeError) as error:
         # timm has no error class. Its messages name the cause (tag, no feature maps).
         raise ExportError(f"{name}: {error}") from error
@@ -77,6 +97,56 @@ def tapped_timm(name: str, entry: str, strides: Sequence[int], pretrained: bool)
         raise ExportError(f"{name}: {error}") from error
     taps = tuple(Tap(offered[index]["reduction"], offered[index]["num_chs"]) for index in indices)
     return _checked(name, Tapped(taps, body))
+
+
+def tapped_transformer(
+    name: str, entry: str, blocks: Sequence[int] | None, pretrained: bool, file: Path | None = None
+) -> Tapped:
+    """Patch tokens of a vision transformer of timm.
+
+    Args:
+        name: see `tapped_timm`.
+        entry: see `tapped_timm`.
+        blocks: ascending; None: the last.
+        pretrained: see `tapped_timm`.
+        file: see `tapped_timm`.
+
+    Raises:
+        ExportError: if timm refuses, the network lacks a block, or the file does not fit.
+        OSError: if the weights cannot be downloaded.
+    """
+    torch.manual_seed(SEED)
+    try:
+        whole: Any = _created(name, entry, pretrained, file, num_classes=0, dynamic_img_size=True)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ExportError(f"{name}: {error}") from error
+    if not pretrained and file is None:
+        show_every_block(whole)
+    depth = len(whole.blocks)
+    chosen = [depth] if blocks is None else blocks
+    check_blocks(name, chosen, depth)
+    high, wide = whole.patch_embed.patch_size
+    if high != wide:
+        raise ExportError(f"{name} has patches of {wide}×{high} pixels: choose a network with square ones")
+    taps = tuple(Tap(high, whole.embed_dim, block) for block in chosen)
+    try:
+        body = Tokens(whole, chosen).eval()
+    except ExportError as error:
+        raise ExportError(f"{name}: {error}") from error
+    return _checked(name, Tapped(taps, body))
+
+
+def _created(name: str, entry: str, pretrained: bool, file: Path | None, **options: Any) -> nn.Module:
+    """A network of timm with its weights."""
+    if file is None:
+        made: nn.Module = timm.create_model(entry, pretrained, **options)
+        return made
+    whole: Any = timm.create_model(entry, num_classes=0)
+    classifier = whole.pretrained_cfg.get("classifier") or ()
+    stored = fitting(file, name, whole, (classifier,) if isinstance(classifier, str) else classifier)
+    overlay = {"state_dict": stored}
+    made = timm.create_model(entry, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    return made
 
 
 def tapped_chain(name: str, network: nn.Module, strides: Sequence[int]) -> Tapped:
