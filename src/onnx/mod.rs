@@ -1,5 +1,6 @@
 //! ONNX Runtime: its library, its providers, and networks.
 
+mod engines;
 mod external;
 mod interrupt;
 mod network;

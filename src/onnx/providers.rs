@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use ort::ep::{CUDA, ExecutionProvider, TensorRT};
+use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::engines::Engines;
 use super::{Interrupt, Runtime};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -236,22 +239,92 @@ fn attempt(
     symbols: &Symbols,
     provider: Provider,
 ) -> Result<Session> {
-    let mut builder = builder(runtime, symbols)?
-        .with_intra_op_spinning(execution.spinning)
-        .map_err(|e| refused(e.into()))?
-        // The search needs the cores right after the network.
-        .with_config_entry("session.force_spinning_stop", "1")
-        .map_err(|e| refused(e.into()))?;
-    if let Some(n) = execution.threads {
-        builder = builder.with_intra_threads(n.get()).map_err(|e| refused(e.into()))?;
+    let builder = || -> Result<SessionBuilder> {
+        let builder = builder(runtime, symbols)?
+            .with_intra_op_spinning(execution.spinning)
+            .map_err(|e| refused(e.into()))?
+            // The search needs the cores right after the network.
+            .with_config_entry("session.force_spinning_stop", "1")
+            .map_err(|e| refused(e.into()))?;
+        match execution.threads {
+            Some(n) => builder.with_intra_threads(n.get()).map_err(|e| refused(e.into())),
+            None => Ok(builder),
+        }
+    };
+    if provider == Provider::Cpu {
+        return builder()?.commit_from_memory(bytes).map_err(refused);
     }
-    if provider != Provider::Cpu {
-        require_built_in(runtime, provider)?;
-        builder = builder.with_disable_cpu_fallback().map_err(|e| refused(e.into()))?;
-        let cache = execution.cache.as_deref().map(|cache| engine_folder(cache, bytes, symbols));
-        register(&mut builder, provider, cache.as_deref())?;
+    require_built_in(runtime, provider)?;
+    let cache = execution.cache.as_deref().filter(|_| provider == Provider::TensorRt);
+    let engines = cache.and_then(|cache| Engines::open(engine_folder(cache, bytes, symbols)));
+    let registered = |mut builder: SessionBuilder| -> Result<SessionBuilder> {
+        register(&mut builder, provider, engines.as_ref().map(Engines::folder))?;
+        Ok(builder)
+    };
+    let whole = || -> Result<std::result::Result<Session, ort::Error>> {
+        let builder = builder()?.with_disable_cpu_fallback().map_err(|e| refused(e.into()))?;
+        Ok(registered(builder)?.commit_from_memory(bytes))
+    };
+    match whole()? {
+        Ok(session) => Ok(session),
+        Err(e) if e.to_string().contains(LEFT_TO_CPU) => {
+            let nodes = nodes_on_cpu(registered(builder()?)?, bytes);
+            Err(refused(e).within(format!("the CPU would have to run {nodes}")))
+        }
+        Err(e) => match engines.as_ref().filter(|engines| engines.discard()) {
+            Some(engines) => {
+                log::warn!("TensorRT's engines in {} are built anew: {e}", engines.folder().display());
+                whole()?.map_err(refused)
+            }
+            None => Err(refused(e)),
+        },
     }
-    builder.commit_from_memory(bytes).map_err(refused)
+}
+
+/// What ONNX Runtime says if a provider does not take the whole network.
+const LEFT_TO_CPU: &str = "fallback to CPU EP";
+
+/// The nodes that the CPU runs in a session that allows it. ONNX Runtime tells them only in its log.
+fn nodes_on_cpu(builder: SessionBuilder, bytes: &[u8]) -> String {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let to = Arc::clone(&lines);
+    let keep = move |_: LogLevel, _: &str, _: &str, _: &str, line: &str| {
+        // The lines of placements are indented.
+        if line.starts_with(' ') {
+            to.lock().unwrap_or_else(|e| e.into_inner()).push(line.to_owned());
+        }
+    };
+    let session = || -> Result<Session> {
+        let builder = builder.with_log_level(LogLevel::Verbose).map_err(|e| refused(e.into()))?;
+        let mut builder = builder.with_logger(Arc::new(keep)).map_err(|e| refused(e.into()))?;
+        builder.commit_from_memory(bytes).map_err(refused)
+    };
+    if let Err(e) = session() {
+        log::debug!("where nodes run is not known: {}", e.chain());
+    }
+    let lines = lines.lock().unwrap_or_else(|e| e.into_inner());
+    placed_on_cpu(lines.iter().map(String::as_str))
+}
+
+/// Reads the lines of ONNX Runtime's log that tell which provider runs which node.
+pub(super) fn placed_on_cpu<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 8;
+    let (mut nodes, mut here) = (Vec::new(), false);
+    for line in lines {
+        if line.contains(" placed on [") {
+            here = line.contains("[CPUExecutionProvider]");
+            if here && line.contains("All nodes") {
+                return "all nodes".to_owned();
+            }
+        } else if here {
+            nodes.push(line.trim());
+        }
+    }
+    match nodes.len() {
+        0 => "some nodes".to_owned(),
+        n if n > MOST => format!("{} and {} more nodes", nodes[..MOST].join(", "), n - MOST),
+        _ => nodes.join(", "),
+    }
 }
 
 /// Remedy for a missing provider.
@@ -275,7 +348,6 @@ fn register(builder: &mut SessionBuilder, provider: Provider, engines: Option<&P
     if provider == Provider::TensorRt {
         let mut tensorrt = TensorRT::default().with_fp16(true);
         if let Some(folder) = engines {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
             tensorrt = tensorrt
                 .with_engine_cache(true)
                 .with_engine_cache_path(folder.display())

@@ -41,6 +41,18 @@ fn a_network_from_a_picture_to_a_grid_runs() {
     assert_eq!(shape.unwrap(), (1, 4, 2, 3));
 }
 
+/// `[n, 3, h, h]`: no size of `h` fits a picture that is not square.
+#[test]
+fn a_network_whose_sizes_cannot_be_set_gives_the_same_on_the_cpu() {
+    let input = Array4::from_shape_fn((1, 3, 16, 24), |(_, c, y, x)| (c * 7 + y * 3 + x) as f32);
+    let (mut bytes, from) = (network!("cells").to_vec(), b"\x12\x01w");
+    let at: Vec<usize> = (0..bytes.len() - 2).filter(|&at| bytes[at..].starts_with(from)).collect();
+    assert!(!at.is_empty());
+    at.iter().for_each(|at| bytes[at + 2] = b'h');
+    let run = |bytes: &[u8]| load(bytes).unwrap().run([&input], |output| Ok(output.to_owned())).unwrap();
+    assert_eq!(run(&bytes), run(network!("cells")));
+}
+
 #[test]
 fn networks_with_other_inputs_or_outputs_are_refused_with_advice() {
     for (what, bytes) in [

@@ -12,6 +12,7 @@ mod enroll;
 mod evaluate;
 mod examples;
 mod fleet;
+mod gpu;
 mod halt;
 mod head;
 mod inspect;

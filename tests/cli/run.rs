@@ -22,7 +22,7 @@ impl Service {
         Self::with(config, &[])
     }
 
-    fn with(config: &Path, environment: &[(&str, &str)]) -> Service {
+    pub fn with(config: &Path, environment: &[(&str, &str)]) -> Service {
         let mut child = Command::new(PROGRAM)
             .args(["run", "--json", "--config"])
             .arg(config)
