@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod terminal;
+mod account;
 mod advice;
 mod alarms;
 mod bench;
@@ -85,6 +86,8 @@ enum Command {
     Run(run::Run),
     /// Drive a dead service's output lines to their safe level
     Release(release::Release),
+    /// Add, list or remove accounts of the web page
+    Account(account::Arguments),
     /// Check this machine, a package or a configuration
     Check(check::Check),
     /// Measure the time of each stage on this machine
@@ -150,6 +153,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Residuals(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Release(command) => command.run(),
+        Command::Account(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
     }

@@ -12,6 +12,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::access::Registry;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::onnx::{Interrupt, Provider};
@@ -19,7 +20,7 @@ use crate::output::journal::Journal;
 use crate::output::line::{self, HeldLines, Line, Lines};
 use crate::output::mqtt::Mqtt;
 use crate::output::pictures::{Originals, Pictures};
-use crate::output::web::WebPage;
+use crate::output::web::{self, WebPage};
 use crate::output::{Labeling, Output, Reopening, run_id};
 use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages};
 use crate::record::{Halts, Part, Record, Severity};
@@ -93,7 +94,8 @@ impl Run {
         };
         let state = self.state.folder(&self.config);
         let ended_well = state.read::<u32>(RUNNING).is_ok_and(|process| process.is_none());
-        let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
+        let halts = Halts::open(state.clone())?;
+        let site = Site { halts, state, json: self.json, registry: Arc::default() };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line =
@@ -278,6 +280,10 @@ impl Running {
     /// The reason why it cannot be applied. The previous one stays in use, from memory, as its package may be
     /// gone.
     fn change(&mut self, new: Config, stages: SharedStages) -> Result<()> {
+        // The line would start, but nobody could reach its page.
+        if let Some(web) = new.web.as_ref().filter(|web| self.config.web.as_ref() != Some(web)) {
+            web.check().map_err(|e| new.locate(e))?;
+        }
         let same_line = Config { inspection: self.config.inspection.clone(), ..new.clone() } == self.config;
         // The camera gives the color of the enrolled parts.
         let same_camera = stages.color() == self.stages.color();
@@ -397,6 +403,7 @@ struct Site {
     halts: Arc<Halts>,
     state: StateFolder,
     json: bool,
+    registry: Arc<Registry>,
 }
 
 impl Site {
@@ -446,8 +453,9 @@ impl Site {
             let control = pipeline.control();
             let originals = config.pictures.as_ref().and_then(|pictures| Originals::new(pictures, &run));
             let labeling = originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>);
+            let site = web::Site { labeling, registry: Arc::clone(&self.registry) };
             attach(&mut pipeline, config, "web", &run, move |_| {
-                WebPage::with_labeling(&settings, Arc::clone(&control), labeling.clone())
+                WebPage::within(&settings, Arc::clone(&control), site.clone())
             })?;
         }
         Ok(pipeline)

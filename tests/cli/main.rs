@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod common;
+mod account;
 mod bench;
 #[cfg(feature = "workshop")]
 mod chromium;

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Labeled;
 use super::{Part, Shared, metrics};
+use crate::access::Role;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{self, Access, Gate, asset, problem};
+use crate::http::{Gate, Routes, Standing, You, asset, problem};
 use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
 
@@ -21,19 +22,21 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The routes.
 pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
-    let changes = Router::new()
+    let operate = Router::new()
         .route("/api/trigger", post(trigger))
         .route("/api/halt", post(halt))
-        .route("/api/resume", post(resume))
-        .route("/api/reload", post(reload))
-        .route("/api/rejects/{part}/label", post(label));
-    let looks = Router::new()
+        .route("/api/resume", post(resume));
+    let engineer =
+        Router::new().route("/api/reload", post(reload)).route("/api/rejects/{part}/label", post(label));
+    // The page itself, with which people sign in.
+    let open = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
         .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
         .route("/chart.js", asset(SCRIPT, include_str!("assets/chart.js")))
         .route("/elements.js", asset(SCRIPT, include_str!("../../elements.js")))
         .route("/page.js", asset(SCRIPT, include_str!("assets/page.js")))
         .route("/parts.js", asset(SCRIPT, include_str!("assets/parts.js")))
+        .route("/session.js", asset(SCRIPT, include_str!("assets/session.js")))
         .route("/service.js", asset(SCRIPT, include_str!("assets/service.js")))
         .route(
             "/style.css",
@@ -43,14 +46,20 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
             ),
         )
         .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")))
+        .route("/healthz", get(health));
+    let looks = Router::new()
         .route("/api/status", get(status))
         .route("/api/parts", get(parts))
         .route("/api/rejects", get(rejects))
         .route("/api/rejects/{part}", get(reject_picture))
         .route("/api/live.jpg", get(live_picture))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(health));
-    http::router(gate, looks, Router::new(), changes, shared)
+        .route("/metrics", get(metrics));
+    Routes::new(gate)
+        .open(open)
+        .looks(Role::View, looks)
+        .changes(Role::Operate, operate)
+        .changes(Role::Engineer, engineer)
+        .router(shared)
 }
 
 #[derive(Serialize)]
@@ -69,8 +78,9 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         status: Snapshot,
         stages: Vec<StageTime>,
         version: &'static str,
-        /// `local`, `token` or `refused`: who may make changes.
+        /// How changes are allowed here: `account`, `token`, `local` or `refused`.
         changes: &'static str,
+        you: You,
         /// Whether rejects can be copied to the label folder.
         labels: bool,
         uptime_s: f64,
@@ -98,16 +108,13 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         let memory = shared.memory();
         (memory.latest.as_ref().map(|shot| shot.part), memory.rejects.back().map(|r| r.0.part))
     };
-    let changes = match shared.gate.access_of(&request) {
-        Access::Token(_) => "token",
-        Access::Local => "local",
-        Access::Refused => "refused",
-    };
+    let you = shared.gate.you(&request);
     Json(Body {
         status: status.snapshot(),
         stages: stages.into(),
         version: env!("CARGO_PKG_VERSION"),
-        changes,
+        changes: you.changes,
+        you,
         labels: shared.labeling.is_some(),
         uptime_s: shared.started.elapsed().as_secs_f64(),
         started_ms: unix_ms(shared.started_at),
@@ -241,14 +248,18 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-async fn health(State(shared): State<Arc<Shared>>) -> Response {
+async fn health(State(shared): State<Arc<Shared>>, request: request::Parts) -> Response {
     #[derive(Serialize)]
     struct Body {
         state: crate::record::State,
         problems: std::collections::BTreeMap<&'static str, crate::record::Problem>,
     }
     let status = shared.control.status();
-    let (state, problems) = (status.state(), status.problems());
+    // Programs that watch the service do not sign in. What is wrong is for those who may look.
+    let may_look =
+        !shared.gate.is_private || matches!(shared.gate.standing(&request), Standing::SignedIn(..));
+    let problems = if may_look { status.problems() } else { Default::default() };
+    let state = status.state();
     let code = match state {
         crate::record::State::Operational => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
