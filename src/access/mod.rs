@@ -1,9 +1,10 @@
-//! Who may do what: roles, accounts and sessions.
+//! Who may do what: roles, accounts and sessions; and who did what: the audit log.
 //!
 //! A person signs in with an account and gets a session. A machine sends the token. Each request then acts as
 //! a [`Who`] with a [`Role`].
 
 pub(crate) mod accounts;
+pub(crate) mod audit;
 mod members;
 mod sessions;
 mod watched;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use audit::Audit;
 pub(crate) use members::{Members, Registry};
 pub(crate) use sessions::Limits;
 pub(crate) use watched::Watched;
@@ -72,6 +74,15 @@ pub(crate) enum Person {
     Token,
     /// By being on this machine, where neither accounts nor a token are set.
     Local,
+    /// The service itself, as on a reload by the system.
+    Service,
+}
+
+impl Who {
+    /// The service itself.
+    pub fn service() -> Who {
+        Who { person: Person::Service, from: None }
+    }
 }
 
 impl fmt::Display for Person {
@@ -80,6 +91,7 @@ impl fmt::Display for Person {
             Person::Account(name) => write!(f, "account {name}"),
             Person::Token => f.write_str("token"),
             Person::Local => f.write_str("local"),
+            Person::Service => f.write_str("service"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod terminal;
 mod account;
 mod advice;
 mod alarms;
+mod audit;
 mod bench;
 mod check;
 mod enroll;
@@ -19,6 +20,7 @@ mod label;
 mod levels;
 mod names;
 mod package;
+mod page;
 mod release;
 #[cfg(feature = "workshop")]
 mod report;
@@ -88,6 +90,8 @@ enum Command {
     Release(release::Release),
     /// Add, list or remove accounts of the web page
     Account(account::Arguments),
+    /// Verify the audit log: who changed what
+    Audit(audit::Arguments),
     /// Check this machine, a package or a configuration
     Check(check::Check),
     /// Measure the time of each stage on this machine
@@ -154,6 +158,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Run(command) => command.run(),
         Command::Release(command) => command.run(),
         Command::Account(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
     }

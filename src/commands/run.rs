@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use sd_notify::NotifyState;
+use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::access::Registry;
+use crate::access::{Audit, Registry, Who};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::onnx::{Interrupt, Provider};
@@ -95,7 +96,8 @@ impl Run {
         let state = self.state.folder(&self.config);
         let ended_well = state.read::<u32>(RUNNING).is_ok_and(|process| process.is_none());
         let halts = Halts::open(state.clone())?;
-        let site = Site { halts, state, json: self.json, registry: Arc::default() };
+        let audit = Audit::open(state.path().to_owned())?;
+        let site = Site { halts, state, json: self.json, registry: Arc::default(), audit };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line =
@@ -110,6 +112,9 @@ impl Run {
             log::warn!("the service ended unexpectedly; the parts between camera and gate are rejected");
             pipeline.reject_unknown_parts();
         }
+        let after = json!({"version": env!("CARGO_PKG_VERSION"), "inspects": in_use(&line.stages)});
+        // The log shows a failure as a problem of its own.
+        let _ = line.site.audit.note(&Who::service(), "start", Value::Null, after);
         tell(&[NotifyState::Ready]);
         log::info!("ready");
 
@@ -282,7 +287,7 @@ impl Running {
     fn change(&mut self, new: Config, stages: SharedStages) -> Result<()> {
         // The line would start, but nobody could reach its page.
         if let Some(web) = new.web.as_ref().filter(|web| self.config.web.as_ref() != Some(web)) {
-            web.check().map_err(|e| new.locate(e))?;
+            web.check(self.site.state.path()).map_err(|e| new.locate(e))?;
         }
         let same_line = Config { inspection: self.config.inspection.clone(), ..new.clone() } == self.config;
         // The camera gives the color of the enrolled parts.
@@ -314,7 +319,10 @@ impl Running {
                 }
             }
         }
+        let (before, after) = (in_use(&self.stages), in_use(&stages));
         (self.config, self.stages) = (new, stages);
+        // The log shows a failure as a problem of its own.
+        let _ = self.site.audit.note(&Who::service(), "configuration", before, after);
         Ok(())
     }
 
@@ -358,6 +366,12 @@ impl Running {
             (None, None) => {}
         }
     }
+}
+
+/// What is inspected with, for the audit log.
+fn in_use(stages: &SharedStages) -> Value {
+    let engine = stages.engine();
+    json!({"product": engine.product, "package": engine.package, "threshold": engine.threshold})
 }
 
 /// Whether a line that runs with `config` holds a GPIO line of `new`.
@@ -404,6 +418,7 @@ struct Site {
     state: StateFolder,
     json: bool,
     registry: Arc<Registry>,
+    audit: Arc<Audit>,
 }
 
 impl Site {
@@ -453,7 +468,12 @@ impl Site {
             let control = pipeline.control();
             let originals = config.pictures.as_ref().and_then(|pictures| Originals::new(pictures, &run));
             let labeling = originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>);
-            let site = web::Site { labeling, registry: Arc::clone(&self.registry) };
+            let site = web::Site {
+                labeling,
+                registry: Arc::clone(&self.registry),
+                state: Some(self.state.path().to_owned()),
+                audit: Some(Arc::clone(&self.audit)),
+            };
             attach(&mut pipeline, config, "web", &run, move |_| {
                 WebPage::within(&settings, Arc::clone(&control), site.clone())
             })?;

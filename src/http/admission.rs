@@ -16,9 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::attempts::Attempts;
+use super::certificate::Certificates;
 use super::connections::{Peer, neighborhood};
 use super::{is_loopback, last_word, name_of, problem, sign_in, with_body};
-use crate::access::{Limits, Members, Person, Role, Who};
+use crate::access::{Audit, Limits, Members, Person, Role, Who};
 
 /// A page of another origin cannot send this header: the browser asks the server first and gets no
 /// permission.
@@ -36,6 +37,10 @@ pub(crate) struct Gate {
     pub members: Option<Arc<Members>>,
     /// How long their sessions last.
     pub limits: Limits,
+    /// What connections are encrypted with.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Where changes are recorded.
+    pub audit: Option<Arc<Audit>>,
     /// Whether only those who are signed in may look.
     pub is_private: bool,
     /// Whether the address is a loopback address.

@@ -1,11 +1,14 @@
 //! The base of both web servers: access, request limits and common headers.
 //!
-//! Plain HTTP/1.1 on a thread of its own. Everything is served from memory.
+//! HTTP/1.1, plain or encrypted, on a thread of its own. Everything is served from memory.
 
 mod admission;
 mod attempts;
+mod certificate;
 mod connections;
+mod der;
 mod sign_in;
+mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -29,7 +32,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use admission::Guard;
 pub(crate) use admission::{Gate, Routes, Standing, You};
+pub(crate) use certificate::{Certificate, Certificates, day_of, self_signed};
 use connections::{Limited, Peer};
+use tls::Secured;
 
 /// Nothing from elsewhere and nothing inline: text from a camera driver or a file name can never run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
@@ -94,11 +99,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves a router on a thread called `name`.
+    /// Serves a router on a thread called `name`, encrypted with `certificates`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the server cannot listen on the address.
-    pub fn start(name: &'static str, wanted: SocketAddr, router: Router) -> Result<Server> {
+    pub fn start(
+        name: &'static str,
+        wanted: SocketAddr,
+        router: Router,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> Result<Server> {
+        let config = certificates.map(Certificates::config).transpose()?;
         let failed = |e: std::io::Error| {
             let advice = match e.kind() {
                 std::io::ErrorKind::AddrInUse => "; another program uses that port, choose another one",
@@ -126,7 +137,7 @@ impl Server {
                 runtime.block_on(async {
                     let service = router.into_make_service_with_connect_info::<Peer>();
                     tokio::select! {
-                        result = axum::serve(Limited::new(listener), service) => {
+                        result = axum::serve(Secured::new(Limited::new(listener), config), service) => {
                             if let Err(error) = result {
                                 log::error!("{name}: {error}");
                             }
@@ -190,7 +201,9 @@ async fn everybody(State(guard): State<Arc<Guard>>, request: Request, next: Next
     if let Some(ConnectInfo(peer)) = &peer {
         peer.is_served();
     }
-    let mut response = match refusal(&guard.gate, &request) {
+    let is_plain = guard.gate.certificates.is_some() && peer.as_ref().is_some_and(|peer| peer.0.is_plain());
+    let refusal = refusal(&guard.gate, &request).or_else(|| is_plain.then(|| elsewhere(&request)));
+    let mut response = match refusal {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
@@ -239,6 +252,23 @@ fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
         return Some(problem(StatusCode::FORBIDDEN, text));
     }
     None
+}
+
+/// The answer to a request that is not encrypted: where the page is instead. A secret in it was readable
+/// already, so nothing but a look is sent on.
+fn elsewhere(request: &Request) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let page = format!("https://{host}");
+    let place = request.uri().path_and_query().map_or("/", |place| place.as_str());
+    let mut response =
+        last_word(StatusCode::FORBIDDEN, format!("this page is encrypted: use {page} instead"));
+    if matches!(*request.method(), Method::GET | Method::HEAD)
+        && let Ok(place) = HeaderValue::from_str(&(page + place))
+    {
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
 }
 
 /// The length of a request's body.

@@ -18,11 +18,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::timeout;
 
-use super::admission::{Guard, You, address, asker, foreign, turn};
+use super::admission::{Guard, Standing, You, address, asker, foreign, turn};
 use super::{TURN, last_word, length, problem, with_body};
 use crate::access::accounts::LONGEST;
+use crate::access::{Person, Who};
 
 /// The cookie's name.
 const COOKIE: &str = "weakrest-session";
@@ -117,21 +119,38 @@ async fn signed_in(guard: &Guard, request: &Parts, body: Body) -> Result<Respons
     let secret = members.sessions.open(&account, Instant::now()).map_err(|e| broken(&e.chain()))?;
     members.remember(&account.name, asker);
     log::info!("web: account {} signed in from {}", account.name, address(request));
+    note(guard, request, &account.name, "signed in").await;
     let you = You { changes: "account", name: Some(account.name), role: Some(account.role) };
-    Ok((cookie(request, &secret), Json(you)).into_response())
+    Ok((cookie(guard, request, &secret), Json(you)).into_response())
 }
 
 async fn sign_out(State(guard): State<Arc<Guard>>, request: Parts) -> Response {
     if let (Some(members), Some(secret)) = (&guard.gate.members, secret_of(&request)) {
+        let name = match guard.gate.standing(&request) {
+            Standing::SignedIn(name, _) => Some(name),
+            _ => None,
+        };
         members.sessions.close(secret);
+        if let Some(name) = name {
+            note(&guard, &request, &name, "signed out").await;
+        }
     }
     let you = You { changes: "account", name: None, role: None };
-    (cookie(&request, ""), Json(you)).into_response()
+    (cookie(&guard, &request, ""), Json(you)).into_response()
+}
+
+/// Records who came and went. Nobody is kept from halting the line if that is impossible.
+async fn note(guard: &Guard, request: &Parts, name: &str, what: &'static str) {
+    let Some(audit) = guard.gate.audit.clone() else { return };
+    let who = Who { person: Person::Account(name.into()), from: Some(address(request)) };
+    // A failure is told by the log's own problem.
+    let _ = tokio::task::spawn_blocking(move || audit.note(&who, what, Value::Null, Value::Null)).await;
 }
 
 /// The header that sets the cookie, or removes it. It ends with the browser; the service ends it earlier.
-fn cookie(request: &Parts, secret: &str) -> [(HeaderName, String); 1] {
-    let is_encrypted = request.headers.get("x-forwarded-proto").is_some_and(|by| by.as_bytes() == b"https");
+fn cookie(guard: &Guard, request: &Parts, secret: &str) -> [(HeaderName, String); 1] {
+    let is_encrypted = guard.gate.certificates.is_some()
+        || request.headers.get("x-forwarded-proto").is_some_and(|by| by.as_bytes() == b"https");
     let secure = if is_encrypted { "; Secure" } else { "" };
     let end = if secret.is_empty() { "; Max-Age=0" } else { "" };
     [(header::SET_COOKIE, format!("{COOKIE}={secret}; Path=/; HttpOnly; SameSite=Strict{secure}{end}"))]

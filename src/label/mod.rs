@@ -95,6 +95,8 @@ impl Labeler {
             token,
             members: None,
             limits: Limits::default(),
+            certificates: None,
+            audit: None,
             is_private: true,
             is_local: http::is_local(address),
             most_body: server::MOST_BODY as u64,
@@ -103,7 +105,7 @@ impl Labeler {
             listen: "the listen address",
         });
         let router = server::router(gate, work.clone());
-        let server = Server::start("label", address, router).map_err(|e| e.with_key("listen"))?;
+        let server = Server::start("label", address, router, None).map_err(|e| e.with_key("listen"))?;
         let worker = Some(work::start(worker, commands)?);
         Ok(Labeler { server, work, worker, counts })
     }

@@ -58,6 +58,9 @@ fn a_reload_that_would_lock_everybody_out_is_refused() {
     let service = Service::start(&config);
     service.wait_for("ready");
     assert_eq!(http(&address, "POST /api/halt").0, 401);
+    weakrest!("check", "--config", &config)
+        .exits(0)
+        .prints(&["changes        by accounts: 0 view, 0 operate, 1 engineer"]);
     // Another file, which everybody may read.
     let open = folder.path("open");
     std::fs::copy(&file, &open).unwrap();

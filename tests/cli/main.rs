@@ -3,6 +3,7 @@
 #[macro_use]
 mod common;
 mod account;
+mod audit;
 mod bench;
 #[cfg(feature = "workshop")]
 mod chromium;

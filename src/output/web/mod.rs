@@ -1,7 +1,7 @@
 //! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the
 //! line.
 //!
-//! Everything is served from memory over plain HTTP. Anyone who reaches the address may look, unless
+//! Everything is served from memory, encrypted with [`Settings::certificate`] or [`Settings::tls`]. Anyone who reaches the address may look, unless
 //! [`Settings::view`] says otherwise. Changes need an account with a role, or a token: see
 //! [`Settings::accounts_file`] and [`Settings::token_file`].
 //!
@@ -17,10 +17,12 @@
 //! | `GET /healthz` | 200 while parts are inspected, otherwise 503 with the problems |
 //! | `POST /api/rejects/{part}/label` | copies the part's original to the label folder; needs the header below |
 //! | `POST /api/trigger`, `halt`, `resume`, `reload` | control the line; need the header `X-Weakrest: 1` |
+//! | `GET /audit`, `/api/audit?after=N`, `/api/audit.csv`, `/api/audit.jsonl` | who changed what |
 //! | `GET`, `POST`, `DELETE /api/session` | who is signed in; signs in; signs out |
 //!
 //! Every failed request is answered with `{"error": "…"}`.
 
+mod audit;
 mod metrics;
 mod picture;
 mod server;
@@ -30,7 +32,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
@@ -64,6 +66,12 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// File with accounts, made by `weakrest account add`. People sign in with them, and each has a role.
     pub accounts_file: Option<PathBuf>,
+    /// File with the certificate and its chain (PEM), to encrypt the page. It needs `key`.
+    pub certificate: Option<PathBuf>,
+    /// File with the certificate's private key (PEM).
+    pub key: Option<PathBuf>,
+    /// Whether the service makes a certificate itself.
+    pub tls: Tls,
     /// Who may look: everyone by default.
     pub view: View,
     /// Minutes after which a session ends in which nobody did anything: 30 by default, 1 to 1440. Sessions that
@@ -75,6 +83,17 @@ pub struct Settings {
     pub rejects: usize,
     /// Number of latest parts kept with their score: 500 by default, 10 to 10 000.
     pub history: usize,
+}
+
+/// Encryption without a certificate from elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tls {
+    /// None; `certificate` and `key` still encrypt.
+    #[default]
+    Off,
+    /// With a certificate that the service signs itself, once, in its state folder. Browsers warn of it.
+    SelfSigned,
 }
 
 /// Who may look at the page.
@@ -94,6 +113,9 @@ impl Default for Settings {
             listen: "127.0.0.1:8080".into(),
             token_file: None,
             accounts_file: None,
+            certificate: None,
+            key: None,
+            tls: Tls::Off,
             view: View::Everyone,
             session_idle_minutes: 30,
             session_hours: 12,
@@ -114,6 +136,15 @@ impl Settings {
             let text = "nobody could sign in; set web.accounts_file too";
             return Err(Error::setting("web.view", text));
         }
+        match (self.tls, &self.certificate, &self.key) {
+            (Tls::Off, None, None) | (Tls::Off, Some(_), Some(_)) | (Tls::SelfSigned, None, None) => {}
+            (Tls::Off, Some(_), None) => return Err(Error::setting("web.certificate", "needs web.key")),
+            (Tls::Off, None, Some(_)) => return Err(Error::setting("web.key", "needs web.certificate")),
+            (Tls::SelfSigned, _, _) => {
+                let text = "makes a certificate; remove web.certificate and web.key, or set \"off\"";
+                return Err(Error::setting("web.tls", text));
+            }
+        }
         range("web.session_idle_minutes", self.session_idle_minutes, 1..=1440)?;
         range("web.session_hours", self.session_hours, 1..=8760)?;
         range("web.rejects", self.rejects, 0..=200)?;
@@ -124,8 +155,22 @@ impl Settings {
     ///
     /// # Errors
     /// What is wrong with one, naming the key.
-    pub(crate) fn check(&self) -> Result<()> {
-        Site::default().gate(self, self.listen_address()?).map(drop)
+    pub(crate) fn check(&self, state: &Path) -> Result<()> {
+        let site = Site { state: Some(state.to_owned()), ..Site::default() };
+        site.gate(self, self.listen_address()?).map(drop)
+    }
+
+    /// Whether there is a token.
+    ///
+    /// # Errors
+    /// What is wrong with its file, naming the key.
+    pub(crate) fn check_token(&self) -> Result<bool> {
+        Ok(self.token()?.is_some())
+    }
+
+    /// Whether the page is for this machine only.
+    pub(crate) fn is_local(&self) -> bool {
+        self.listen_address().is_ok_and(http::is_local)
     }
 
     fn listen_address(&self) -> Result<SocketAddr> {
@@ -173,9 +218,20 @@ impl WebPage {
             settings: settings.clone(),
             memory: Mutex::default(),
         });
-        let router = server::router(gate, Arc::clone(&shared));
-        let server = Server::start("web", wanted, router).map_err(|e| e.with_key("web.listen"))?;
-        log::info!("web page on http://{}/", server.address());
+        let router = server::router(Arc::clone(&gate), Arc::clone(&shared));
+        let certificates = gate.certificates.as_ref();
+        let server =
+            Server::start("web", wanted, router, certificates).map_err(|e| e.with_key("web.listen"))?;
+        match certificates.map(|certificates| certificates.current()) {
+            Some(own) => {
+                let address = server.address();
+                log::info!(
+                    "web page on https://{address}/, certificate with SHA-256 fingerprint {}",
+                    own.fingerprint
+                );
+            }
+            None => log::info!("web page on http://{}/", server.address()),
+        }
         Ok(WebPage { shared, server, spare: None })
     }
 

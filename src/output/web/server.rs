@@ -7,18 +7,19 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, StatusCode, Uri, header, request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::super::Labeled;
-use super::{Part, Shared, metrics};
-use crate::access::Role;
+use super::{Part, Shared, audit, metrics};
+use crate::access::{Role, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Gate, Routes, Standing, You, asset, problem};
 use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
 
-const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The routes.
 pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
@@ -55,8 +56,9 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>) -> Router {
         .route("/api/live.jpg", get(live_picture))
         .route("/metrics", get(metrics));
     Routes::new(gate)
-        .open(open)
+        .open(open.merge(audit::page()))
         .looks(Role::View, looks)
+        .looks(Role::Engineer, audit::routes())
         .changes(Role::Operate, operate)
         .changes(Role::Engineer, engineer)
         .router(shared)
@@ -185,7 +187,11 @@ async fn reject_picture(State(shared): State<Arc<Shared>>, Path(file): Path<Stri
     }
 }
 
-async fn label(State(shared): State<Arc<Shared>>, Path(part): Path<String>) -> Response {
+async fn label(
+    State(shared): State<Arc<Shared>>,
+    Extension(who): Extension<Who>,
+    Path(part): Path<String>,
+) -> Response {
     #[derive(Serialize)]
     struct Body {
         file: String,
@@ -202,7 +208,11 @@ async fn label(State(shared): State<Arc<Shared>>, Path(part): Path<String>) -> R
     };
     let triggered = shared.memory().rejects.iter().find(|r| r.0.part == number).map(|r| r.0.time_ms);
     let triggered = UNIX_EPOCH + Duration::from_millis(triggered.unwrap_or_default());
-    match tokio::task::spawn_blocking(move || labeling.label(number, triggered)).await {
+    let copy = move || {
+        shared.record(&who, "label", Value::Null, json!({"part": number}))?;
+        labeling.label(number, triggered)
+    };
+    match tokio::task::spawn_blocking(copy).await {
         Ok(Ok(Labeled { file, copied })) => {
             Json(Body { file: file.display().to_string(), copied }).into_response()
         }
@@ -280,37 +290,64 @@ async fn trigger(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn halt(State(shared): State<Arc<Shared>>) -> Response {
-    change(shared, |shared| shared.control.set_halted(true)).await
-}
-
-async fn resume(State(shared): State<Arc<Shared>>) -> Response {
-    change(shared, |shared| shared.control.set_halted(false)).await
-}
-
-async fn reload(State(shared): State<Arc<Shared>>) -> Response {
-    change(shared, |shared| {
-        shared.control.reload();
-        Ok(())
+/// Halts first: nothing that happens to the record may keep the line running.
+async fn halt(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who>) -> Response {
+    change(shared, move |shared| {
+        let before = state_of(shared);
+        let done = shared.control.set_halted(true);
+        let missing = shared.note(&who, "halt", before, state_of(shared));
+        done.map(|()| missing)
     })
     .await
 }
 
-/// Makes a change and answers with the new state.
+async fn resume(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who>) -> Response {
+    change(shared, move |shared| {
+        let before = state_of(shared);
+        shared.record(&who, "resume", before.clone(), json!({"halted": false}))?;
+        let done = shared.control.set_halted(false);
+        if let Err(e) = &done {
+            shared.note(&who, "resume failed", before, json!(e.chain()));
+        }
+        done.map(|()| None)
+    })
+    .await
+}
+
+async fn reload(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who>) -> Response {
+    change(shared, move |shared| {
+        let engine = shared.control.status().engine();
+        shared.record(&who, "reload", json!({"package": engine.package}), Value::Null)?;
+        shared.control.reload();
+        Ok(None)
+    })
+    .await
+}
+
+fn state_of(shared: &Shared) -> Value {
+    json!({"state": shared.control.status().state()})
+}
+
+/// Makes a change and answers with the new state, and with what the change gives as a warning.
 async fn change(
     shared: Arc<Shared>,
-    action: impl FnOnce(&Shared) -> Result<()> + Send + 'static,
+    action: impl FnOnce(&Shared) -> Result<Option<String>> + Send + 'static,
 ) -> Response {
     #[derive(Serialize)]
     struct Body {
         state: crate::record::State,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        warning: Option<String>,
     }
     let done = tokio::task::spawn_blocking(move || {
-        action(&shared)?;
-        Ok(shared.control.status().state())
+        let warning = action(&shared)?;
+        Ok::<_, Error>(Body { state: shared.control.status().state(), warning })
     });
     match done.await {
-        Ok(Ok(state)) => Json(Body { state }).into_response(),
+        Ok(Ok(body)) => Json(body).into_response(),
+        Ok(Err(e)) if e.kind() == ErrorKind::StorageFull => {
+            problem(StatusCode::INSUFFICIENT_STORAGE, e.chain())
+        }
         Ok(Err(e)) => problem(StatusCode::INTERNAL_SERVER_ERROR, Error::chain(&e)),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "request failed; see the service's log"),
     }

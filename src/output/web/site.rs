@@ -1,13 +1,17 @@
 //! What the page has of the service around it: who may come in, and where to put things.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Settings, View};
-use crate::access::{Limits, Registry};
-use crate::error::Result;
-use crate::http::{self, Gate};
+use serde_json::Map;
+
+use super::{Settings, Tls, View};
+use crate::access::accounts::Accounts;
+use crate::access::{Audit, Limits, Registry, Who};
+use crate::error::{Error, Result};
+use crate::http::{self, Certificates, Gate};
 use crate::output::Labeling;
 use crate::record::{Severity, Status};
 
@@ -19,6 +23,10 @@ pub(crate) struct Site {
     pub labeling: Option<Arc<dyn Labeling>>,
     /// The people who may sign in.
     pub registry: Arc<Registry>,
+    /// Folder for a certificate that the service makes.
+    pub state: Option<PathBuf>,
+    /// Where changes are recorded.
+    pub audit: Option<Arc<Audit>>,
 }
 
 impl Site {
@@ -35,6 +43,8 @@ impl Site {
                 idle: Duration::from_secs(60 * u64::from(settings.session_idle_minutes)),
                 absolute: Duration::from_secs(3600 * u64::from(settings.session_hours)),
             },
+            certificates: self.certificates(settings, address)?,
+            audit: self.audit.clone(),
             is_private: settings.view == View::SignedIn,
             is_local: http::is_local(address),
             // Requests have no body; this is more than enough.
@@ -46,15 +56,53 @@ impl Site {
     }
 }
 
+impl Site {
+    /// What connections are encrypted with. A page that should be encrypted is never served plainly instead.
+    fn certificates(&self, settings: &Settings, address: SocketAddr) -> Result<Option<Arc<Certificates>>> {
+        let made;
+        let (certificate, key) = match (settings.tls, &settings.certificate, &settings.key) {
+            (Tls::SelfSigned, _, _) => {
+                let Some(state) = &self.state else {
+                    return Err(Error::setting("web.tls", "the certificate has no folder to be kept in"));
+                };
+                made = http::self_signed(state, address.ip()).map_err(|e| e.with_key("web.tls"))?;
+                (&made[0], &made[1])
+            }
+            (Tls::Off, Some(certificate), Some(key)) => (certificate, key),
+            (Tls::Off, _, _) => return Ok(None),
+        };
+        Certificates::open(certificate, key).map(Some)
+    }
+}
+
 /// Looks at the files that may change while the page runs, and tells what is wrong with them.
 pub(super) fn look(gate: &Gate, status: &Status) {
     if let Some(members) = &gate.members {
-        if members.look().is_some() {
+        if let Some((before, after)) = members.look() {
             log::info!("web: the accounts have changed");
+            if let Some(audit) = &gate.audit {
+                let told = |accounts: &Accounts| {
+                    accounts
+                        .iter()
+                        .map(|a| (a.name.clone(), a.role.name().into()))
+                        .collect::<Map<_, _>>()
+                        .into()
+                };
+                // A failure is told below.
+                let _ = audit.note(&Who::service(), "accounts", told(&before), told(&after));
+            }
         }
-        match members.problem() {
-            Some(text) => status.raise("accounts", Severity::Warning, format!("web.accounts_file: {text}")),
-            None => status.clear("accounts"),
-        }
+        show(status, "accounts", members.problem().map(|text| format!("web.accounts_file: {text}")));
+    }
+    if let Some(certificates) = &gate.certificates {
+        show(status, "certificate", certificates.look());
+    }
+    show(status, "audit log", gate.audit.as_ref().and_then(|audit| audit.problem()));
+}
+
+fn show(status: &Status, component: &'static str, problem: Option<String>) {
+    match problem {
+        Some(text) => status.raise(component, Severity::Warning, text),
+        None => status.clear(component),
     }
 }

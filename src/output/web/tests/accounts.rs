@@ -273,7 +273,7 @@ fn accounts_that_change_count_at_once_and_a_broken_file_locks_nobody_out() {
 
 #[test]
 fn a_page_that_is_set_up_again_keeps_sessions_and_accounts() {
-    let (first, line, path, _folder) = page(|_| {});
+    let (first, line, path, folder) = page(|_| {});
     drop(first);
     let site = crate::output::web::Site::default();
     let settings = Settings { accounts_file: Some(path.clone()), ..on_free_port() };
@@ -287,7 +287,7 @@ fn a_page_that_is_set_up_again_keeps_sessions_and_accounts() {
     assert_eq!(change(page.address(), "/api/halt", &engineer).code, 200);
     drop(page);
     // A configuration that names a file which cannot be used is refused before anything stops.
-    let error = settings.check().unwrap_err();
+    let error = settings.check(folder.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.chain().starts_with("web.accounts_file: "), "{}", error.chain());
 }

@@ -1,10 +1,12 @@
 //! The web page, asked over HTTP as browsers and scrapers do, and by a real browser.
 
 mod accounts;
+mod audit;
 mod browser;
 mod client;
 mod prometheus;
 mod scene;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -35,6 +37,9 @@ fn settings_have_the_documented_defaults_and_refuse_the_rest() {
         ("history = 9", "web.history"),
         ("view = 'signed-in'", "web.view"),
         ("session_idle_minutes = 0", "web.session_idle_minutes"),
+        ("certificate = 'a'", "web.certificate"),
+        ("key = 'a'", "web.key"),
+        ("tls = 'self-signed'\ncertificate = 'a'\nkey = 'b'", "web.tls"),
         ("session_hours = 9000", "web.session_hours"),
     ] {
         let error = toml::from_str::<Settings>(text).unwrap().validate().unwrap_err();
