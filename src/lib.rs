@@ -1,5 +1,6 @@
 //! weakrest: an industrial visual inspector that learns from good parts.
 
+mod access;
 mod anomaly;
 pub mod camera;
 pub mod clock;

@@ -16,16 +16,19 @@ use crate::package::{BackboneFile, FrameSize};
 use crate::pipeline::TriggerSource;
 use crate::{Color, Error, ErrorKind, Frame, Inspector, Package, Result};
 
-use super::{Outcome, RuntimeArguments, inspector};
+use super::page::say_page;
+use super::{Outcome, RuntimeArguments, StateArguments, inspector};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct Check {
     /// Package to check
     package: Option<PathBuf>,
-    /// Check a configuration with its package, camera, lines and journal
+    /// Check a configuration with its package, camera, lines, journal and web page
     #[arg(long, value_name = "FILE", conflicts_with = "package")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArguments,
     #[command(flatten)]
     runtime: RuntimeArguments,
 }
@@ -58,8 +61,11 @@ impl Check {
             say!("package        {} ({product}) is intact; golden scores match", path.display())?;
             slower.extend(say_networks(&inspector, &options)?);
         }
-        if let Some(config) = &config {
+        if let (Some(config), Some(path)) = (&config, &self.config) {
             slower.extend(check_service(config, &options).map_err(|e| config.locate(e))?);
+            if let Some(web) = &config.web {
+                say_page(web, &self.state.folder(path)).map_err(|e| config.locate(e))?;
+            }
         }
         match slower.first() {
             None => say!("all is well")?,

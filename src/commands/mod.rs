@@ -5,8 +5,10 @@
 
 #[macro_use]
 mod terminal;
+mod account;
 mod advice;
 mod alarms;
+mod audit;
 mod background;
 mod bench;
 mod check;
@@ -19,6 +21,7 @@ mod label;
 mod levels;
 mod names;
 mod package;
+mod page;
 mod release;
 #[cfg(feature = "workshop")]
 mod report;
@@ -86,6 +89,10 @@ enum Command {
     Run(run::Run),
     /// Drive a dead service's output lines to their safe level
     Release(release::Release),
+    /// Add, list or remove accounts of the web page
+    Account(account::Arguments),
+    /// Verify the audit log: who changed what
+    Audit(audit::Arguments),
     /// Check this machine, a package or a configuration
     Check(check::Check),
     /// Measure the time of each stage on this machine
@@ -151,6 +158,8 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Residuals(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Release(command) => command.run(),
+        Command::Account(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Bench(command) => command.run(),
     }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use sd_notify::NotifyState;
+use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::access::{Audit, Registry, Who};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::onnx::{Interrupt, Provider};
@@ -19,7 +21,7 @@ use crate::output::journal::Journal;
 use crate::output::line::{self, HeldLines, Line, Lines};
 use crate::output::mqtt::Mqtt;
 use crate::output::pictures::{Originals, Pictures};
-use crate::output::web::WebPage;
+use crate::output::web::{self, WebPage};
 use crate::output::{Labeling, Output, Reopening, run_id};
 use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages, TriggerSource};
 use crate::record::{Halts, Part, Record, Severity};
@@ -94,8 +96,10 @@ impl Run {
         };
         let state = self.state.folder(&self.config);
         let ended_well = state.read::<u32>(RUNNING).is_ok_and(|process| process.is_none());
+        let halts = Halts::open(state.clone())?;
+        let audit = Audit::open(state.path().to_owned())?;
         let teacher = Teacher::new(config.teach.clone(), state.clone());
-        let site = Site { halts: Halts::open(state.clone())?, state, json: self.json, teacher };
+        let site = Site { halts, state, json: self.json, registry: Arc::default(), audit, teacher };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line =
@@ -110,6 +114,9 @@ impl Run {
             log::warn!("the service ended unexpectedly; the parts between camera and gate are rejected");
             pipeline.reject_unknown_parts();
         }
+        let after = json!({"version": env!("CARGO_PKG_VERSION"), "inspects": in_use(&line.stages)});
+        // The log shows a failure as a problem of its own.
+        let _ = line.site.audit.note(&Who::service(), "start", Value::Null, after);
         tell(&[NotifyState::Ready]);
         log::info!("ready");
 
@@ -295,6 +302,10 @@ impl Running {
     /// The reason why it cannot be applied. The previous one stays in use, from memory, as its package may be
     /// gone.
     fn change(&mut self, new: Config, stages: SharedStages) -> Result<()> {
+        // The line would start, but nobody could reach its page.
+        if let Some(web) = new.web.as_ref().filter(|web| self.config.web.as_ref() != Some(web)) {
+            web.check(self.site.state.path()).map_err(|e| new.locate(e))?;
+        }
         let same_line = Config { inspection: self.config.inspection.clone(), ..new.clone() } == self.config;
         // The camera gives the color of the enrolled parts.
         let same_camera = stages.color() == self.stages.color();
@@ -329,7 +340,10 @@ impl Running {
             pipeline.status().clear(PACKAGE);
         }
         self.site.teacher.set_place(place(&new));
+        let (before, after) = (in_use(&self.stages), in_use(&stages));
         (self.config, self.stages) = (new, stages);
+        // The log shows a failure as a problem of its own.
+        let _ = self.site.audit.note(&Who::service(), "configuration", before, after);
         Ok(())
     }
 
@@ -375,6 +389,12 @@ impl Running {
     }
 }
 
+/// What is inspected with, for the audit log.
+fn in_use(stages: &SharedStages) -> Value {
+    let engine = stages.engine();
+    json!({"product": engine.product, "package": engine.package, "threshold": engine.threshold})
+}
+
 /// Whether a line that runs with `config` holds a GPIO line of `new`.
 fn holds_some(config: &Config, new: &line::Settings) -> bool {
     let same = |chip: &PathBuf| {
@@ -418,6 +438,8 @@ struct Site {
     halts: Arc<Halts>,
     state: StateFolder,
     json: bool,
+    registry: Arc<Registry>,
+    audit: Arc<Audit>,
     /// Outlives lines, so that their restarts do not end what it does.
     teacher: Arc<Teacher>,
 }
@@ -500,9 +522,15 @@ impl Site {
                 pipeline.attach(Box::new(Pupil(Arc::clone(teacher))))?;
             }
             let kept = config.pictures.as_ref().map(|pictures| pictures.folder.clone());
+            let site = web::Site {
+                labeling,
+                registry: Arc::clone(&self.registry),
+                state: Some(self.state.path().to_owned()),
+                audit: Some(Arc::clone(&self.audit)),
+                additions: teacher.map(|teacher| routes(teacher, kept, Arc::clone(&self.audit))),
+            };
             attach(&mut pipeline, config, "web", &run, move |_| {
-                let more = teacher.clone().map(|teacher| routes(teacher, kept.clone()));
-                WebPage::with_more(&settings, Arc::clone(&control), labeling.clone(), more)
+                WebPage::within(&settings, Arc::clone(&control), site.clone())
             })?;
         }
         Ok(pipeline)

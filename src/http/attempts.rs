@@ -1,7 +1,7 @@
-//! Delays after wrong tokens, per address.
+//! Delays after wrong tokens and passwords, per address or name.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_QUEUE: Duration = Duration::from_secs(8);
 /// One wrong token per this time is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(10);
-/// Remembered addresses.
+/// Remembered origins.
 const MOST: usize = 1024;
 
-/// Wrong tokens by address.
-#[derive(Debug, Default)]
-pub(super) struct Attempts(Mutex<HashMap<IpAddr, Known>>);
+/// Wrong tokens or passwords by their origin: an address, or a name.
+#[derive(Debug)]
+pub(super) struct Attempts<K>(Mutex<HashMap<K, Known>>);
+
+impl<K> Default for Attempts<K> {
+    fn default() -> Self {
+        Attempts(Mutex::default())
+    }
+}
 
 #[derive(Debug)]
 struct Known {
@@ -45,13 +51,13 @@ impl Known {
     }
 }
 
-impl Attempts {
+impl<K: Clone + Eq + Hash> Attempts<K> {
     /// The wait until a token of an address is checked, right or wrong. Tokens are checked one after the
     /// other.
     ///
     /// # Errors
     /// The wait of a full queue.
-    pub fn turn(&self, from: IpAddr, now: Instant) -> Result<Duration, Duration> {
+    pub fn turn(&self, from: K, now: Instant) -> Result<Duration, Duration> {
         let mut all = self.lock();
         let Some(known) = all.get_mut(&from) else { return Ok(Duration::ZERO) };
         let wait = known.next.saturating_duration_since(now);
@@ -63,10 +69,10 @@ impl Attempts {
     }
 
     /// Counts a wrong token.
-    pub fn is_wrong(&self, from: IpAddr, now: Instant) {
+    pub fn is_wrong(&self, from: K, now: Instant) {
         let mut all = self.lock();
         if all.len() >= MOST && !all.contains_key(&from) {
-            let oldest = all.iter().min_by_key(|(_, known)| known.last).map(|(from, _)| *from);
+            let oldest = all.iter().min_by_key(|(_, known)| known.last).map(|(from, _)| from.clone());
             oldest.and_then(|oldest| all.remove(&oldest));
         }
         let known = all.entry(from).or_insert(Known { wrong: 0, last: now, next: now });
@@ -74,20 +80,22 @@ impl Attempts {
         known.next = known.next.max(now + known.pause(now));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Known>> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const GUESSER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
     /// How many tokens of a thousand a second are looked at in so many seconds.
-    fn guesses(attempts: &Attempts, begun: Instant, seconds: u64) -> usize {
+    fn guesses(attempts: &Attempts<IpAddr>, begun: Instant, seconds: u64) -> usize {
         let all = (0..seconds * 1000).map(|ms| begun + Duration::from_millis(ms));
         let mut due: Vec<Instant> = Vec::new();
         let mut count = 0;

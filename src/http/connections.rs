@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
 use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
@@ -146,11 +146,15 @@ impl Peer {
     pub fn is_answered(&self) {
         self.watch.enter(Step::Answer);
     }
-}
 
-impl Connected<IncomingStream<'_, Limited>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
-        Peer { address: *stream.remote_addr(), watch: Arc::clone(&stream.io().watch) }
+    /// The client does not encrypt where it should.
+    pub fn speaks_plainly(&self) {
+        self.watch.plain.store(true, Relaxed);
+    }
+
+    /// Whether the client does not encrypt where it should.
+    pub fn is_plain(&self) -> bool {
+        self.watch.plain.load(Relaxed)
     }
 }
 
@@ -180,7 +184,10 @@ impl Step {
     }
 }
 
-struct Watch(Mutex<Standing>);
+struct Watch {
+    standing: Mutex<Standing>,
+    plain: AtomicBool,
+}
 
 struct Standing {
     step: Step,
@@ -192,19 +199,19 @@ struct Standing {
 impl Default for Watch {
     fn default() -> Self {
         let standing = Standing { step: Step::Idle, since: Instant::now(), ended: false, waker: None };
-        Watch(Mutex::new(standing))
+        Watch { standing: Mutex::new(standing), plain: AtomicBool::new(false) }
     }
 }
 
 impl Watch {
     fn enter(&self, step: Step) {
-        let mut standing = locked(&self.0);
+        let mut standing = locked(&self.standing);
         (standing.step, standing.since) = (step, Instant::now());
     }
 
     /// Time of the earlier step keeps counting.
     fn advance(&self, from: Step, to: Step) {
-        let mut standing = locked(&self.0);
+        let mut standing = locked(&self.standing);
         if standing.step == from {
             (standing.step, standing.since) = (to, Instant::now());
         }
@@ -212,13 +219,13 @@ impl Watch {
 
     /// Since when the client is silent. `None` while the service is working.
     fn silent_since(&self) -> Option<Instant> {
-        let standing = locked(&self.0);
+        let standing = locked(&self.standing);
         (standing.step != Step::Served).then_some(standing.since)
     }
 
     /// Ends the connection.
     fn end(&self) {
-        let mut standing = locked(&self.0);
+        let mut standing = locked(&self.standing);
         standing.ended = true;
         if let Some(waker) = standing.waker.take() {
             waker.wake();
@@ -235,10 +242,25 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Its client.
+    pub fn peer(&self, address: SocketAddr) -> Peer {
+        Peer { address, watch: Arc::clone(&self.watch) }
+    }
+
+    /// The first byte, once it has arrived. It stays to be read. `None` if there will be none.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        let mut byte = [0];
+        let poll = self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte));
+        match self.poll_end(cx) {
+            Poll::Ready(end) => Poll::Ready(Err(end)),
+            Poll::Pending => poll.map_ok(|count| (count > 0).then_some(byte[0])),
+        }
+    }
+
     /// The error that ends the connection, if it must end now.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let deadline = {
-            let mut standing = locked(&self.watch.0);
+            let mut standing = locked(&self.watch.standing);
             if standing.ended {
                 return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
             }

@@ -1,100 +1,52 @@
 //! The base of both web servers: access, request limits and common headers.
 //!
-//! Plain HTTP/1.1 on a thread of its own. Everything is served from memory.
+//! HTTP/1.1, plain or encrypted, on a thread of its own. Everything is served from memory.
 
+mod admission;
 mod attempts;
+mod certificate;
 mod connections;
+mod der;
+mod sign_in;
+mod tls;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
-use axum::middleware::{self, Next};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
-use attempts::Attempts;
-use connections::{Limited, Peer, neighborhood};
+use admission::Guard;
+pub(crate) use admission::{Gate, Routes, Standing, You};
+pub(crate) use certificate::{Certificate, Certificates, day_of, self_signed};
+use connections::{Limited, Peer};
+use tls::Secured;
 
 /// Nothing from elsewhere and nothing inline: text from a camera driver or a file name can never run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// A page of another origin cannot send this header: the browser asks the server first and gets no
-/// permission.
-const OWN_HEADER: HeaderName = HeaderName::from_static("x-weakrest");
 /// Connections that may wait to be accepted. A client without a place retries after a second at the earliest.
 const WAITING: u32 = 1024;
 /// The time for a small body to arrive.
 const BODY: Duration = Duration::from_secs(5);
 /// The least speed of a large body.
 const LEAST_BYTES_PER_SECOND: u64 = 1 << 20;
-/// Memory for bodies, as a number of bodies of the largest size. Further requests wait.
-const LARGEST_BODIES: u64 = 2;
-/// How long they wait.
+/// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
-
-/// Who may make changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Anyone with the token.
-    Token(String),
-    /// Anyone on this machine.
-    Local,
-    /// No one.
-    Refused,
-}
-
-impl Access {
-    /// Access to a server on `address`. Without a token, only this machine may make changes.
-    pub fn new(token: Option<String>, address: SocketAddr) -> Access {
-        match (token, is_local(address)) {
-            (Some(token), _) => Access::Token(token),
-            (None, true) => Access::Local,
-            (None, false) => Access::Refused,
-        }
-    }
-}
-
-/// What a request must satisfy.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    /// Who may make changes.
-    pub access: Access,
-    /// Whether the address is a loopback address.
-    pub is_local: bool,
-    /// The largest body, in bytes.
-    pub most_body: u64,
-    /// The error for a larger body.
-    pub too_large: &'static str,
-    /// The option or key that names the token file.
-    pub token_file: &'static str,
-    /// The option or key that sets the address.
-    pub listen: &'static str,
-}
-
-impl Gate {
-    /// Who may make changes with this request.
-    pub fn access_of(&self, request: &Parts) -> &Access {
-        match self.access == Access::Local && !is_from_here(request) {
-            true => &Access::Refused,
-            false => &self.access,
-        }
-    }
-}
 
 /// Whether an address is a loopback address.
 pub(crate) fn is_local(address: SocketAddr) -> bool {
@@ -147,11 +99,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves a router on a thread called `name`.
+    /// Serves a router on a thread called `name`, encrypted with `certificates`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the server cannot listen on the address.
-    pub fn start(name: &'static str, wanted: SocketAddr, router: Router) -> Result<Server> {
+    pub fn start(
+        name: &'static str,
+        wanted: SocketAddr,
+        router: Router,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> Result<Server> {
+        let config = certificates.map(Certificates::config).transpose()?;
         let failed = |e: std::io::Error| {
             let advice = match e.kind() {
                 std::io::ErrorKind::AddrInUse => "; another program uses that port, choose another one",
@@ -179,7 +137,7 @@ impl Server {
                 runtime.block_on(async {
                     let service = router.into_make_service_with_connect_info::<Peer>();
                     tokio::select! {
-                        result = axum::serve(Limited::new(listener), service) => {
+                        result = axum::serve(Secured::new(Limited::new(listener), config), service) => {
                             if let Err(error) = result {
                                 log::error!("{name}: {error}");
                             }
@@ -220,47 +178,6 @@ impl Drop for Server {
     }
 }
 
-/// A gate with its counters.
-struct Guard {
-    gate: Arc<Gate>,
-    attempts: Attempts,
-    /// KiB left for bodies.
-    bodies: Semaphore,
-}
-
-/// Adds access control and common headers to routes. `looks` are open to all; `private` and `changes` need
-/// access, and `changes` also need a header that other sites cannot send.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>(
-    gate: Arc<Gate>,
-    looks: Router<S>,
-    private: Router<S>,
-    changes: Router<S>,
-    state: S,
-) -> Router {
-    let bodies = (LARGEST_BODIES * gate.most_body).max(1 << 20) >> 10;
-    let bodies = Semaphore::new(usize::try_from(bodies).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
-    let guard = Arc::new(Guard { gate, attempts: Attempts::default(), bodies });
-    // An empty router accepts no layer.
-    let looks = match private.has_routes() {
-        true => {
-            looks.merge(private.route_layer(middleware::from_fn_with_state(Arc::clone(&guard), may_look)))
-        }
-        false => looks,
-    };
-    let changes = changes.route_layer(middleware::from_fn_with_state(Arc::clone(&guard), may_change));
-    looks
-        .merge(changes)
-        .fallback(|uri: Uri| async move {
-            problem(StatusCode::NOT_FOUND, format!("no such page: {}", uri.path()))
-        })
-        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-            let text = format!("{} does not accept {method}", uri.path());
-            problem(StatusCode::METHOD_NOT_ALLOWED, text)
-        })
-        .layer(middleware::from_fn_with_state(guard, everybody))
-        .with_state(state)
-}
-
 /// The answer to a failed request, for people and machines.
 pub(crate) fn problem(code: StatusCode, text: impl Into<String>) -> Response {
     #[derive(Serialize)]
@@ -284,7 +201,9 @@ async fn everybody(State(guard): State<Arc<Guard>>, request: Request, next: Next
     if let Some(ConnectInfo(peer)) = &peer {
         peer.is_served();
     }
-    let mut response = match refusal(&guard.gate, &request) {
+    let is_plain = guard.gate.certificates.is_some() && peer.as_ref().is_some_and(|peer| peer.0.is_plain());
+    let refusal = refusal(&guard.gate, &request).or_else(|| is_plain.then(|| elsewhere(&request)));
+    let mut response = match refusal {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
@@ -335,6 +254,23 @@ fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
     None
 }
 
+/// The answer to a request that is not encrypted: where the page is instead. A secret in it was readable
+/// already, so nothing but a look is sent on.
+fn elsewhere(request: &Request) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let page = format!("https://{host}");
+    let place = request.uri().path_and_query().map_or("/", |place| place.as_str());
+    let mut response =
+        last_word(StatusCode::FORBIDDEN, format!("this page is encrypted: use {page} instead"));
+    if matches!(*request.method(), Method::GET | Method::HEAD)
+        && let Ok(place) = HeaderValue::from_str(&(page + place))
+    {
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
+}
+
 /// The length of a request's body.
 fn length(headers: &HeaderMap) -> u64 {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
@@ -367,119 +303,6 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// Whether a request comes from this machine and not through a proxy on it. Most proxies add a header; some
-/// others use HTTP/1.0 or forward the origin of the page.
-fn is_from_here(request: &Parts) -> bool {
-    let headers = &request.headers;
-    let is_forwarded = |name: &HeaderName| {
-        let name = name.as_str();
-        let says = |part| name.contains(part);
-        ["forwarded", "client-ip", "clientip", "connecting-ip", "real-ip", "x-original-", "x-envoy-"]
-            .into_iter()
-            .any(says)
-            || matches!(name, "via" | "cdn-loop" | "x-proxyuser-ip" | "x-appengine-user-ip")
-    };
-    let origin = headers.get_all(header::ORIGIN).iter().all(|origin| {
-        let host = origin.to_str().ok().and_then(|o| o.split_once("://")).and_then(|o| name_of(o.1));
-        host.is_some_and(is_loopback)
-    });
-    origin
-        && request.version != Version::HTTP_10
-        && peer(request).is_none_or(|peer| peer.to_canonical().is_loopback())
-        && !headers.keys().any(is_forwarded)
-}
-
-/// The address whose wrong tokens count together. A proxy on this machine appends its client to the list.
-fn asker(request: &Parts) -> IpAddr {
-    let peer = peer(request).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let list = request.headers.get_all("x-forwarded-for").iter().next_back();
-    let last = list.and_then(|list| list.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-    neighborhood(last.filter(|_| peer.to_canonical().is_loopback()).unwrap_or(peer))
-}
-
-/// The refusal of a request that may not make changes.
-async fn stranger(guard: &Guard, request: &Parts) -> Option<Response> {
-    let gate = &guard.gate;
-    let token = match gate.access_of(request) {
-        Access::Local => return None,
-        Access::Refused if gate.is_local => {
-            let text = format!(
-                "this request came from another machine or through a proxy: set {} to allow changes \
-                 with a token",
-                gate.token_file
-            );
-            return Some(last_word(StatusCode::FORBIDDEN, text));
-        }
-        Access::Refused => {
-            let text = format!(
-                "this page is read-only: set {} to allow changes with a token, or set {} to a loopback \
-                 address such as 127.0.0.1:8080",
-                gate.token_file, gate.listen
-            );
-            return Some(last_word(StatusCode::FORBIDDEN, text));
-        }
-        Access::Token(token) => token,
-    };
-    let given = request.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let given = given.and_then(|v| v.split_once(' ')).filter(|v| v.0.eq_ignore_ascii_case("bearer"));
-    let file = gate.token_file;
-    let text = match given {
-        Some((_, given)) => {
-            let asker = asker(request);
-            match guard.attempts.turn(asker, Instant::now()) {
-                Ok(Duration::ZERO) => {}
-                Ok(wait) => sleep(wait).await,
-                Err(wait) => {
-                    let text = format!("too many wrong tokens from {asker}: try again later");
-                    let mut response = last_word(StatusCode::TOO_MANY_REQUESTS, text);
-                    response.headers_mut().insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
-                    return Some(response);
-                }
-            }
-            if is_same(given.trim(), token) {
-                return None;
-            }
-            guard.attempts.is_wrong(asker, Instant::now());
-            log::warn!("web: wrong token from {asker} for {}", request.uri.path());
-            format!("wrong token: it is not the one in {file}")
-        }
-        None => format!("token required: send the token in {file} as Authorization: Bearer TOKEN"),
-    };
-    let mut response = last_word(StatusCode::UNAUTHORIZED, text);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Some(response)
-}
-
-/// Checks access to private routes.
-async fn may_look(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let (request, body) = request.into_parts();
-    match stranger(&guard, &request).await {
-        Some(refusal) => refusal,
-        None => next.run(Request::from_parts(request, body)).await,
-    }
-}
-
-/// Checks requests that make changes.
-async fn may_change(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let (request, body) = request.into_parts();
-    if let Some(refusal) = stranger(&guard, &request).await {
-        return refusal;
-    }
-    let headers = &request.headers;
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let is_json = kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json && !headers.contains_key(OWN_HEADER) {
-        let text = "changes need the header X-Weakrest: 1 or Content-Type: application/json, which other \
-                    sites cannot send";
-        return last_word(StatusCode::FORBIDDEN, text);
-    }
-    if let Some(peer) = peer(&request) {
-        log::info!("web: {} requested by {peer}", request.uri.path());
-    }
-    // Only now: a refused client uses no memory.
-    with_body(&guard, Request::from_parts(request, body), next).await
-}
-
 /// Reads the body into memory and passes the request on. The memory is limited.
 async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
     let length = length(request.headers());
@@ -507,21 +330,6 @@ async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
         Ok(Err(e)) => last_word(StatusCode::BAD_REQUEST, format!("the request cannot be read: {e}")),
         Err(_) => last_word(StatusCode::REQUEST_TIMEOUT, "the request arrived too slowly"),
     }
-}
-
-/// Who sent a request, for records: its address.
-pub(crate) fn name_of_asker(request: &Parts) -> String {
-    peer(request).map_or_else(|| "this machine".to_owned(), |peer| peer.to_canonical().to_string())
-}
-
-fn peer(request: &Parts) -> Option<IpAddr> {
-    request.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address.ip())
-}
-
-/// Compares in constant time: the time reveals neither the token nor its length.
-fn is_same(given: &str, token: &str) -> bool {
-    let (given, token) = (Sha256::digest(given), Sha256::digest(token));
-    given.iter().zip(token.iter()).fold(0, |different, (a, b)| different | (a ^ b)) == 0
 }
 
 #[cfg(test)]

@@ -18,8 +18,9 @@ use super::ready::for_browser;
 use super::refusal::Refusal;
 use super::session::{Change, Told};
 use super::work::{Clicks, Png, Reply, Urgent, Work};
+use crate::access::Role;
 use crate::error::{Error, ErrorKind};
-use crate::http::{self, Gate};
+use crate::http::{Gate, Routes};
 
 /// Largest request: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
@@ -37,7 +38,11 @@ pub fn router(gate: Arc<Gate>, work: Work) -> Router {
         .route("/api/pictures/{id}/click", post(click))
         .route("/api/pictures/{id}/label", put(save))
         .layer(DefaultBodyLimit::max(MOST_BODY));
-    http::router(gate, assets::routes(), private, changes, work)
+    Routes::new(gate)
+        .open(assets::routes())
+        .looks(Role::Engineer, private)
+        .changes(Role::Engineer, changes)
+        .router(work)
 }
 
 /// The answer to a refused request.

@@ -6,7 +6,7 @@
 //! use weakrest::output::mqtt::{self, Mqtt};
 //! use weakrest::output::pictures::{self, Pictures};
 //! use weakrest::output::run_id;
-//! use weakrest::output::web::{self, WebPage};
+//! use weakrest::output::web::{self, Tls, View, WebPage};
 //! use weakrest::pipeline::Pipeline;
 //!
 //! fn attach(pipeline: &mut Pipeline) -> weakrest::Result<()> {
@@ -17,7 +17,13 @@
 //!     pipeline.attach(Box::new(Pictures::new(settings, &run)?))?;
 //!     let settings = mqtt::Settings { host: "broker.local".into(), ..Default::default() };
 //!     pipeline.attach(Box::new(Mqtt::new(settings, &run)?))?;
-//!     let page = WebPage::start(&web::Settings::default(), pipeline.control())?;
+//!     let settings = web::Settings {
+//!         accounts_file: Some("accounts".into()),
+//!         tls: Tls::Off,
+//!         view: View::SignedIn,
+//!         ..Default::default()
+//!     };
+//!     let page = WebPage::start(&settings, pipeline.control())?;
 //!     pipeline.attach(Box::new(page))
 //! }
 //!
@@ -31,7 +37,7 @@ pub mod line;
 pub mod mqtt;
 pub mod pictures;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod web;
 
 use std::hash::{BuildHasher, RandomState};

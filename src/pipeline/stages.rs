@@ -86,6 +86,11 @@ pub struct SharedStages {
 }
 
 impl SharedStages {
+    /// What inspects the parts.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Color of the frames.
     pub fn color(&self) -> Color {
         self.color

@@ -2,11 +2,13 @@
 //! broker.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
 use crate::anomaly::Region;
+use crate::clock;
+pub(crate) use crate::clock::{civil, unix_ms};
 use crate::inspector::{StageTimes, Verdict};
 use crate::record::{Engine, FaultKind, Record};
 
@@ -86,36 +88,13 @@ fn engine<S: Serializer>(engine: &Arc<Engine>, serializer: S) -> Result<S::Ok, S
 }
 
 fn utc<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let [year, month, day, hour, minute, second, millis] = civil(*time);
-    serializer.collect_str(&format_args!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
-    ))
-}
-
-/// Milliseconds since 1970, UTC; 0 for a clock that was never set.
-pub(crate) fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Year, month, day, hour, minute, second, millisecond, UTC.
-pub(crate) fn civil(time: SystemTime) -> [u64; 7] {
-    let ms = unix_ms(time);
-    let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Years begin in March, so that a leap day is the last of its year (Howard Hinnant, "chrono-compatible
-    // low-level date algorithms").
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    [year, month, day, of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60, of_day % 1000]
+    serializer.collect_str(&clock::utc(*time))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]

@@ -25,20 +25,22 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, Uri, header, request};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::store::{Answer, Product};
 use super::trial::{self, ACTIVE_FILE, Changes, Trial, false_rejects};
 use super::{Aid, Collecting, Teacher, shadow, work};
+use crate::access::{Audit, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{asset, problem};
 use crate::imaging::{Frame, Polygon};
-use crate::output::web::Extension;
+use crate::output::web::Additions;
 use crate::output::web::picture::encoded;
 use crate::record::part::unix_ms;
 
@@ -54,18 +56,20 @@ struct Desk {
     teacher: Arc<Teacher>,
     /// The folder of kept pictures.
     kept: Option<PathBuf>,
+    audit: Arc<Audit>,
 }
 
 /// The routes of teaching, for the web page. `kept` is the folder of kept pictures.
-pub(crate) fn routes(teacher: Arc<Teacher>, kept: Option<PathBuf>) -> Extension {
-    let desk = Desk { teacher, kept };
-    let looks = Router::new()
+pub(crate) fn routes(teacher: Arc<Teacher>, kept: Option<PathBuf>, audit: Arc<Audit>) -> Additions {
+    let desk = Desk { teacher, kept, audit };
+    let open = Router::new()
         .route("/teach", asset("text/html; charset=utf-8", include_str!("assets/teach.html")))
         .route("/teach.js", asset(SCRIPT, include_str!("assets/teach.js")))
         .route("/teach-api.js", asset(SCRIPT, include_str!("assets/teach-api.js")))
         .route("/teach-areas.js", asset(SCRIPT, include_str!("assets/teach-areas.js")))
         .route("/teach-result.js", asset(SCRIPT, include_str!("assets/teach-result.js")))
-        .route("/teach.css", asset("text/css; charset=utf-8", include_str!("assets/teach.css")))
+        .route("/teach.css", asset("text/css; charset=utf-8", include_str!("assets/teach.css")));
+    let looks = Router::new()
         .route("/api/teach", get(everything))
         .route("/api/teach/good/{picture}", get(good_picture))
         .route("/api/teach/bad/{picture}", get(bad_picture))
@@ -89,7 +93,7 @@ pub(crate) fn routes(teacher: Arc<Teacher>, kept: Option<PathBuf>) -> Extension 
         .route("/api/teach/activate", post(activate))
         .route("/api/teach/back", post(back))
         .with_state(desk);
-    Extension { looks, operate, engineer }
+    Additions { open, looks, operate, engineer }
 }
 
 /// A part that a person can answer for.
@@ -140,6 +144,12 @@ struct Everything {
 }
 
 impl Teacher {
+    /// What a change may change, for the record of changes.
+    fn before(&self) -> Value {
+        let active = self.control().ok().map(|control| control.status().engine().package.clone());
+        json!({"product": self.inner().chosen, "package": active})
+    }
+
     fn everything(&self) -> Result<Everything> {
         let product = match self.chosen() {
             Ok(product) => {
@@ -225,10 +235,20 @@ fn refusal(error: &Error) -> Response {
     problem(code, error.chain())
 }
 
-/// Makes a change, and answers with the new state.
-async fn change(desk: Desk, work: impl FnOnce(&Desk) -> Result<()> + Send + 'static) -> Response {
+/// Makes a change that is recorded before, and answers with the new state.
+async fn change(
+    desk: Desk,
+    who: Who,
+    (what, question): (&'static str, Value),
+    work: impl FnOnce(&Desk, &str) -> Result<()> + Send + 'static,
+) -> Response {
     let done = away(desk, move |desk| {
-        work(desk)?;
+        let before = desk.teacher.before();
+        desk.audit.record(&who, what, before, question).map_err(|e| {
+            let text = "the change is refused, because the audit log cannot be written";
+            Error::new(e.kind(), text).with_source(e)
+        })?;
+        work(desk, &name(&who))?;
         desk.teacher.everything()
     });
     match done.await {
@@ -240,18 +260,25 @@ async fn change(desk: Desk, work: impl FnOnce(&Desk) -> Result<()> + Send + 'sta
 /// The same with a body.
 async fn asked<T: DeserializeOwned + Send + 'static>(
     desk: Desk,
-    body: Bytes,
-    work: impl FnOnce(&Desk, T) -> Result<()> + Send + 'static,
+    who: Who,
+    (what, body): (&'static str, Bytes),
+    work: impl FnOnce(&Desk, T, &str) -> Result<()> + Send + 'static,
 ) -> Response {
-    match serde_json::from_slice::<T>(&body) {
-        Ok(question) => change(desk, move |desk| work(desk, question)).await,
+    let read = |body: &[u8]| Ok::<_, serde_json::Error>((serde_json::from_slice(body)?, serde_json::from_slice(body)?));
+    match read(&body) {
+        Ok((question, recorded)) => {
+            change(desk, who, (what, recorded), move |desk, who| work(desk, question, who)).await
+        }
         Err(e) => problem(StatusCode::BAD_REQUEST, format!("the request cannot be read: {e}")),
     }
 }
 
-/// Who asks, for the events.
-fn who(request: &request::Parts) -> String {
-    crate::http::name_of_asker(request)
+/// Who asks, for the history of a product.
+fn name(who: &Who) -> String {
+    match who.from {
+        Some(from) if !from.to_canonical().is_loopback() => format!("{} ({from})", who.person),
+        _ => who.person.to_string(),
+    }
 }
 
 async fn everything(State(desk): State<Desk>) -> Response {
@@ -347,24 +374,22 @@ async fn at_threshold(State(desk): State<Desk>, uri: Uri) -> Response {
     }
 }
 
-async fn choose(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn choose(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         name: String,
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| desk.teacher.choose(&q.name, &who)).await
+    asked(desk, who, ("teach: product", body), |desk, q: Question, who| desk.teacher.choose(&q.name, who)).await
 }
 
-async fn settings(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn settings(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         quality: Option<String>,
         false_reject_percent: Option<f64>,
         ignore: Option<Vec<Polygon>>,
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| {
+    asked(desk, who, ("teach: settings", body), |desk, q: Question, who| {
         let apply = |product: &mut Product| {
             if let Some(quality) = q.quality {
                 product.quality = quality;
@@ -376,12 +401,12 @@ async fn settings(State(desk): State<Desk>, request: request::Parts, body: Bytes
                 product.ignore = ignore;
             }
         };
-        desk.teacher.set(apply, &who)
+        desk.teacher.set(apply, who)
     })
     .await
 }
 
-async fn collect(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn collect(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     #[serde(rename_all = "lowercase", tag = "mode")]
     enum Question {
@@ -389,108 +414,101 @@ async fn collect(State(desk): State<Desk>, request: request::Parts, body: Bytes)
         Next { count: Option<u32> },
         Timed { seconds: f64 },
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| {
+    asked(desk, who, ("teach: collect", body), |desk, q: Question, who| {
         let how = match q {
             Question::Off => Collecting::Off,
             Question::Next { count } => Collecting::Next { left: count.unwrap_or(1).clamp(1, 1000) },
             Question::Timed { seconds } => Collecting::Timed { seconds },
         };
-        desk.teacher.collect(how, &who)
+        desk.teacher.collect(how, who)
     })
     .await
 }
 
-async fn remove(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn remove(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         answer: Answer,
         picture: String,
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| desk.teacher.remove(q.answer, &q.picture, &who)).await
+    asked(desk, who, ("teach: remove picture", body), |desk, q: Question, who| desk.teacher.remove(q.answer, &q.picture, who)).await
 }
 
+/// Changes nothing but what the page shows, so it is not recorded.
 async fn hold(State(desk): State<Desk>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         on: bool,
     }
-    asked(desk, body, |desk, q: Question| {
-        desk.teacher.hold(q.on);
-        Ok(())
-    })
-    .await
+    let Ok(Question { on }) = serde_json::from_slice(&body) else {
+        return problem(StatusCode::BAD_REQUEST, "the request cannot be read: give {\"on\": true or false}");
+    };
+    desk.teacher.hold(on);
+    everything(State(desk)).await
 }
 
-async fn answer(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn answer(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         id: u64,
         answer: Answer,
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| desk.teacher.answer(q.id, q.answer, &who)).await
+    asked(desk, who, ("teach: answer", body), |desk, q: Question, who| desk.teacher.answer(q.id, q.answer, who)).await
 }
 
-async fn answer_kept(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn answer_kept(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         kept: String,
         product: String,
         answer: Answer,
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| {
+    asked(desk, who, ("teach: answer", body), |desk, q: Question, who| {
         let unset = || Error::setting("pictures.folder", "is missing, so no pictures are kept");
         let folder = desk.kept.as_ref().ok_or_else(unset)?;
-        desk.teacher.answer_kept(folder, &q.kept, &q.product, q.answer, &who)
+        desk.teacher.answer_kept(folder, &q.kept, &q.product, q.answer, who)
     })
     .await
 }
 
-async fn enroll(State(desk): State<Desk>, request: request::Parts) -> Response {
-    let who = who(&request);
-    change(desk, move |desk| desk.teacher.enroll(&who)).await
+async fn enroll(State(desk): State<Desk>, Extension(who): Extension<Who>) -> Response {
+    change(desk, who, ("teach: enroll", Value::Null), |desk, who| desk.teacher.enroll(who)).await
 }
 
-async fn stop(State(desk): State<Desk>) -> Response {
-    change(desk, |desk| {
+async fn stop(State(desk): State<Desk>, Extension(who): Extension<Who>) -> Response {
+    change(desk, who, ("teach: stop", Value::Null), |desk, _| {
         desk.teacher.stop();
         Ok(())
     })
     .await
 }
 
-async fn shadow(State(desk): State<Desk>, body: Bytes) -> Response {
+async fn shadow(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         on: bool,
     }
-    asked(desk, body, |desk, q: Question| desk.teacher.shadow(q.on)).await
+    asked(desk, who, ("teach: trial", body), |desk, q: Question, _| desk.teacher.shadow(q.on)).await
 }
 
-async fn threshold(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn threshold(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         value: f32,
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| desk.teacher.set_threshold(q.value, &who)).await
+    asked(desk, who, ("teach: threshold", body), |desk, q: Question, who| desk.teacher.set_threshold(q.value, who)).await
 }
 
-async fn activate(State(desk): State<Desk>, request: request::Parts, body: Bytes) -> Response {
+async fn activate(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
     #[derive(Deserialize)]
     struct Question {
         package: String,
         reason: Option<String>,
     }
-    let who = who(&request);
-    asked(desk, body, move |desk, q: Question| desk.teacher.activate(&q.package, q.reason.as_deref(), &who))
+    asked(desk, who, ("teach: activate", body), |desk, q: Question, who| desk.teacher.activate(&q.package, q.reason.as_deref(), who))
         .await
 }
 
-async fn back(State(desk): State<Desk>, request: request::Parts) -> Response {
-    let who = who(&request);
-    change(desk, move |desk| desk.teacher.back(&who)).await
+async fn back(State(desk): State<Desk>, Extension(who): Extension<Who>) -> Response {
+    change(desk, who, ("teach: go back", Value::Null), |desk, who| desk.teacher.back(who)).await
 }

@@ -2,6 +2,8 @@
 
 #[macro_use]
 mod common;
+mod account;
+mod audit;
 mod bench;
 #[cfg(feature = "workshop")]
 mod chromium;

@@ -1,6 +1,6 @@
 //! What outputs leave on a disk and tell a broker, whatever happens to either.
 
-mod common;
+pub mod common;
 mod journal;
 mod mqtt;
 mod pictures;

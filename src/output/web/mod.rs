@@ -1,8 +1,9 @@
 //! The service's web page: the latest part, counters, states, metrics, and buttons to halt and resume the
 //! line.
 //!
-//! Everything is served from memory over plain HTTP. Anyone who reaches the address may look. Changes need
-//! access: see [`Settings::token_file`].
+//! Everything is served from memory, encrypted with [`Settings::certificate`] or [`Settings::tls`]. Anyone who reaches the address may look, unless
+//! [`Settings::view`] says otherwise. Changes need an account with a role, or a token: see
+//! [`Settings::accounts_file`] and [`Settings::token_file`].
 //!
 //! | request | answer |
 //! |---|---|
@@ -16,18 +17,22 @@
 //! | `GET /healthz` | 200 while parts are inspected, otherwise 503 with the problems |
 //! | `POST /api/rejects/{part}/label` | copies the part's original to the label folder; needs the header below |
 //! | `POST /api/trigger`, `halt`, `resume`, `reload` | control the line; need the header `X-Weakrest: 1` |
+//! | `GET /audit`, `/api/audit?after=N`, `/api/audit.csv`, `/api/audit.jsonl` | who changed what |
+//! | `GET`, `POST`, `DELETE /api/session` | who is signed in; signs in; signs out |
 //!
 //! Every failed request is answered with `{"error": "…"}`.
 
+mod audit;
 mod metrics;
 pub(crate) mod picture;
 mod server;
+mod site;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
@@ -37,12 +42,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Control, Labeling, Output};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{self, Access, Gate, Server};
+use crate::http::{self, Gate, Server};
 use crate::inspector::{Region, Verdict};
 use crate::record::part::unix_ms;
 use crate::record::{FaultKind, Record, Status};
 use crate::settings::range;
 use picture::Shot;
+pub(crate) use site::Site;
 
 /// The most regions reported for a part. A part with defects all over can have thousands; the picture shows
 /// them.
@@ -56,18 +62,67 @@ pub struct Settings {
     /// networks. Port 0 takes a free port.
     pub listen: String,
     /// File with the token for changes: trigger, halt, resume, reload. It holds one line of at least 16
-    /// characters. Without a token, changes are possible only from this machine, with a loopback `listen`
-    /// address.
+    /// characters. Whoever sends it is an engineer. Without token and accounts, changes are possible only from
+    /// this machine, with a loopback `listen` address.
     pub token_file: Option<PathBuf>,
+    /// File with accounts, made by `weakrest account add`. People sign in with them, and each has a role.
+    pub accounts_file: Option<PathBuf>,
+    /// File with the certificate and its chain (PEM), to encrypt the page. It needs `key`.
+    pub certificate: Option<PathBuf>,
+    /// File with the certificate's private key (PEM).
+    pub key: Option<PathBuf>,
+    /// Whether the service makes a certificate itself.
+    pub tls: Tls,
+    /// Who may look: everyone by default.
+    pub view: View,
+    /// Minutes after which a session ends in which nobody did anything: 30 by default, 1 to 1440. Sessions that
+    /// may only look do not end by it.
+    pub session_idle_minutes: u32,
+    /// Hours after which any session ends: 12 by default, 1 to 8760.
+    pub session_hours: u32,
     /// Number of latest rejects kept with their picture: 12 by default, at most 200.
     pub rejects: usize,
     /// Number of latest parts kept with their score: 500 by default, 10 to 10 000.
     pub history: usize,
 }
 
+/// Encryption without a certificate from elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tls {
+    /// None; `certificate` and `key` still encrypt.
+    #[default]
+    Off,
+    /// With a certificate that the service signs itself, once, in its state folder. Browsers warn of it.
+    SelfSigned,
+}
+
+/// Who may look at the page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum View {
+    /// Everyone who reaches the address.
+    #[default]
+    Everyone,
+    /// Those who are signed in or send the token.
+    SignedIn,
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Settings { listen: "127.0.0.1:8080".into(), token_file: None, rejects: 12, history: 500 }
+        Settings {
+            listen: "127.0.0.1:8080".into(),
+            token_file: None,
+            accounts_file: None,
+            certificate: None,
+            key: None,
+            tls: Tls::Off,
+            view: View::Everyone,
+            session_idle_minutes: 30,
+            session_hours: 12,
+            rejects: 12,
+            history: 500,
+        }
     }
 }
 
@@ -78,8 +133,45 @@ impl Settings {
     /// [`ErrorKind::Usage`] naming the key.
     pub(crate) fn validate(&self) -> Result<()> {
         self.listen_address()?;
+        if self.view == View::SignedIn && self.accounts_file.is_none() && self.token_file.is_none() {
+            let text = "nobody could sign in; set web.accounts_file too";
+            return Err(Error::setting("web.view", text));
+        }
+        match (self.tls, &self.certificate, &self.key) {
+            (Tls::Off, None, None) | (Tls::Off, Some(_), Some(_)) | (Tls::SelfSigned, None, None) => {}
+            (Tls::Off, Some(_), None) => return Err(Error::setting("web.certificate", "needs web.key")),
+            (Tls::Off, None, Some(_)) => return Err(Error::setting("web.key", "needs web.certificate")),
+            (Tls::SelfSigned, _, _) => {
+                let text = "makes a certificate; remove web.certificate and web.key, or set \"off\"";
+                return Err(Error::setting("web.tls", text));
+            }
+        }
+        range("web.session_idle_minutes", self.session_idle_minutes, 1..=1440)?;
+        range("web.session_hours", self.session_hours, 1..=8760)?;
         range("web.rejects", self.rejects, 0..=200)?;
         range("web.history", self.history, 10..=10_000)
+    }
+
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// What is wrong with one, naming the key.
+    pub(crate) fn check(&self, state: &Path) -> Result<()> {
+        let site = Site { state: Some(state.to_owned()), ..Site::default() };
+        site.gate(self, self.listen_address()?).map(drop)
+    }
+
+    /// Whether there is a token.
+    ///
+    /// # Errors
+    /// What is wrong with its file, naming the key.
+    pub(crate) fn check_token(&self) -> Result<bool> {
+        Ok(self.token()?.is_some())
+    }
+
+    /// Whether the page is for this machine only.
+    pub(crate) fn is_local(&self) -> bool {
+        self.listen_address().is_ok_and(http::is_local)
     }
 
     fn listen_address(&self) -> Result<SocketAddr> {
@@ -104,47 +196,45 @@ impl WebPage {
     /// Starts serving on a thread of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a setting out of range, or if the token file holds no token; [`ErrorKind::Io`]
-    /// if that file cannot be read or the server cannot listen on the address.
+    /// [`ErrorKind::Usage`] for a setting out of range, or if the files of token or accounts are wrong;
+    /// [`ErrorKind::Io`] if such a file cannot be read or the server cannot listen on the address.
     pub fn start(settings: &Settings, control: Arc<dyn Control>) -> Result<WebPage> {
-        Self::with_more(settings, control, None, None)
+        Self::within(settings, control, Site::default())
     }
 
-    /// As [`WebPage::start`], with a button at each reject that copies it to the label folder, and with more routes.
+    /// As [`WebPage::start`], with what else the page needs of the service.
     ///
     /// # Errors
     /// As [`WebPage::start`].
-    pub(crate) fn with_more(
-        settings: &Settings,
-        control: Arc<dyn Control>,
-        labeling: Option<Arc<dyn Labeling>>,
-        more: Option<Extension>,
-    ) -> Result<WebPage> {
+    pub(crate) fn within(settings: &Settings, control: Arc<dyn Control>, site: Site) -> Result<WebPage> {
         settings.validate()?;
-        let token = settings.token()?;
         let wanted = settings.listen_address()?;
-        let gate = Arc::new(Gate {
-            access: Access::new(token, wanted),
-            is_local: http::is_local(wanted),
-            // Ignored areas have the most.
-            most_body: 256 << 10,
-            too_large: "request body too large: at most 256 KiB",
-            token_file: "web.token_file",
-            listen: "web.listen",
-        });
+        let gate = Arc::new(site.gate(settings, wanted)?);
         let shared = Arc::new(Shared {
             control,
-            labeling,
+            labeling: site.labeling,
             gate: Arc::clone(&gate),
             started: Instant::now(),
             started_at: SystemTime::now(),
             settings: settings.clone(),
-            teaches: more.is_some(),
+            teaches: site.additions.is_some(),
             memory: Mutex::default(),
         });
-        let router = server::router(gate, Arc::clone(&shared), more.unwrap_or_default());
-        let server = Server::start("web", wanted, router).map_err(|e| e.with_key("web.listen"))?;
-        log::info!("web page on http://{}/", server.address());
+        let more = site.additions.unwrap_or_default();
+        let router = server::router(Arc::clone(&gate), Arc::clone(&shared), more);
+        let certificates = gate.certificates.as_ref();
+        let server =
+            Server::start("web", wanted, router, certificates).map_err(|e| e.with_key("web.listen"))?;
+        match certificates.map(|certificates| certificates.current()) {
+            Some(own) => {
+                let address = server.address();
+                log::info!(
+                    "web page on https://{address}/, certificate with SHA-256 fingerprint {}",
+                    own.fingerprint
+                );
+            }
+            None => log::info!("web page on http://{}/", server.address()),
+        }
         Ok(WebPage { shared, server, spare: None })
     }
 
@@ -190,7 +280,8 @@ impl Output for WebPage {
         self.alive()
     }
 
-    fn tick(&mut self, _: SystemTime, _: &Status) -> Result<()> {
+    fn tick(&mut self, _: SystemTime, status: &Status) -> Result<()> {
+        site::look(&self.shared.gate, status);
         self.alive()
     }
 
@@ -209,10 +300,12 @@ impl WebPage {
     }
 }
 
-/// Routes of another room, with their state.
-#[derive(Default)]
-pub(crate) struct Extension {
-    /// Open to all who may look.
+/// Routes of another room, with their own state.
+#[derive(Clone, Default)]
+pub(crate) struct Additions {
+    /// Pages and scripts, open to all.
+    pub open: Router<Arc<Shared>>,
+    /// For those who may look.
     pub looks: Router<Arc<Shared>>,
     /// Changes by those who operate the line.
     pub operate: Router<Arc<Shared>>,

@@ -7,29 +7,30 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, StatusCode, Uri, header, request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::super::Labeled;
-use super::{Extension, Part, Shared, metrics};
+use super::{Additions, Part, Shared, audit, metrics};
+use crate::access::{Role, Who};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{self, Access, Gate, asset, problem};
+use crate::http::{Gate, Routes, Standing, You, asset, problem};
 use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
 
-const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The routes.
-pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Extension) -> Router {
-    let changes = Router::new()
+pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Additions) -> Router {
+    let operate = Router::new()
         .route("/api/trigger", post(trigger))
         .route("/api/halt", post(halt))
-        .route("/api/resume", post(resume))
-        .route("/api/reload", post(reload))
-        .route("/api/rejects/{part}/label", post(label))
-        .merge(more.operate)
-        .merge(more.engineer);
-    let looks = Router::new()
+        .route("/api/resume", post(resume));
+    let engineer =
+        Router::new().route("/api/reload", post(reload)).route("/api/rejects/{part}/label", post(label));
+    // The page itself, with which people sign in.
+    let open = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
         .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
         .route("/chart.js", asset(SCRIPT, include_str!("assets/chart.js")))
@@ -38,6 +39,7 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Extension) -> R
         .route("/texts.js", asset(SCRIPT, include_str!("../../texts.js")))
         .route("/page.js", asset(SCRIPT, include_str!("assets/page.js")))
         .route("/parts.js", asset(SCRIPT, include_str!("assets/parts.js")))
+        .route("/session.js", asset(SCRIPT, include_str!("assets/session.js")))
         .route("/service.js", asset(SCRIPT, include_str!("assets/service.js")))
         .route(
             "/style.css",
@@ -47,15 +49,21 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Extension) -> R
             ),
         )
         .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")))
+        .route("/healthz", get(health));
+    let looks = Router::new()
         .route("/api/status", get(status))
         .route("/api/parts", get(parts))
         .route("/api/rejects", get(rejects))
         .route("/api/rejects/{part}", get(reject_picture))
         .route("/api/live.jpg", get(live_picture))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(health))
-        .merge(more.looks);
-    http::router(gate, looks, Router::new(), changes, shared)
+        .route("/metrics", get(metrics));
+    Routes::new(gate)
+        .open(open.merge(audit::page()).merge(more.open))
+        .looks(Role::View, looks.merge(more.looks))
+        .looks(Role::Engineer, audit::routes())
+        .changes(Role::Operate, operate.merge(more.operate))
+        .changes(Role::Engineer, engineer.merge(more.engineer))
+        .router(shared)
 }
 
 #[derive(Serialize)]
@@ -74,8 +82,9 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         status: Snapshot,
         stages: Vec<StageTime>,
         version: &'static str,
-        /// `local`, `token` or `refused`: who may make changes.
+        /// How changes are allowed here: `account`, `token`, `local` or `refused`.
         changes: &'static str,
+        you: You,
         /// Whether rejects can be copied to the label folder.
         labels: bool,
         /// Whether there is a page for teaching.
@@ -105,16 +114,13 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         let memory = shared.memory();
         (memory.latest.as_ref().map(|shot| shot.part), memory.rejects.back().map(|r| r.0.part))
     };
-    let changes = match shared.gate.access_of(&request) {
-        Access::Token(_) => "token",
-        Access::Local => "local",
-        Access::Refused => "refused",
-    };
+    let you = shared.gate.you(&request);
     Json(Body {
         status: status.snapshot(),
         stages: stages.into(),
         version: env!("CARGO_PKG_VERSION"),
-        changes,
+        changes: you.changes,
+        you,
         labels: shared.labeling.is_some(),
         teaches: shared.teaches,
         uptime_s: shared.started.elapsed().as_secs_f64(),
@@ -186,7 +192,11 @@ async fn reject_picture(State(shared): State<Arc<Shared>>, Path(file): Path<Stri
     }
 }
 
-async fn label(State(shared): State<Arc<Shared>>, Path(part): Path<String>) -> Response {
+async fn label(
+    State(shared): State<Arc<Shared>>,
+    Extension(who): Extension<Who>,
+    Path(part): Path<String>,
+) -> Response {
     #[derive(Serialize)]
     struct Body {
         file: String,
@@ -203,7 +213,11 @@ async fn label(State(shared): State<Arc<Shared>>, Path(part): Path<String>) -> R
     };
     let triggered = shared.memory().rejects.iter().find(|r| r.0.part == number).map(|r| r.0.time_ms);
     let triggered = UNIX_EPOCH + Duration::from_millis(triggered.unwrap_or_default());
-    match tokio::task::spawn_blocking(move || labeling.label(number, triggered)).await {
+    let copy = move || {
+        shared.record(&who, "label", Value::Null, json!({"part": number}))?;
+        labeling.label(number, triggered)
+    };
+    match tokio::task::spawn_blocking(copy).await {
         Ok(Ok(Labeled { file, copied })) => {
             Json(Body { file: file.display().to_string(), copied }).into_response()
         }
@@ -249,14 +263,18 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-async fn health(State(shared): State<Arc<Shared>>) -> Response {
+async fn health(State(shared): State<Arc<Shared>>, request: request::Parts) -> Response {
     #[derive(Serialize)]
     struct Body {
         state: crate::record::State,
         problems: std::collections::BTreeMap<&'static str, crate::record::Problem>,
     }
     let status = shared.control.status();
-    let (state, problems) = (status.state(), status.problems());
+    // Programs that watch the service do not sign in. What is wrong is for those who may look.
+    let may_look =
+        !shared.gate.is_private || matches!(shared.gate.standing(&request), Standing::SignedIn(..));
+    let problems = if may_look { status.problems() } else { Default::default() };
+    let state = status.state();
     let code = match state {
         crate::record::State::Operational => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -277,37 +295,64 @@ async fn trigger(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn halt(State(shared): State<Arc<Shared>>) -> Response {
-    change(shared, |shared| shared.control.set_halted(true)).await
-}
-
-async fn resume(State(shared): State<Arc<Shared>>) -> Response {
-    change(shared, |shared| shared.control.set_halted(false)).await
-}
-
-async fn reload(State(shared): State<Arc<Shared>>) -> Response {
-    change(shared, |shared| {
-        shared.control.reload();
-        Ok(())
+/// Halts first: nothing that happens to the record may keep the line running.
+async fn halt(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who>) -> Response {
+    change(shared, move |shared| {
+        let before = state_of(shared);
+        let done = shared.control.set_halted(true);
+        let missing = shared.note(&who, "halt", before, state_of(shared));
+        done.map(|()| missing)
     })
     .await
 }
 
-/// Makes a change and answers with the new state.
+async fn resume(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who>) -> Response {
+    change(shared, move |shared| {
+        let before = state_of(shared);
+        shared.record(&who, "resume", before.clone(), json!({"halted": false}))?;
+        let done = shared.control.set_halted(false);
+        if let Err(e) = &done {
+            shared.note(&who, "resume failed", before, json!(e.chain()));
+        }
+        done.map(|()| None)
+    })
+    .await
+}
+
+async fn reload(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who>) -> Response {
+    change(shared, move |shared| {
+        let engine = shared.control.status().engine();
+        shared.record(&who, "reload", json!({"package": engine.package}), Value::Null)?;
+        shared.control.reload();
+        Ok(None)
+    })
+    .await
+}
+
+fn state_of(shared: &Shared) -> Value {
+    json!({"state": shared.control.status().state()})
+}
+
+/// Makes a change and answers with the new state, and with what the change gives as a warning.
 async fn change(
     shared: Arc<Shared>,
-    action: impl FnOnce(&Shared) -> Result<()> + Send + 'static,
+    action: impl FnOnce(&Shared) -> Result<Option<String>> + Send + 'static,
 ) -> Response {
     #[derive(Serialize)]
     struct Body {
         state: crate::record::State,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        warning: Option<String>,
     }
     let done = tokio::task::spawn_blocking(move || {
-        action(&shared)?;
-        Ok(shared.control.status().state())
+        let warning = action(&shared)?;
+        Ok::<_, Error>(Body { state: shared.control.status().state(), warning })
     });
     match done.await {
-        Ok(Ok(state)) => Json(Body { state }).into_response(),
+        Ok(Ok(body)) => Json(body).into_response(),
+        Ok(Err(e)) if e.kind() == ErrorKind::StorageFull => {
+            problem(StatusCode::INSUFFICIENT_STORAGE, e.chain())
+        }
         Ok(Err(e)) => problem(StatusCode::INTERNAL_SERVER_ERROR, Error::chain(&e)),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "request failed; see the service's log"),
     }

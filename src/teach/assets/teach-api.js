@@ -1,7 +1,10 @@
 // @ts-check
 // What the page asks the service for, and the types of the answers.
 
+import { openForm } from "./session.js";
 import { t } from "./texts.js";
+
+/** @import { Status } from "./service.js" */
 
 /** @typedef {"good" | "bad"} Answer */
 /** @typedef {[number, number][]} Area Corners in shares of width and height. */
@@ -113,6 +116,11 @@ export function tell(text, bad) {
   else $("answer").scrollIntoView({ block: "nearest" });
 }
 
+/** @type {Status | null} The line's latest state. */
+export let line = null;
+/** @param {Status} news */
+export const setLine = (news) => (line = news);
+
 /** @type {() => void} The change that waits for a token. */
 let again = () => {};
 $("ask")
@@ -142,6 +150,10 @@ export async function change(action, question, success = "") {
     const options = { method: "POST", headers, body, signal: AbortSignal.timeout(60000) };
     const response = await fetch(`/api/teach/${action}`, options);
     const answer = await response.json();
+    if (response.status === 401 && line?.you.changes === "account") {
+      openForm();
+      return null;
+    }
     if (response.status === 401) {
       again = () => void change(action, question, success);
       input("token").value = "";

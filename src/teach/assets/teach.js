@@ -2,13 +2,15 @@
 // Teaching: collect, enroll, try, judge, activate.
 
 import { make, number, say } from "./elements.js";
-import { $, called, change, dialog, input, refill, tell } from "./teach-api.js";
+import { showSession, whyNot } from "./session.js";
+import { $, called, change, dialog, input, line, refill, setLine, tell } from "./teach-api.js";
 import { showAreas } from "./teach-areas.js";
 import { chosenThreshold, drawHistogram, showResult, showScores, showShadow, tile } from "./teach-result.js";
 import { t, translatePage } from "./texts.js";
 
 /** @import { Answer, Product, Recent, Teaching } from "./teach-api.js" */
 /** @import { Parts, Status } from "./service.js" */
+/** @import { You } from "./session.js" */
 
 /** Time between two polls, seen and hidden, in milliseconds. */
 const [POLL, HIDDEN] = [700, 10000];
@@ -21,8 +23,6 @@ let formOf = null;
 let best = { sharpness: 0, clipped: 1 };
 /** @type {Teaching | null} */
 let state = null;
-/** @type {Status | null} */
-let line = null;
 /** @type {number | null} */
 let pictured = null;
 
@@ -40,8 +40,10 @@ async function poll() {
       /** @type {Promise<Teaching>} */ (get("/api/teach")),
       /** @type {Promise<Status>} */ (get("/api/status")),
     ]);
-    line = status;
+    setLine(status);
     show(teaching);
+    showSession(status.you, () => void poll());
+    allow(status.you);
     await Promise.all([showLive(status.picture), showThreshold()]);
     $("lost").hidden = true;
   } catch {
@@ -91,6 +93,22 @@ function show(news) {
   say($("hold"), news.held ? t("Let new parts come") : t("Hold these parts"));
   $("back").hidden = !news.has_previous;
   if (product) showProduct(product, news);
+}
+
+/**
+ * Says at each control why whoever looks may not use it.
+ * @param {You} you
+ */
+function allow(you) {
+  for (const button of document.querySelectorAll("main button")) {
+    if (button.matches(".show, #reset, #hold, #rectangle, #polygon")) continue;
+    const why = whyNot(you, button.closest("#recent") ? "operate" : "engineer");
+    if (why) /** @type {HTMLButtonElement} */ (button).disabled = true;
+    else if (button.matches("#new button, .drop, .pair button, #shadow, #back")) {
+      /** @type {HTMLButtonElement} */ (button).disabled = false;
+    }
+    if (button.getAttribute("title") !== why) button.setAttribute("title", why);
+  }
 }
 
 /** @param {Product} product @param {Teaching} news */

@@ -5,7 +5,8 @@ import { showChart } from "./chart.js";
 import { make, number, say } from "./elements.js";
 import { $, dress, duration, fill, ms, title, whole } from "./page.js";
 import { fadePicture, forgetPictures, lostText, showPicture, showRejects, showVerdict } from "./parts.js";
-import { ask, read } from "./service.js";
+import { SignedOut, ask, read } from "./service.js";
+import { openForm, readYou, showSession, whyNot } from "./session.js";
 
 /** @import { Part, Parts, Status } from "./service.js" */
 
@@ -25,6 +26,8 @@ let started = null;
 /** @type {number | null} */
 let lastAnswer = null;
 let busy = false;
+/** Whether people sign in with accounts. */
+let accounts = false;
 let timer = 0;
 /** @type {[action: string, success?: string]} The change that waits for a token. */
 let asked = [""];
@@ -50,14 +53,19 @@ async function poll() {
       const last = parts.at(-1);
       showVerdict(last);
       if (news.parts.length || !parts.length) showChart(parts);
-      const label = status.labels && status.changes !== "refused" ? labelPart : null;
+      const label = status.labels && status.you.changes !== "refused" ? labelPart : null;
       await Promise.all([showPicture(status.picture), showRejects(status.last_reject, started, label)]);
+      const unfit = whyNot(status.you, "engineer");
+      for (const button of document.querySelectorAll("button.label")) {
+        if (button instanceof HTMLButtonElement) [button.disabled, button.title] = [unfit !== "", unfit];
+      }
       fadePicture(last);
       lastAnswer = Date.now();
       connected(true);
     }
-  } catch {
-    connected(false);
+  } catch (e) {
+    if (e instanceof SignedOut) await signedOut();
+    else connected(false);
   }
   busy = false;
   schedule(wait);
@@ -79,6 +87,22 @@ function connected(yes) {
   for (const name of BUTTONS) $(name).disabled = true;
 }
 
+/** Whoever is not signed in sees nothing of the line. */
+async function signedOut() {
+  try {
+    showSession(await readYou(), () => schedule(0));
+    forgetPictures();
+    [parts, after, started] = [[], 0, null];
+    document.body.classList.add("stale");
+    for (const name of BUTTONS) $(name).disabled = true;
+    say($("lost"), "Sign in to see the line.");
+    $("lost").hidden = false;
+    openForm();
+  } catch {
+    connected(false);
+  }
+}
+
 /** @param {Status} s */
 function showStatus(s) {
   const product = s.engine.product || "weakrest";
@@ -88,11 +112,14 @@ function showStatus(s) {
   dress($("state"), `badge ${s.state}`);
   showProblems(Object.entries(s.problems));
 
-  const refused = s.changes === "refused";
+  showSession(s.you, () => schedule(0));
+  accounts = s.you.changes === "account";
+  const why = whyNot(s.you, "operate");
+  const refused = why !== "";
   $("trigger").disabled = refused || s.state !== "Operational";
   $("halt").disabled = refused || s.state === "Halted";
   $("resume").disabled = refused || !(s.state === "Halted" || s.latched);
-  const why = refused ? "Read-only page: set web.token_file to allow changes." : "";
+  say($("may"), accounts ? why : "");
   for (const name of BUTTONS) if ($(name).title !== why) $(name).title = why;
 
   const faults = Object.values(s.faults).reduce((a, b) => a + b, 0);
@@ -181,7 +208,9 @@ async function change(action, success = "") {
     if (token) headers.Authorization = `Bearer ${token}`;
     const response = await ask(`/api/${action}`, { method: "POST", headers });
     const body = await response.json();
-    if (response.status === 401) {
+    if (response.status === 401 && accounts) {
+      openForm();
+    } else if (response.status === 401) {
       const why = token ? "Wrong token." : "This needs a token.";
       say($("why"), `${why} The token is in the file that web.token_file names.`);
       asked = [action, success];

@@ -20,6 +20,7 @@ import { make, say } from "./elements.js";
  * @property {HTMLImageElement} largepicture
  * @property {HTMLElement} largetext
  * @property {HTMLElement} lost
+ * @property {HTMLElement} may
  * @property {HTMLElement} none
  * @property {HTMLElement} old
  * @property {HTMLInputElement} overlay

@@ -29,6 +29,8 @@
  * @property {Part[]} parts
  */
 
+/** @import { You } from "./session.js" */
+
 /**
  * The answer to `/api/status`.
  * @typedef {object} Status
@@ -51,7 +53,7 @@
  * @property {boolean} latched
  * @property {{ name: string, count: number, last_ms: number, mean_ms: number, worst_ms: number }[]} stages
  * @property {string} version
- * @property {"local" | "token" | "refused"} changes Who may change something.
+ * @property {You} you Who looks at the page, and what they may do.
  * @property {boolean} labels Whether rejects can be copied to the label folder.
  * @property {number} uptime_s
  * @property {number} started_ms
@@ -59,11 +61,25 @@
  * @property {number | null} last_reject
  */
 
+/** Whether a person did something since the last request. Polls alone prolong no session. */
+let active = false;
+for (const kind of ["pointerdown", "keydown", "wheel"]) {
+  addEventListener(kind, () => (active = true), { capture: true, passive: true });
+}
+
 /**
  * @param {string} path
  * @param {RequestInit} [options]
  */
-export const ask = (path, options) => fetch(path, { signal: AbortSignal.timeout(5000), ...options });
+export function ask(path, options) {
+  const headers = new Headers(options?.headers);
+  if (active) headers.set("X-Weakrest-Active", "1");
+  active = false;
+  return fetch(path, { signal: AbortSignal.timeout(5000), ...options, headers });
+}
+
+/** The page may be looked at only by those who are signed in. */
+export class SignedOut extends Error {}
 
 /**
  * The answer to a question; the caller knows its type.
@@ -71,6 +87,7 @@ export const ask = (path, options) => fetch(path, { signal: AbortSignal.timeout(
  */
 export async function read(path) {
   const response = await ask(path);
+  if (response.status === 401) throw new SignedOut(path);
   if (!response.ok) throw new Error(path);
   return response.json();
 }

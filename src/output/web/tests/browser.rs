@@ -10,7 +10,7 @@ use crate::record::{FaultKind, Severity};
 
 /// A browser's path, or `None` after saying that the test is skipped: on standard error, and in a file that
 /// `make test` shows at its end.
-fn browser() -> Option<PathBuf> {
+pub(super) fn browser() -> Option<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&folders)
@@ -28,7 +28,7 @@ fn browser() -> Option<PathBuf> {
 }
 
 /// The page's DOM after three seconds of the browser's own time, and what went wrong.
-fn dump(browser: &Path, url: &str, folder: &Path) -> Output {
+pub(super) fn dump(browser: &Path, url: &str, folder: &Path) -> Output {
     Command::new(browser)
         .args([
             "--headless=new",
@@ -60,7 +60,7 @@ fn asked_for(net_log: &Path) -> Vec<String> {
 }
 
 /// The text of the element with that `id`, without markup.
-fn text_of(dom: &str, id: &str) -> String {
+pub(super) fn text_of(dom: &str, id: &str) -> String {
     let start = dom.find(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {dom}"));
     let inside = &dom[start + dom[start..].find('>').unwrap() + 1..];
     inside[..inside.find("</").unwrap()].to_owned()

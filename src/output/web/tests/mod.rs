@@ -1,16 +1,19 @@
 //! The web page, asked over HTTP as browsers and scrapers do, and by a real browser.
 
+mod accounts;
+mod audit;
 mod browser;
 mod client;
 mod prometheus;
 mod scene;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::output::web::{Settings, WebPage};
+use crate::output::web::{Settings, Site, WebPage};
 use crate::output::{Control, Labeled, Labeling, Output};
 use crate::record::{FaultKind, Severity};
 use crate::{ErrorKind, Frame};
@@ -32,6 +35,12 @@ fn settings_have_the_documented_defaults_and_refuse_the_rest() {
         ("listen = '127.0.0.1:99999'", "web.listen"),
         ("rejects = 201", "web.rejects"),
         ("history = 9", "web.history"),
+        ("view = 'signed-in'", "web.view"),
+        ("session_idle_minutes = 0", "web.session_idle_minutes"),
+        ("certificate = 'a'", "web.certificate"),
+        ("key = 'a'", "web.key"),
+        ("tls = 'self-signed'\ncertificate = 'a'\nkey = 'b'", "web.tls"),
+        ("session_hours = 9000", "web.session_hours"),
     ] {
         let error = toml::from_str::<Settings>(text).unwrap().validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
@@ -49,6 +58,7 @@ fn the_page_and_its_parts_need_nothing_from_elsewhere() {
         ("/elements.js", "text/javascript; charset=utf-8"),
         ("/page.js", "text/javascript; charset=utf-8"),
         ("/parts.js", "text/javascript; charset=utf-8"),
+        ("/session.js", "text/javascript; charset=utf-8"),
         ("/service.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
@@ -670,7 +680,9 @@ fn a_reject_is_put_where_it_is_labeled_by_whom_may_change_something() {
     let (settings, _folder) = with_token(TOKEN);
     let line = scene::Line::new(true);
     let control = Arc::clone(&line) as Arc<dyn Control>;
-    let mut page = WebPage::with_more(&settings, control, Some(Arc::new(Even)), None).unwrap();
+    let mut page =
+        WebPage::within(&settings, control, Site { labeling: Some(Arc::new(Even)), ..Site::default() })
+            .unwrap();
     for part in 1..=3 {
         publish(&mut page, &line, &scratched(part));
     }
