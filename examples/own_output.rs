@@ -11,7 +11,7 @@ use weakrest::camera::{Scene, SimulatedOpener};
 use weakrest::clock::Clock;
 use weakrest::output::Output;
 use weakrest::pipeline::{Pipeline, Setup, Stages};
-use weakrest::record::{Histogram, Problem, Record, Severity, Snapshot, Stage, Status};
+use weakrest::record::{Histogram, Problem, Record, Reloads, Severity, Snapshot, Stage, Status};
 use weakrest::{Error, ErrorKind, Frame, Inspector, Result, Verdict};
 
 struct Table(File);
@@ -48,7 +48,10 @@ impl Output for Table {
             }
         }
         let times: &Histogram = status.times(Stage::Latency);
-        let Snapshot { parts, rejects, .. } = status.snapshot();
+        let Snapshot { parts, rejects, reloads, .. } = status.snapshot();
+        if let Reloads { refused: Some(why), .. } = reloads {
+            self.write(&format!("# {why}"))?;
+        }
         self.write(&format!("# {rejects} of {parts} rejected, the last after {:?}", times.last()))
     }
 }

@@ -233,6 +233,16 @@ impl Source {
         }
     }
 
+    /// Time between two frames, if the settings tell it.
+    pub(crate) fn period(&self) -> Option<Duration> {
+        let rate = match self {
+            Source::Command(settings) => settings.rate,
+            Source::Folder(settings) => Some(settings.rate),
+            Source::V4l2(settings) => settings.rate,
+        };
+        rate.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok())
+    }
+
     /// The same camera with a default color. A color in its settings wins.
     #[must_use]
     pub(crate) fn of_color(mut self, color: Color) -> Self {

@@ -22,7 +22,7 @@ use crate::output::pictures::{Originals, Pictures};
 use crate::output::web::WebPage;
 use crate::output::{Labeling, Output, Reopening, run_id};
 use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages};
-use crate::record::{Halts, Part, Record, Severity};
+use crate::record::{Halts, Part, Record, Reloads, Severity};
 use crate::state::StateFolder;
 use crate::{Error, ErrorKind, Result};
 
@@ -96,8 +96,14 @@ impl Run {
         let site = Site { halts: Halts::open(state.clone())?, state, json: self.json };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
-        let mut line =
-            Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now(), refused: None };
+        let mut line = Running {
+            site,
+            config,
+            stages,
+            pipeline: Some(pipeline),
+            retry: Instant::now(),
+            reloads: Reloads::default(),
+        };
         if let Some(pipeline) = &line.pipeline {
             alarms.follow(pipeline.status());
         }
@@ -267,8 +273,8 @@ struct Running {
     /// None while even the previous configuration fails to start.
     pipeline: Option<Pipeline>,
     retry: Instant,
-    /// Why the latest configuration is not in use.
-    refused: Option<String>,
+    /// How the reloads ended. A new line does not know.
+    reloads: Reloads,
 }
 
 impl Running {
@@ -337,13 +343,17 @@ impl Running {
 
     /// Reports whether the latest configuration is in use.
     fn told(&mut self, result: Result<()>) {
-        self.refused =
+        self.reloads.count += 1;
+        self.reloads.refused =
             result.err().map(|e| format!("{}; the previous configuration stays in use", e.chain()));
         self.tell();
     }
 
     fn tell(&self) {
-        match (&self.pipeline, &self.refused) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.status().set_reloads(self.reloads.clone());
+        }
+        match (&self.pipeline, &self.reloads.refused) {
             (Some(pipeline), None) => pipeline.status().clear("configuration"),
             (Some(pipeline), Some(text)) => {
                 pipeline.status().raise("configuration", Severity::Warning, text.clone());
@@ -412,7 +422,7 @@ impl Site {
             trigger: config.trigger.clone(),
             halts: Arc::clone(&self.halts),
             lines,
-            line: config.line.clone(),
+            line: config.line(),
             settings: config.pipeline.clone(),
             clock,
         };

@@ -160,6 +160,27 @@ fn a_rate_that_no_duration_can_hold_is_refused() {
     }
 }
 
+#[test]
+fn a_camera_that_is_too_slow_for_its_trigger_is_refused() {
+    let slow = LEAST.replace("rate = 5", "rate = 2");
+    let with = |more: &str| parsed(&format!("{slow}[trigger]\nsource = \"software\"\n{more}"));
+    let told = with("[line]\nrecord = \"edges\"\n").unwrap_err().chain();
+    assert!(told.contains("line.travel_ms: the camera takes a frame each 500 ms"), "{told}");
+    assert!(told.contains("verdict is due after 500 ms: set a higher camera.rate"), "{told}");
+    let told = with("[line]\ndeadline_ms = 300\n").unwrap_err().chain();
+    assert!(told.starts_with("weakrest.toml:10: line.deadline_ms: the camera"), "{told}");
+    for fits in [
+        "frame_within_ms = 100\n[line]\nrecord = \"edges\"\n",
+        "fires_camera = true\n",
+        "[line]\ntravel_ms = 900\n",
+    ] {
+        with(fits).unwrap();
+    }
+    // Without lines the verdict may wait for the frame.
+    assert_eq!(with("").unwrap().line().deadline().as_millis(), 1000);
+    parsed(&format!("{slow}[line]\nrecord = \"edges\"\n")).unwrap();
+}
+
 /// The example with all keys that it shows, and with those of a folder as a camera.
 fn examples() -> [Table; 2] {
     let all: String = example().lines().map(|l| format!("{}\n", shown(l).unwrap_or(l))).collect();

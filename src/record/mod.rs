@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use halt::{Halt, HaltedBy, Halts};
 pub(crate) use part::Part;
 pub(crate) use status::OutputCounts;
-pub use status::{Histogram, Problem, Severity, Snapshot, Stage, State, Status};
+pub use status::{Histogram, Problem, Reloads, Severity, Snapshot, Stage, State, Status};
 
 use crate::imaging::Frame;
 use crate::inspector::{Inspection, Verdict};

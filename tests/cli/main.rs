@@ -28,6 +28,8 @@ mod release;
 mod run;
 mod runtime;
 mod usage;
+#[cfg(feature = "workshop")]
+mod web_page;
 #[cfg(not(feature = "workshop"))]
 mod workshop;
 mod written;

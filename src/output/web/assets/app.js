@@ -13,8 +13,8 @@ import { ask, read } from "./service.js";
 const KEPT = 500;
 /** Time between two polls, seen and hidden, in milliseconds. */
 const [POLL, HIDDEN] = [700, 10000];
-/** @type {("trigger" | "halt" | "resume")[]} */
-const BUTTONS = ["trigger", "halt", "resume"];
+/** @type {("trigger" | "halt" | "resume" | "reload")[]} */
+const BUTTONS = ["trigger", "halt", "resume", "reload"];
 
 /** @type {Part[]} */
 let parts = [];
@@ -48,7 +48,7 @@ async function poll() {
       parts = parts.concat(news.parts).slice(-KEPT);
       showStatus(status);
       const last = parts.at(-1);
-      showVerdict(last);
+      showVerdict(last, status);
       if (news.parts.length || !parts.length) showChart(parts);
       const label = status.labels && status.changes !== "refused" ? labelPart : null;
       await Promise.all([showPicture(status.picture), showRejects(status.last_reject, started, label)]);
@@ -92,6 +92,8 @@ function showStatus(s) {
   $("trigger").disabled = refused || s.state !== "Operational";
   $("halt").disabled = refused || s.state === "Halted";
   $("resume").disabled = refused || !(s.state === "Halted" || s.latched);
+  $("reload").disabled = refused || reload.asked;
+  showReload(s.reloads);
   const why = refused ? "Read-only page: set web.token_file to allow changes." : "";
   for (const name of BUTTONS) if ($(name).title !== why) $(name).title = why;
 
@@ -112,6 +114,22 @@ function showStatus(s) {
   const uptime = `running for ${duration(s.uptime_s)}`;
   const threshold = `threshold ${number(s.engine.threshold)}`;
   say($("footer"), `${package_}${s.engine.provider} · ${threshold} · ${uptime} · weakrest ${s.version}`);
+}
+
+/** The reload that was asked for, and how many there were before it. */
+const reload = { asked: false, before: 0 };
+
+/**
+ * Says how the reload ended that was asked for. A change beyond the package starts this page's server again.
+ * @param {Status["reloads"]} reloads
+ */
+function showReload({ count, refused }) {
+  if (!reload.asked) {
+    reload.before = count;
+  } else if (count > reload.before) {
+    reload.asked = false;
+    answer(refused ?? "The new configuration is in use.", refused !== null);
+  }
 }
 
 /** @param {[component: string, problem: { severity: string, text: string }][]} problems */
@@ -174,6 +192,8 @@ const labelPart = (part) =>
 
 /** @param {string} action @param {string} [success] */
 async function change(action, success = "") {
+  // Set before it is asked for: the end may come before the answer.
+  if (action === "reload") reload.asked = true;
   try {
     /** @type {Record<string, string>} */
     const headers = { "X-Weakrest": "1" };
@@ -181,6 +201,7 @@ async function change(action, success = "") {
     if (token) headers.Authorization = `Bearer ${token}`;
     const response = await ask(`/api/${action}`, { method: "POST", headers });
     const body = await response.json();
+    if (!response.ok) reload.asked = false;
     if (response.status === 401) {
       const why = token ? "Wrong token." : "This needs a token.";
       say($("why"), `${why} The token is in the file that web.token_file names.`);
@@ -193,12 +214,14 @@ async function change(action, success = "") {
       schedule(0);
     }
   } catch {
+    reload.asked = false;
     answer("The service does not answer.", true);
   }
 }
 
 $("trigger").addEventListener("click", () => change("trigger"));
 $("resume").addEventListener("click", () => change("resume"));
+$("reload").addEventListener("click", () => change("reload", "Reading configuration and package …"));
 $("halt").addEventListener("click", () => {
   if (confirm("Halt the line? Every part is a fault until you resume.")) change("halt");
 });

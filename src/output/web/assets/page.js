@@ -10,6 +10,7 @@ import { make, say } from "./elements.js";
  * @typedef {object} Elements
  * @property {HTMLElement} answer
  * @property {HTMLDialogElement} ask
+ * @property {HTMLElement} before
  * @property {HTMLTableSectionElement} beside
  * @property {HTMLElement} caption
  * @property {SVGElement} chart
@@ -33,6 +34,7 @@ import { make, say } from "./elements.js";
  * @property {HTMLElement} reason
  * @property {HTMLElement} rejected
  * @property {HTMLElement} rejects
+ * @property {HTMLButtonElement} reload
  * @property {HTMLButtonElement} resume
  * @property {HTMLElement} scale
  * @property {HTMLElement} score

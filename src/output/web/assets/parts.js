@@ -5,13 +5,20 @@ import { inner, make, number, say } from "./elements.js";
 import { $, clock, dress, ms, ratio, title, whole } from "./page.js";
 import { ask, read } from "./service.js";
 
-/** @import { Part, Parts } from "./service.js" */
+/** @import { Part, Parts, Status } from "./service.js" */
 
 /** More regions than this are counted only. */
 const REGIONS = 6;
 
-/** @param {Part | undefined} part */
-export function showVerdict(part) {
+/**
+ * The big word: the last part's verdict while parts are inspected, otherwise what holds instead.
+ * @param {Part | undefined} part
+ * @param {Status} status
+ */
+export function showVerdict(part, status) {
+  const stopped = status.state !== "Operational";
+  $("before").hidden = !stopped || !part;
+  if (stopped) return showStopped(part, status);
   dress($("verdict"), `verdict ${part?.verdict ?? ""}`);
   say($("word"), part?.verdict.toUpperCase() ?? "–");
   say($("part"), part ? title(part) : "no part yet");
@@ -28,6 +35,31 @@ export function showVerdict(part) {
   say($("reason"), part?.reason || (count ? `${areas} above the threshold` : ""));
   const scores = part && part.score !== null ? scoresOf(part) : "";
   say($("score"), part ? `${scores}${ms(part.latency_ms)} ms` : "");
+}
+
+/** What a state without inspection is called, and what it means where no problem says it. */
+const STOPPED = /** @type {Record<string, [word: string, meaning: string]>} */ ({
+  Preoperational: ["STARTING", "No part is inspected yet."],
+  Halted: ["HALTED", "Every part is a fault until somebody resumes the line."],
+  Error: ["ERROR", "Parts cannot be inspected."],
+});
+
+/**
+ * @param {Part | undefined} part
+ * @param {Status} status
+ */
+function showStopped(part, { state, problems }) {
+  const [word, meaning] = STOPPED[state] ?? [state.toUpperCase(), ""];
+  dress($("verdict"), `verdict stopped ${state}`);
+  say($("word"), word);
+  say($("part"), meaning);
+  $("ratio").hidden = true;
+  const named = Object.entries(problems);
+  const [component, problem] =
+    named.find(([name, { severity }]) => (state === "Halted" ? name === "halted" : severity === "error")) ?? [];
+  say($("reason"), problem ? `${component}: ${problem.text}` : "");
+  say($("score"), "");
+  say($("before"), part ? `Last part: ${part.verdict.toUpperCase()}, ${title(part)}` : "");
 }
 
 /** @type {(part: Part) => string} */

@@ -49,6 +49,7 @@
  * @property {Record<string, number>} outputs_dropped
  * @property {Record<string, number>} outputs_failed
  * @property {boolean} latched
+ * @property {{ count: number, refused: string | null }} reloads
  * @property {{ name: string, count: number, last_ms: number, mean_ms: number, worst_ms: number }[]} stages
  * @property {string} version
  * @property {"local" | "token" | "refused"} changes Who may change something.
