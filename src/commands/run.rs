@@ -15,11 +15,11 @@ use signal_hook::iterator::Signals;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::onnx::{Interrupt, Provider};
-use crate::output::journal::Journal;
+use crate::output::journal::{Journal, Past};
 use crate::output::line::{self, HeldLines, Line, Lines};
 use crate::output::mqtt::Mqtt;
 use crate::output::pictures::{Originals, Pictures};
-use crate::output::web::WebPage;
+use crate::output::web::{self, WebPage};
 use crate::output::{Labeling, Output, Reopening, run_id};
 use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages};
 use crate::record::{Halts, Part, Record, Reloads, Severity};
@@ -443,8 +443,14 @@ impl Site {
         if self.json {
             pipeline.attach(Box::new(Print(run.clone())))?;
         }
+        // What the page shows of earlier runs.
+        let past = config.web.as_ref().filter(|_| config.journal.is_some()).map(|_| Arc::<Past>::default());
         if let Some(settings) = config.journal.clone() {
-            attach(&mut pipeline, config, "journal", &run, move |run| Journal::new(settings.clone(), run))?;
+            let shown = past.clone().zip(config.web.as_ref());
+            let shown = shown.map(|(past, web)| (past, web.history, web.rejects));
+            attach(&mut pipeline, config, "journal", &run, move |run| {
+                Journal::with_past(settings.clone(), run, shown.clone())
+            })?;
         }
         if let Some(settings) = config.pictures.clone() {
             attach(&mut pipeline, config, "pictures", &run, move |run| Pictures::new(settings.clone(), run))?;
@@ -455,9 +461,14 @@ impl Site {
         if let Some(settings) = config.web.clone() {
             let control = pipeline.control();
             let originals = config.pictures.as_ref().and_then(|pictures| Originals::new(pictures, &run));
-            let labeling = originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>);
+            let site = web::Site {
+                labeling: originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>),
+                past,
+                journal: config.journal.as_ref().map(|journal| journal.path.clone()),
+                kept: config.pictures.as_ref().map(|pictures| pictures.folder.clone()),
+            };
             attach(&mut pipeline, config, "web", &run, move |_| {
-                WebPage::with_labeling(&settings, Arc::clone(&control), labeling.clone())
+                WebPage::with_site(&settings, Arc::clone(&control), site.clone())
             })?;
         }
         Ok(pipeline)

@@ -49,6 +49,7 @@ fn every_key_that_the_example_shows_is_one_and_is_the_default() {
     assert_eq!((full.line.pulse(), full.line.energize), (plain.line.pulse(), plain.line.energize));
     let (web, default) = (full.web.unwrap(), plain.web.unwrap());
     assert_eq!((web.listen, web.rejects, web.history), (default.listen, default.rejects, default.history));
+    assert_eq!(web.shifts, default.shifts);
     let (mqtt, default) = (full.mqtt.unwrap(), crate::output::mqtt::Settings::default());
     assert_eq!((mqtt.port(), default.tls), (default.port(), false));
     assert_eq!((mqtt.host, mqtt.backlog), (default.host, default.backlog));

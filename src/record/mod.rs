@@ -1,6 +1,7 @@
 //! Records of parts and the status of the line: written by the pipeline, passed on by outputs. No threads, no
 //! devices.
 
+mod drift;
 mod halt;
 pub(crate) mod part;
 mod status;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+pub use drift::{Drift, Quantity};
 pub use halt::{Halt, HaltedBy, Halts};
 pub(crate) use part::Part;
 pub(crate) use status::OutputCounts;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Engine, FaultKind, Halt, Halts, Record};
+use super::{Drift, Engine, FaultKind, Halt, Halts, Record};
 use crate::error::Result;
 use crate::inspector::Verdict;
 
@@ -200,6 +200,7 @@ pub struct Status {
     /// Share of uninspected frames, as the bits of an `f64`.
     unjudged: AtomicU64,
     reloads: Mutex<Reloads>,
+    drift: Mutex<Vec<Drift>>,
 }
 
 impl Status {
@@ -230,6 +231,7 @@ impl Status {
             engine: RwLock::new(engine),
             unjudged: AtomicU64::new(0),
             reloads: Mutex::default(),
+            drift: Mutex::default(),
         }
     }
 
@@ -318,6 +320,17 @@ impl Status {
         *self.reloads.lock().unwrap_or_else(|e| e.into_inner()) = reloads;
     }
 
+    /// Sets what changed since the first parts of the package. Changes too large to be chance are a warning.
+    pub(crate) fn set_drift(&self, drift: Vec<Drift>) {
+        const NAME: &str = "drift";
+        let told: Vec<_> = drift.iter().filter(|d| d.alarm).map(ToString::to_string).collect();
+        match told.is_empty() {
+            true => self.clear(NAME),
+            false => self.raise(NAME, Severity::Warning, told.join("; ")),
+        }
+        *self.drift.lock().unwrap_or_else(|e| e.into_inner()) = drift;
+    }
+
     /// Times of a stage.
     pub fn times(&self, stage: Stage) -> &Histogram {
         &self.times[stage as usize]
@@ -403,6 +416,7 @@ impl Status {
             missed_pulses: of(&counts.missed_pulses),
             late_pulses: of(&counts.late_pulses),
             swaps: of(&counts.swaps),
+            drift: self.drift.lock().unwrap_or_else(|e| e.into_inner()).clone(),
             reloads: self.reloads.lock().unwrap_or_else(|e| e.into_inner()).clone(),
             outputs_dropped: outputs.iter().map(|(name, o)| (*name, of(&o.dropped))).collect(),
             outputs_failed: outputs.iter().map(|(name, o)| (*name, of(&o.failed))).collect(),
@@ -471,6 +485,8 @@ pub struct Snapshot {
     pub swaps: u64,
     /// How the reloads of the configuration ended.
     pub reloads: Reloads,
+    /// Light, focus, noise and good scores, as far as the journal knows enough parts.
+    pub drift: Vec<Drift>,
     /// Parts that each output dropped.
     pub outputs_dropped: BTreeMap<&'static str, u64>,
     /// Calls of each output that failed.

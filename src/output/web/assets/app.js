@@ -3,8 +3,17 @@
 
 import { showChart } from "./chart.js";
 import { make, number, say } from "./elements.js";
-import { $, dress, duration, fill, ms, title, whole } from "./page.js";
-import { fadePicture, forgetPictures, lostText, showPicture, showRejects, showVerdict } from "./parts.js";
+import { $, dress, duration, fill, moment, ms, title, whole } from "./page.js";
+import {
+  fadePicture,
+  forgetPictures,
+  isPresent,
+  keyOf,
+  lostText,
+  showPicture,
+  showRejects,
+  showVerdict,
+} from "./parts.js";
 import { ask, read } from "./service.js";
 
 /** @import { Part, Parts, Status } from "./service.js" */
@@ -22,6 +31,8 @@ let parts = [];
 let after = 0;
 /** @type {number | null} When the service was started. */
 let started = null;
+/** The package whose scores are shown. */
+let charted = "";
 /** @type {number | null} */
 let lastAnswer = null;
 let busy = false;
@@ -47,11 +58,13 @@ async function poll() {
       after = news.next;
       parts = parts.concat(news.parts).slice(-KEPT);
       showStatus(status);
-      const last = parts.at(-1);
+      const present = parts.filter((part) => isPresent(part, status));
+      const last = parts.at(-1)?.run === null ? parts.at(-1) : undefined;
       showVerdict(last, status);
-      if (news.parts.length || !parts.length) showChart(parts);
+      if (news.parts.length || !present.length || status.engine.package !== charted) showChart(present);
+      charted = status.engine.package;
       const label = status.labels && status.changes !== "refused" ? labelPart : null;
-      await Promise.all([showPicture(status.picture), showRejects(status.last_reject, started, label)]);
+      await Promise.all([showPicture(status.picture), showRejects(status, started, label)]);
       fadePicture(last);
       lastAnswer = Date.now();
       connected(true);
@@ -97,8 +110,15 @@ function showStatus(s) {
   const why = refused ? "Read-only page: set web.token_file to allow changes." : "";
   for (const name of BUTTONS) if ($(name).title !== why) $(name).title = why;
 
-  const faults = Object.values(s.faults).reduce((a, b) => a + b, 0);
-  const counts = { parts: s.parts, passes: s.passes, rejected: s.rejects, faults };
+  const { counted } = s;
+  const counts = {
+    parts: counted.parts,
+    passes: counted.passes,
+    rejected: counted.rejects,
+    faults: counted.faults,
+  };
+  const from = counted.journal ? "" : ", the start of the service";
+  say($("since"), `${product} with this package, since ${moment(counted.since_ms)}${from}`);
   for (const id of /** @type {const} */ (["parts", "passes", "rejected", "faults"])) {
     say($(id), whole(counts[id]));
     $(id).parentElement?.classList.toggle("zero", counts[id] === 0);
@@ -188,7 +208,7 @@ function answer(text, bad) {
 
 /** @param {Part} part */
 const labelPart = (part) =>
-  change(`rejects/${part.part}/label`, `Copied ${title(part)} to the label folder.`);
+  change(`rejects/${keyOf(part)}/label`, `Copied ${title(part)} to the label folder.`);
 
 /** @param {string} action @param {string} [success] */
 async function change(action, success = "") {

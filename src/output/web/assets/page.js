@@ -38,6 +38,7 @@ import { make, say } from "./elements.js";
  * @property {HTMLButtonElement} resume
  * @property {HTMLElement} scale
  * @property {HTMLElement} score
+ * @property {HTMLElement} since
  * @property {HTMLElement} span
  * @property {HTMLTableSectionElement} stages
  * @property {HTMLElement} state
@@ -81,6 +82,12 @@ export function fill(body, lines) {
 
 /** @type {(ms: number) => string} */
 export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
+/** @type {(ms: number) => string} */
+export const moment = (time) => {
+  const date = new Date(time);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? clock(time) : `${date.toLocaleDateString("en-CA")}, ${clock(time)}`;
+};
 /** @type {(n: number) => string} */
 export const whole = (n) => n.toLocaleString("en-US");
 /** @type {(value: number) => string} */
@@ -99,4 +106,4 @@ export const duration = (seconds) => {
 export const ratio = ({ score, threshold }) =>
   score === null || threshold === null || !(threshold > 0) ? null : score / threshold;
 /** @type {(part: Part) => string} */
-export const title = ({ part, time_ms }) => `part ${whole(part)} · ${clock(time_ms)}`;
+export const title = ({ part, time_ms }) => `part ${whole(part)} · ${moment(time_ms)}`;

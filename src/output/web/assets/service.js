@@ -11,7 +11,10 @@
 
 /**
  * @typedef {object} Part
+ * @property {string | null} run The earlier run that it belongs to; null for the present one.
  * @property {number} part
+ * @property {string} product
+ * @property {string} package
  * @property {number} time_ms
  * @property {"pass" | "reject" | "fault"} verdict
  * @property {string | null} reason
@@ -58,6 +61,9 @@
  * @property {number} started_ms
  * @property {number | null} picture The part of the latest picture.
  * @property {number | null} last_reject
+ * @property {number} reject_changes Differs when the list of rejects has changed.
+ * @property {{ since_ms: number, journal: boolean, parts: number, passes: number, rejects: number,
+ *   faults: number }} counted Of the present product and package.
  */
 
 /**

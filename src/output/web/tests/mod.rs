@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::output::web::{Settings, WebPage};
+use crate::output::web::{Settings, Site, WebPage};
 use crate::output::{Control, Labeled, Labeling, Output};
 use crate::record::{FaultKind, Severity};
 use crate::{ErrorKind, Frame};
@@ -656,7 +656,7 @@ fn it_stops_at_once_and_gives_the_port_back() {
 struct Even;
 
 impl Labeling for Even {
-    fn label(&self, part: u64, triggered: SystemTime) -> crate::Result<Labeled> {
+    fn label(&self, _: Option<&str>, part: u64, triggered: SystemTime) -> crate::Result<Labeled> {
         assert!(triggered.elapsed().unwrap() < Duration::from_secs(60));
         match part % 2 {
             0 => Ok(Labeled { file: format!("/label/{part}.png").into(), copied: true }),
@@ -670,7 +670,9 @@ fn a_reject_is_put_where_it_is_labeled_by_whom_may_change_something() {
     let (settings, _folder) = with_token(TOKEN);
     let line = scene::Line::new(true);
     let control = Arc::clone(&line) as Arc<dyn Control>;
-    let mut page = WebPage::with_labeling(&settings, control, Some(Arc::new(Even))).unwrap();
+    let mut page =
+        WebPage::with_site(&settings, control, Site { labeling: Some(Arc::new(Even)), ..Site::default() })
+            .unwrap();
     for part in 1..=3 {
         publish(&mut page, &line, &scratched(part));
     }
