@@ -7,7 +7,8 @@ use super::Frame;
 pub(crate) struct Measures {
     /// Mean value, 0 to 255.
     pub brightness: f32,
-    /// As [`sharpness`], 0 to 64.
+    /// Root mean square difference between horizontal neighbors, in percent of the brightness and without
+    /// that of the noise: so neither light nor noise change it.
     pub sharpness: f32,
     /// Standard deviation of the sensor's noise, in values.
     pub noise: f32,
@@ -16,8 +17,26 @@ pub(crate) struct Measures {
 impl Measures {
     /// The measures of a picture.
     pub fn of(frame: &Frame) -> Measures {
-        Measures { brightness: exposure(frame).0, sharpness: sharpness(frame), noise: noise(frame) }
+        let (brightness, noise) = (exposure(frame).0, noise(frame));
+        let edges = (energy(frame) - 2.0 * noise * noise).max(0.0).sqrt();
+        Measures { brightness, sharpness: 1e2 * edges / brightness.max(1.0), noise }
     }
+}
+
+/// Mean square of the difference between horizontal neighbors. Noise adds twice its variance.
+fn energy(frame: &Frame) -> f32 {
+    let (width, channels) = (frame.width() as usize, frame.color().channels());
+    let green = channels / 2;
+    let (mut sum, mut count) = (0u64, 0u64);
+    for line in frame.pixels().chunks_exact(width.max(1) * channels).step_by(8) {
+        let values = line.iter().skip(green).step_by(channels);
+        let next = line.iter().skip(green + channels).step_by(channels);
+        for (a, b) in values.zip(next) {
+            sum += u64::from(a.abs_diff(*b)).pow(2);
+            count += 1;
+        }
+    }
+    sum as f32 / count.max(1) as f32
 }
 
 /// Returns the mean brightness, 0 to 255, and the share of values of 250 or more.
@@ -111,10 +130,13 @@ mod tests {
 
     /// Roughly normal noise of this deviation on a bright field with an edge.
     fn noisy(deviation: f32, brightness: f32, contrast: f32) -> Frame {
-        let mut state = 7u32;
+        let mut state = 7u64;
         let mut uniform = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+            // Splitmix: successive values are independent, as a sensor's noise is.
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            (mixed >> 40) as f32 / (1 << 24) as f32 - 0.5
         };
         let pixels = (0..200 * 160)
             .map(|i| {
@@ -131,12 +153,18 @@ mod tests {
     fn each_measure_follows_its_own_cause() {
         for deviation in [1.0, 2.0, 4.0, 8.0] {
             let found = noise(&noisy(deviation, 120.0, 60.0));
-            assert!((found / deviation - 1.0).abs() < 0.12, "{deviation}: {found}");
+            assert!((found / deviation - 1.0).abs() < 0.08, "{deviation}: {found}");
         }
         let usual = Measures::of(&noisy(2.0, 120.0, 60.0));
-        let darker = Measures::of(&noisy(2.0, 100.0, 60.0));
-        assert!((usual.brightness - darker.brightness - 20.0).abs() < 1.0);
-        assert!((usual.noise - darker.noise).abs() < 0.1 && (usual.sharpness - darker.sharpness).abs() < 0.3);
+        let darker = Measures::of(&noisy(2.0, 96.0, 48.0));
+        assert!((darker.brightness / usual.brightness - 0.8).abs() < 0.01);
+        assert!((darker.noise / usual.noise - 1.0).abs() < 0.1);
+        let noisier = Measures::of(&noisy(4.0, 120.0, 60.0));
+        for same in [darker, noisier] {
+            assert!((same.sharpness / usual.sharpness - 1.0).abs() < 0.1, "{same:?} {usual:?}");
+        }
+        let blurred = Measures::of(&noisy(2.0, 120.0, 40.0));
+        assert!(blurred.sharpness < 0.8 * usual.sharpness);
         let flat = Frame::new(1, 1, Color::Gray, vec![9]).unwrap();
         assert_eq!(Measures::of(&flat), Measures { brightness: 9.0, sharpness: 0.0, noise: 0.0 });
         let plain = Frame::new(64, 64, Color::Rgb, vec![90; 64 * 64 * 3]).unwrap();

@@ -397,6 +397,7 @@ struct Disk {
     aside: Option<String>,
     drift: Option<Vec<Drift>>,
     compared: Option<Instant>,
+    usual: totals::Usual,
     /// For whom the past is read, until it was. Its counts go on to grow while old rows are added up.
     past: Option<(Arc<Past>, usize, usize)>,
     told: bool,
@@ -411,7 +412,16 @@ struct Open {
 
 impl Disk {
     fn new(settings: Settings, past: Option<(Arc<Past>, usize, usize)>) -> Self {
-        Disk { settings, open: None, aside: None, drift: None, compared: None, past, told: false }
+        Disk {
+            settings,
+            open: None,
+            aside: None,
+            drift: None,
+            compared: None,
+            usual: totals::Usual::default(),
+            past,
+            told: false,
+        }
     }
 
     /// Runs `work` on the open database. After an error the database is closed, and the next call opens it
@@ -491,10 +501,9 @@ impl Disk {
         }
         if self.compared.is_none_or(|at| at.elapsed() >= COMPARED) {
             self.compared = Some(Instant::now());
-            self.drift = Some(self.with(|open| match totals::present(&open.connection)? {
-                Some(engine) => totals::drift(&open.connection, engine),
-                None => Ok(Vec::new()),
-            })?);
+            let mut usual = std::mem::take(&mut self.usual);
+            self.drift = Some(self.with(|open| totals::drift(&open.connection, &mut usual))?);
+            self.usual = usual;
         }
         Ok(())
     }

@@ -9,7 +9,6 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::totals::{self, DAY_SLOTS, GRID, SLOT, Totals};
 use super::{Fault, VERSION, version};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::Drift;
 
 /// Time to wait for another program that locks the file.
 const BUSY: Duration = Duration::from_millis(800);
@@ -59,10 +58,6 @@ pub(crate) struct Numbers {
     pub uncounted: i64,
     /// Quarters of an hour that were written after later ones: the clock was set back.
     pub backwards: i64,
-    /// What changed with the package of the latest part.
-    pub drift: Vec<Drift>,
-    /// That package.
-    pub present: Option<i64>,
 }
 
 /// Where regions of rejects lie.
@@ -195,10 +190,6 @@ pub(crate) fn numbers(database: &Connection, asked: &Question) -> std::result::R
         found.slots.iter().map(|slot| (slot.totals.first, slot.start_ms)).collect();
     written.sort_unstable();
     found.backwards = written.windows(2).filter(|pair| pair[1].1 < pair[0].1).count() as i64;
-    found.present = totals::present(database)?;
-    if let Some(engine) = found.present {
-        found.drift = totals::drift(database, engine)?;
-    }
     Ok(found)
 }
 

@@ -422,38 +422,72 @@ pub(super) fn bound(database: &Connection, bytes: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What has changed since the first parts of an engine. Empty while too few parts tell.
-pub(super) fn drift(database: &Connection, engine: i64) -> Result<Vec<Drift>, Fault> {
-    // In the order of writing, whatever the clock said.
-    let read = |order: &str, quantity: Quantity, wanted: f64| -> Result<(Totals, i64), Fault> {
-        let sql = format!("SELECT {} FROM numbers WHERE engine = ? ORDER BY first {order}", Totals::COLUMNS);
-        let mut statement = database.prepare(&sql)?;
-        let mut rows = statement.query([engine])?;
-        let (mut all, mut edge) = (Totals::default(), 0);
-        while let Some(row) = rows.next()? {
-            let totals = Totals::read(row, 0)?;
-            all.merge(&totals);
-            edge = totals.first;
-            if all.of(quantity).0 >= wanted {
-                break;
-            }
-        }
-        Ok((all, edge))
-    };
+/// The first passed parts of an engine: with measures, and with a score. Once there are enough they stay.
+#[derive(Debug, Default)]
+pub(super) struct Usual {
+    engine: Option<i64>,
+    measured: Option<(Totals, i64)>,
+    scored: Option<(Totals, i64)>,
+}
+
+/// What has changed since the first parts of the engine of the latest row. Empty while too few parts tell.
+pub(super) fn drift(database: &Connection, usual: &mut Usual) -> Result<Vec<Drift>, Fault> {
+    let engine = present(database)?;
+    if usual.engine != engine {
+        *usual = Usual { engine, ..Usual::default() };
+    }
+    let Some(engine) = engine else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for quantity in Quantity::ALL {
-        let ((usual, until), (now, from)) = (read("ASC", quantity, USUAL)?, read("DESC", quantity, NOW)?);
-        let ((count, before), (recent, after)) = (usual.of(quantity), now.of(quantity));
-        if count >= USUAL && recent >= NOW && from > until {
-            let (mean, deviation) = (before.mean(count), before.deviation(count));
-            found.push(Drift::new(quantity, mean, deviation, after.mean(recent)));
+    for (column, kept, quantities) in [
+        ("measured", &mut usual.measured, &[Quantity::Light, Quantity::Focus, Quantity::Noise][..]),
+        ("scored", &mut usual.scored, &[Quantity::Scores]),
+    ] {
+        if kept.is_none() {
+            *kept = gathered(database, engine, column, "ASC", USUAL)?;
+        }
+        let Some((before, until)) = *kept else { continue };
+        let Some((after, from)) = gathered(database, engine, column, "DESC", NOW)? else { continue };
+        // A quarter of an hour that tells what is usual cannot tell what has changed.
+        if from <= until {
+            continue;
+        }
+        for quantity in quantities {
+            let ((count, sum), (recent, now)) = (before.of(*quantity), after.of(*quantity));
+            found.push(Drift::new(*quantity, sum.mean(count), sum.deviation(count), now.mean(recent)));
         }
     }
     Ok(found)
 }
 
+/// The totals from one end, in the order of writing whatever the clock said, until enough parts tell; and the
+/// first row of the last slot. `None` if there are too few.
+fn gathered(
+    database: &Connection,
+    engine: i64,
+    column: &str,
+    order: &str,
+    wanted: f64,
+) -> Result<Option<(Totals, i64)>, Fault> {
+    let sql = format!(
+        "SELECT {} FROM numbers WHERE engine = ? AND {column} > 0 ORDER BY first {order}",
+        Totals::COLUMNS
+    );
+    let mut statement = database.prepare(&sql)?;
+    let mut rows = statement.query([engine])?;
+    let mut all = Totals::default();
+    while let Some(row) = rows.next()? {
+        let totals = Totals::read(row, 0)?;
+        all.merge(&totals);
+        let count = if column == "scored" { all.scored } else { all.measured };
+        if count as f64 >= wanted {
+            return Ok(Some((all, totals.first)));
+        }
+    }
+    Ok(None)
+}
+
 /// The engine of the latest row.
-pub(super) fn present(database: &Connection) -> Result<Option<i64>, Fault> {
+fn present(database: &Connection) -> Result<Option<i64>, Fault> {
     let sql = "SELECT engine FROM engines JOIN
         (SELECT product, package FROM parts ORDER BY rowid DESC LIMIT 1) USING (product, package)";
     Ok(database.query_row(sql, [], |row| row.get(0)).optional()?)

@@ -3,4 +3,5 @@
 mod common;
 mod journal;
 mod mqtt;
+mod numbers;
 mod pictures;
