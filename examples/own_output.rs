@@ -11,7 +11,9 @@ use weakrest::camera::{Scene, SimulatedOpener};
 use weakrest::clock::Clock;
 use weakrest::output::Output;
 use weakrest::pipeline::{Pipeline, Setup, Stages};
-use weakrest::record::{Histogram, Problem, Record, Severity, Snapshot, Stage, Status};
+use weakrest::record::{
+    Drift, Histogram, Problem, Quantity, Record, Reloads, Severity, Snapshot, Stage, Status,
+};
 use weakrest::{Error, ErrorKind, Frame, Inspector, Result, Verdict};
 
 struct Table(File);
@@ -48,7 +50,15 @@ impl Output for Table {
             }
         }
         let times: &Histogram = status.times(Stage::Latency);
-        let Snapshot { parts, rejects, .. } = status.snapshot();
+        let Snapshot { parts, rejects, reloads, drift, .. } = status.snapshot();
+        for Drift { quantity, now, .. } in drift {
+            if quantity == Quantity::Light {
+                self.write(&format!("# brightness {now}"))?;
+            }
+        }
+        if let Reloads { refused: Some(why), .. } = reloads {
+            self.write(&format!("# {why}"))?;
+        }
         self.write(&format!("# {rejects} of {parts} rejected, the last after {:?}", times.last()))
     }
 }

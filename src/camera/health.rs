@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::imaging::Frame;
+use crate::imaging::{Frame, exposure, sharpness};
 use crate::settings::range;
 
 /// What frames must be like: `[health]` of the configuration.
@@ -102,59 +102,12 @@ impl Health {
             Some(Unhealthy::Black)
         } else if bright > settings.over_exposed {
             Some(Unhealthy::OverExposed)
-        } else if settings.sharpness > 0.0 && Self::sharpness(frame) < settings.sharpness {
+        } else if settings.sharpness > 0.0 && sharpness(frame) < settings.sharpness {
             Some(Unhealthy::Defocused)
         } else {
             None
         }
     }
-
-    /// Sharpness, 0 to 255: the mean difference between horizontal neighbors, in the sharpest tenth of the
-    /// lines. So edges count and plain surfaces do not.
-    pub fn sharpness(frame: &Frame) -> f32 {
-        let (width, channels) = (frame.width() as usize, frame.color().channels());
-        let green = channels / 2;
-        if width < 2 {
-            return 0.0;
-        }
-        // Every fourth line is as good as all of them.
-        let mut lines = [0u32; 256];
-        let mut total = 0u32;
-        for line in frame.pixels().chunks_exact(width * channels).step_by(4) {
-            let values = line.iter().skip(green).step_by(channels);
-            let next = line.iter().skip(green + channels).step_by(channels);
-            let sum: u64 = values.zip(next).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
-            // Quarters of a step, up to 64.
-            let strength = (sum * 4 / (width as u64 - 1)).min(255) as usize;
-            lines[strength] += 1;
-            total += 1;
-        }
-        let wanted = total.div_ceil(10).max(1);
-        let (mut taken, mut sum) = (0u32, 0f32);
-        for (strength, &count) in lines.iter().enumerate().rev() {
-            let take = count.min(wanted - taken);
-            taken += take;
-            sum += take as f32 * strength as f32 / 4.0;
-            if taken == wanted {
-                break;
-            }
-        }
-        sum / wanted as f32
-    }
-}
-
-/// Returns the mean brightness, 0 to 255, and the share of values of 250 or more.
-pub(crate) fn exposure(frame: &Frame) -> (f32, f32) {
-    // A prime step prefers no column and no channel.
-    const STEP: usize = 7;
-    let (mut sum, mut bright, mut count) = (0u64, 0u64, 0u64);
-    for &value in frame.pixels().iter().step_by(STEP) {
-        sum += u64::from(value);
-        bright += u64::from(value >= 250);
-        count += 1;
-    }
-    let count = count.max(1) as f32;
-    (sum as f32 / count, bright as f32 / count)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use command::CommandOpener;
 pub use command::CommandSettings;
 use folder::FolderOpener;
 pub use health::HealthSettings;
-pub(crate) use health::{Health, Unhealthy, exposure};
+pub(crate) use health::{Health, Unhealthy};
 pub use simulated::{Scene, SimulatedOpener};
 use v4l2::V4l2Opener;
 pub use v4l2::{ControlValue, PixelFormat, V4l2Settings};
@@ -231,6 +231,16 @@ impl Source {
             Source::Folder(settings) => range("camera.rate", settings.rate, 0.001..=1000.0),
             Source::V4l2(settings) => settings.validate(),
         }
+    }
+
+    /// Time between two frames, if the settings tell it.
+    pub(crate) fn period(&self) -> Option<Duration> {
+        let rate = match self {
+            Source::Command(settings) => settings.rate,
+            Source::Folder(settings) => Some(settings.rate),
+            Source::V4l2(settings) => settings.rate,
+        };
+        rate.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok())
     }
 
     /// The same camera with a default color. A color in its settings wins.

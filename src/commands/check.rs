@@ -8,6 +8,7 @@ use clap::Args;
 use crate::camera::Health;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::imaging::sharpness;
 use crate::inspector::Options;
 use crate::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
 use crate::output::journal;
@@ -118,7 +119,7 @@ fn check_service(config: &Config, options: &Options) -> Result<Vec<(String, Prov
     let frame = take_frame(config, color)?;
     let (width, height) = (frame.width(), frame.height());
     say!("camera         gives {width}×{height}, {} (after framing)", frame.color())?;
-    say!("               sharpness {:.1} (compare health.sharpness)", Health::sharpness(&frame))?;
+    say!("               sharpness {:.1} (compare health.sharpness)", sharpness(&frame))?;
     if let Some((inspector, size)) = &enrolled {
         if frame.color() != inspector.color() {
             return Err(unlike(format!(

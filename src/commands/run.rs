@@ -17,14 +17,14 @@ use crate::access::{Audit, Registry, Who};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::onnx::{Interrupt, Provider};
-use crate::output::journal::Journal;
+use crate::output::journal::{Journal, Past};
 use crate::output::line::{self, HeldLines, Line, Lines};
 use crate::output::mqtt::Mqtt;
 use crate::output::pictures::{Originals, Pictures};
 use crate::output::web::{self, WebPage};
 use crate::output::{Labeling, Output, Reopening, run_id};
 use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages, TriggerSource};
-use crate::record::{Halts, Part, Record, Severity};
+use crate::record::{Halts, Part, Record, Reloads, Severity};
 use crate::state::StateFolder;
 use crate::teach::{Place, Program, Pupil, Teacher, routes};
 use crate::{Error, ErrorKind, Result};
@@ -102,8 +102,14 @@ impl Run {
         let site = Site { halts, state, json: self.json, registry: Arc::default(), audit, teacher };
         let mut alarms = Alarms::read(site.state.clone());
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
-        let mut line =
-            Running { site, config, stages, pipeline: Some(pipeline), retry: Instant::now(), refused: None };
+        let mut line = Running {
+            site,
+            config,
+            stages,
+            pipeline: Some(pipeline),
+            retry: Instant::now(),
+            reloads: Reloads::default(),
+        };
         if let Some(pipeline) = &line.pipeline {
             alarms.follow(pipeline.status());
         }
@@ -291,8 +297,8 @@ struct Running {
     /// None while even the previous configuration fails to start.
     pipeline: Option<Pipeline>,
     retry: Instant,
-    /// Why the latest configuration is not in use.
-    refused: Option<String>,
+    /// How the reloads ended. A new line does not know.
+    reloads: Reloads,
 }
 
 impl Running {
@@ -372,13 +378,17 @@ impl Running {
 
     /// Reports whether the latest configuration is in use.
     fn told(&mut self, result: Result<()>) {
-        self.refused =
+        self.reloads.count += 1;
+        self.reloads.refused =
             result.err().map(|e| format!("{}; the previous configuration stays in use", e.chain()));
         self.tell();
     }
 
     fn tell(&self) {
-        match (&self.pipeline, &self.refused) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.status().set_reloads(self.reloads.clone());
+        }
+        match (&self.pipeline, &self.reloads.refused) {
             (Some(pipeline), None) => pipeline.status().clear("configuration"),
             (Some(pipeline), Some(text)) => {
                 pipeline.status().raise("configuration", Severity::Warning, text.clone());
@@ -478,7 +488,7 @@ impl Site {
             trigger: config.trigger.clone(),
             halts: Arc::clone(&self.halts),
             lines,
-            line: config.line.clone(),
+            line: config.line(),
             settings: config.pipeline.clone(),
             clock,
         };
@@ -502,8 +512,14 @@ impl Site {
         if self.json {
             pipeline.attach(Box::new(Print(run.clone())))?;
         }
+        // What the page shows of earlier runs.
+        let past = config.web.as_ref().filter(|_| config.journal.is_some()).map(|_| Arc::<Past>::default());
         if let Some(settings) = config.journal.clone() {
-            attach(&mut pipeline, config, "journal", &run, move |run| Journal::new(settings.clone(), run))?;
+            let shown = past.clone().zip(config.web.as_ref());
+            let shown = shown.map(|(past, web)| (past, web.history, web.rejects));
+            attach(&mut pipeline, config, "journal", &run, move |run| {
+                Journal::with_past(settings.clone(), run, shown.clone())
+            })?;
         }
         if let Some(settings) = config.pictures.clone() {
             attach(&mut pipeline, config, "pictures", &run, move |run| Pictures::new(settings.clone(), run))?;
@@ -514,7 +530,6 @@ impl Site {
         if let Some(settings) = config.web.clone() {
             let control = pipeline.control();
             let originals = config.pictures.as_ref().and_then(|pictures| Originals::new(pictures, &run));
-            let labeling = originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>);
             let teacher = config.teach.enabled.then(|| Arc::clone(&self.teacher));
             if let Some(teacher) = &teacher {
                 teacher.attach(pipeline.control());
@@ -523,7 +538,10 @@ impl Site {
             }
             let kept = config.pictures.as_ref().map(|pictures| pictures.folder.clone());
             let site = web::Site {
-                labeling,
+                labeling: originals.map(|originals| Arc::new(originals) as Arc<dyn Labeling>),
+                past,
+                journal: config.journal.as_ref().map(|journal| journal.path.clone()),
+                kept: kept.clone(),
                 registry: Arc::clone(&self.registry),
                 state: Some(self.state.path().to_owned()),
                 audit: Some(Arc::clone(&self.audit)),

@@ -153,6 +153,30 @@ impl Config {
         self.lines.locate(error)
     }
 
+    /// The lines and the times of the gate. Without lines no part reaches a gate, so a default deadline begins
+    /// when a slow camera must have taken the frame.
+    pub(crate) fn line(&self) -> line::Settings {
+        let mut line = self.line.clone();
+        let wait = self.camera.period().and_then(|period| self.trigger.longest_wait(period));
+        if let (None, None, None, Some(wait)) = (&line.chip, &line.record, line.deadline_ms, wait) {
+            line.travel_ms += wait.as_secs_f64() * 1e3;
+        }
+        line
+    }
+
+    /// Refuses a camera that cannot show a part in time.
+    fn validate_frames(&self) -> Result<()> {
+        let line = self.line();
+        let Some(period) = self.camera.period() else { return Ok(()) };
+        match self.trigger.longest_wait(period) {
+            Some(wait) if wait >= line.deadline() => {
+                let key = if line.deadline_ms.is_some() { "line.deadline_ms" } else { "line.travel_ms" };
+                Err(Error::setting(key, pipeline::late_frames(period, wait, line.deadline())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn validate(&self) -> Result<()> {
         if let Some(threshold) = self.inspection.threshold.filter(|t| !(t.is_finite() && *t >= 0.0)) {
             let what = format!("{threshold} is no score; set 0 or more");
@@ -165,6 +189,7 @@ impl Config {
         self.trigger.validate()?;
         self.line.validate()?;
         self.pipeline.validate()?;
+        self.validate_frames()?;
         self.journal.as_ref().map_or(Ok(()), journal::Settings::validate)?;
         self.pictures.as_ref().map_or(Ok(()), pictures::Settings::validate)?;
         self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate)?;

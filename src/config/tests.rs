@@ -53,6 +53,7 @@ fn every_key_that_the_example_shows_is_one_and_is_the_default() {
         (web.tls, web.view, web.session_idle_minutes, web.session_hours),
         (default.tls, default.view, default.session_idle_minutes, default.session_hours)
     );
+    assert_eq!(web.shifts, default.shifts);
     let (mqtt, default) = (full.mqtt.unwrap(), crate::output::mqtt::Settings::default());
     assert_eq!((mqtt.port(), default.tls), (default.port(), false));
     assert_eq!((mqtt.host, mqtt.backlog), (default.host, default.backlog));
@@ -162,6 +163,27 @@ fn a_rate_that_no_duration_can_hold_is_refused() {
         let error = parsed(&LEAST.replace("rate = 5", &format!("rate = {rate}"))).unwrap_err();
         assert!(error.chain().contains("camera.rate"), "{rate}: {}", error.chain());
     }
+}
+
+#[test]
+fn a_camera_that_is_too_slow_for_its_trigger_is_refused() {
+    let slow = LEAST.replace("rate = 5", "rate = 2");
+    let with = |more: &str| parsed(&format!("{slow}[trigger]\nsource = \"software\"\n{more}"));
+    let told = with("[line]\nrecord = \"edges\"\n").unwrap_err().chain();
+    assert!(told.contains("line.travel_ms: the camera takes a frame each 500 ms"), "{told}");
+    assert!(told.contains("verdict is due after 500 ms: set a higher camera.rate"), "{told}");
+    let told = with("[line]\ndeadline_ms = 300\n").unwrap_err().chain();
+    assert!(told.starts_with("weakrest.toml:10: line.deadline_ms: the camera"), "{told}");
+    for fits in [
+        "frame_within_ms = 100\n[line]\nrecord = \"edges\"\n",
+        "fires_camera = true\n",
+        "[line]\ntravel_ms = 900\n",
+    ] {
+        with(fits).unwrap();
+    }
+    // Without lines the verdict may wait for the frame.
+    assert_eq!(with("").unwrap().line().deadline().as_millis(), 1000);
+    parsed(&format!("{slow}[line]\nrecord = \"edges\"\n")).unwrap();
 }
 
 /// The example with all keys that it shows, and with those of a folder as a camera.

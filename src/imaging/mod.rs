@@ -10,6 +10,7 @@ mod kinds;
 mod light;
 #[cfg(feature = "workshop")]
 mod mask;
+mod measures;
 mod overlay;
 mod polygon;
 
@@ -26,6 +27,7 @@ pub(crate) use light::Light;
 pub use mask::{Mask, MaskRule};
 #[cfg(feature = "workshop")]
 pub(crate) use mask::{Seen, check_together, png_from_mask};
+pub(crate) use measures::{Measures, exposure, sharpness};
 #[cfg(feature = "workshop")]
 pub(crate) use overlay::{COLDEST, HOTTEST, heat, ratio};
 pub(crate) use overlay::{FOUND, Lines, TRUTH, tint};

@@ -9,8 +9,16 @@
 //! steps do not count. See [`Settings::keep_days`].
 //!
 //! Table `parts`: `run` (one start of the service) and `part` are the primary key. `triggered` is in
-//! milliseconds since 1970, UTC. Columns that end in `_ms` are milliseconds. `regions` is JSON. Unmeasured
-//! values are NULL.
+//! milliseconds since 1970, UTC. Columns that end in `_ms` are milliseconds. `regions` is JSON. `width` and
+//! `height` are the picture's, in pixels; `brightness`, `sharpness` and `noise` its measures. Unmeasured
+//! values are NULL. The other tables are totals of these rows.
+//!
+//! Version 1 had no totals and no measures. Its files are changed in a moment when they are opened, and their
+//! rows are added up in small pieces while the service runs.
+
+mod past;
+pub(crate) mod read;
+mod totals;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -27,12 +35,16 @@ use serde::Deserialize;
 use super::Output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::parent;
+use crate::imaging::Measures;
 use crate::record::part::{Part, unix_ms};
-use crate::record::{Record, Severity, Status};
+use crate::record::{Drift, Record, Severity, Status};
 use crate::settings::range;
+pub(crate) use past::{Past, PastPart, Tally};
+use totals::Added;
+pub(crate) use totals::{GRID, Totals};
 
 const NAME: &str = "journal";
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Rows in one transaction: few enough to be quick, enough for the fastest line.
 const BATCH: usize = 256;
 /// Half of the second in which a row has to reach the disk. The other half is for the disk.
@@ -45,8 +57,10 @@ const RETRY: Duration = Duration::from_secs(1);
 const BLOCKS: Duration = Duration::from_secs(5);
 /// How long [`Output::finish`] waits for the disk.
 const LAST_ROWS: Duration = Duration::from_secs(2);
-/// How often the size of the journal and the ages of its rows are checked.
+/// How often the size of the journal and the ages of its rows are checked, and the latest parts are compared
+/// with the first ones.
 const SIZED: Duration = Duration::from_secs(1);
+const COMPARED: Duration = Duration::from_secs(10);
 const AGED: Duration = Duration::from_secs(600);
 /// Number of rows, evenly spread, from which ages are computed.
 const SAMPLES: i64 = 4096;
@@ -64,7 +78,6 @@ const LOG_BYTES: u64 = 8 << 20;
 const CHECKED_BYTES: u64 = 256 << 20;
 
 const SCHEMA: &str = "
-    BEGIN;
     CREATE TABLE parts (
         run TEXT NOT NULL,
         part INTEGER NOT NULL,
@@ -82,10 +95,20 @@ const SCHEMA: &str = "
         residuals_ms REAL,
         classify_ms REAL,
         regions TEXT NOT NULL,
+        width INTEGER,
+        height INTEGER,
+        brightness REAL,
+        sharpness REAL,
+        noise REAL,
         PRIMARY KEY (run, part)
-    );
-    PRAGMA user_version = 1;
-    COMMIT;";
+    );";
+/// From version 1. The time that this takes does not depend on the number of rows.
+const COLUMNS: &str = "
+    ALTER TABLE parts ADD COLUMN width INTEGER;
+    ALTER TABLE parts ADD COLUMN height INTEGER;
+    ALTER TABLE parts ADD COLUMN brightness REAL;
+    ALTER TABLE parts ADD COLUMN sharpness REAL;
+    ALTER TABLE parts ADD COLUMN noise REAL;";
 
 /// File and limits: `[journal]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -131,6 +154,13 @@ pub struct Journal {
     backlog: Arc<Backlog>,
 }
 
+/// A part, and what is measured for the journal alone.
+struct Row {
+    part: Part,
+    size: Option<(u32, u32)>,
+    measures: Option<Measures>,
+}
+
 /// Shared by the line's thread and the disk's. Locked for moments only, never during disk access.
 #[derive(Default)]
 struct Backlog {
@@ -140,7 +170,7 @@ struct Backlog {
 
 #[derive(Default)]
 struct Waiting {
-    rows: VecDeque<Part>,
+    rows: VecDeque<Row>,
     /// Since when the first row waits.
     since: Option<Instant>,
     /// Number of rows that are being written, and the start of the present disk access.
@@ -150,6 +180,8 @@ struct Waiting {
     failed: Option<(ErrorKind, String)>,
     /// Message about a file that could not be used.
     aside: Option<String>,
+    /// What changed, if it was compared since the last tick.
+    drift: Option<Vec<Drift>>,
     finish: bool,
     ended: bool,
 }
@@ -195,9 +227,22 @@ impl Journal {
     /// # Errors
     /// [`ErrorKind::Usage`] for a setting out of range; [`ErrorKind::Io`] when the thread cannot be started.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
+        Self::with_past(settings, run, None)
+    }
+
+    /// As [`Journal::new`]. Tells what the journal knows of earlier runs: so many of the latest parts, and of
+    /// the latest rejects.
+    ///
+    /// # Errors
+    /// As [`Journal::new`].
+    pub(crate) fn with_past(
+        settings: Settings,
+        run: &str,
+        past: Option<(Arc<Past>, usize, usize)>,
+    ) -> Result<Self> {
         settings.validate()?;
         let backlog = Arc::new(Backlog::default());
-        let (shared, disk) = (Arc::clone(&backlog), Disk::new(settings));
+        let (shared, disk) = (Arc::clone(&backlog), Disk::new(settings, past));
         std::thread::Builder::new().name(NAME.into()).spawn(move || write(&shared, disk)).map_err(|e| {
             Error::new(ErrorKind::Io, "cannot start the thread that writes the journal").with_source(e)
         })?;
@@ -211,7 +256,12 @@ impl Output for Journal {
     }
 
     fn publish(&mut self, record: &Record) -> Result<()> {
-        let row = Part::new(&self.run, record);
+        let frame = record.frame();
+        let row = Row {
+            part: Part::new(&self.run, record),
+            size: frame.map(|frame| (frame.width(), frame.height())),
+            measures: frame.map(Measures::of),
+        };
         let mut waiting = self.backlog.lock();
         waiting.rows.push_back(row);
         waiting.since.get_or_insert_with(Instant::now);
@@ -226,6 +276,9 @@ impl Output for Journal {
         if let Some(text) = waiting.aside.take() {
             // It stays until the next start: somebody has to look at the file.
             status.raise("journal file", Severity::Warning, text);
+        }
+        if let Some(drift) = waiting.drift.take() {
+            status.set_drift(drift);
         }
         waiting.fault()
     }
@@ -301,7 +354,7 @@ fn write(backlog: &Backlog, mut disk: Disk) {
         }
         if write_due {
             let count = waiting.rows.len().min(BATCH);
-            let batch: Vec<Part> = waiting.rows.drain(..count).collect();
+            let batch: Vec<Row> = waiting.rows.drain(..count).collect();
             waiting.given = count;
             drop(waiting);
             let written = disk.with(|open| insert(&mut open.connection, &batch));
@@ -319,6 +372,7 @@ fn write(backlog: &Backlog, mut disk: Disk) {
         }
         waiting.working = None;
         waiting.aside = disk.aside.take().or(waiting.aside.take());
+        waiting.drift = disk.drift.take().or(waiting.drift.take());
         match result {
             Ok(()) if write_due || waiting.rows.is_empty() => waiting.failed = None,
             Ok(()) => {}
@@ -341,6 +395,12 @@ struct Disk {
     settings: Settings,
     open: Option<Open>,
     aside: Option<String>,
+    drift: Option<Vec<Drift>>,
+    compared: Option<Instant>,
+    usual: totals::Usual,
+    /// For whom the past is read, until it was. Its counts go on to grow while old rows are added up.
+    past: Option<(Arc<Past>, usize, usize)>,
+    told: bool,
 }
 
 struct Open {
@@ -351,8 +411,17 @@ struct Open {
 }
 
 impl Disk {
-    fn new(settings: Settings) -> Self {
-        Disk { settings, open: None, aside: None }
+    fn new(settings: Settings, past: Option<(Arc<Past>, usize, usize)>) -> Self {
+        Disk {
+            settings,
+            open: None,
+            aside: None,
+            drift: None,
+            compared: None,
+            usual: totals::Usual::default(),
+            past,
+            told: false,
+        }
     }
 
     /// Runs `work` on the open database. After an error the database is closed, and the next call opens it
@@ -376,6 +445,14 @@ impl Disk {
             let connection = opened.map_err(|fault| fault.into_error("open", path))?;
             let identity = identity_of(path)
                 .ok_or_else(|| Error::new(ErrorKind::Io, format!("{} vanished", path.display())))?;
+            // Before the first row of this run is written. What cannot be read is only not shown.
+            if let (false, Some((past, parts, rejects))) = (self.told, &self.past) {
+                match past::read(&connection, *parts, *rejects) {
+                    Ok(memory) => past.tell(memory),
+                    Err(fault) => log::warn!("{NAME}: {}", fault.into_error("read", path).chain()),
+                }
+            }
+            self.told = true;
             self.open = Some(Open { connection, identity, expired: None });
         }
         let Some(open) = &mut self.open else {
@@ -411,9 +488,24 @@ impl Disk {
                 Some(known) => known,
                 None => (Instant::now(), last_expired(&open.connection, keep)?),
             };
+            if known.is_none() {
+                totals::bound(&open.connection, limit)?;
+            }
             open.expired = Some((at, row));
             remove(&mut open.connection, row, limit - limit / 8)
-        })
+        })?;
+        if let Some(memory) = self.with(|open| past::catch_up(&mut open.connection))?
+            && let Some((past, ..)) = &self.past
+        {
+            past.tell(memory);
+        }
+        if self.compared.is_none_or(|at| at.elapsed() >= COMPARED) {
+            self.compared = Some(Instant::now());
+            let mut usual = std::mem::take(&mut self.usual);
+            self.drift = Some(self.with(|open| totals::drift(&open.connection, &mut usual))?);
+            self.usual = usual;
+        }
+        Ok(())
     }
 }
 
@@ -464,7 +556,7 @@ pub fn check(path: impl AsRef<Path>) -> Result<JournalSummary> {
 }
 
 /// Why a database cannot be used.
-enum Fault {
+pub(crate) enum Fault {
     Sql(rusqlite::Error),
     Damaged(String),
     Foreign,
@@ -532,12 +624,13 @@ fn open(path: &Path, limit: u64) -> Result<Connection, Fault> {
     if let Some(what) = header_damage(path).or_else(|| log_damage(path)) {
         return Err(Fault::Damaged(what));
     }
-    let connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(2))?;
-    if version(&connection)? == 0 {
+    let version = version(&connection)?;
+    if version == 0 {
         // Only an empty database accepts this setting.
         connection.pragma_update(None, "auto_vacuum", "incremental")?;
-        connection.execute_batch(SCHEMA)?;
+        set_up(&mut connection, SCHEMA)?;
     } else if fs::metadata(path).is_ok_and(|m| m.len() <= CHECKED_BYTES) {
         quick_check(&connection)?;
     } else {
@@ -547,10 +640,24 @@ fn open(path: &Path, limit: u64) -> Result<Connection, Fault> {
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
+    if version == 1 {
+        set_up(&mut connection, COLUMNS)?;
+    }
     connection.pragma_update(None, "journal_size_limit", (LOG_BYTES / 2) as i64)?;
     let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     connection.pragma_update(None, "max_page_count", (limit - LOG_BYTES) as i64 / page.max(512))?;
     Ok(connection)
+}
+
+/// Makes the tables of this version, all or nothing.
+fn set_up(connection: &mut Connection, parts: &str) -> Result<(), Fault> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(parts)?;
+    transaction.execute_batch(totals::SCHEMA)?;
+    totals::begin(&transaction)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 /// 0 for an empty database.
@@ -563,8 +670,8 @@ fn version(connection: &Connection) -> Result<i64, Fault> {
         (_, _, 0) => Ok(0),
         // Without this table it is somebody else's.
         (_, 0, _) => Err(Fault::Foreign),
-        (VERSION, ..) => match connection.prepare(INSERT) {
-            Ok(_) => Ok(VERSION),
+        (1 | VERSION, ..) => match knows(connection, version) {
+            Ok(()) => Ok(version),
             Err(e) => Err(match e.sqlite_error_code() {
                 // An error of the statement, not of the disk.
                 None | Some(ErrorCode::Unknown) => Fault::Damaged(format!("its table is another: {e}")),
@@ -573,6 +680,15 @@ fn version(connection: &Connection) -> Result<i64, Fault> {
         },
         _ => Err(Fault::Version(version)),
     }
+}
+
+/// Whether the tables have what this program writes.
+fn knows(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    if version == 1 {
+        return connection.prepare(INSERT_1).map(drop);
+    }
+    connection.prepare(INSERT)?;
+    connection.prepare("SELECT 1 FROM engines, numbers, faults, spots, unadded").map(drop)
 }
 
 /// Checks the first 100 bytes of a database of this program.
@@ -640,15 +756,21 @@ fn run(connection: &Connection, sql: &str) -> Result<(), Fault> {
 }
 
 // A failed commit may still have reached the disk.
-const INSERT: &str = "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+const INSERT: &str = "INSERT INTO parts
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (run, part) DO NOTHING";
+/// As version 1 wrote it.
+const INSERT_1: &str = "INSERT INTO parts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (run, part) DO NOTHING";
 
-fn insert(connection: &mut Connection, parts: &[Part]) -> Result<(), Fault> {
+fn insert(connection: &mut Connection, rows: &[Row]) -> Result<(), Fault> {
     let transaction = connection.transaction()?;
+    let mut added = Added::default();
     {
         let mut statement = transaction.prepare(INSERT)?;
-        for part in parts {
-            statement.execute(params![
+        for row in rows {
+            let part = &row.part;
+            let new = statement.execute(params![
                 part.run,
                 part.part as i64,
                 unix_ms(part.triggered) as i64,
@@ -665,9 +787,18 @@ fn insert(connection: &mut Connection, parts: &[Part]) -> Result<(), Fault> {
                 part.residuals_ms,
                 part.classify_ms,
                 serde_json::to_string(&part.regions).unwrap_or_else(|_| "[]".into()),
+                row.size.map(|(width, _)| width),
+                row.size.map(|(_, height)| height),
+                row.measures.map(|m| f64::from(m.brightness)),
+                row.measures.map(|m| f64::from(m.sharpness)),
+                row.measures.map(|m| f64::from(m.noise)),
             ])?;
+            if new > 0 {
+                added.add(&transaction, &totals::counted(transaction.last_insert_rowid(), row))?;
+            }
         }
     }
+    added.write(&transaction)?;
     transaction.commit()?;
     Ok(())
 }

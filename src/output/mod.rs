@@ -108,12 +108,12 @@ pub trait Control: Send + Sync {
 
 /// Copies kept pictures to the folder for labeling.
 pub(crate) trait Labeling: Send + Sync {
-    /// Copies the original of a rejected part of this run. `triggered` is its trigger time, exact to the
-    /// millisecond.
+    /// Copies the original of a rejected part of a run, by default this one. `triggered` is its trigger time,
+    /// exact to the millisecond.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] if the picture is not kept; otherwise the error of the files.
-    fn label(&self, part: u64, triggered: SystemTime) -> Result<Labeled>;
+    fn label(&self, run: Option<&str>, part: u64, triggered: SystemTime) -> Result<Labeled>;
 }
 
 /// A picture in the folder for labeling.

@@ -5,6 +5,8 @@
 //! anomaly map, `.json` the part's data with the names of the journal's columns. The JSON is written last: if
 //! it exists, the others are complete.
 
+pub(crate) mod gallery;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::io::Write;
@@ -258,10 +260,10 @@ impl Originals {
 }
 
 impl Labeling for Originals {
-    fn label(&self, part: u64, triggered: SystemTime) -> Result<Labeled> {
+    fn label(&self, run: Option<&str>, part: u64, triggered: SystemTime) -> Result<Labeled> {
         let unset = || Error::setting("pictures.label_folder", "is missing; name the folder");
         let folder = self.settings.label_folder.as_ref().ok_or_else(unset)?;
-        let stem = stem(&self.settings.folder, &self.run, part, triggered, "reject");
+        let stem = stem(&self.settings.folder, run.unwrap_or(&self.run), part, triggered, "reject");
         let from = with(&stem, SUFFIXES[0]);
         let bytes = fs::read(&from).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::new(

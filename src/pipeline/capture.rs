@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use super::pairing::{self, Found, Pairing, Unpaired};
 use super::watch::Thread;
-use super::{HEARTBEAT, Job, Jobs, Shared, Slot, Trigger, Triggered};
+use super::{HEARTBEAT, Job, Jobs, Shared, Slot, Trigger, Triggered, late_frames};
 use crate::camera::{Camera, Captured, Framing, Health, HealthSettings, OpenCamera, Unhealthy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
@@ -98,6 +98,14 @@ impl Capture {
         let clock = self.shared.clock.clone();
         if let Some(mut pairing) = self.shared.pairing() {
             pairing.set_window(self.settings.trigger.window(camera.timing(), self.settings.deadline));
+        }
+        let (trigger, deadline) = (&self.settings.trigger, self.settings.deadline);
+        match camera.timing().period.and_then(|period| Some((period, trigger.longest_wait(period)?))) {
+            Some((period, wait)) if wait >= deadline => {
+                let text = late_frames(period, wait, deadline);
+                self.shared.status.raise(Status::SLOW_CAMERA, Severity::Warning, text);
+            }
+            _ => self.shared.status.clear(Status::SLOW_CAMERA),
         }
         let mut last = clock.now();
         while !self.shared.stopping() {

@@ -148,6 +148,15 @@ impl Trigger {
         }
     }
 
+    /// The longest time from a trigger to the capture of its frame, if a free-running camera with this period
+    /// takes it. `None` if the trigger and the frame are one.
+    pub(crate) fn longest_wait(&self, period: Duration) -> Option<Duration> {
+        let millis = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1e3);
+        let waits = self.source != TriggerSource::Free && !self.fires_camera;
+        let first = period + millis(self.frame_after_ms);
+        waits.then(|| self.frame_within_ms.map_or(first, |within| first.min(millis(within))))
+    }
+
     /// When a part's frame is captured, for a camera with this timing.
     fn window(&self, timing: Timing, deadline: Duration) -> Window {
         const UNKNOWN: Duration = Duration::from_millis(100);
@@ -173,6 +182,18 @@ impl Trigger {
             exclusive: self.fires_camera,
         }
     }
+}
+
+/// What is wrong with a camera whose frames come too late for the deadline.
+pub(crate) fn late_frames(period: Duration, wait: Duration, deadline: Duration) -> String {
+    format!(
+        "the camera takes a frame each {} ms, so a part's frame is taken up to {} ms after its trigger, but its \
+         verdict is due after {} ms: set a higher camera.rate, or if the gate is further away a longer \
+         line.travel_ms, or let the trigger fire the camera (trigger.fires_camera)",
+        period.as_millis(),
+        wait.as_millis(),
+        deadline.as_millis()
+    )
 }
 
 /// Queues and time limits: `[pipeline]` of the configuration.

@@ -1,6 +1,7 @@
 //! Records of parts and the status of the line: written by the pipeline, passed on by outputs. No threads, no
 //! devices.
 
+mod drift;
 mod halt;
 pub(crate) mod part;
 mod status;
@@ -10,10 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+pub use drift::{Drift, Quantity};
 pub use halt::{Halt, HaltedBy, Halts};
 pub(crate) use part::Part;
 pub(crate) use status::OutputCounts;
-pub use status::{Histogram, Problem, Severity, Snapshot, Stage, State, Status};
+pub use status::{Histogram, Problem, Reloads, Severity, Snapshot, Stage, State, Status};
 
 use crate::imaging::Frame;
 use crate::inspector::{Inspection, Verdict};

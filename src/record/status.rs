@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Engine, FaultKind, Halt, Halts, Record};
+use super::{Drift, Engine, FaultKind, Halt, Halts, Record};
 use crate::error::Result;
 use crate::inspector::Verdict;
 
@@ -52,6 +52,15 @@ pub enum Severity {
     Error,
     /// Parts are inspected, but something else does not work, such as a full disk.
     Warning,
+}
+
+/// How the reloads of the configuration ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reloads {
+    /// Ended reloads since the process started.
+    pub count: u64,
+    /// Why the configuration of the last one is not in use. `None` if it is.
+    pub refused: Option<String>,
 }
 
 /// Something that does not work at the moment.
@@ -190,6 +199,8 @@ pub struct Status {
     engine: RwLock<Arc<Engine>>,
     /// Share of uninspected frames, as the bits of an `f64`.
     unjudged: AtomicU64,
+    reloads: Mutex<Reloads>,
+    drift: Mutex<Vec<Drift>>,
 }
 
 impl Status {
@@ -197,6 +208,8 @@ impl Status {
     pub(crate) const GATE: &str = "gate";
     /// Component of lost triggers.
     pub(crate) const TRIGGER: &str = "lost triggers";
+    /// Component of a camera that is too slow for its triggers.
+    pub(crate) const SLOW_CAMERA: &str = "camera rate";
     /// Components with latched errors.
     pub(crate) const LATCHED: [&str; 2] = [Status::GATE, Status::TRIGGER];
 
@@ -217,6 +230,8 @@ impl Status {
             outputs: Mutex::default(),
             engine: RwLock::new(engine),
             unjudged: AtomicU64::new(0),
+            reloads: Mutex::default(),
+            drift: Mutex::default(),
         }
     }
 
@@ -298,6 +313,22 @@ impl Status {
         if lock(&self.problems).remove(component).is_some() {
             log::info!("{component}: works again");
         }
+    }
+
+    /// Sets how the reloads of the configuration ended.
+    pub(crate) fn set_reloads(&self, reloads: Reloads) {
+        *self.reloads.lock().unwrap_or_else(|e| e.into_inner()) = reloads;
+    }
+
+    /// Sets what changed since the first parts of the package. Changes too large to be chance are a warning.
+    pub(crate) fn set_drift(&self, drift: Vec<Drift>) {
+        const NAME: &str = "drift";
+        let told: Vec<_> = drift.iter().filter(|d| d.alarm).map(ToString::to_string).collect();
+        match told.is_empty() {
+            true => self.clear(NAME),
+            false => self.raise(NAME, Severity::Warning, told.join("; ")),
+        }
+        *self.drift.lock().unwrap_or_else(|e| e.into_inner()) = drift;
     }
 
     /// Times of a stage.
@@ -385,6 +416,8 @@ impl Status {
             missed_pulses: of(&counts.missed_pulses),
             late_pulses: of(&counts.late_pulses),
             swaps: of(&counts.swaps),
+            drift: self.drift.lock().unwrap_or_else(|e| e.into_inner()).clone(),
+            reloads: self.reloads.lock().unwrap_or_else(|e| e.into_inner()).clone(),
             outputs_dropped: outputs.iter().map(|(name, o)| (*name, of(&o.dropped))).collect(),
             outputs_failed: outputs.iter().map(|(name, o)| (*name, of(&o.failed))).collect(),
             milliseconds: Stage::ALL
@@ -450,6 +483,10 @@ pub struct Snapshot {
     pub late_pulses: u64,
     /// Packages swapped in while running.
     pub swaps: u64,
+    /// How the reloads of the configuration ended.
+    pub reloads: Reloads,
+    /// Light, focus, noise and good scores, as far as the journal knows enough parts.
+    pub drift: Vec<Drift>,
     /// Parts that each output dropped.
     pub outputs_dropped: BTreeMap<&'static str, u64>,
     /// Calls of each output that failed.

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::store::Answer;
 use super::{Aid, Collecting, Inner, RECENT, RECENT_BYTES, Recent, Teacher};
-use crate::camera::{Health, exposure};
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::Frame;
+use crate::imaging::{Frame, exposure, sharpness};
 use crate::inspector::Verdict;
 use crate::output::Output;
 use crate::record::{Record, Status};
@@ -25,7 +24,7 @@ impl Output for Pupil {
         let teacher = &self.0;
         if teacher.is_looked_at() {
             let (brightness, clipped) = exposure(frame);
-            let sharpness = Health::sharpness(frame);
+            let sharpness = sharpness(frame);
             let size = (frame.width(), frame.height());
             teacher.inner().aid = Aid { sharpness, brightness, clipped, size };
         }

@@ -264,7 +264,9 @@ async fn asked<T: DeserializeOwned + Send + 'static>(
     (what, body): (&'static str, Bytes),
     work: impl FnOnce(&Desk, T, &str) -> Result<()> + Send + 'static,
 ) -> Response {
-    let read = |body: &[u8]| Ok::<_, serde_json::Error>((serde_json::from_slice(body)?, serde_json::from_slice(body)?));
+    let read = |body: &[u8]| {
+        Ok::<_, serde_json::Error>((serde_json::from_slice(body)?, serde_json::from_slice(body)?))
+    };
     match read(&body) {
         Ok((question, recorded)) => {
             change(desk, who, (what, recorded), move |desk, who| work(desk, question, who)).await
@@ -379,7 +381,8 @@ async fn choose(State(desk): State<Desk>, Extension(who): Extension<Who>, body: 
     struct Question {
         name: String,
     }
-    asked(desk, who, ("teach: product", body), |desk, q: Question, who| desk.teacher.choose(&q.name, who)).await
+    asked(desk, who, ("teach: product", body), |desk, q: Question, who| desk.teacher.choose(&q.name, who))
+        .await
 }
 
 async fn settings(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
@@ -431,7 +434,10 @@ async fn remove(State(desk): State<Desk>, Extension(who): Extension<Who>, body: 
         answer: Answer,
         picture: String,
     }
-    asked(desk, who, ("teach: remove picture", body), |desk, q: Question, who| desk.teacher.remove(q.answer, &q.picture, who)).await
+    asked(desk, who, ("teach: remove picture", body), |desk, q: Question, who| {
+        desk.teacher.remove(q.answer, &q.picture, who)
+    })
+    .await
 }
 
 /// Changes nothing but what the page shows, so it is not recorded.
@@ -453,7 +459,10 @@ async fn answer(State(desk): State<Desk>, Extension(who): Extension<Who>, body: 
         id: u64,
         answer: Answer,
     }
-    asked(desk, who, ("teach: answer", body), |desk, q: Question, who| desk.teacher.answer(q.id, q.answer, who)).await
+    asked(desk, who, ("teach: answer", body), |desk, q: Question, who| {
+        desk.teacher.answer(q.id, q.answer, who)
+    })
+    .await
 }
 
 async fn answer_kept(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
@@ -496,7 +505,10 @@ async fn threshold(State(desk): State<Desk>, Extension(who): Extension<Who>, bod
     struct Question {
         value: f32,
     }
-    asked(desk, who, ("teach: threshold", body), |desk, q: Question, who| desk.teacher.set_threshold(q.value, who)).await
+    asked(desk, who, ("teach: threshold", body), |desk, q: Question, who| {
+        desk.teacher.set_threshold(q.value, who)
+    })
+    .await
 }
 
 async fn activate(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
@@ -505,8 +517,10 @@ async fn activate(State(desk): State<Desk>, Extension(who): Extension<Who>, body
         package: String,
         reason: Option<String>,
     }
-    asked(desk, who, ("teach: activate", body), |desk, q: Question, who| desk.teacher.activate(&q.package, q.reason.as_deref(), who))
-        .await
+    asked(desk, who, ("teach: activate", body), |desk, q: Question, who| {
+        desk.teacher.activate(&q.package, q.reason.as_deref(), who)
+    })
+    .await
 }
 
 async fn back(State(desk): State<Desk>, Extension(who): Extension<Who>) -> Response {

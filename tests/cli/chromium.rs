@@ -237,7 +237,7 @@ impl Tab<'_> {
         let answer = self.ask("Page.captureScreenshot", json!({"format": "png"}));
         let data = answer["data"].as_str().unwrap();
         let bytes = base64::engine::general_purpose::STANDARD.decode(data).unwrap();
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("label-page");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
     }

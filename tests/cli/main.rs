@@ -32,6 +32,8 @@ mod run;
 mod runtime;
 mod teach;
 mod usage;
+#[cfg(feature = "workshop")]
+mod web_page;
 #[cfg(not(feature = "workshop"))]
 mod workshop;
 mod written;

@@ -508,6 +508,35 @@ pub fn http(address: &str, request: &str) -> (u16, String) {
 }
 
 #[test]
+fn a_slow_camera_with_a_software_trigger_is_waited_for() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let more = format!("[trigger]\nsource = \"software\"\n[web]\nlisten = \"{address}\"\n");
+    let config = config(&folder, &package, &more);
+    let text = std::fs::read_to_string(&config).unwrap().replace("rate = 20", "rate = 1.5");
+    std::fs::write(&config, &text).unwrap();
+    let service = Service::start(&config);
+    service.wait_for("ready");
+    for number in 1..=4 {
+        // Just after a frame: the next one is a period away, which is more than the default travel time.
+        assert_eq!(http(&address, "POST /api/trigger").0, 200);
+        let told = service.part();
+        assert_eq!((&told["part"], &told["fault"]), (&number.into(), &Value::Null), "{told}");
+    }
+    drop(service);
+
+    // A gate does not wait.
+    let gate = folder.file("gate.toml", format!("{text}[line]\nrecord = \"edges\"\n").as_bytes());
+    weakrest!("check", "--config", gate).exits(2).says(&[
+        "gate.toml:",
+        "line.travel_ms: the camera takes a frame each 666 ms",
+        "set a higher camera.rate",
+    ]);
+}
+
+#[test]
 fn the_page_of_the_service_triggers_halts_and_tells() {
     let folder = Folder::new();
     let package = folder.package("disc.weakrest");

@@ -245,8 +245,7 @@ fn a_bare_board_learns_a_product_and_gets_better_by_answers() {
 
     // The package says where it comes from.
     let shown = weakrest!("package", "show", board.folder.path("product.weakrest")).exits(0);
-    let shown =
-        shown.prints(&["history", "local: product created", "good part collected", "said to be bad"]);
+    let shown = shown.prints(&["history", "local: product created", "good part collected", "said to be bad"]);
     assert!(!shown.out.contains("the customer accepts dents"), "{shown}");
     let history = board.state()["product"]["history"].to_string();
     assert!(history.contains("because: the customer accepts dents"), "{history}");

@@ -501,7 +501,7 @@ fn damage_while_running_and_a_removed_file_begin_a_new_journal() {
 #[test]
 fn a_journal_of_another_version_or_with_another_table_is_set_aside() {
     for (sql, why, told) in [
-        ("PRAGMA user_version = 2", "version-2", "has version 2"),
+        ("PRAGMA user_version = 3", "version-3", "has version 3"),
         ("PRAGMA user_version = 0", "version-0", "has version 0"),
         ("ALTER TABLE parts ADD COLUMN more", "damaged", "another"),
         ("ALTER TABLE parts RENAME COLUMN run TO walk", "damaged", "another"),

@@ -3,4 +3,5 @@
 pub mod common;
 mod journal;
 mod mqtt;
+mod numbers;
 mod pictures;

@@ -338,17 +338,17 @@ fn a_kept_reject_is_copied_to_be_labeled_once_and_for_good() {
     let record = reject(2);
     output.publish(&record).unwrap();
 
-    let copied = originals.label(2, record.triggered).unwrap();
+    let copied = originals.label(None, 2, record.triggered).unwrap();
     assert!(copied.copied && copied.file.starts_with(&label));
     let original = files(&kept).into_iter().find(|f| f.ends_with("-reject.png")).unwrap();
     assert_eq!(fs::read(&copied.file).unwrap(), fs::read(kept.join(original)).unwrap());
     fs::write(&copied.file, "somebody worked on it").unwrap();
-    let again = originals.label(2, record.triggered).unwrap();
+    let again = originals.label(None, 2, record.triggered).unwrap();
     assert_eq!((again.copied, &again.file), (false, &copied.file));
     assert_eq!(fs::read(&copied.file).unwrap(), b"somebody worked on it");
     assert_eq!(files(&label).len(), 1);
 
-    let error = originals.label(3, record.triggered).unwrap_err();
+    let error = originals.label(None, 3, record.triggered).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.chain().contains("not kept"), "{}", error.chain());
     assert!(Originals::new(&Settings { label_folder: None, ..settings }, RUN).is_none());

@@ -48,6 +48,13 @@ fn write(out: &mut String, status: &Status, now: &Snapshot, uptime: Duration) ->
         writeln!(out, r#"weakrest_problem{{component="{component}",severity="{severity}"}} 1"#)?;
     }
 
+    let help =
+        "Change of light, focus, noise and good scores since the first parts of the package, as a share.";
+    head(out, "weakrest_drift", "gauge", help)?;
+    for drift in &now.drift {
+        writeln!(out, r#"weakrest_drift{{quantity="{}"}} {}"#, drift.quantity.name(), drift.change())?;
+    }
+
     for (name, help, value) in [
         ("parts", "Parts with a verdict.", now.parts),
         ("passes", "Parts passed.", now.passes),

@@ -11,8 +11,9 @@
 //! | `GET /api/status` | state, problems, counters, times |
 //! | `GET /api/parts?after=N` | the latest parts; `after` is `next` of the previous answer |
 //! | `GET /api/rejects` | the rejected parts with a picture |
-//! | `GET /api/rejects/{part}.jpg` | one of these pictures, at most 640 pixels long |
+//! | `GET /api/rejects/{part}.jpg` | one of these pictures, at most 640 pixels long. `{run}-{part}.jpg` for a part of an earlier run, as it is kept |
 //! | `GET /api/live.jpg`, `?plain=1` | the latest picture, with or without anomaly map; `X-Part` is its part |
+//! | `GET /numbers`, `/api/numbers`, … | what the journal counts, and the kept pictures: see `numbers.rs` |
 //! | `GET /metrics` | for Prometheus |
 //! | `GET /healthz` | 200 while parts are inspected, otherwise 503 with the problems |
 //! | `POST /api/rejects/{part}/label` | copies the part's original to the label folder; needs the header below |
@@ -24,6 +25,7 @@
 
 mod audit;
 mod metrics;
+mod numbers;
 pub(crate) mod picture;
 mod server;
 mod site;
@@ -40,12 +42,14 @@ use axum::Router;
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Control, Labeling, Output};
+use super::journal::{PastPart, Tally};
+use super::pictures::gallery;
+use super::{Control, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, Gate, Server};
 use crate::inspector::{Region, Verdict};
 use crate::record::part::unix_ms;
-use crate::record::{FaultKind, Record, Status};
+use crate::record::{Engine, FaultKind, Record, Status};
 use crate::settings::range;
 use picture::Shot;
 pub(crate) use site::Site;
@@ -84,6 +88,8 @@ pub struct Settings {
     pub rejects: usize,
     /// Number of latest parts kept with their score: 500 by default, 10 to 10 000.
     pub history: usize,
+    /// When shifts begin, in the device's time zone: `HH:MM`, at a quarter of an hour, 1 to 24 of them.
+    pub shifts: Vec<String>,
 }
 
 /// Encryption without a certificate from elsewhere.
@@ -122,6 +128,7 @@ impl Default for Settings {
             session_hours: 12,
             rejects: 12,
             history: 500,
+            shifts: ["06:00", "14:00", "22:00"].map(str::to_owned).into(),
         }
     }
 }
@@ -149,7 +156,8 @@ impl Settings {
         range("web.session_idle_minutes", self.session_idle_minutes, 1..=1440)?;
         range("web.session_hours", self.session_hours, 1..=8760)?;
         range("web.rejects", self.rejects, 0..=200)?;
-        range("web.history", self.history, 10..=10_000)
+        range("web.history", self.history, 10..=10_000)?;
+        numbers::Shifts::new(&self.shifts).map(drop)
     }
 
     /// Reads the files that the settings name.
@@ -212,12 +220,12 @@ impl WebPage {
         let gate = Arc::new(site.gate(settings, wanted)?);
         let shared = Arc::new(Shared {
             control,
-            labeling: site.labeling,
+            site: site.clone(),
             gate: Arc::clone(&gate),
             started: Instant::now(),
             started_at: SystemTime::now(),
             settings: settings.clone(),
-            teaches: site.additions.is_some(),
+            numbers: numbers::Numbers::new(numbers::Shifts::new(&settings.shifts)?),
             memory: Mutex::default(),
         });
         let more = site.additions.unwrap_or_default();
@@ -250,6 +258,7 @@ impl Output for WebPage {
     }
 
     fn publish(&mut self, record: &Record) -> Result<()> {
+        self.remember();
         let part = Arc::new(Part::new(record));
         let wanted = record.verdict == Verdict::Reject && self.shared.settings.rejects > 0;
         // A part is published even if its picture fails.
@@ -262,12 +271,14 @@ impl Output for WebPage {
 
         let mut memory = self.shared.memory();
         memory.sequence += 1;
+        memory.count(&part, unix_ms(self.shared.started_at));
         memory.parts.push_back(Arc::clone(&part));
         if memory.parts.len() > self.shared.settings.history {
             memory.parts.pop_front();
         }
         if let Ok(Some(picture)) = &reject {
-            memory.rejects.push_back((part, picture.clone()));
+            memory.reject_changes += 1;
+            memory.rejects.push_back((part, Picture::Encoded(picture.clone())));
             if memory.rejects.len() > self.shared.settings.rejects {
                 memory.rejects.pop_front();
             }
@@ -282,6 +293,7 @@ impl Output for WebPage {
 
     fn tick(&mut self, _: SystemTime, status: &Status) -> Result<()> {
         site::look(&self.shared.gate, status);
+        self.remember();
         self.alive()
     }
 
@@ -292,6 +304,43 @@ impl Output for WebPage {
 }
 
 impl WebPage {
+    /// Takes over what the journal knows of earlier runs.
+    fn remember(&self) {
+        let Some(news) = self.shared.site.past.as_ref().and_then(|past| past.take()) else { return };
+        let settings = &self.shared.settings;
+        let folder = self.shared.site.kept.as_ref();
+        let rejects: Vec<_> = news
+            .rejects
+            .into_iter()
+            .filter_map(|part| {
+                let triggered = std::time::UNIX_EPOCH + std::time::Duration::from_millis(part.triggered_ms);
+                let file = gallery::overlay(folder?, &part.run, part.part, triggered)?;
+                Some((Arc::new(Part::of_the_past(part)), Picture::Kept(file)))
+            })
+            .collect();
+        let mut memory = self.shared.memory();
+        for (engine, tally) in news.tallies {
+            memory.tally(&engine.0, &engine.1, u64::MAX).merge(&tally);
+        }
+        memory.restored = true;
+        for part in news.parts.into_iter().rev() {
+            if memory.parts.len() >= settings.history {
+                break;
+            }
+            memory.parts.push_front(Arc::new(Part::of_the_past(part)));
+            // Whoever has asked before must ask for all of them again.
+            memory.sequence += 1;
+            memory.generation = 1;
+        }
+        for reject in rejects.into_iter().rev() {
+            if memory.rejects.len() >= settings.rejects {
+                break;
+            }
+            memory.rejects.push_front(reject);
+            memory.reject_changes += 1;
+        }
+    }
+
     fn alive(&self) -> Result<()> {
         match self.server.is_alive() {
             true => Ok(()),
@@ -316,13 +365,12 @@ pub(crate) struct Additions {
 /// What the server's thread and the publishing thread share.
 pub(crate) struct Shared {
     control: Arc<dyn Control>,
-    labeling: Option<Arc<dyn Labeling>>,
+    site: Site,
+    numbers: numbers::Numbers,
     gate: Arc<Gate>,
     started: Instant,
     started_at: SystemTime,
     settings: Settings,
-    /// Whether there is a page for teaching.
-    teaches: bool,
     memory: Mutex<Memory>,
 }
 
@@ -337,17 +385,65 @@ impl Shared {
 /// The latest parts.
 #[derive(Default)]
 struct Memory {
-    /// Parts published so far.
+    /// Parts published so far, and parts of earlier runs.
     sequence: u64,
+    /// 1 once there are parts of earlier runs.
+    generation: u64,
     parts: VecDeque<Arc<Part>>,
-    rejects: VecDeque<(Arc<Part>, Bytes)>,
+    rejects: VecDeque<(Arc<Part>, Picture)>,
+    /// Counts the changes of this list.
+    reject_changes: u64,
     latest: Option<Arc<Shot>>,
+    /// What was counted of each product with each package.
+    tallies: Vec<((String, String), Tally)>,
+    /// Whether the tallies go on from the journal's.
+    restored: bool,
+}
+
+/// Products with packages that are counted; then the first one is forgotten.
+const TALLIES: usize = 64;
+
+impl Memory {
+    /// The tally of a product with a package, a new one if there is none.
+    fn tally(&mut self, product: &str, package: &str, since_ms: u64) -> &mut Tally {
+        let known = self.tallies.iter().position(|((p, k), _)| p == product && k == package);
+        let at = known.unwrap_or_else(|| {
+            if self.tallies.len() >= TALLIES {
+                self.tallies.remove(0);
+            }
+            self.tallies.push(((product.into(), package.into()), Tally { since_ms, ..Tally::default() }));
+            self.tallies.len() - 1
+        });
+        &mut self.tallies[at].1
+    }
+
+    fn count(&mut self, part: &Part, since_ms: u64) {
+        let tally = self.tally(&part.engine.product, &part.engine.package, since_ms);
+        tally.parts += 1;
+        match part.verdict {
+            "pass" => tally.passes += 1,
+            "reject" => tally.rejects += 1,
+            _ => tally.faults += 1,
+        }
+    }
+}
+
+/// The picture of a reject.
+#[derive(Clone)]
+enum Picture {
+    Encoded(Bytes),
+    /// Of an earlier run: its file.
+    Kept(PathBuf),
 }
 
 /// A part, as sent to the page.
 #[derive(Debug, Serialize)]
 struct Part {
+    /// The earlier run that it belongs to. `None`: the present one.
+    run: Option<String>,
     part: u64,
+    #[serde(flatten, serialize_with = "names")]
+    engine: Arc<Engine>,
     /// Time of the trigger, in milliseconds since 1970.
     time_ms: u64,
     verdict: &'static str,
@@ -369,6 +465,8 @@ impl Part {
         };
         let inspection = record.inspection();
         Part {
+            run: None,
+            engine: Arc::clone(&record.engine),
             part: record.part,
             time_ms: unix_ms(record.triggered),
             verdict,
@@ -381,4 +479,29 @@ impl Part {
                 .map_or_else(Vec::new, |i| i.regions.iter().take(MAX_REGIONS).copied().collect()),
         }
     }
+
+    fn of_the_past(part: PastPart) -> Part {
+        Part {
+            run: Some(part.run),
+            part: part.part,
+            time_ms: part.triggered_ms,
+            verdict: part.verdict,
+            fault: part.fault,
+            reason: part.reason,
+            score: part.score,
+            threshold: Some(part.engine.threshold).filter(|t| t.is_finite()),
+            latency_ms: part.latency_ms,
+            regions: part.regions.into_iter().take(MAX_REGIONS).collect(),
+            engine: part.engine,
+        }
+    }
+}
+
+fn names<S: serde::Serializer>(engine: &Arc<Engine>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Names<'a> {
+        product: &'a str,
+        package: &'a str,
+    }
+    Names { product: &engine.product, package: &engine.package }.serialize(serializer)
 }

@@ -1,7 +1,7 @@
 //! The routes.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, StatusCode, Uri, header, request};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::Labeled;
-use super::{Additions, Part, Shared, audit, metrics};
+use super::{Additions, Part, Picture, Shared, audit, metrics, numbers};
 use crate::access::{Role, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Gate, Routes, Standing, You, asset, problem};
@@ -56,9 +56,10 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Additions) -> R
         .route("/api/rejects", get(rejects))
         .route("/api/rejects/{part}", get(reject_picture))
         .route("/api/live.jpg", get(live_picture))
+        .merge(numbers::routes())
         .route("/metrics", get(metrics));
     Routes::new(gate)
-        .open(open.merge(audit::page()).merge(more.open))
+        .open(open.merge(audit::page()).merge(numbers::page()).merge(more.open))
         .looks(Role::View, looks.merge(more.looks))
         .looks(Role::Engineer, audit::routes())
         .changes(Role::Operate, operate.merge(more.operate))
@@ -96,6 +97,20 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         picture: Option<u64>,
         /// The latest part among the rejects.
         last_reject: Option<u64>,
+        /// Differs when the list of rejects has changed.
+        reject_changes: u64,
+        /// What was counted of the present product with the present package.
+        counted: Counted,
+    }
+    #[derive(Serialize)]
+    struct Counted {
+        since_ms: u64,
+        /// Whether it goes on from what the journal has counted. Otherwise it begins with this run.
+        journal: bool,
+        parts: u64,
+        passes: u64,
+        rejects: u64,
+        faults: u64,
     }
     let status = shared.control.status();
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
@@ -110,9 +125,22 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
             worst_ms: ms(times.worst()),
         }
     });
-    let (picture, last_reject) = {
-        let memory = shared.memory();
-        (memory.latest.as_ref().map(|shot| shot.part), memory.rejects.back().map(|r| r.0.part))
+    let engine = status.engine();
+    let (picture, last_reject, reject_changes, counted, started_ms) = {
+        let mut memory = shared.memory();
+        let tally = *memory.tally(&engine.product, &engine.package, unix_ms(shared.started_at));
+        let counted = Counted {
+            since_ms: tally.since_ms.min(unix_ms(SystemTime::now())),
+            journal: memory.restored,
+            parts: tally.parts,
+            passes: tally.passes,
+            rejects: tally.rejects,
+            faults: tally.faults,
+        };
+        let (picture, last) =
+            (memory.latest.as_ref().map(|shot| shot.part), memory.rejects.back().map(|r| r.0.part));
+        // What the journal knows comes a moment after the start, and then the known parts are others.
+        (picture, last, memory.reject_changes, counted, unix_ms(shared.started_at) + memory.generation)
     };
     let you = shared.gate.you(&request);
     Json(Body {
@@ -121,12 +149,14 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         version: env!("CARGO_PKG_VERSION"),
         changes: you.changes,
         you,
-        labels: shared.labeling.is_some(),
-        teaches: shared.teaches,
+        labels: shared.site.labeling.is_some(),
+        teaches: shared.site.additions.is_some(),
         uptime_s: shared.started.elapsed().as_secs_f64(),
-        started_ms: unix_ms(shared.started_at),
+        started_ms,
         picture,
         last_reject,
+        reject_changes,
+        counted,
     })
     .into_response()
 }
@@ -138,6 +168,18 @@ struct Parts {
     next: u64,
     /// In order of publication.
     parts: Vec<Shown>,
+}
+
+/// Run and part in `17` or `0123456789abcdef-17`.
+fn key(text: &str) -> Option<(Option<&str>, u64)> {
+    let (run, part) = text.rsplit_once('-').map_or((None, text), |(run, part)| (Some(run), part));
+    Some((run, part.parse().ok()?))
+}
+
+impl Part {
+    fn is(&self, run: Option<&str>, part: u64) -> bool {
+        self.run.as_deref() == run && self.part == part
+    }
 }
 
 /// A part shared with the memory.
@@ -158,36 +200,37 @@ async fn parts(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     let Ok(Query(Question { after })) = Query::try_from_uri(&uri) else {
         return problem(StatusCode::BAD_REQUEST, "after must be a number, such as /api/parts?after=17");
     };
-    let (next, parts) = {
+    let (started_ms, next, parts) = {
         let memory = shared.memory();
+        let started_ms = unix_ms(shared.started_at) + memory.generation;
         let new = memory.sequence.saturating_sub(after);
         let known = memory.parts.len()
             - usize::try_from(new).map_or(memory.parts.len(), |n| n.min(memory.parts.len()));
-        (memory.sequence, memory.parts.range(known..).map(|p| Shown(Arc::clone(p))).collect())
+        (started_ms, memory.sequence, memory.parts.range(known..).map(|p| Shown(Arc::clone(p))).collect())
     };
-    let started_ms = unix_ms(shared.started_at);
     Json(Parts { started_ms, next, parts }).into_response()
 }
 
 async fn rejects(State(shared): State<Arc<Shared>>) -> Response {
-    let (next, parts) = {
+    let (started_ms, next, parts) = {
         let memory = shared.memory();
-        (memory.sequence, memory.rejects.iter().map(|(p, _)| Shown(Arc::clone(p))).collect())
+        let started_ms = unix_ms(shared.started_at) + memory.generation;
+        (started_ms, memory.sequence, memory.rejects.iter().map(|(p, _)| Shown(Arc::clone(p))).collect())
     };
-    let started_ms = unix_ms(shared.started_at);
     Json(Parts { started_ms, next, parts }).into_response()
 }
 
 async fn reject_picture(State(shared): State<Arc<Shared>>, Path(file): Path<String>) -> Response {
-    let Some(number) = file.strip_suffix(".jpg").and_then(|n| n.parse::<u64>().ok()) else {
+    let Some((run, number)) = file.strip_suffix(".jpg").and_then(key) else {
         return problem(
             StatusCode::NOT_FOUND,
             "pictures are named by part number, such as /api/rejects/17.jpg",
         );
     };
-    let picture = shared.memory().rejects.iter().rev().find(|r| r.0.part == number).map(|r| r.1.clone());
+    let picture = shared.memory().rejects.iter().rev().find(|r| r.0.is(run, number)).map(|r| r.1.clone());
     match picture {
-        Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
+        Some(Picture::Kept(file)) => numbers::kept_file(&shared, file).await,
+        Some(Picture::Encoded(jpeg)) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
         None => problem(StatusCode::NOT_FOUND, format!("part {number} is not among the latest rejects")),
     }
 }
@@ -203,19 +246,21 @@ async fn label(
         /// False if the file was already there.
         copied: bool,
     }
-    let Some(labeling) = shared.labeling.clone() else {
+    let Some(labeling) = shared.site.labeling.clone() else {
         let text = "set pictures.label_folder to copy rejects there for labeling";
         return problem(StatusCode::NOT_FOUND, text);
     };
-    let kept = |part: &u64| shared.memory().rejects.iter().any(|r| r.0.part == *part);
-    let Some(number) = part.parse::<u64>().ok().filter(kept) else {
+    let known = key(&part).and_then(|(run, number)| {
+        let memory = shared.memory();
+        let found = memory.rejects.iter().find(|r| r.0.is(run, number))?;
+        Some((found.0.run.clone(), number, UNIX_EPOCH + Duration::from_millis(found.0.time_ms)))
+    });
+    let Some((run, number, triggered)) = known else {
         return problem(StatusCode::NOT_FOUND, format!("part {part} is not among the latest rejects"));
     };
-    let triggered = shared.memory().rejects.iter().find(|r| r.0.part == number).map(|r| r.0.time_ms);
-    let triggered = UNIX_EPOCH + Duration::from_millis(triggered.unwrap_or_default());
     let copy = move || {
         shared.record(&who, "label", Value::Null, json!({"part": number}))?;
-        labeling.label(number, triggered)
+        labeling.label(run.as_deref(), number, triggered)
     };
     match tokio::task::spawn_blocking(copy).await {
         Ok(Ok(Labeled { file, copied })) => {

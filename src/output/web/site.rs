@@ -13,6 +13,7 @@ use crate::access::{Audit, Limits, Registry, Who};
 use crate::error::{Error, Result};
 use crate::http::{self, Certificates, Gate};
 use crate::output::Labeling;
+use crate::output::journal::Past;
 use crate::record::{Severity, Status};
 
 /// What the page needs of the service. It outlives the page, which is set up again when the configuration
@@ -27,6 +28,11 @@ pub(crate) struct Site {
     pub state: Option<PathBuf>,
     /// Where changes are recorded.
     pub audit: Option<Arc<Audit>>,
+    /// What the journal knows of earlier runs.
+    pub past: Option<Arc<Past>>,
+    /// The journal's file, and the folder of kept pictures.
+    pub journal: Option<PathBuf>,
+    pub kept: Option<PathBuf>,
     /// Routes of other rooms.
     pub additions: Option<Additions>,
 }

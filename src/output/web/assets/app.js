@@ -3,8 +3,17 @@
 
 import { showChart } from "./chart.js";
 import { make, number, say } from "./elements.js";
-import { $, dress, duration, fill, ms, title, whole } from "./page.js";
-import { fadePicture, forgetPictures, lostText, showPicture, showRejects, showVerdict } from "./parts.js";
+import { $, dress, duration, fill, moment, ms, title, whole } from "./page.js";
+import {
+  fadePicture,
+  forgetPictures,
+  isPresent,
+  keyOf,
+  lostText,
+  showPicture,
+  showRejects,
+  showVerdict,
+} from "./parts.js";
 import { SignedOut, ask, read } from "./service.js";
 import { openForm, readYou, showSession, whyNot } from "./session.js";
 
@@ -14,8 +23,8 @@ import { openForm, readYou, showSession, whyNot } from "./session.js";
 const KEPT = 500;
 /** Time between two polls, seen and hidden, in milliseconds. */
 const [POLL, HIDDEN] = [700, 10000];
-/** @type {("trigger" | "halt" | "resume")[]} */
-const BUTTONS = ["trigger", "halt", "resume"];
+/** @type {("trigger" | "halt" | "resume" | "reload")[]} */
+const BUTTONS = ["trigger", "halt", "resume", "reload"];
 
 /** @type {Part[]} */
 let parts = [];
@@ -23,6 +32,8 @@ let parts = [];
 let after = 0;
 /** @type {number | null} When the service was started. */
 let started = null;
+/** The package whose scores are shown. */
+let charted = "";
 /** @type {number | null} */
 let lastAnswer = null;
 let busy = false;
@@ -50,11 +61,13 @@ async function poll() {
       after = news.next;
       parts = parts.concat(news.parts).slice(-KEPT);
       showStatus(status);
-      const last = parts.at(-1);
-      showVerdict(last);
-      if (news.parts.length || !parts.length) showChart(parts);
+      const present = parts.filter((part) => isPresent(part, status));
+      const last = parts.at(-1)?.run === null ? parts.at(-1) : undefined;
+      showVerdict(last, status);
+      if (news.parts.length || !present.length || status.engine.package !== charted) showChart(present);
+      charted = status.engine.package;
       const label = status.labels && status.you.changes !== "refused" ? labelPart : null;
-      await Promise.all([showPicture(status.picture), showRejects(status.last_reject, started, label)]);
+      await Promise.all([showPicture(status.picture), showRejects(status, started, label)]);
       const unfit = whyNot(status.you, "engineer");
       for (const button of document.querySelectorAll("button.label")) {
         if (button instanceof HTMLButtonElement) [button.disabled, button.title] = [unfit !== "", unfit];
@@ -111,6 +124,7 @@ function showStatus(s) {
   say($("state"), s.state);
   dress($("state"), `badge ${s.state}`);
   showProblems(Object.entries(s.problems));
+  $("teach").hidden = !s.teaches;
 
   showSession(s.you, () => schedule(0));
   accounts = s.you.changes === "account";
@@ -119,11 +133,20 @@ function showStatus(s) {
   $("trigger").disabled = refused || s.state !== "Operational";
   $("halt").disabled = refused || s.state === "Halted";
   $("resume").disabled = refused || !(s.state === "Halted" || s.latched);
+  $("reload").disabled = whyNot(s.you, "engineer") !== "" || reload.asked;
+  showReload(s.reloads);
   say($("may"), accounts ? why : "");
   for (const name of BUTTONS) if ($(name).title !== why) $(name).title = why;
 
-  const faults = Object.values(s.faults).reduce((a, b) => a + b, 0);
-  const counts = { parts: s.parts, passes: s.passes, rejected: s.rejects, faults };
+  const { counted } = s;
+  const counts = {
+    parts: counted.parts,
+    passes: counted.passes,
+    rejected: counted.rejects,
+    faults: counted.faults,
+  };
+  const from = counted.journal ? "" : ", the start of the service";
+  say($("since"), `${product} with this package, since ${moment(counted.since_ms)}${from}`);
   for (const id of /** @type {const} */ (["parts", "passes", "rejected", "faults"])) {
     say($(id), whole(counts[id]));
     $(id).parentElement?.classList.toggle("zero", counts[id] === 0);
@@ -139,6 +162,22 @@ function showStatus(s) {
   const uptime = `running for ${duration(s.uptime_s)}`;
   const threshold = `threshold ${number(s.engine.threshold)}`;
   say($("footer"), `${package_}${s.engine.provider} · ${threshold} · ${uptime} · weakrest ${s.version}`);
+}
+
+/** The reload that was asked for, and how many there were before it. */
+const reload = { asked: false, before: 0 };
+
+/**
+ * Says how the reload ended that was asked for. A change beyond the package starts this page's server again.
+ * @param {Status["reloads"]} reloads
+ */
+function showReload({ count, refused }) {
+  if (!reload.asked) {
+    reload.before = count;
+  } else if (count > reload.before) {
+    reload.asked = false;
+    answer(refused ?? "The new configuration is in use.", refused !== null);
+  }
 }
 
 /** @param {[component: string, problem: { severity: string, text: string }][]} problems */
@@ -197,10 +236,12 @@ function answer(text, bad) {
 
 /** @param {Part} part */
 const labelPart = (part) =>
-  change(`rejects/${part.part}/label`, `Copied ${title(part)} to the label folder.`);
+  change(`rejects/${keyOf(part)}/label`, `Copied ${title(part)} to the label folder.`);
 
 /** @param {string} action @param {string} [success] */
 async function change(action, success = "") {
+  // Set before it is asked for: the end may come before the answer.
+  if (action === "reload") reload.asked = true;
   try {
     /** @type {Record<string, string>} */
     const headers = { "X-Weakrest": "1" };
@@ -208,6 +249,7 @@ async function change(action, success = "") {
     if (token) headers.Authorization = `Bearer ${token}`;
     const response = await ask(`/api/${action}`, { method: "POST", headers });
     const body = await response.json();
+    if (!response.ok) reload.asked = false;
     if (response.status === 401 && accounts) {
       openForm();
     } else if (response.status === 401) {
@@ -222,12 +264,14 @@ async function change(action, success = "") {
       schedule(0);
     }
   } catch {
+    reload.asked = false;
     answer("The service does not answer.", true);
   }
 }
 
 $("trigger").addEventListener("click", () => change("trigger"));
 $("resume").addEventListener("click", () => change("resume"));
+$("reload").addEventListener("click", () => change("reload", "Reading configuration and package …"));
 $("halt").addEventListener("click", () => {
   if (confirm("Halt the line? Every part is a fault until you resume.")) change("halt");
 });

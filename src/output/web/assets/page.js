@@ -10,6 +10,7 @@ import { make, say } from "./elements.js";
  * @typedef {object} Elements
  * @property {HTMLElement} answer
  * @property {HTMLDialogElement} ask
+ * @property {HTMLElement} before
  * @property {HTMLTableSectionElement} beside
  * @property {HTMLElement} caption
  * @property {SVGElement} chart
@@ -34,12 +35,15 @@ import { make, say } from "./elements.js";
  * @property {HTMLElement} reason
  * @property {HTMLElement} rejected
  * @property {HTMLElement} rejects
+ * @property {HTMLButtonElement} reload
  * @property {HTMLButtonElement} resume
  * @property {HTMLElement} scale
  * @property {HTMLElement} score
+ * @property {HTMLElement} since
  * @property {HTMLElement} span
  * @property {HTMLTableSectionElement} stages
  * @property {HTMLElement} state
+ * @property {HTMLElement} teach
  * @property {HTMLInputElement} token
  * @property {HTMLButtonElement} trigger
  * @property {HTMLElement} verdict
@@ -80,6 +84,12 @@ export function fill(body, lines) {
 
 /** @type {(ms: number) => string} */
 export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
+/** @type {(ms: number) => string} */
+export const moment = (time) => {
+  const date = new Date(time);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? clock(time) : `${date.toLocaleDateString("en-CA")}, ${clock(time)}`;
+};
 /** @type {(n: number) => string} */
 export const whole = (n) => n.toLocaleString("en-US");
 /** @type {(value: number) => string} */
@@ -98,4 +108,4 @@ export const duration = (seconds) => {
 export const ratio = ({ score, threshold }) =>
   score === null || threshold === null || !(threshold > 0) ? null : score / threshold;
 /** @type {(part: Part) => string} */
-export const title = ({ part, time_ms }) => `part ${whole(part)} · ${clock(time_ms)}`;
+export const title = ({ part, time_ms }) => `part ${whole(part)} · ${moment(time_ms)}`;

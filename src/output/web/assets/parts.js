@@ -5,13 +5,20 @@ import { inner, make, number, say } from "./elements.js";
 import { $, clock, dress, ms, ratio, title, whole } from "./page.js";
 import { ask, read } from "./service.js";
 
-/** @import { Part, Parts } from "./service.js" */
+/** @import { Part, Parts, Status } from "./service.js" */
 
 /** More regions than this are counted only. */
 const REGIONS = 6;
 
-/** @param {Part | undefined} part */
-export function showVerdict(part) {
+/**
+ * The big word: the last part's verdict while parts are inspected, otherwise what holds instead.
+ * @param {Part | undefined} part
+ * @param {Status} status
+ */
+export function showVerdict(part, status) {
+  const stopped = status.state !== "Operational";
+  $("before").hidden = !stopped || !part;
+  if (stopped) return showStopped(part, status);
   dress($("verdict"), `verdict ${part?.verdict ?? ""}`);
   say($("word"), part?.verdict.toUpperCase() ?? "–");
   say($("part"), part ? title(part) : "no part yet");
@@ -28,6 +35,31 @@ export function showVerdict(part) {
   say($("reason"), part?.reason || (count ? `${areas} above the threshold` : ""));
   const scores = part && part.score !== null ? scoresOf(part) : "";
   say($("score"), part ? `${scores}${ms(part.latency_ms)} ms` : "");
+}
+
+/** What a state without inspection is called, and what it means where no problem says it. */
+const STOPPED = /** @type {Record<string, [word: string, meaning: string]>} */ ({
+  Preoperational: ["STARTING", "No part is inspected yet."],
+  Halted: ["HALTED", "Every part is a fault until somebody resumes the line."],
+  Error: ["ERROR", "Parts cannot be inspected."],
+});
+
+/**
+ * @param {Part | undefined} part
+ * @param {Status} status
+ */
+function showStopped(part, { state, problems }) {
+  const [word, meaning] = STOPPED[state] ?? [state.toUpperCase(), ""];
+  dress($("verdict"), `verdict stopped ${state}`);
+  say($("word"), word);
+  say($("part"), meaning);
+  $("ratio").hidden = true;
+  const named = Object.entries(problems);
+  const [component, problem] =
+    named.find(([name, { severity }]) => (state === "Halted" ? name === "halted" : severity === "error")) ?? [];
+  say($("reason"), problem ? `${component}: ${problem.text}` : "");
+  say($("score"), "");
+  say($("before"), part ? `Last part: ${part.verdict.toUpperCase()}, ${title(part)}` : "");
 }
 
 /** @type {(part: Part) => string} */
@@ -63,28 +95,39 @@ export async function showPicture(part) {
   shown = wanted;
 }
 
-/** @type {number | null | undefined} */
-let rejectShown;
+/** Which list of rejects is shown. */
+let rejectShown = "";
+
+/** @type {(part: Part, status: Status) => boolean} Whether the present package inspected a part. */
+export const isPresent = (part, { engine }) =>
+  part.package === engine.package && part.product === engine.product;
 
 /**
- * Shows the last rejects.
- * @param {number | null} last The newest of them.
+ * Shows the last rejects of the present package.
+ * @param {Status} status
  * @param {number} started Names this run: part numbers start again with the service.
  * @param {((part: Part) => void) | null} label Has a part labeled, where that is possible.
  */
-export async function showRejects(last, started, label) {
-  if (last === rejectShown) return;
+export async function showRejects(status, started, label) {
+  const wanted = `${started} ${status.reject_changes} ${status.engine.package}`;
+  if (wanted === rejectShown) return;
   /** @type {Parts} */
   const { parts } = await read("/api/rejects");
   const known = new Map([...$("rejects").querySelectorAll("li")].map((item) => [item.dataset.key, item]));
-  const items = parts.reverse().map((part) => {
-    const key = `${started} ${part.part}`;
-    return known.get(key) ?? reject(part, key, `/api/rejects/${part.part}.jpg?${started}`, label);
-  });
+  const items = parts
+    .reverse()
+    .filter((part) => isPresent(part, status))
+    .map((part) => {
+      const key = `${part.run ?? started} ${part.part}`;
+      return known.get(key) ?? reject(part, key, `/api/rejects/${keyOf(part)}.jpg?${started}`, label);
+    });
   $("rejects").replaceChildren(...items);
   $("none").hidden = items.length > 0;
-  rejectShown = last;
+  rejectShown = wanted;
 }
+
+/** @type {(part: Part) => string} How the service names a reject. */
+export const keyOf = ({ run, part }) => (run === null ? `${part}` : `${run}-${part}`);
 
 /**
  * @param {Part} part
@@ -99,6 +142,7 @@ function reject(part, key, source, label) {
   button.setAttribute("aria-label", `Enlarge ${title(part)}`);
   picture.src = source;
   picture.alt = "";
+  picture.addEventListener("error", () => picture.replaceWith(make("em", "its picture is not kept any more")));
   button.append(picture, make("b", `${number(ratio(part))}×`), make("span", title(part)));
   button.addEventListener("click", () => enlarge(part, source));
   item.append(button);
@@ -125,7 +169,7 @@ function enlarge(part, source) {
 
 /** The service was started again: forget the pictures of the old run. */
 export function forgetPictures() {
-  [shown, pictured, rejectShown] = ["", null, undefined];
+  [shown, pictured, rejectShown] = ["", null, ""];
   $("picture").replaceChildren(make("p", "no picture yet"));
   say($("caption"), "");
 }

@@ -11,7 +11,10 @@
 
 /**
  * @typedef {object} Part
+ * @property {string | null} run The earlier run that it belongs to; null for the present one.
  * @property {number} part
+ * @property {string} product
+ * @property {string} package
  * @property {number} time_ms
  * @property {"pass" | "reject" | "fault"} verdict
  * @property {string | null} reason
@@ -51,14 +54,19 @@
  * @property {Record<string, number>} outputs_dropped
  * @property {Record<string, number>} outputs_failed
  * @property {boolean} latched
+ * @property {{ count: number, refused: string | null }} reloads
  * @property {{ name: string, count: number, last_ms: number, mean_ms: number, worst_ms: number }[]} stages
  * @property {string} version
  * @property {You} you Who looks at the page, and what they may do.
+ * @property {boolean} teaches Whether there is a page for teaching.
  * @property {boolean} labels Whether rejects can be copied to the label folder.
  * @property {number} uptime_s
  * @property {number} started_ms
  * @property {number | null} picture The part of the latest picture.
  * @property {number | null} last_reject
+ * @property {number} reject_changes Differs when the list of rejects has changed.
+ * @property {{ since_ms: number, journal: boolean, parts: number, passes: number, rejects: number,
+ *   faults: number }} counted Of the present product and package.
  */
 
 /** Whether a person did something since the last request. Polls alone prolong no session. */

@@ -81,9 +81,13 @@ fn a_browser_shows_the_line() {
     assert!(output.status.success() && !dom.is_empty(), "{log}");
     assert!(!log.contains("CONSOLE"), "{log}");
 
-    assert_eq!(text_of(&dom, "word"), "FAULT");
-    assert!(text_of(&dom, "part").starts_with("part 31 · "), "{}", text_of(&dom, "part"));
-    assert!(text_of(&dom, "reason").starts_with("no verdict within 80 ms &lt;img src="));
+    assert_eq!(text_of(&dom, "word"), "ERROR");
+    assert_eq!(text_of(&dom, "reason"), "camera: unplugged &lt;b&gt;");
+    assert!(
+        text_of(&dom, "before").starts_with("Last part: FAULT, part 31 · "),
+        "{}",
+        text_of(&dom, "before")
+    );
     assert_eq!(text_of(&dom, "state"), "Error");
     assert_eq!(text_of(&dom, "product"), r#"Cover plate "A7" &lt;b&gt;"#);
     assert!(dom.contains("<b>camera </b>unplugged &lt;b&gt;"));
@@ -96,6 +100,15 @@ fn a_browser_shows_the_line() {
     assert!(dom.contains("aria-label=\"Scores of the latest 31 parts, 4 rejected\""));
     assert!(!dom.contains("id=\"halt\" type=\"button\" disabled"));
     assert!(dom.contains("id=\"lost\" class=\"notice error\" role=\"alert\" hidden"));
+
+    // A fault of a part, with text from anywhere.
+    line.status().clear("camera");
+    let again = tempfile::tempdir().unwrap();
+    let output = dump(&browser, &format!("http://{}/", page.address()), again.path());
+    let dom = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text_of(&dom, "word"), "FAULT");
+    assert!(text_of(&dom, "part").starts_with("part 31 · "), "{}", text_of(&dom, "part"));
+    assert!(text_of(&dom, "reason").starts_with("no verdict within 80 ms &lt;img src="));
 
     let asked = asked_for(&folder.path().join("net.json"));
     let home = format!("http://{}/", page.address());

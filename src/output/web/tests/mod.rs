@@ -666,7 +666,7 @@ fn it_stops_at_once_and_gives_the_port_back() {
 struct Even;
 
 impl Labeling for Even {
-    fn label(&self, part: u64, triggered: SystemTime) -> crate::Result<Labeled> {
+    fn label(&self, _: Option<&str>, part: u64, triggered: SystemTime) -> crate::Result<Labeled> {
         assert!(triggered.elapsed().unwrap() < Duration::from_secs(60));
         match part % 2 {
             0 => Ok(Labeled { file: format!("/label/{part}.png").into(), copied: true }),
