@@ -114,7 +114,8 @@ def commands(document: Document, programs: Programs) -> Iterator[Mistake]:
                 continue
             words = (found[2] or "").split()
             if found[1] == "make":
-                for target in words:
+                # The words of a variable's value are no targets.
+                for target in re.sub(r'"[^"]*"', "", found[2] or "").split():
                     if re.fullmatch(r"[a-z][a-z-]*", target) and target not in tree.targets():
                         yield command.line, f"make {target}: the Makefile has no such target"
             elif found[1] in programs.names():

@@ -115,16 +115,19 @@ def tapped_transformer(
         ExportError: if timm refuses, the network lacks a block, or the file does not fit.
         OSError: if the weights cannot be downloaded.
     """
+    options: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
     torch.manual_seed(SEED)
     try:
-        whole: Any = _created(name, entry, pretrained, file, num_classes=0, dynamic_img_size=True)
+        whole: Any = timm.create_model(entry, **options)
+        chosen = [len(whole.blocks)] if blocks is None else blocks
+        # Before a download.
+        check_blocks(name, chosen, len(whole.blocks))
+        if pretrained or file is not None:
+            whole = _created(name, entry, pretrained, file, **options)
+        else:
+            show_every_block(whole)
     except (RuntimeError, AttributeError, TypeError) as error:
         raise ExportError(f"{name}: {error}") from error
-    if not pretrained and file is None:
-        show_every_block(whole)
-    depth = len(whole.blocks)
-    chosen = [depth] if blocks is None else blocks
-    check_blocks(name, chosen, depth)
     high, wide = whole.patch_embed.patch_size
     if high != wide:
         raise ExportError(f"{name} has patches of {wide}×{high} pixels: choose a network with square ones")
