@@ -15,7 +15,8 @@ use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::enroll::{
-    CoresetScope, Enrollment, GroupBy, Matching, Progress, Quality, Settings, Variation, enroll, promise,
+    CoresetScope, Enrollment, GroupBy, Matching, Progress, Quality, Settings, Variation, enroll, int8,
+    promise,
 };
 use crate::imaging::{DefectKind, Listing};
 use crate::package::{BackboneFile, ForecastInfo, FrameSize, HeadFile, Manifest, check_target};
@@ -44,6 +45,9 @@ pub struct Enroll {
     known: KnownDefects,
     #[command(flatten)]
     settings: SettingsArguments,
+    /// Compute the backbone in 8-bit integers, in ranges measured on these pictures: faster on CPUs
+    #[arg(long, conflicts_with = "head")]
+    int8: bool,
     #[command(flatten)]
     runtime: RuntimeArguments,
     /// Print the summary as JSON
@@ -323,16 +327,38 @@ impl Enroll {
         let settings = Settings { defects: self.known.pictures()?, ..self.settings.settings(product)? };
         let backbone = self.settings.backbone()?;
         let options = self.runtime.options();
-        let mut done =
-            unless_stopped(|progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
+        let mut compared = None;
+        let mut done = unless_stopped(|progress| {
+            let mut backbone = backbone;
+            if self.int8 {
+                let Some(made) = int8(&pictures, &backbone, &settings, &options, progress)? else {
+                    return Ok(None);
+                };
+                compared = Some((made.speedup, made.difference));
+                backbone = made.backbone;
+            }
+            enroll(&pictures, &backbone, &settings, &options, progress)
+        })?;
         done.package.write(&self.output, self.overwrite)?;
         for picture in &done.skipped {
             remark!("left out: {picture}");
         }
         if self.json {
-            say!("{}", summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64()))?;
+            let mut summary =
+                summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64());
+            if let Some((speedup, difference)) = compared {
+                summary["int8"] = serde_json::json!({ "speedup": speedup, "difference": difference });
+            }
+            say!("{summary}")?;
         } else {
             summarize(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64())?;
+            if let Some((speedup, difference)) = compared {
+                let percent = 100.0 * difference;
+                say!(
+                    "  Features in 8-bit integers are computed {speedup:.1} times as fast on this machine. Distances"
+                )?;
+                say!("  between good pictures differ by {percent:.0} % from those in floats.")?;
+            }
         }
         Ok(Outcome::Pass)
     }

@@ -115,6 +115,7 @@ impl EnrollBar {
             self.step = Some(step);
             self.bar.reset();
             self.bar.set_message(match step {
+                Step::Ranges => "measuring ranges",
                 Step::Features => "reading pictures",
                 Step::Coreset => "choosing tokens",
                 Step::Scores => "scoring good parts",

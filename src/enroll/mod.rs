@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod forecast;
+mod int8;
 mod outliers;
 mod parts;
 mod pictures;
@@ -11,6 +12,7 @@ mod threshold;
 mod variations;
 
 pub use crate::package::Variation;
+pub use int8::{Int8Backbone, int8};
 pub use parts::{GroupBy, NamePattern};
 pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};
@@ -157,9 +159,11 @@ impl Settings {
     }
 }
 
-/// The steps of [`enroll`].
+/// The steps of [`int8`] and [`enroll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Measures the ranges of a network's values. Counts pictures.
+    Ranges,
     /// Reads the pictures and computes their features. Counts pictures.
     Features,
     /// Thins the tokens. Counts kept tokens.
