@@ -16,7 +16,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::enroll::{
     CoresetScope, Enrollment, GroupBy, Matching, Polygon, Progress, Quality, Settings, Variation, advice,
-    enroll, promise,
+    enroll, int8, promise,
 };
 use crate::files::read_text;
 use crate::imaging::{DefectKind, Listing};
@@ -46,6 +46,9 @@ pub struct Enroll {
     known: KnownDefects,
     #[command(flatten)]
     settings: SettingsArguments,
+    /// Compute the backbone in 8-bit integers, in ranges measured on these pictures: faster on CPUs
+    #[arg(long, conflicts_with = "head")]
+    int8: bool,
     #[command(flatten)]
     runtime: RuntimeArguments,
     /// File of notes for the package's history, one per line: what was added, when, by whom
@@ -352,17 +355,39 @@ impl Enroll {
         let backbone = self.settings.backbone()?;
         let options = self.runtime.options();
         let bar = if self.progress { EnrollBar::lines() } else { EnrollBar::new() };
-        let mut done =
-            unless_stopped(bar, |progress| enroll(&pictures, &backbone, &settings, &options, progress))?;
+        let mut compared = None;
+        let mut done = unless_stopped(bar, |progress| {
+            let mut backbone = backbone;
+            if self.int8 {
+                let Some(made) = int8(&pictures, &backbone, &settings, &options, progress)? else {
+                    return Ok(None);
+                };
+                compared = Some((made.speedup, made.difference));
+                backbone = made.backbone;
+            }
+            enroll(&pictures, &backbone, &settings, &options, progress)
+        })?;
         done.package.manifest.history = history;
         done.package.write(&self.output, self.overwrite)?;
         for picture in &done.skipped {
             remark!("left out: {picture}");
         }
         if self.json {
-            say!("{}", summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64()))?;
+            let mut summary =
+                summary(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64());
+            if let Some((speedup, difference)) = compared {
+                summary["int8"] = serde_json::json!({ "speedup": speedup, "difference": difference });
+            }
+            say!("{summary}")?;
         } else {
             summarize(&done, &self.output.display().to_string(), start.elapsed().as_secs_f64())?;
+            if let Some((speedup, difference)) = compared {
+                let percent = 100.0 * difference;
+                say!(
+                    "  Features in 8-bit integers are computed {speedup:.1} times as fast on this machine. Distances"
+                )?;
+                say!("  between good pictures differ by {percent:.0} % from those in floats.")?;
+            }
         }
         Ok(Outcome::Pass)
     }

@@ -146,6 +146,7 @@ impl EnrollBar {
 
 fn words(step: Step) -> &'static str {
     match step {
+        Step::Ranges => "measuring ranges",
         Step::Features => "reading pictures",
         Step::Coreset => "choosing tokens",
         Step::Scores => "scoring good parts",

@@ -3,6 +3,7 @@
 mod advice;
 mod calibrate;
 mod forecast;
+mod int8;
 mod outliers;
 mod parts;
 mod pictures;
@@ -13,6 +14,7 @@ mod variations;
 
 pub use crate::package::Variation;
 pub(crate) use advice::advice;
+pub use int8::{Int8Backbone, int8};
 pub use parts::{GroupBy, NamePattern};
 pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};
@@ -162,9 +164,11 @@ impl Settings {
     }
 }
 
-/// The steps of [`enroll`].
+/// The steps of [`int8`] and [`enroll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Measures the ranges of a network's values. Counts pictures.
+    Ranges,
     /// Reads the pictures and computes their features. Counts pictures.
     Features,
     /// Thins the tokens. Counts kept tokens.

@@ -2,7 +2,9 @@
 
 mod engines;
 mod external;
+mod int8;
 mod interrupt;
+mod message;
 mod network;
 mod providers;
 mod runtime;
@@ -12,6 +14,7 @@ mod tests;
 mod text;
 
 pub(crate) use external::refuse_external_data;
+pub(crate) use int8::Int8;
 pub use interrupt::Interrupt;
 pub(crate) use network::Network;
 pub(crate) use network::check_finite;

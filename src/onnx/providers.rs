@@ -160,7 +160,7 @@ pub(super) fn check(runtime: &Runtime, execution: &Execution) -> Result<()> {
 
 /// A session that tells a network's inputs and outputs.
 pub(super) fn description(runtime: &Runtime, bytes: &[u8]) -> Result<Session> {
-    builder(runtime, &Symbols::new())?
+    start(runtime, &Symbols::new())?
         .with_optimization_level(GraphOptimizationLevel::Disable)
         .map_err(|e| refused(e.into()))?
         .with_intra_threads(1)
@@ -175,7 +175,7 @@ pub(super) type Symbols<'a> = BTreeMap<&'a str, usize>;
 /// Writes the graph that runs on the CPU.
 #[cfg(test)]
 pub(super) fn optimized(runtime: &Runtime, bytes: &[u8], symbols: &Symbols, path: &Path) -> Result<()> {
-    let builder = builder(runtime, symbols)?;
+    let builder = start(runtime, symbols)?;
     let mut builder = builder.with_optimized_model_path(path).map_err(|e| refused(e.into()))?;
     builder.commit_from_memory(bytes).map_err(refused)?;
     Ok(())
@@ -215,16 +215,19 @@ fn unusable(provider: Provider, e: Error) -> Error {
     Error::new(ErrorKind::Runtime, format!("the provider {provider} cannot be used")).with_source(e)
 }
 
-fn refused(e: ort::Error) -> Error {
+pub(super) fn refused(e: ort::Error) -> Error {
     Error::new(ErrorKind::Model, "ONNX Runtime refused the network").with_source(e)
 }
 
 /// The beginning of every session: for inputs of these sizes.
-fn builder(runtime: &Runtime, symbols: &Symbols) -> Result<SessionBuilder> {
+pub(super) fn start(runtime: &Runtime, symbols: &Symbols) -> Result<SessionBuilder> {
     // Without its name, ONNX Runtime guesses the format. One of its formats can refer to other files.
     let mut builder = Session::builder(runtime.environment())
         .map_err(refused)?
         .with_config_entry("session.load_model_format", "ONNX")
+        .map_err(|e| refused(e.into()))?
+        // Else sums of 8-bit products overflow on x86 processors without VNNI.
+        .with_config_entry("session.x64quantprecision", "1")
         .map_err(|e| refused(e.into()))?;
     for (symbol, &size) in symbols {
         builder = builder.with_dimension_override(symbol, size as i64).map_err(|e| refused(e.into()))?;
@@ -240,7 +243,7 @@ fn attempt(
     provider: Provider,
 ) -> Result<Session> {
     let builder = || -> Result<SessionBuilder> {
-        let builder = builder(runtime, symbols)?
+        let builder = start(runtime, symbols)?
             .with_intra_op_spinning(execution.spinning)
             .map_err(|e| refused(e.into()))?
             // The search needs the cores right after the network.

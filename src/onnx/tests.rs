@@ -2,8 +2,9 @@
 
 use ndarray::Array4;
 
-use super::{Execution, Network, Provider, Runtime, refuse_external_data};
-use crate::enroll::{Settings, enroll};
+use super::message::Message;
+use super::{Execution, Int8, Network, Provider, Runtime, refuse_external_data};
+use crate::enroll::{Settings, enroll, int8};
 use crate::inspector::Options;
 use crate::package::BackboneFile;
 #[cfg(feature = "workshop")]
@@ -353,8 +354,61 @@ fn malformed_bytes_are_refused() {
     }
 }
 
-/// A network beside pictures, taken for a backbone.
-fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
+#[test]
+fn what_is_read_of_a_file_is_written_again() {
+    for bytes in [network!("cells"), &BackboneFile::built_in_scales().unwrap().onnx] {
+        assert!(Message::read(bytes).unwrap().write() == bytes);
+    }
+    for cut in 1..network!("cells").len() {
+        // The end of a field is an end of a message.
+        let _ = Message::read(&network!("cells")[..cut]);
+    }
+    assert_eq!(Message::read(&[0x0b]), None);
+}
+
+/// A picture with much of everything.
+fn noise(seed: usize) -> Array4<f32> {
+    let value = |(_, c, y, x): (usize, usize, usize, usize)| {
+        let mixed = (seed * 7 + c * 31 + y * 17 + x * 13) as u32;
+        (mixed.wrapping_mul(2_654_435_761) >> 16) as f32 / 16384.0 - 2.0
+    };
+    Array4::from_shape_fn((1, 3, 64, 96), value)
+}
+
+#[test]
+fn a_network_in_8_bits_gives_almost_the_same() {
+    let runtime = Runtime::load(None).unwrap();
+    for (backbone, share) in [(BackboneFile::built_in(), 2), (BackboneFile::built_in_scales(), 1)] {
+        let onnx = backbone.unwrap().onnx;
+        let mut made = Int8::new(runtime, &onnx).unwrap();
+        (0..4).for_each(|seed| made.see(&noise(seed)).unwrap());
+        let int8 = made.write().unwrap();
+        assert!(share * int8.len() < onnx.len(), "{} of {}", int8.len(), onnx.len());
+        let operators = super::external::operators(&int8);
+        assert!(operators.contains("\"DequantizeLinear\""), "{operators:?}");
+        let run =
+            |bytes: &[u8]| load(bytes).unwrap().run([&noise(5)], |output| Ok(output.to_owned())).unwrap();
+        let (float, int8) = (run(&onnx), run(&int8));
+        let length = |values: &Array4<f32>| values.iter().map(|v| v * v).sum::<f32>().sqrt();
+        let apart = length(&(&float - &int8)) / length(&float);
+        // Rounded, but not another network.
+        assert!(apart > 1e-6 && apart < 0.3, "{apart}");
+    }
+}
+
+#[test]
+fn what_cannot_be_computed_in_8_bits_is_refused() {
+    let runtime = Runtime::load(None).unwrap();
+    // The only convolution reads the picture.
+    let error = Int8::new(runtime, network!("cells")).err().unwrap();
+    assert!(error.kind() == ErrorKind::Model && error.to_string().contains("no convolution"), "{error}");
+    let mut made = Int8::new(runtime, &BackboneFile::built_in().unwrap().onnx).unwrap();
+    let error = made.see(&Array4::from_elem((1, 3, 64, 96), f32::NAN)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite, "{error}");
+}
+
+/// Pictures, and a network taken for a backbone.
+fn backbone_with(onnx: &[u8]) -> (tempfile::TempDir, Vec<std::path::PathBuf>, BackboneFile) {
     let folder = tempfile::tempdir().unwrap();
     let pictures: Vec<_> = (0..2u8)
         .map(|n| {
@@ -368,8 +422,25 @@ fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
     let mut backbone = BackboneFile::built_in().unwrap();
     backbone.onnx = onnx.to_vec();
     backbone.info.kind.scales[0].channels = 4;
+    (folder, pictures, backbone)
+}
+
+fn enrolled_with(onnx: &[u8]) -> Result<(), Error> {
+    let (_folder, pictures, backbone) = backbone_with(onnx);
     let settings = Settings { longest_side: Some(48), ..Settings::default() };
     enroll(&pictures, &backbone, &settings, &Options::default(), &mut |_, _, _| true).map(|_| ())
+}
+
+#[test]
+fn a_network_that_8_bits_change_too_much_is_refused() {
+    let (_folder, pictures, backbone) = backbone_with(network!("swamped"));
+    let settings = Settings { longest_side: Some(48), ..Settings::default() };
+    let made = int8(&pictures, &backbone, &settings, &Options::default(), &mut |_, _, _| true);
+    let error = made.err().expect("nothing is left of the features");
+    assert!(error.kind() == ErrorKind::Model && error.chain().contains("enroll without --int8"), "{error}");
+    // The user stops it.
+    let stopped = int8(&pictures, &backbone, &settings, &Options::default(), &mut |_, _, _| false);
+    assert!(stopped.unwrap().is_none());
 }
 
 #[test]

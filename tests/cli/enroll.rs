@@ -138,6 +138,44 @@ fn levels_of_quality_choose_network_and_size() {
 }
 
 #[test]
+fn a_backbone_in_8_bits_judges_as_the_one_in_floats() {
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 12);
+    let (float, int8) = (folder.path("float.weakrest"), folder.path("int8.weakrest"));
+    enroll(&good, &float, &[]).exits(0);
+    enroll(&good, &int8, &["--int8"])
+        .exits(0)
+        .prints(&["Features in 8-bit integers are computed", "good pictures differ by"]);
+    weakrest!("package", "show", int8)
+        .exits(0)
+        .prints(&["efficientnet-lite1-int8", "in 8-bit integers for pictures of int8"]);
+    let bytes = |package: &Path| std::fs::metadata(package.join("backbone.onnx")).unwrap().len();
+    assert!(2 * bytes(&int8) < bytes(&float), "{} and {}", bytes(&int8), bytes(&float));
+
+    (0..4).for_each(|i| drop(folder.picture(format!("bad/{i}.png"), &dented_part(300 + i))));
+    let threshold = |package: &Path| {
+        let judged = weakrest!("inspect", package, folder.path("bad"), good, "--json").exits(1).json_lines();
+        let rejected = |part: &&serde_json::Value| part["verdict"] == "reject";
+        assert_eq!((judged.iter().filter(rejected).count(), judged.len()), (4, 16), "{judged:?}");
+        judged[0]["threshold"].as_f64().unwrap()
+    };
+    let (float_threshold, int8_threshold) = (threshold(&float), threshold(&int8));
+    assert!((int8_threshold / float_threshold - 1.0).abs() < 0.15, "{int8_threshold} and {float_threshold}");
+    // The same pictures give the same bytes.
+    let again = folder.path("again/int8.weakrest");
+    std::fs::create_dir(folder.path("again")).unwrap();
+    enroll(&good, &again, &["--int8", "--threads", "1"]).exits(0);
+    assert!(
+        std::fs::read(int8.join("backbone.onnx")).unwrap()
+            == std::fs::read(again.join("backbone.onnx")).unwrap()
+    );
+    // A head was trained with floats.
+    enroll(&good, &folder.path("head"), &["--int8", "--head", "general"])
+        .exits(2)
+        .says(&["--int8", "--head"]);
+}
+
+#[test]
 fn levels_of_quality_are_compared_without_a_package() {
     let folder = Folder::new();
     let good = folder.good_parts("good", 0, 4);

@@ -31,12 +31,15 @@ fn scores_on_another_processor_are_the_same() {
         ["enroll", "--quality=fast", "--size=64", "--images", "--output"].map(Path::new);
     other(&program, &[enroll, quality, size, images, &good, output, &theirs]).exits(0);
 
+    let int8 = folder.path("int8.weakrest");
+    crate::common::enroll(&good, &int8, &["--int8"]).exits(0);
+
     let pictures = [
         folder.picture("good.png", &part(40)),
         folder.picture("dented.png", &dented_part(41)),
         folder.picture("another.png", &part(42)),
     ];
-    for package in [&own, &theirs] {
+    for package in [&own, &theirs, &int8] {
         // Both get the golden scores that one of them wrote.
         weakrest!("check", package).exits(0).prints(&["golden scores match"]);
         other(&program, &[Path::new("check"), package]).exits(0).prints(&["golden scores match"]);

@@ -159,3 +159,23 @@ def seeing_head():
 
 
 save("seeing-head", *seeing_head())
+
+# The features are of channels that vanish beside the first one in 8 bits.
+mixture = np.array([1000, 1, 0.9, 0.8], dtype=np.float32).reshape(4, 1, 1, 1)
+weight = np.broadcast_to(mixture / 64, (4, 3, 8, 8))
+after = np.eye(4, dtype=np.float32)
+after[0, 0] = 0
+save(
+    "swamped",
+    [
+        helper.make_node("Conv", ["image", "weight"], ["cells"], strides=[8, 8]),
+        helper.make_node("Conv", ["cells", "after"], ["kept"]),
+        helper.make_node("Neg", ["kept"], ["features"]),
+    ],
+    [value("image", "n", 3, "h", "w")],
+    [value("features", "n", 4, "rows", "cols")],
+    [
+        numpy_helper.from_array(np.ascontiguousarray(weight), "weight"),
+        numpy_helper.from_array(after.reshape(4, 4, 1, 1), "after"),
+    ],
+)
