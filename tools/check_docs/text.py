@@ -57,7 +57,7 @@ def names(document: Document, programs: Programs) -> Iterator[Mistake]:
         item = re.search(r"(?:\w+::)+(\w+)(?:\(.*\))?$", text) or re.fullmatch(r"([a-z]+(?:_[a-z]+)+)", text)
         if item and item[1] not in tree.words() and item[1] not in shown:
             yield number, f"`{text}`: {item[1]} is nowhere in the sources"
-        if (found := re.match(r"--[a-z-]+", text)) and not programs.flag_somewhere(found[0]):
+        if (found := re.match(r"--[a-z][a-z0-9-]*", text)) and not programs.flag_somewhere(found[0]):
             yield number, f"`{found[0]}`: no command has this flag"
 
 
@@ -133,6 +133,6 @@ def _flags(programs: Programs, program: str, words: list[str]) -> Iterator[str]:
         yield f"{program} {words[0]}: there is no such command"
         return
     for word in words:
-        found = re.match(r"\[?(--[a-z][a-z-]*|-[a-z])(?![\w-])", word)
+        found = re.match(r"\[?(--[a-z][a-z0-9-]*|-[a-z])(?![\w-])", word)
         if found and not programs.has_flag(found[1], program, *called):
             yield f"{' '.join([program, *called])}: there is no flag {found[1]}"
