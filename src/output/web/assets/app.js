@@ -28,6 +28,8 @@ let lastAnswer = null;
 let busy = false;
 /** Whether people sign in with accounts. */
 let accounts = false;
+/** Whether the form to sign in was opened by itself: once is enough. */
+let offered = false;
 let timer = 0;
 /** @type {[action: string, success?: string]} The change that waits for a token. */
 let asked = [""];
@@ -61,6 +63,7 @@ async function poll() {
       }
       fadePicture(last);
       lastAnswer = Date.now();
+      offered = false;
       connected(true);
     }
   } catch (e) {
@@ -97,7 +100,8 @@ async function signedOut() {
     for (const name of BUTTONS) $(name).disabled = true;
     say($("lost"), "Sign in to see the line.");
     $("lost").hidden = false;
-    openForm();
+    if (!offered) openForm();
+    offered = true;
   } catch {
     connected(false);
   }
@@ -218,7 +222,8 @@ async function change(action, success = "") {
       $("ask").showModal();
     } else {
       const done = action === "trigger" ? `Triggered part ${whole(body.part ?? 0)}.` : success;
-      answer(response.ok ? done : body.error, !response.ok);
+      const problem = response.ok ? body.warning : body.error;
+      answer(problem ?? done, problem !== undefined);
       schedule(0);
     }
   } catch {
