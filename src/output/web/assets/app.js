@@ -93,9 +93,10 @@ function connected(yes) {
 /** Whoever is not signed in sees nothing of the line. */
 async function signedOut() {
   try {
-    showSession(await readYou(), () => schedule(0));
-    forgetPictures();
-    [parts, after, started] = [[], 0, null];
+    const you = await readYou();
+    // What was shown before is not for whoever comes next.
+    if (started !== null) return location.reload();
+    showSession(you, () => schedule(0));
     document.body.classList.add("stale");
     for (const name of BUTTONS) $(name).disabled = true;
     say($("lost"), "Sign in to see the line.");
