@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::Watched;
 use super::accounts::Accounts;
@@ -12,14 +13,17 @@ use crate::error::Result;
 
 /// Remembered places.
 const MOST_PLACES: usize = 256;
+/// Who signs in again and again from the same place is told once per this time, so that nobody can push older
+/// lines out of the audit log.
+const AGAIN: Duration = Duration::from_secs(3600);
 
 /// Accounts and their sessions.
 pub(crate) struct Members {
     accounts: Watched<Accounts>,
     /// The sessions.
     pub sessions: Sessions,
-    /// Who has signed in from where.
-    places: Mutex<VecDeque<(String, IpAddr)>>,
+    /// Who has signed in from where, and when that was told.
+    places: Mutex<VecDeque<(String, IpAddr, Instant)>>,
 }
 
 impl Members {
@@ -55,14 +59,17 @@ impl Members {
         places.iter().any(|place| (place.0.as_str(), place.1) == (name, from))
     }
 
-    /// Remembers where an account has signed in.
-    pub fn remember(&self, name: &str, from: IpAddr) {
+    /// Remembers where an account has signed in. Returns whether it is to be told.
+    pub fn remember(&self, name: &str, from: IpAddr, now: Instant) -> bool {
         let mut places = self.places.lock().unwrap_or_else(|e| e.into_inner());
-        places.retain(|place| (place.0.as_str(), place.1) != (name, from));
+        let known = places.iter().position(|place| (place.0.as_str(), place.1) == (name, from));
+        let told = known.and_then(|i| places.remove(i)).map(|place| place.2);
+        let told = told.filter(|told| now.saturating_duration_since(*told) < AGAIN);
         if places.len() >= MOST_PLACES {
             places.pop_front();
         }
-        places.push_back((name.to_owned(), from));
+        places.push_back((name.to_owned(), from, told.unwrap_or(now)));
+        told.is_none()
     }
 }
 

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::admission::{Guard, Standing, You, address, asker, foreign, turn};
+use super::admission::{Guard, You, address, asker, foreign, turn};
 use super::{TURN, last_word, length, problem, with_body};
 use crate::access::accounts::LONGEST;
 use crate::access::{Person, Who};
@@ -117,34 +117,30 @@ async fn signed_in(guard: &Guard, request: &Parts, body: Body) -> Result<Respons
     // What somebody may have planted in this browser ends.
     secret_of(request).inspect(|secret| members.sessions.close(secret));
     let secret = members.sessions.open(&account, Instant::now()).map_err(|e| broken(&e.chain()))?;
-    members.remember(&account.name, asker);
+    let is_told = members.remember(&account.name, asker, Instant::now());
     log::info!("web: account {} signed in from {}", account.name, address(request));
-    note(guard, request, &account.name, "signed in").await;
+    if is_told {
+        note(guard, request, &account.name).await;
+    }
     let you = You { changes: "account", name: Some(account.name), role: Some(account.role) };
     Ok((cookie(guard, request, &secret), Json(you)).into_response())
 }
 
 async fn sign_out(State(guard): State<Arc<Guard>>, request: Parts) -> Response {
     if let (Some(members), Some(secret)) = (&guard.gate.members, secret_of(&request)) {
-        let name = match guard.gate.standing(&request) {
-            Standing::SignedIn(name, _) => Some(name),
-            _ => None,
-        };
         members.sessions.close(secret);
-        if let Some(name) = name {
-            note(&guard, &request, &name, "signed out").await;
-        }
     }
     let you = You { changes: "account", name: None, role: None };
     (cookie(&guard, &request, ""), Json(you)).into_response()
 }
 
-/// Records who came and went. Nobody is kept from halting the line if that is impossible.
-async fn note(guard: &Guard, request: &Parts, name: &str, what: &'static str) {
+/// Records who signed in. Nobody is kept from halting the line if that is impossible.
+async fn note(guard: &Guard, request: &Parts, name: &str) {
     let Some(audit) = guard.gate.audit.clone() else { return };
     let who = Who { person: Person::Account(name.into()), from: Some(address(request)) };
     // A failure is told by the log's own problem.
-    let _ = tokio::task::spawn_blocking(move || audit.note(&who, what, Value::Null, Value::Null)).await;
+    let _ =
+        tokio::task::spawn_blocking(move || audit.note(&who, "signed in", Value::Null, Value::Null)).await;
 }
 
 /// The header that sets the cookie, or removes it. It ends with the browser; the service ends it earlier.

@@ -77,3 +77,56 @@ fn a_reload_that_would_lock_everybody_out_is_refused() {
     assert!(code == 200 && status.contains("\"changes\":\"account\""), "{status}");
     assert_eq!(service.terminate().0, Some(0));
 }
+
+/// Through the form, as people do.
+#[cfg(feature = "workshop")]
+#[test]
+fn people_sign_in_with_the_form_and_may_what_their_role_may() {
+    let Some(browser) = crate::chromium::Browser::start() else { return };
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let file = folder.path("accounts");
+    add("anna", "operate", &file, "correct horse\n").exits(0);
+    add("wall", "view", &file, "battery staple\n").exits(0);
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let web = format!(
+        "[web]\nlisten = \"{address}\"\naccounts_file = \"{}\"\nview = \"signed-in\"\n",
+        file.display()
+    );
+    let config = config(&folder, &package, &web);
+    let service = Service::start(&config);
+    service.wait_for("ready");
+    let tab = browser.open(&format!("http://{address}/"), 1280, 900);
+    let sign_in = |name: &str, password: &str| {
+        tab.until("document.querySelector('.sign-in')?.open");
+        tab.evaluate("document.querySelectorAll('.sign-in input').forEach((i) => (i.value = ''))");
+        tab.evaluate("document.querySelector('.sign-in input').focus()");
+        tab.write(name);
+        tab.key("Tab");
+        tab.write(password);
+        tab.key("Enter");
+    };
+    sign_in("wall", "correct horse");
+    tab.until("document.querySelector('.sign-in p').textContent === 'wrong name or password'");
+    sign_in("wall", "battery staple");
+    tab.until("document.querySelector('#session').textContent.startsWith('wall (view)')");
+    tab.until("document.querySelector('#state').textContent === 'Operational'");
+    assert_eq!(tab.evaluate("document.querySelector('#halt').disabled"), true);
+    assert_eq!(tab.text("#may"), "wall may not: this needs the role operate, not view.");
+    // A script of the page has no part in the session.
+    assert_eq!(tab.evaluate("document.cookie"), "");
+    tab.evaluate("document.querySelector('#session button').click()");
+    tab.until("document.querySelector('#lost').textContent === 'Sign in to see the line.'");
+    sign_in("anna", "correct horse");
+    tab.until("document.querySelector('#halt').disabled === false");
+    tab.evaluate("window.confirm = () => true; document.querySelector('#halt').click()");
+    tab.until("document.querySelector('#state').textContent === 'Halted'");
+    tab.reload();
+    tab.until("document.querySelector('#session')?.textContent.startsWith('anna (operate)')");
+    tab.picture("signed-in");
+    let record =
+        std::fs::read_to_string(config.with_file_name("weakrest.toml.state").join("audit.jsonl")).unwrap();
+    assert!(record.contains("\"who\":\"account anna\",\"from\":\"127.0.0.1\",\"what\":\"halt\""), "{record}");
+    assert_eq!(service.terminate().0, Some(0));
+}

@@ -11,7 +11,7 @@ from tree import ROOT
 
 PATIENCE = 60.0
 # Commands with commands of their own.
-GROUPS = ("package", "labels")
+GROUPS = ("account", "audit", "labels", "package")
 
 
 class Programs:

@@ -64,6 +64,27 @@ fn each_forgery_is_found_at_its_line() {
     assert_eq!(walk(joined(&lines[4..]).as_bytes()).begins.map(|head| head.n), Some(4));
 }
 
+/// A file from which any byte is missing, or in which one is another, proves itself no more.
+#[test]
+fn no_byte_of_it_can_be_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = Audit::open(folder.path().into()).unwrap();
+    (0..3).for_each(|i| assert!(change(&audit, i).is_ok()));
+    let good = fs::read(file(folder.path())).unwrap();
+    for at in 0..good.len() {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        let mut shorter = good.clone();
+        shorter.remove(at);
+        for bytes in [changed, shorter] {
+            let walked = walk(&bytes);
+            // Without its last line break it is a line that is not whole.
+            let is_whole = walked.fault.is_none() && walked.rest.is_empty() && walked.count == 3;
+            assert!(!is_whole, "byte {at}: {}", String::from_utf8_lossy(&bytes));
+        }
+    }
+}
+
 #[test]
 fn a_line_that_was_torn_anywhere_is_told_and_the_chain_goes_on() {
     let folder = tempfile::tempdir().unwrap();

@@ -39,6 +39,8 @@ let lastAnswer = null;
 let busy = false;
 /** Whether people sign in with accounts. */
 let accounts = false;
+/** Whether the form to sign in was opened by itself: once is enough. */
+let offered = false;
 let timer = 0;
 /** @type {[action: string, success?: string]} The change that waits for a token. */
 let asked = [""];
@@ -74,6 +76,7 @@ async function poll() {
       }
       fadePicture(last);
       lastAnswer = Date.now();
+      offered = false;
       connected(true);
     }
   } catch (e) {
@@ -103,14 +106,16 @@ function connected(yes) {
 /** Whoever is not signed in sees nothing of the line. */
 async function signedOut() {
   try {
-    showSession(await readYou(), () => schedule(0));
-    forgetPictures();
-    [parts, after, started] = [[], 0, null];
+    const you = await readYou();
+    // What was shown before is not for whoever comes next.
+    if (started !== null) return location.reload();
+    showSession(you, () => schedule(0));
     document.body.classList.add("stale");
     for (const name of BUTTONS) $(name).disabled = true;
     say($("lost"), "Sign in to see the line.");
     $("lost").hidden = false;
-    openForm();
+    if (!offered) openForm();
+    offered = true;
   } catch {
     connected(false);
   }
@@ -260,7 +265,8 @@ async function change(action, success = "") {
       $("ask").showModal();
     } else {
       const done = action === "trigger" ? `Triggered part ${whole(body.part ?? 0)}.` : success;
-      answer(response.ok ? done : body.error, !response.ok);
+      const problem = response.ok ? body.warning : body.error;
+      answer(problem ?? done, problem !== undefined);
       schedule(0);
     }
   } catch {

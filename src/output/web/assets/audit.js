@@ -25,6 +25,8 @@ const body = /** @type {HTMLTableSectionElement} */ (document.getElementById("en
 const problem = /** @type {HTMLElement} */ (document.getElementById("problem"));
 let last = 0;
 let timer = 0;
+/** Whether the form to sign in was opened by itself: once is enough. */
+let offered = false;
 
 /** @param {string} text */
 function tell(text) {
@@ -60,6 +62,7 @@ async function poll() {
       const { entries } = await response.json();
       entries.forEach(show);
       last = entries.at(-1)?.n ?? last;
+      offered = false;
       while (body.rows.length > SHOWN) body.deleteRow(-1);
       if (entries.length) wait = 0;
       tell("");
@@ -67,7 +70,8 @@ async function poll() {
       body.replaceChildren();
       last = 0;
       tell(whyNot(you, "engineer") || (await response.json()).error);
-      if (you.changes === "account" && you.role === null) openForm();
+      if (you.changes === "account" && you.role === null && !offered) openForm();
+      offered = true;
     }
   } catch {
     tell("No connection to the service.");

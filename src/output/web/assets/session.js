@@ -49,11 +49,16 @@ export function showSession(you, onChange) {
   const key = JSON.stringify(you);
   if (!place || shown === key) return;
   shown = key;
-  place.hidden = you.changes !== "account";
+  const link = make("a", "changes");
+  link.href = "/audit";
+  const mayRead = you.changes === "token" || you.role === "engineer";
+  const parts = mayRead && location.pathname !== link.pathname ? [link] : [];
+  if (you.changes !== "account") return place.replaceChildren(...parts);
   const button = make("button", you.role ? "Sign out" : "Sign in");
   button.type = "button";
   button.addEventListener("click", you.role ? signOut : openForm);
-  place.replaceChildren(make("span", you.role ? `${you.name ?? ""} (${you.role})` : "not signed in"), button);
+  const name = make("span", you.role ? `${you.name ?? ""} (${you.role})` : "not signed in");
+  place.replaceChildren(...parts, name, button);
 }
 
 /** Who looks at the page, for pages that do not read the status. */

@@ -28,7 +28,7 @@ fn page(more: impl FnOnce(&mut Settings)) -> (WebPage, Arc<Line>, PathBuf, tempf
     (page, line, path, folder)
 }
 
-fn sign_in_with(address: SocketAddr, name: &str, password: &str, headers: &str) -> Answer {
+pub(super) fn sign_in_with(address: SocketAddr, name: &str, password: &str, headers: &str) -> Answer {
     let body = serde_json::json!({"name": name, "password": password}).to_string();
     let length = body.len();
     send(

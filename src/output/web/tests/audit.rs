@@ -87,6 +87,27 @@ fn every_change_is_on_record_with_who_and_what() {
 }
 
 #[test]
+fn signing_in_is_on_record_but_cannot_fill_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("accounts");
+    accounts::add(&path, "anna", Role::Engineer, "correct horse").unwrap();
+    let settings = Settings { accounts_file: Some(path), ..on_free_port() };
+    let (page, _line) = page(&settings, &folder.path().join("state"));
+    let sign_in = |from: &str| {
+        let from = format!("X-Forwarded-For: {from}\r\n");
+        super::accounts::sign_in_with(page.address(), "anna", "correct horse", &from)
+    };
+    for from in ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.1"] {
+        assert_eq!(sign_in(from).code, 200);
+    }
+    let cookie = sign_in("10.0.0.1").header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let all = entries(page.address(), &format!("Cookie: {cookie}\r\n"), 0);
+    let told: Vec<_> = all.iter().map(|e| [&e["who"], &e["what"], &e["from"]]).collect();
+    let of = |from: &str| [json!("account anna"), json!("signed in"), json!(from)];
+    assert_eq!(told, [of("10.0.0.1").each_ref(), of("10.0.0.2").each_ref()]);
+}
+
+#[test]
 fn what_cannot_be_recorded_is_not_done_except_to_halt() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
@@ -115,4 +136,22 @@ fn what_cannot_be_recorded_is_not_done_except_to_halt() {
     assert_eq!(post(address, "/api/resume").code, 200);
     page.tick(SystemTime::now(), line.status()).unwrap();
     assert!(!line.status().problems().contains_key("audit log"));
+}
+
+#[test]
+fn a_browser_shows_who_changed_what() {
+    use super::browser::{browser, dump};
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (page, _line) = page(&on_free_port(), &folder.path().join("state"));
+    assert_eq!(post(page.address(), "/api/halt").code, 200);
+    assert_eq!(post(page.address(), "/api/resume").code, 200);
+    let output = dump(&browser, &format!("http://{}/audit", page.address()), folder.path());
+    let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!log.contains("CONSOLE"), "{log}");
+    let (resume, halt) = (dom.find("<td>resume</td>"), dom.find("<td>halt</td>"));
+    assert!(resume.is_some() && resume < halt, "{dom}");
+    assert!(
+        dom.contains("<td>local</td><td>127.0.0.1</td><td>halt</td><td>{\"state\":\"Operational\"}</td>")
+    );
 }

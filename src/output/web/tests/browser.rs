@@ -38,6 +38,8 @@ pub(super) fn dump(browser: &Path, url: &str, folder: &Path) -> Output {
             "--no-first-run",
         ])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        // Of a certificate that the page made itself.
+        .arg("--ignore-certificate-errors")
         .args(["--disable-default-apps", "--disable-extensions", "--lang=en-US", "--enable-logging=stderr"])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))
         .arg(format!("--log-net-log={}", folder.join("net.json").display()))

@@ -189,3 +189,16 @@ fn cookies_of_an_encrypted_page_are_for_encrypted_connections() {
     // Nor is a password taken from a connection that everybody could read.
     assert_eq!(request(page.address(), "POST", "/api/session", "X-Weakrest: 1\r\n").code, 403);
 }
+
+#[test]
+fn a_browser_shows_the_encrypted_page() {
+    use super::browser::{browser, dump, text_of};
+    let Some(browser) = browser() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut page, line) = self_signed(folder.path());
+    publish(&mut page, &line, &scratched(1));
+    let output = dump(&browser, &format!("https://{}/", page.address()), folder.path());
+    let dom = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text_of(&dom, "state"), "Operational");
+    assert_eq!(text_of(&dom, "caption"), "part 1");
+}
