@@ -63,8 +63,20 @@ impl Drift {
     pub(crate) fn new(quantity: Quantity, usual: f64, deviation: f64, now: f64) -> Drift {
         let change = (now - usual).abs();
         let (deviations, share) = quantity.least();
-        let alarm = change > deviations * deviation && change > share * usual.abs();
+        // Less noise harms nothing; it comes with less light, or with blur that is told as such.
+        let harmless = quantity == Quantity::Noise && now < usual;
+        let alarm = !harmless && change > deviations * deviation && change > share * usual.abs();
         Drift { quantity, usual, now, deviation, alarm }
+    }
+
+    /// Withdraws what another change explains: strong noise hides edges, so the focus cannot be measured.
+    pub(crate) fn explained(mut all: Vec<Drift>) -> Vec<Drift> {
+        if all.iter().any(|drift| drift.quantity == Quantity::Noise && drift.alarm) {
+            all.iter_mut()
+                .filter(|drift| drift.quantity == Quantity::Focus)
+                .for_each(|drift| drift.alarm = false);
+        }
+        all
     }
 
     /// The change as a share of the usual mean.
@@ -96,6 +108,13 @@ mod tests {
         assert!(!light(0.1, 101.0), "one percent is nobody's trouble");
         assert!(!light(10.0, 115.0), "parts differ as much");
         assert!(light(2.0, 80.0) && light(2.0, 120.0));
+        let noise = |now| Drift::new(Quantity::Noise, 2.0, 0.1, now);
+        assert!(noise(3.0).alarm && !noise(1.0).alarm, "less noise is welcome");
+        let focus = Drift::new(Quantity::Focus, 4.0, 0.1, 3.0);
+        let alarms =
+            |all| Drift::explained(all).iter().filter(|d| d.alarm).map(|d| d.quantity).collect::<Vec<_>>();
+        assert_eq!(alarms(vec![focus, noise(3.0)]), [Quantity::Noise]);
+        assert_eq!(alarms(vec![focus, noise(2.0)]), [Quantity::Focus]);
         let told = Drift::new(Quantity::Light, 100.0, 2.0, 80.0).to_string();
         assert_eq!(told, "the light changed: brightness 80.00 instead of 100.00 (-20 %)");
     }

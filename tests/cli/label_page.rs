@@ -597,6 +597,28 @@ fn words_that_are_still_being_typed_belong_to_the_picture_they_were_typed_at() {
     assert_eq!(work.labels().len(), 1);
 }
 
+#[test]
+fn a_defect_type_is_that_of_its_picture_alone() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/20.png");
+    tab.key("t");
+    tab.write("bulge");
+    tab.key("Enter");
+    draw_box(&tab, (48.0, 27.0), (67.0, 45.0));
+    saved(&tab, || work.label("dent/20.png").is_some_and(|label| label["type"] == "bulge"));
+    go_to(&tab, "dent/21.png");
+    assert_eq!(tab.evaluate("document.querySelector('#type').value"), "");
+    draw_box(&tab, (48.0, 27.0), (67.0, 45.0));
+    saved(&tab, || work.label("dent/21.png").is_some_and(|label| label["type"].is_null()));
+    // Neither does it come back with the page, but it is offered.
+    tab.reload();
+    tab.until("document.querySelector('#types option[value=bulge]')");
+    go_to(&tab, "dent/20.png");
+    assert_eq!(tab.evaluate("document.querySelector('#type').value"), "bulge");
+}
+
 /// `WEAKREST_LOOK=DIR cargo test --test cli -- --ignored look_at_the_labeler` labels pictures of one's own, enrolled
 /// from `DIR/good`, in `DIR/rejects`, for ten minutes.
 #[test]

@@ -45,7 +45,7 @@ const PLACE = "weakrest label settings";
  * @property {number} brush
  * @property {number} opacity
  * @property {boolean} map
- * @property {string} type
+ * @property {string} type The defect type of the label that is to come, of this picture alone.
  * @property {Record<string, string>} prompts
  */
 
@@ -59,6 +59,7 @@ export const settings = {
   prompts: {},
   ...stored(),
 };
+settings.type = "";
 
 function stored() {
   try {

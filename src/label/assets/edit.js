@@ -208,7 +208,7 @@ export function accept() {
 
 export function typeChanged() {
   const type = $("type").value.trim();
-  remember({ type });
+  settings.type = type;
   const picture = usable();
   if (picture && picture.doc.tag === "defective" && (picture.doc.type ?? "") !== type) {
     act(picture, { type: type || null });

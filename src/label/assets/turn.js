@@ -1,7 +1,7 @@
 // @ts-check
 // Moving from picture to picture.
 
-import { desk, fetchAll, indexOf, isThere, kindOf, library, nextOpen, saver, watch } from "./desk.js";
+import { desk, fetchAll, indexOf, isThere, kindOf, library, nextOpen, saver, settings, watch } from "./desk.js";
 import { hideSide, showCurrent } from "./list.js";
 import { notify } from "./notices.js";
 import { showPicture } from "./panel.js";
@@ -17,6 +17,8 @@ export function open(entry) {
   leave();
   const picture = library.picture(entry);
   desk.current = picture;
+  // Another picture can show another defect.
+  settings.type = "";
   desk.visited.add(entry.id);
   watch.turnTo(picture);
   if (!picture.touched && picture.loaded) library.refresh(picture);

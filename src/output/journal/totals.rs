@@ -456,7 +456,7 @@ pub(super) fn drift(database: &Connection, usual: &mut Usual) -> Result<Vec<Drif
             found.push(Drift::new(*quantity, sum.mean(count), sum.deviation(count), now.mean(recent)));
         }
     }
-    Ok(found)
+    Ok(Drift::explained(found))
 }
 
 /// The totals from one end, in the order of writing whatever the clock said, until enough parts tell; and the

@@ -11,7 +11,7 @@ use super::common::*;
 use crate::output::Output;
 use crate::output::journal::read::{self, Question, Reader};
 use crate::output::journal::{GRID, Journal, Past, Settings};
-use crate::record::{Engine, Quantity, Record};
+use crate::record::{Drift, Engine, Quantity, Record};
 use crate::{Color, Frame};
 
 /// The tables of version 1, as it made them.
@@ -262,6 +262,61 @@ fn a_lamp_that_fades_is_told_apart_from_noise_and_from_defects() {
             Some(_) => assert!(told.unwrap().starts_with("the pictures' noise changed")),
             None => assert_eq!(told, None),
         }
+    }
+}
+
+#[test]
+fn on_photographed_parts_each_cause_is_told_by_its_name() {
+    let Some(data) = std::env::var_os("WEAKREST_DATA").map(std::path::PathBuf::from) else {
+        return skip("WEAKREST_DATA is not set, drift was not looked for on photographed parts");
+    };
+    for product in ["mvtec_ad/bottle", "hazelnut_toy/hazelnut"] {
+        let files = crate::imaging::find_pictures(&data.join(product).join("train/good")).unwrap();
+        let frames: Vec<Frame> = files.iter().take(24).map(|file| Frame::open(file).unwrap()).collect();
+        let found = |change: &dyn Fn(&Frame, usize) -> u8| {
+            let (first, later) = frames.split_at(12);
+            let measured = |frames: &[Frame], change: &dyn Fn(&Frame, usize) -> u8| -> Vec<[f64; 3]> {
+                let seen = |frame: &Frame| {
+                    let pixels = (0..frame.pixels().len()).map(|at| change(frame, at)).collect();
+                    let frame = Frame::new(frame.width(), frame.height(), frame.color(), pixels).unwrap();
+                    let m = crate::imaging::Measures::of(&frame);
+                    [m.brightness, m.sharpness, m.noise].map(f64::from)
+                };
+                frames.iter().map(seen).collect()
+            };
+            let (usual, now) = (measured(first, &|frame, at| frame.pixels()[at]), measured(later, change));
+            let mean = |all: &[[f64; 3]], i: usize| all.iter().map(|m| m[i]).sum::<f64>() / all.len() as f64;
+            let all = (0..3).map(|i| {
+                let (before, after) = (mean(&usual, i), mean(&now, i));
+                let variance =
+                    usual.iter().map(|m| (m[i] - before).powi(2)).sum::<f64>() / usual.len() as f64;
+                Drift::new(Quantity::ALL[i], before, variance.sqrt(), after)
+            });
+            let all = Drift::explained(all.collect());
+            all.iter().filter(|d| d.alarm).map(|d| d.quantity).collect::<Vec<_>>()
+        };
+        let channels = frames[0].color().channels();
+        let grain = |at: usize| {
+            let mixed = (at as u64 ^ (at as u64 >> 7)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            (0..8).map(|i| ((mixed >> (8 * i)) & 255) as f32 / 255.0 - 0.5).sum::<f32>() * 1.22
+        };
+        assert_eq!(found(&|frame, at| frame.pixels()[at]), [], "{product}: other good parts");
+        assert_eq!(
+            found(&|frame, at| (f32::from(frame.pixels()[at]) * 0.8) as u8),
+            [Quantity::Light],
+            "{product}"
+        );
+        let blurred = |frame: &Frame, at: usize| {
+            let near = (-3..=3)
+                .filter_map(|by: isize| frame.pixels().get(at.checked_add_signed(by * channels as isize)?));
+            let (sum, count) = near.fold((0u32, 0), |(sum, count), v| (sum + u32::from(*v), count + 1));
+            (sum / count) as u8
+        };
+        assert_eq!(found(&blurred), [Quantity::Focus], "{product}");
+        let noisy =
+            |frame: &Frame, at: usize| (f32::from(frame.pixels()[at]) + 4.0 * grain(at)).round() as u8;
+        assert_eq!(found(&noisy), [Quantity::Noise], "{product}");
     }
 }
 
