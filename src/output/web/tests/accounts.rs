@@ -29,14 +29,15 @@ fn page(more: impl FnOnce(&mut Settings)) -> (WebPage, Arc<Line>, PathBuf, tempf
 }
 
 pub(super) fn sign_in_with(address: SocketAddr, name: &str, password: &str, headers: &str) -> Answer {
+    send(address, &sign_in_text(address, name, password, headers))
+}
+
+fn sign_in_text(address: SocketAddr, name: &str, password: &str, headers: &str) -> String {
     let body = serde_json::json!({"name": name, "password": password}).to_string();
     let length = body.len();
-    send(
-        address,
-        &format!(
-            "POST /api/session HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-        ),
+    format!(
+        "POST /api/session HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     )
 }
 
@@ -181,15 +182,22 @@ fn guessing_is_slow_per_address_and_per_name_and_keeps_no_owner_out() {
         assert_eq!(guess.code, 401);
     }
     assert!(start.elapsed() > Duration::from_millis(700), "{:?}", start.elapsed());
-    let took = |by: &str, name: &str| {
+    // More at once than the queue of this name takes; those that wait for their turn are not read.
+    let guesses: Vec<_> = (0..12)
+        .map(|i| {
+            let mut stream = super::client::connect(address);
+            let guess = sign_in_text(address, "operate", "wrong horse", &from(&format!("10.0.2.{i}")));
+            std::io::Write::write_all(&mut stream, guess.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let full = guesses.into_iter().next_back().map(|mut last| super::client::answer(&mut last).code);
+    assert_eq!(full, Some(429));
+    for (by, name) in [("10.0.0.1", "operate"), ("10.0.2.99", "engineer")] {
         let start = Instant::now();
         assert_eq!(sign_in_with(address, name, PASSWORD, &from(by)).code, 200);
-        start.elapsed()
-    };
-    let elsewhere = took("10.0.2.1", "operate");
-    let (home, other) = (took("10.0.0.1", "operate"), took("10.0.2.2", "engineer"));
-    assert!(elsewhere > Duration::from_millis(900), "{elsewhere:?}");
-    assert!(home < Duration::from_millis(900) && other < Duration::from_millis(900), "{home:?} {other:?}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{name} waits {:?}", start.elapsed());
+    }
     // One address, other names.
     let start = Instant::now();
     for i in 0..8 {
