@@ -13,7 +13,7 @@ use super::common::*;
 use super::run::{Service, parts};
 
 /// Far longer than enrolling takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running service without a package, and its page.
 struct Board {
