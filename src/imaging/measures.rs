@@ -14,29 +14,60 @@ pub(crate) struct Measures {
     pub noise: f32,
 }
 
+/// Lines that are looked at, evenly spread: the cost must not grow with the camera's resolution.
+const LINES: usize = 64;
+/// Median of the absolute value of a normal variable, over its deviation.
+const NORMAL: f32 = 0.674_49;
+/// Standard deviation of `a - 2 b + c`, over that of a value: the root of 6.
+const SECOND: f32 = 2.449_49;
+
 impl Measures {
     /// The measures of a picture.
     pub fn of(frame: &Frame) -> Measures {
-        let (brightness, noise) = (exposure(frame).0, noise(frame));
-        let edges = (energy(frame) - 2.0 * noise * noise).max(0.0).sqrt();
+        let (width, channels) = (frame.width() as usize, frame.color().channels());
+        let step = (frame.height() as usize).div_ceil(LINES).max(1);
+        let (mut sum, mut values) = (0u64, 0u64);
+        // Squares of the differences between neighbors, and the second differences by their size.
+        let (mut squares, mut pairs, mut seconds) = (0u64, 0u64, [0u32; 511]);
+        let mut green: Vec<i32> = Vec::with_capacity(width);
+        for line in frame.pixels().chunks_exact(width.max(1) * channels).step_by(step) {
+            sum += line.iter().map(|v| u64::from(*v)).sum::<u64>();
+            values += line.len() as u64;
+            green.clear();
+            green.extend(line.chunks_exact(channels).map(|pixel| i32::from(pixel[channels / 2])));
+            squares += green.windows(2).map(|w| u64::from((w[1] - w[0]).unsigned_abs().pow(2))).sum::<u64>();
+            pairs += green.len().saturating_sub(1) as u64;
+            for w in green.windows(3) {
+                // Clipped values have no noise.
+                if w[1] > 2 && w[1] < 253 {
+                    // At most 2 · 255.
+                    seconds[(w[0] - 2 * w[1] + w[2]).unsigned_abs() as usize] += 1;
+                }
+            }
+        }
+        let brightness = sum as f32 / values.max(1) as f32;
+        // The median: edges and slow changes of light do not move it.
+        let noise = median(&seconds) / (NORMAL * SECOND);
+        // Noise adds twice its variance to the squares.
+        let edges = (squares as f32 / pairs.max(1) as f32 - 2.0 * noise * noise).max(0.0).sqrt();
         Measures { brightness, sharpness: 1e2 * edges / brightness.max(1.0), noise }
     }
 }
 
-/// Mean square of the difference between horizontal neighbors. Noise adds twice its variance.
-fn energy(frame: &Frame) -> f32 {
-    let (width, channels) = (frame.width() as usize, frame.color().channels());
-    let green = channels / 2;
-    let (mut sum, mut count) = (0u64, 0u64);
-    for line in frame.pixels().chunks_exact(width.max(1) * channels).step_by(8) {
-        let values = line.iter().skip(green).step_by(channels);
-        let next = line.iter().skip(green + channels).step_by(channels);
-        for (a, b) in values.zip(next) {
-            sum += u64::from(a.abs_diff(*b)).pow(2);
-            count += 1;
+/// The median of whole values, by their counts. Each stands for all that are rounded to it, so the median lies
+/// within its step.
+fn median(counts: &[u32]) -> f32 {
+    let half = counts.iter().sum::<u32>() as f32 / 2.0;
+    let mut below = 0f32;
+    for (value, &count) in counts.iter().enumerate() {
+        let count = count as f32;
+        if count > 0.0 && below + count >= half {
+            let (start, step) = if value == 0 { (0.0, 0.5) } else { (value as f32 - 0.5, 1.0) };
+            return start + step * (half - below) / count;
         }
+        below += count;
     }
-    sum as f32 / count.max(1) as f32
+    0.0
 }
 
 /// Returns the mean brightness, 0 to 255, and the share of values of 250 or more.
@@ -86,43 +117,6 @@ pub(crate) fn sharpness(frame: &Frame) -> f32 {
     sum / wanted as f32
 }
 
-/// Standard deviation of the noise, in values: from the median of the second differences along a line, which
-/// edges and slow changes of light do not move.
-pub(crate) fn noise(frame: &Frame) -> f32 {
-    /// Median of the absolute value of a normal variable, over its deviation.
-    const NORMAL: f32 = 0.674_49;
-    /// Standard deviation of `a - 2 b + c`, over that of a value: the root of 6.
-    const SECOND: f32 = 2.449_49;
-    let (width, channels) = (frame.width() as usize, frame.color().channels());
-    let green = channels / 2;
-    let mut counts = [0u32; 511];
-    let mut total = 0u32;
-    for line in frame.pixels().chunks_exact(width.max(1) * channels).step_by(8) {
-        let of = |offset: usize| {
-            line.iter().skip(green + offset * channels).step_by(channels).map(|v| i32::from(*v))
-        };
-        for ((a, b), c) in of(0).zip(of(1)).zip(of(2)) {
-            // Clipped values have no noise.
-            if b > 2 && b < 253 {
-                counts[(a - 2 * b + c).unsigned_abs() as usize] += 1;
-                total += 1;
-            }
-        }
-    }
-    let half = total as f32 / 2.0;
-    let mut below = 0f32;
-    for (value, &count) in counts.iter().enumerate() {
-        let count = count as f32;
-        if count > 0.0 && below + count >= half {
-            // A value stands for all that are rounded to it, so the median lies within its step.
-            let (start, step) = if value == 0 { (0.0, 0.5) } else { (value as f32 - 0.5, 1.0) };
-            return (start + step * (half - below) / count) / (NORMAL * SECOND);
-        }
-        below += count;
-    }
-    0.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +146,7 @@ mod tests {
     #[test]
     fn each_measure_follows_its_own_cause() {
         for deviation in [1.0, 2.0, 4.0, 8.0] {
-            let found = noise(&noisy(deviation, 120.0, 60.0));
+            let found = Measures::of(&noisy(deviation, 120.0, 60.0)).noise;
             assert!((found / deviation - 1.0).abs() < 0.08, "{deviation}: {found}");
         }
         let usual = Measures::of(&noisy(2.0, 120.0, 60.0));
@@ -168,6 +162,6 @@ mod tests {
         let flat = Frame::new(1, 1, Color::Gray, vec![9]).unwrap();
         assert_eq!(Measures::of(&flat), Measures { brightness: 9.0, sharpness: 0.0, noise: 0.0 });
         let plain = Frame::new(64, 64, Color::Rgb, vec![90; 64 * 64 * 3]).unwrap();
-        assert!(noise(&plain) < 0.2);
+        assert!(Measures::of(&plain).noise < 0.3);
     }
 }

@@ -161,6 +161,31 @@ struct Row {
     measures: Option<Measures>,
 }
 
+impl Row {
+    fn new(run: &str, record: &Record) -> Row {
+        let frame = record.frame();
+        Row {
+            part: Part::new(run, record),
+            size: frame.map(|frame| (frame.width(), frame.height())),
+            measures: frame.map(Measures::of),
+        }
+    }
+}
+
+/// Writes rows as the writing thread does, on this one, so that its time can be measured.
+#[cfg(test)]
+pub(super) fn write_at_once(path: &Path, records: &[Record]) -> Result<()> {
+    let written = || {
+        let mut connection = open(path, 1 << 30)?;
+        for batch in records.chunks(BATCH) {
+            let rows: Vec<Row> = batch.iter().map(|record| Row::new("0123456789abcdef", record)).collect();
+            insert(&mut connection, &rows)?;
+        }
+        Ok(())
+    };
+    written().map_err(|fault: Fault| fault.into_error("write", path))
+}
+
 /// Shared by the line's thread and the disk's. Locked for moments only, never during disk access.
 #[derive(Default)]
 struct Backlog {
@@ -256,12 +281,7 @@ impl Output for Journal {
     }
 
     fn publish(&mut self, record: &Record) -> Result<()> {
-        let frame = record.frame();
-        let row = Row {
-            part: Part::new(&self.run, record),
-            size: frame.map(|frame| (frame.width(), frame.height())),
-            measures: frame.map(Measures::of),
-        };
+        let row = Row::new(&self.run, record);
         let mut waiting = self.backlog.lock();
         waiting.rows.push_back(row);
         waiting.since.get_or_insert_with(Instant::now);
