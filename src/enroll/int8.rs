@@ -20,7 +20,7 @@ const COMPARED: usize = 8;
 /// Most that distances between good pictures' features may differ, as a share of their mean.
 const LIMIT: f32 = 0.1;
 
-/// A backbone in 8-bit integers, and how it compares with the one that it was made of: [`int8`].
+/// A backbone in 8-bit integers, and how it compares with the one that it was made of: [`int8()`].
 pub struct Int8Backbone {
     /// The network. It fits the pictures that it was made with.
     pub backbone: BackboneFile,

@@ -164,7 +164,7 @@ impl Settings {
     }
 }
 
-/// The steps of [`int8`] and [`enroll`].
+/// The steps of [`int8()`] and [`enroll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Measures the ranges of a network's values. Counts pictures.
