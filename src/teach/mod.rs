@@ -361,6 +361,16 @@ impl Teacher {
             trial::candidate(&product)?.filter(|trial| trial.package == package).ok_or_else(|| {
                 Error::new(ErrorKind::Usage, "the package has changed meanwhile; look at the new one first")
             })?;
+        let mut unseen = product.pictures(Answer::Bad)?;
+        unseen.retain(|name| !trial.bad.iter().any(|scored| scored.picture == *name));
+        if !unseen.is_empty() {
+            let text = format!(
+                "{} known defects were not inspected with this package ({}); enroll again, or remove them",
+                unseen.len(),
+                unseen.join(", ")
+            );
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
         let changes = self.changes(&product, &trial)?;
         let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
         let lost = &changes.newly_missed;
@@ -456,7 +466,7 @@ impl Teacher {
         package.write(product.file(CANDIDATE), true)?;
         let measured: Option<Trial> = product.read(ACTIVE_FILE)?;
         let promise = crate::enroll::promise(&package.manifest.threshold);
-        let trial = match measured.filter(|trial| trial.package == before) {
+        let mut trial = match measured.filter(|trial| trial.package == before) {
             Some(trial) => Trial {
                 package: package.hash.clone(),
                 threshold,
@@ -466,6 +476,9 @@ impl Teacher {
             },
             None => Trial::unmeasured(&package, utc(SystemTime::now()), promise),
         };
+        let program = self.place().program;
+        trial.bad =
+            work::scores(&program, &product.file(CANDIDATE), &trial::defects(&product)?, &Stop::default())?;
         product.write(CANDIDATE_FILE, &trial)?;
         self.state.write(CHOSEN, &active.product)?;
         self.inner().chosen = Some(active.product.clone());

@@ -113,12 +113,13 @@ impl Program {
         if stop.is_asked() {
             return Err(Error::new(ErrorKind::Runtime, "stopped"));
         }
-        // 1 is a verdict: a part is rejected.
+        let said: Vec<&str> = complaints.lines().filter(|line| !is_remark(line)).collect();
+        let said = said.join("; ");
         match status.and_then(|status| status.code()) {
+            // 1 is a verdict: a part is rejected. 3 without an error is a picture that cannot be inspected.
             Some(0 | 1) => Ok(()),
+            Some(3) if said.is_empty() => Ok(()),
             code => {
-                let said: Vec<&str> = complaints.lines().filter(|line| !line.starts_with("note:")).collect();
-                let said = said.join("; ");
                 let text = match (said.strip_prefix("error: ").unwrap_or(&said), code) {
                     ("", Some(code)) => format!("weakrest ended with exit code {code}"),
                     ("", None) => "weakrest was killed, maybe because memory ran out".to_owned(),
@@ -128,4 +129,9 @@ impl Program {
             }
         }
     }
+}
+
+/// Whether a line is a note or of the log, and no error.
+fn is_remark(line: &str) -> bool {
+    ["note: ", "left out: ", "["].iter().any(|start| line.starts_with(start))
 }

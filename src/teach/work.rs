@@ -49,6 +49,23 @@ pub fn check(product: &Product) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to replace a package by one of far fewer pictures: somebody has answered for a few parts of a product that was
+/// enrolled elsewhere.
+fn check_count(product: &str, count: usize, active: &Path) -> Result<()> {
+    let Ok(active) = crate::Package::open(active) else { return Ok(()) };
+    let images = active.manifest.images;
+    if active.manifest.product != product || 2 * count >= images {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Usage,
+        format!(
+            "the package in use was enrolled with {images} good pictures, but only {count} are here; collect more, or give the \
+             product another name"
+        ),
+    ))
+}
+
 /// The progress of enrolling, for the page.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Progress {
@@ -81,6 +98,7 @@ impl Job {
                 format!("{count} good pictures are too few: collect 20 of different parts, at least 2"),
             ));
         }
+        check_count(&settings.name, count, &place.package)?;
         product.note(who, &format!("enrolls {count} good pictures at quality {}", settings.quality))?;
         let progress = Arc::new(Mutex::new(Progress { running: true, ..Progress::default() }));
         let stop = Stop::default();
@@ -186,7 +204,7 @@ impl Work {
             || Error::new(ErrorKind::Runtime, "the summary of enrolling cannot be read; this is a bug");
         let mut trial = trial.ok_or_else(unread)?;
         self.step("inspecting known defects", 0, defects.len() as u64, 0.97);
-        trial.bad = self.scores(&output, &defects)?;
+        trial.bad = scores(&self.program, &output, &defects, &self.stop)?;
         if let Some(active) = self.active_again(&trial, &defects)? {
             product.write(ACTIVE_FILE, &active)?;
         }
@@ -206,30 +224,14 @@ impl Work {
             Some(measured) => measured,
             None => Trial::unmeasured(&package, utc(SystemTime::now()), promise),
         };
-        active.bad = self.scores(&self.active, defects)?;
+        active.bad = scores(&self.program, &self.active, defects, &self.stop)?;
         // Pictures that it has not learned. It has learned the others, so their scores would mean nothing.
         let known: Vec<&str> = active.good.iter().map(|s| s.picture.as_str()).collect();
         let folder = self.product.file(Answer::Good.name());
         let new = trial.good.iter().filter(|s| !known.contains(&s.picture.as_str()));
         let new: Vec<PathBuf> = new.map(|s| folder.join(&s.picture)).collect();
-        active.good.extend(self.scores(&self.active, &new)?);
+        active.good.extend(scores(&self.program, &self.active, &new, &self.stop)?);
         Ok(Some(active))
-    }
-
-    fn scores(&self, package: &Path, pictures: &[PathBuf]) -> Result<Vec<Scored>> {
-        if pictures.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut scores = Vec::new();
-        let paths: Vec<&Path> =
-            std::iter::once(package).chain(pictures.iter().map(PathBuf::as_path)).collect();
-        self.program.run(&["inspect"], &paths, &self.stop, |line| {
-            let name = Path::new(line["image"].as_str().unwrap_or_default()).file_name();
-            if let (Some(name), Some(score)) = (name.and_then(|n| n.to_str()), line["score"].as_f64()) {
-                scores.push(Scored { picture: name.to_owned(), score: score as f32 });
-            }
-        })?;
-        Ok(scores)
     }
 
     fn show(&self, step: &str, line: &Value) {
@@ -245,4 +247,20 @@ impl Work {
         *lock(&self.progress) =
             Progress { running: true, step: step.to_owned(), done, of, share, left_s, error: None };
     }
+}
+
+/// A package's scores of pictures. A picture that cannot be inspected has none.
+pub fn scores(program: &Program, package: &Path, pictures: &[PathBuf], stop: &Stop) -> Result<Vec<Scored>> {
+    if pictures.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut scores = Vec::new();
+    let paths: Vec<&Path> = std::iter::once(package).chain(pictures.iter().map(PathBuf::as_path)).collect();
+    program.run(&["inspect"], &paths, stop, |line| {
+        let name = Path::new(line["image"].as_str().unwrap_or_default()).file_name();
+        if let (Some(name), Some(score)) = (name.and_then(|n| n.to_str()), line["score"].as_f64()) {
+            scores.push(Scored { picture: name.to_owned(), score: score as f32 });
+        }
+    })?;
+    Ok(scores)
 }

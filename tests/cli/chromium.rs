@@ -216,9 +216,9 @@ impl Tab<'_> {
 
     /// Loads the page again.
     pub fn reload(&self) {
-        self.evaluate("window.before = true");
+        self.evaluate("window.beforeReload = true");
         self.ask("Page.reload", json!({}));
-        self.until("!window.before && document.readyState === 'complete'");
+        self.until("!window.beforeReload && document.readyState === 'complete'");
     }
 
     /// Has fingers instead of a mouse from the next load on.

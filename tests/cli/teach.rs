@@ -212,6 +212,17 @@ fn a_bare_board_learns_a_product_and_gets_better_by_answers() {
     assert_eq!(state["product"]["changes"]["missed"], json!([]));
     assert_eq!(state["product"]["changes"]["newly_missed"], json!([]));
 
+    // What is said to be bad after that must be inspected with it first.
+    let third = board.latest("reject");
+    board.ask("answer", json!({"id": third, "answer": "bad"}));
+    board.refuses(
+        "activate",
+        json!({"package": candidate["package"]}),
+        409,
+        "1 known defects were not inspected with this package",
+    );
+    let candidate = board.enroll();
+
     // A threshold that passes a known defect needs a reason.
     let scores: Vec<f64> =
         candidate["bad"].as_array().unwrap().iter().map(|s| s["score"].as_f64().unwrap()).collect();
@@ -225,7 +236,7 @@ fn a_bare_board_learns_a_product_and_gets_better_by_answers() {
         "activate",
         json!({"package": wanted}),
         409,
-        "misses 2 known defects that the active one rejects",
+        "misses 3 known defects that the active one rejects",
     );
     let lenient = board.activate(Some("the customer accepts dents"));
     board.latest("pass");
@@ -297,6 +308,26 @@ fn what_cannot_be_is_refused_in_words() {
     assert_eq!(board.code("/api/teach/recent/7"), 409);
     // The line is as it was.
     assert_eq!(board.service.part()["verdict"], "fault");
+}
+
+#[test]
+fn a_package_from_elsewhere_is_not_replaced_by_one_of_a_few_answers() {
+    let folder = good_parts();
+    let many = folder.good_parts("many", 900, 12);
+    enroll(&many, &folder.path("product.weakrest"), &["--product", "disc"]).exits(0);
+    let board = Board::on(folder, "");
+    for answer in ["good", "bad", "good"] {
+        let id = board.latest("pass");
+        board.ask("answer", json!({"id": id, "answer": answer}));
+    }
+    board.ask("product", json!({"name": "disc"}));
+    assert_eq!(board.state()["product"]["good"].as_array().unwrap().len(), 2);
+    board.refuses("enroll", Value::Null, 409, "enrolled with 12 good pictures, but only 2 are here");
+    // Its threshold can be changed; the known defect is inspected with it.
+    let threshold = board.get("/api/status")["engine"]["threshold"].as_f64().unwrap();
+    let state = board.ask("threshold", json!({"value": 1.1 * threshold}));
+    assert_eq!(state["product"]["candidate"]["bad"].as_array().unwrap().len(), 1);
+    board.activate(None);
 }
 
 #[test]
