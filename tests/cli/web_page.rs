@@ -315,7 +315,8 @@ fn the_numbers_are_those_of_the_journal() {
 #[test]
 fn numbers_that_cannot_be_told_are_no_crash() {
     let mut site = Site::start("software", "");
-    // An empty journal.
+    // An empty journal, once its thread has made it.
+    site.wait_for_rows(0);
     let told = site.json("/api/numbers");
     assert_eq!(
         (&told["total"]["parts"], told["remarks"][0].as_str()),
