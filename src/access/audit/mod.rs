@@ -50,6 +50,8 @@ struct Shared(Mutex<Known>);
 struct Known {
     /// Since when the disk is at work.
     busy: Option<Instant>,
+    /// Whether a request has waited for it in vain: the next ones need not.
+    given_up: bool,
     /// Why nothing can be written.
     problem: Option<String>,
     /// What is wrong with the lines of before.
@@ -111,7 +113,10 @@ impl Audit {
             .map_err(|_| Error::new(ErrorKind::Io, "too many changes wait for the audit log"))?;
         match answer.recv_timeout(PATIENCE) {
             Ok(result) => result,
-            Err(_) => answer.try_recv().unwrap_or_else(|_| Err(silent())),
+            Err(_) => answer.try_recv().unwrap_or_else(|_| {
+                self.shared.lock().given_up = true;
+                Err(silent())
+            }),
         }
     }
 
@@ -141,7 +146,7 @@ impl Shared {
 
 impl Known {
     fn hangs(&self) -> bool {
-        self.busy.is_some_and(|since| since.elapsed() >= PATIENCE)
+        self.busy.is_some_and(|since| self.given_up || since.elapsed() >= PATIENCE)
     }
 }
 
@@ -220,7 +225,7 @@ impl Writer<'_> {
         self.shared.lock().busy = Some(Instant::now());
         let result = self.appended(entry);
         let mut known = self.shared.lock();
-        known.busy = None;
+        (known.busy, known.given_up) = (None, false);
         known.problem = result.as_ref().err().map(Error::chain);
         if result.is_err() {
             // The file may end in a part of the line. What is there is found out when it is opened again.
