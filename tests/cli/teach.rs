@@ -531,6 +531,7 @@ fn a_person_teaches_a_product_in_the_browser() {
     let state = board.until("an area", |state| state["product"]["ignore"].as_array().unwrap().len() == 1);
     let corner = &state["product"]["ignore"][0][0];
     assert!((0.4..0.5).contains(&corner[0].as_f64().unwrap()), "{corner}");
+    tab.until("document.querySelector('#areas').dataset.count === '1'");
     click(&tab, "#undo");
     board.until("no area", |state| state["product"]["ignore"] == json!([]));
 

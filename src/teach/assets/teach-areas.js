@@ -45,6 +45,7 @@ function draw() {
   const pen = canvas.getContext("2d");
   if (!pen) return;
   pen.clearRect(0, 0, width, height);
+  canvas.dataset.count = String(areas.length);
   pen.lineWidth = 2;
   let open = draft;
   if (draft.length && pointer) open = tool === "rectangle" ? rectangle(draft[0], pointer) : [...draft, pointer];
