@@ -280,7 +280,7 @@ impl Teacher {
         let name = store::picture_name(recent.triggered, recent.part);
         product
             .note(who, &format!("part said to be {} (verdict: {}): {name}", answer.name(), recent.verdict))?;
-        product.keep(answer, &name, &recent.frame)?;
+        product.keep(answer, &name, &recent.frame).map(drop)?;
         if let Some(recent) = self.inner().recent.iter_mut().find(|recent| recent.id == id) {
             recent.answer = Some(answer);
         }
@@ -310,7 +310,7 @@ impl Teacher {
         let product = self.store.product(product)?;
         product.create(who)?;
         product.note(who, &format!("kept part said to be {}: {name}", answer.name()))?;
-        product.keep(answer, &format!("{name}.png"), &frame)
+        product.keep(answer, &format!("{name}.png"), &frame).map(drop)
     }
 
     /// Starts to enroll the chosen product.

@@ -110,8 +110,10 @@ impl Pupil {
         let product = teacher.chosen()?;
         let name = super::store::picture_name(record.triggered, record.part);
         let kept = teacher.check_size(&product, frame).and_then(|()| {
-            product.note("line", &format!("good part collected: {name}"))?;
-            product.keep(Answer::Good, &name, frame)
+            match product.keep(Answer::Good, &name, frame)? {
+                true => product.note("line", &format!("good part collected: {name}")),
+                false => Ok(()),
+            }
         });
         let mut inner = teacher.inner();
         inner.collected = Some(Instant::now());

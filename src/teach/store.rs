@@ -274,20 +274,30 @@ impl ProductFolder {
         }
     }
 
-    /// Keeps a picture with a person's answer. An earlier answer is replaced.
-    pub fn keep(&self, answer: Answer, name: &str, frame: &Frame) -> Result<()> {
+    /// Keeps a picture with a person's answer. An earlier answer is replaced. Returns false for a picture that is there
+    /// already: the same picture twice teaches nothing.
+    pub fn keep(&self, answer: Answer, name: &str, frame: &Frame) -> Result<bool> {
         let failed =
             |e: image::ImageError| Error::new(ErrorKind::Image, "cannot encode a picture").with_source(e);
         let png = png_of(&as_seen(frame)?).map_err(failed)?;
         self.store.check_room(png.len() as u64)?;
         let folder = self.file(answer.name());
-        if names(&folder)?.len() >= MOST_PICTURES {
+        let known = names(&folder)?;
+        let same = |known: &String| {
+            let path = folder.join(known);
+            fs::metadata(&path).is_ok_and(|m| m.len() == png.len() as u64)
+                && fs::read(&path).is_ok_and(|b| b == png)
+        };
+        if known.iter().any(same) {
+            return Ok(false);
+        }
+        if known.len() >= MOST_PICTURES {
             let text = format!("{MOST_PICTURES} {} pictures are enough; remove some", answer.name());
             return Err(Error::new(ErrorKind::Usage, text));
         }
         write_file(&folder.join(name), &png)?;
         sync(&folder);
-        remove(&self.file(answer.other().name()).join(name))
+        remove(&self.file(answer.other().name()).join(name)).map(|()| true)
     }
 
     /// Removes a picture.

@@ -98,6 +98,8 @@ fn a_picture_is_good_or_bad_and_half_a_line_is_passed_over() {
     product.keep(Answer::Good, &name, &gray).unwrap();
     let stored = Frame::open(product.picture(Answer::Good, &name).unwrap()).unwrap();
     assert_eq!(stored.color(), Color::Gray, "a gray camera that is read in color");
+    assert!(!product.keep(Answer::Good, "again.png", &gray).unwrap(), "the same picture twice");
+    assert_eq!(product.pictures(Answer::Good).unwrap(), [name.as_str()]);
     product.keep(Answer::Bad, &name, &gray).unwrap();
     assert_eq!(product.pictures(Answer::Good).unwrap(), [""; 0]);
     assert_eq!(product.pictures(Answer::Bad).unwrap(), [name.as_str()]);
