@@ -274,8 +274,8 @@ impl ProductFolder {
         }
     }
 
-    /// Keeps a picture with a person's answer. An earlier answer is replaced. Returns false for a picture that is there
-    /// already: the same picture twice teaches nothing.
+    /// Keeps a picture with a person's answer. An earlier answer is replaced. Returns false for a good
+    /// picture that is there already: the same picture twice teaches nothing.
     pub fn keep(&self, answer: Answer, name: &str, frame: &Frame) -> Result<bool> {
         let failed =
             |e: image::ImageError| Error::new(ErrorKind::Image, "cannot encode a picture").with_source(e);
@@ -288,8 +288,9 @@ impl ProductFolder {
             fs::metadata(&path).is_ok_and(|m| m.len() == png.len() as u64)
                 && fs::read(&path).is_ok_and(|b| b == png)
         };
-        if known.iter().any(same) {
-            return Ok(false);
+        let other = self.file(answer.other().name()).join(name);
+        if answer == Answer::Good && known.iter().any(same) {
+            return remove(&other).map(|()| false);
         }
         if known.len() >= MOST_PICTURES {
             let text = format!("{MOST_PICTURES} {} pictures are enough; remove some", answer.name());
@@ -297,7 +298,7 @@ impl ProductFolder {
         }
         write_file(&folder.join(name), &png)?;
         sync(&folder);
-        remove(&self.file(answer.other().name()).join(name)).map(|()| true)
+        remove(&other).map(|()| true)
     }
 
     /// Removes a picture.
