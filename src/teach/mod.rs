@@ -387,7 +387,7 @@ impl Teacher {
             who,
             &format!("package {} activated{because}", &trial.package[..12.min(trial.package.len())]),
         )?;
-        self.install(Some(&product.file(CANDIDATE)))?;
+        self.install(Some((&product.file(CANDIDATE), &trial.package)))?;
         product.write(ACTIVE_FILE, &trial)?;
         self.inner().shadow.stop();
         self.control()?.reload();
@@ -404,8 +404,8 @@ impl Teacher {
         Ok(())
     }
 
-    /// Replaces the active package by another one, or by the one before.
-    fn install(&self, from: Option<&Path>) -> Result<()> {
+    /// Replaces the active package by the one in a folder that has this hash, or by the one before.
+    fn install(&self, from: Option<(&Path, &str)>) -> Result<()> {
         let Place { package, signed, program, .. } = &self.place();
         if *signed {
             return Err(Error::new(
@@ -418,9 +418,14 @@ impl Teacher {
         // A service that starts again must be able to load it: so the golden scores are checked before.
         let loads = |folder: &Path| program.run(&["package", "verify"], &[folder], &Stop::default(), |_| {});
         match from {
-            Some(folder) => {
+            Some((folder, hash)) => {
                 let source = Source::new(&folder.display().to_string(), None)?;
                 match Candidate::fetch(source, package, &rules)? {
+                    // Another person may have made a new one since.
+                    Some((fetched, _)) if fetched.hash != hash => Err(Error::new(
+                        ErrorKind::Usage,
+                        "the package has changed meanwhile; look at the new one first",
+                    )),
                     Some((_, candidate)) => {
                         loads(folder)?;
                         candidate.install()
