@@ -127,6 +127,8 @@ lint: skips $(RUNTIME)
 	$(CARGO) clippy --workspace --locked --all-targets --quiet -- -D warnings
 	$(PYTHON) tools/check-rooms.py
 	$(PYTHON) tools/public-api.py
+	@# The fuzz targets lock the library's dependencies once more.
+	@$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 
 # After an intended change of the public items.
 public-api:
