@@ -14,6 +14,7 @@ export const german = {
   "Choose or create": "Wählen oder anlegen",
   "Camera": "Kamera",
   "no picture yet": "noch kein Bild",
+  "Inspect only a rectangle": "Nur ein Rechteck prüfen",
   "Ignore a rectangle": "Rechteck ausblenden",
   "Ignore a polygon": "Vieleck ausblenden",
   "Remove the last area": "Letzten Bereich entfernen",

@@ -534,6 +534,19 @@ fn a_person_teaches_a_product_in_the_browser() {
     tab.until("document.querySelector('#areas').dataset.count === '1'");
     click(&tab, "#undo");
     board.until("no area", |state| state["product"]["ignore"] == json!([]));
+    // Everything but a rectangle.
+    click(&tab, "#only");
+    let (x, y) = place(&tab, "#areas");
+    tab.drag(&[(x + 60.0, y + 50.0), (x, y), (x - 60.0, y - 50.0)], "left");
+    board.until("an area", |state| state["product"]["ignore"][0].as_array().is_some_and(|a| a.len() == 10));
+    tab.until("document.querySelector('#areas').dataset.count === '1'");
+    let dark = "(() => { const { width, height } = document.querySelector('#areas');
+         const pen = document.querySelector('#areas').getContext('2d');
+         return [[0.5, 0.5], [0.02, 0.5], [0.5, 0.98]]
+             .map(([x, y]) => pen.getImageData(x * width, y * height, 1, 1).data[3] > 0).join(); })()";
+    assert_eq!(tab.evaluate(dark), "false,true,true");
+    click(&tab, "#undo");
+    board.until("no area", |state| state["product"]["ignore"] == json!([]));
 
     tab.evaluate(
         "document.querySelector('#seconds').value = 0.2; document.querySelector('#quality').value = 'fast'",

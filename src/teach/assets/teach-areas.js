@@ -9,7 +9,8 @@ import { t } from "./texts.js";
 const canvas = /** @type {HTMLCanvasElement} */ ($("areas"));
 /** @type {Area[]} */
 let areas = [];
-/** @type {"" | "rectangle" | "polygon"} */
+/** @typedef {"rectangle" | "polygon" | "only"} Tool */
+/** @type {"" | Tool} */
 let tool = "";
 /** @type {Area} The corners that were set so far. */
 let draft = [];
@@ -38,6 +39,19 @@ const rectangle = ([x0, y0], [x1, y1]) => [
   [x0, y1],
 ];
 
+/**
+ * Everything but a rectangle: around the picture, then the other way around the rectangle.
+ * @type {(a: [number, number], b: [number, number]) => Area}
+ */
+function outside([x0, y0], [x1, y1]) {
+  const [left, right, top, bottom] = [Math.min(x0, x1), Math.max(x0, x1), Math.min(y0, y1), Math.max(y0, y1)];
+  const inner = rectangle([left, top], [right, bottom]);
+  return [...rectangle([0, 0], [1, 1]), [0, 0], inner[0], ...inner.reverse()];
+}
+
+/** @type {(a: [number, number], b: [number, number]) => Area} */
+const drawn = (a, b) => (tool === "only" ? outside(a, b) : rectangle(a, b));
+
 function draw() {
   const box = canvas.getBoundingClientRect();
   const [width, height] = [Math.round(box.width), Math.round(box.height)];
@@ -48,7 +62,7 @@ function draw() {
   canvas.dataset.count = String(areas.length);
   pen.lineWidth = 2;
   let open = draft;
-  if (draft.length && pointer) open = tool === "rectangle" ? rectangle(draft[0], pointer) : [...draft, pointer];
+  if (draft.length && pointer) open = tool === "polygon" ? [...draft, pointer] : drawn(draft[0], pointer);
   for (const area of [...areas, open]) {
     if (!area.length) continue;
     pen.beginPath();
@@ -65,11 +79,11 @@ function draw() {
 function choose(wanted) {
   tool = tool === wanted ? "" : wanted;
   draft = [];
-  for (const name of /** @type {const} */ (["rectangle", "polygon"])) {
+  for (const name of /** @type {const} */ (["only", "rectangle", "polygon"])) {
     $(name).setAttribute("aria-pressed", String(tool === name));
   }
   $("hint").textContent =
-    tool === "rectangle"
+    tool === "rectangle" || tool === "only"
       ? t("Drag over the area, from corner to corner.")
       : tool === "polygon"
         ? t("Click the corners in their order; click the first one again to end. Escape cancels.")
@@ -89,7 +103,7 @@ canvas.addEventListener("pointerdown", (event) => {
   if (!tool) return;
   canvas.setPointerCapture(event.pointerId);
   const corner = at(event);
-  if (tool === "rectangle") {
+  if (tool !== "polygon") {
     [draft, dragging] = [[corner], true];
   } else {
     const box = canvas.getBoundingClientRect();
@@ -113,19 +127,21 @@ canvas.addEventListener("pointerup", (event) => {
   if (!dragging) return;
   dragging = false;
   const [from, to] = [draft[0], at(event)];
-  choose("rectangle");
+  const area = drawn(from, to);
+  choose(tool);
   if (Math.abs(from[0] - to[0]) < 0.005 || Math.abs(from[1] - to[1]) < 0.005) {
     tell(t("The area is too small: drag over it."), true);
     return;
   }
-  void save([...areas, rectangle(from, to)]);
+  void save([...areas, area]);
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && tool) choose(tool);
 });
 window.addEventListener("resize", draw);
-$("rectangle").addEventListener("click", () => choose("rectangle"));
-$("polygon").addEventListener("click", () => choose("polygon"));
+for (const name of /** @type {const} */ (["only", "rectangle", "polygon"])) {
+  $(name).addEventListener("click", () => choose(name));
+}
 $("undo").addEventListener("click", () => {
   if (areas.length) void save(areas.slice(0, -1));
 });

@@ -69,7 +69,7 @@ function show(news) {
   });
   say($("chosen"), product ? t("Chosen: {0}", product.name) : t("Choose a product, or create one, to begin."));
   const enrolling = job?.running ?? false;
-  for (const id of ["take", "timed", "off", "rectangle", "polygon", "undo"]) input(id).disabled = !product;
+  for (const id of ["take", "timed", "off", "only", "rectangle", "polygon", "undo"]) input(id).disabled = !product;
   input("enroll").disabled = !product || enrolling;
   input("stop").disabled = !enrolling;
   $("progress").hidden = !enrolling;
@@ -101,7 +101,7 @@ function show(news) {
  */
 function allow(you) {
   for (const button of document.querySelectorAll("main button")) {
-    if (button.matches(".show, #reset, #hold, #rectangle, #polygon")) continue;
+    if (button.matches(".show, #reset, #hold, #only, #rectangle, #polygon")) continue;
     const why = whyNot(you, button.closest("#recent") ? "operate" : "engineer");
     if (why) /** @type {HTMLButtonElement} */ (button).disabled = true;
     else if (button.matches("#new button, .drop, .pair button, #shadow, #back")) {
