@@ -2,6 +2,7 @@
 
 mod command;
 mod folder;
+mod formats;
 mod health;
 mod pixels;
 mod simulated;
@@ -16,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use command::CommandOpener;
 pub use command::CommandSettings;
 use folder::FolderOpener;
+pub use formats::{Bayer, PixelFormat, Samples};
 pub use health::HealthSettings;
 pub(crate) use health::{Health, Unhealthy};
 pub use simulated::{Scene, SimulatedOpener};
 use v4l2::V4l2Opener;
-pub use v4l2::{ControlValue, PixelFormat, V4l2Settings};
+pub use v4l2::{ControlValue, V4l2Settings};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};

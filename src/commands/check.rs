@@ -1,6 +1,6 @@
 //! `weakrest check`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -8,11 +8,13 @@ use clap::Args;
 use crate::camera::Health;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::files::write_file;
 use crate::imaging::sharpness;
 use crate::inspector::Options;
 use crate::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
 use crate::output::journal;
 use crate::output::line::realtime;
+use crate::output::pictures::png_of;
 use crate::package::{BackboneFile, FrameSize};
 use crate::pipeline::TriggerSource;
 use crate::{Color, Error, ErrorKind, Frame, Inspector, Package, Result};
@@ -28,6 +30,9 @@ pub struct Check {
     /// Check a configuration with its package, camera, lines, journal and web page
     #[arg(long, value_name = "FILE", conflicts_with = "package")]
     config: Option<PathBuf>,
+    /// Write the camera's picture, as the inspector gets it, to a PNG file
+    #[arg(long, value_name = "FILE", requires = "config")]
+    picture: Option<PathBuf>,
     #[command(flatten)]
     state: StateArguments,
     #[command(flatten)]
@@ -63,7 +68,9 @@ impl Check {
             slower.extend(say_networks(&inspector, &options)?);
         }
         if let (Some(config), Some(path)) = (&config, &self.config) {
-            slower.extend(check_service(config, &options).map_err(|e| config.locate(e))?);
+            slower.extend(
+                check_service(config, &options, self.picture.as_deref()).map_err(|e| config.locate(e))?,
+            );
             if let Some(web) = &config.web {
                 say_page(web, &self.state.folder(path)).map_err(|e| config.locate(e))?;
             }
@@ -109,7 +116,11 @@ fn say_networks(inspector: &Inspector, options: &Options) -> Result<Vec<(String,
 
 /// Checks what the service needs, in the order in which it needs it. Returns the networks on a slower provider than
 /// asked for.
-fn check_service(config: &Config, options: &Options) -> Result<Vec<(String, Provider)>> {
+fn check_service(
+    config: &Config,
+    options: &Options,
+    picture: Option<&Path>,
+) -> Result<Vec<(String, Provider)>> {
     let enrolled = check_package(config, options)?;
     let slower = match &enrolled {
         Some((inspector, _)) => say_networks(inspector, options)?,
@@ -120,6 +131,11 @@ fn check_service(config: &Config, options: &Options) -> Result<Vec<(String, Prov
     let (width, height) = (frame.width(), frame.height());
     say!("camera         gives {width}×{height}, {} (after framing)", frame.color())?;
     say!("               sharpness {:.1} (compare health.sharpness)", sharpness(&frame))?;
+    if let Some(path) = picture {
+        let failed = |e| Error::new(ErrorKind::Image, "cannot encode the picture").with_source(e);
+        write_file(path, &png_of(&frame).map_err(failed)?)?;
+        say!("               picture in {}", path.display())?;
+    }
     if let Some((inspector, size)) = &enrolled {
         if frame.color() != inspector.color() {
             return Err(unlike(format!(

@@ -27,6 +27,8 @@ PACKAGES = [
 # Modules that the first steps of the boot need, and those that systemd loads.
 EARLY_MODULES = ["virtio_pci", "virtio_blk", "ext4"]
 LATE_MODULES = ["virtio_console", "9pnet_virtio", "9p", "videodev"]
+# Cameras of the kernel, loaded by the test: one whose frames come from a program, and one with every format.
+CAMERAS = ["v4l2loopback", "vivid"]
 DISK_MEGABYTES = 1000
 
 # Programs of this machine, and the Debian package that each is in.
@@ -270,7 +272,7 @@ def assemble(work: Path, version: str) -> None:
     source = work / "kernel/lib/modules" / version
     builder = Builder(Path(), work)
     builder.version = version
-    for module in builder.modules([*LATE_MODULES, "v4l2loopback"]):
+    for module in builder.modules([*LATE_MODULES, *CAMERAS]):
         to = modules / module.relative_to(source)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(module, to)

@@ -37,8 +37,18 @@ def size_of_jpeg(data: bytes) -> tuple[int, int]:
 
 def yuyv_from_png(path: Path) -> tuple[int, int, bytes]:
     """Width, height and YUYV pixels of a gray PNG of 8 bits, which is what the demo's pictures are."""
+    width, height, channels, pixels = read_png(path)
+    if channels != 1:
+        raise ValueError(f"{path} is no gray PNG")
+    frame = bytearray(b"\x80" * (width * height * 2))
+    frame[::2] = pixels
+    return width, height, bytes(frame)
+
+
+def read_png(path: Path) -> tuple[int, int, int, bytes]:
+    """Width, height, channels and pixels of a PNG of 8 bits, gray or RGB."""
     data = path.read_bytes()
-    width, height, kind, compressed, at = 0, 0, b"", b"", 8
+    width, height, kind, compressed, at = 0, 0, [], b"", 8
     while at < len(data):
         length, chunk = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + length]
@@ -47,20 +57,22 @@ def yuyv_from_png(path: Path) -> tuple[int, int, bytes]:
         elif chunk == b"IDAT":
             compressed += body
         at += 12 + length
-    if kind != [8, 0, 0, 0, 0]:
-        raise ValueError(f"{path} is no gray PNG of 8 bits")
+    if kind not in ([8, 0, 0, 0, 0], [8, 2, 0, 0, 0]):
+        raise ValueError(f"{path} is no PNG of 8 bits, gray or RGB")
+    channels = 1 if kind[1] == 0 else 3
+    wide = width * channels
     lines = zlib.decompress(compressed)
-    above = bytearray(width)
-    frame = bytearray(b"\x80" * (width * height * 2))
+    above = [0] * wide
+    pixels = bytearray()
     for y in range(height):
-        rule, *line = lines[y * (width + 1) : (y + 1) * (width + 1)]
-        for x in range(width):
-            left = line[x - 1] if x else 0
-            up, corner = above[x], above[x - 1] if x else 0
+        rule, *line = lines[y * (wide + 1) : (y + 1) * (wide + 1)]
+        for x in range(wide):
+            left = line[x - channels] if x >= channels else 0
+            up, corner = above[x], above[x - channels] if x >= channels else 0
             line[x] = line[x] + predicted(rule, left, up, corner) & 255
         above = line
-        frame[y * width * 2 : (y + 1) * width * 2 : 2] = bytes(line)
-    return width, height, bytes(frame)
+        pixels += bytes(line)
+    return width, height, channels, bytes(pixels)
 
 
 def predicted(rule: int, left: int, up: int, corner: int) -> int:

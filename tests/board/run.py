@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from formats import FORMATS
 from image import Image, missing_packages
 from machine import BoardError, Machine
-from pictures import Frames, frame_of
+from pictures import Frames, frame_of, read_png
 
 BARRIER, REJECT, HEALTHY = 4, 5, 6
 ENROLLED = 20
@@ -67,6 +68,25 @@ path = "/var/lib/weakrest/journal.sqlite"
 
 [web]
 listen = "127.0.0.1:8080"
+"""
+
+# No package is needed to take a picture.
+FORMAT = """
+[inspection]
+package = "/var/lib/weakrest/none.weakrest"
+
+[web]
+listen = "127.0.0.1:8081"
+
+[trigger]
+source = "free"
+
+[camera]
+kind = "v4l2"
+device = "/dev/video9"
+format = "{name}"
+width = 320
+height = 180
 """
 
 
@@ -363,6 +383,45 @@ class Story:
             self.send(verdict)
         self.pass_the_gate()
 
+    def every_format(self) -> None:
+        """A camera with memory planes and without: weakrest's pixels against what v4l2-ctl got."""
+        board, share = self.board, self.board.share
+        camera = "v4l2-ctl -d /dev/video9"
+        compared: list[str] = []
+        for planes in ["single", "multi"]:
+            board.run(
+                f"modprobe vivid n_devs=1 vid_cap_nr=9 node_types=1 num_inputs=1 input_types=0 "
+                f"multiplanar={1 + (planes == 'multi')}\n"
+                # A still picture: no text that counts.
+                f"udevadm settle; {camera} --set-ctrl=osd_text_mode=2"
+            )
+            has = board.run(f"{camera} --list-formats")
+            for name, codes, meaning in FORMATS:
+                # Not every kernel has every format.
+                code = next((code for code in codes if f"'{code}'" in has), None)
+                if code is None:
+                    continue
+                raw = f"/mnt/share/{planes}.raw"
+                board.run(
+                    f"rm -f {raw}; {camera} --set-fmt-video=width=320,height=180,pixelformat='{code}' "
+                    f"--stream-mmap=3 --stream-count=1 --stream-to={raw}"
+                )
+                (share / "formats.toml").write_text(FORMAT.format(name=name))
+                shot = "--picture /mnt/share/formats.png"
+                text = board.run(f"weakrest check --config /mnt/share/formats.toml {shot}; sync")
+                must("picture in" in text, f"{name}: {text}")
+                width, height, channels, pixels = read_png(share / "formats.png")
+                must((width, height) == (320, 180), f"{name} has {width}×{height} pixels")
+                wanted = list(meaning((share / f"{planes}.raw").read_bytes(), width, height))
+                must(len(wanted[0]) == channels, f"{name} has {channels} channels")
+                values = [value for pixel in wanted for value in pixel]
+                worst = max(abs(a - b) for a, b in zip(pixels, values, strict=True))
+                must(worst < 1.6, f"{name} ({planes}, {code}) differs by {worst:.1f}")
+                compared.append(f"{code.strip()} ({planes})")
+            board.run("modprobe -r vivid")
+        must(len(compared) >= 20, f"only {compared} were compared")
+        print(f"    {len(compared)}: {', '.join(compared)}")
+
     def stop(self) -> None:
         board = self.board
         board.run("systemctl stop weakrest")
@@ -469,6 +528,7 @@ def main() -> int:
                 ),
                 (story.refuse_a_package, "a damaged package was refused, the old one went on"),
                 (story.stop, "stopped: both lines low"),
+                (story.every_format, "pixels of many formats, in memory planes and not, are those of v4l2-ctl"),
                 (story.read_the_journal, "the journal has exactly one row for each part"),
             ]:
                 since = time.monotonic()

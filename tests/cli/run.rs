@@ -328,7 +328,8 @@ fn a_check_tells_what_the_service_would_find() {
     let service = Service::start(&config);
     let last = (0..12).map(|_| service.part()["part"].as_u64().unwrap()).max().unwrap();
     assert_eq!(service.terminate().0, Some(0));
-    let ran = weakrest!("check", "--config", config).exits(0).prints(&[
+    let shot = folder.path("shot.png");
+    let ran = weakrest!("check", "--config", config, "--picture", shot).exits(0).prints(&[
         "is intact",
         "network        efficientnet-lite1 runs on cpu",
         "96×80, color",
@@ -339,6 +340,7 @@ fn a_check_tells_what_the_service_would_find() {
     let counted = ran.out.lines().find(|l| l.starts_with("journal")).unwrap();
     let counted: u64 = counted.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(counted >= last, "{counted} {last}");
+    assert_eq!(image::image_dimensions(shot).unwrap(), (96, 80));
     // Rejects are kept as pictures.
     let kept = files(&folder.path("kept"));
     assert!(kept.iter().any(|f| f.to_string_lossy().ends_with("reject.overlay.jpg")), "{kept:?}");

@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
+use super::formats::PixelFormat;
 use super::pixels::{Layout, Range};
-use super::v4l2::PixelFormat;
 use super::{Camera, Captured, OpenCamera, Timing};
 use crate::clock::at_monotonic;
 use crate::error::{Error, ErrorKind, Result};
@@ -86,7 +86,7 @@ impl CommandSettings {
         let most = Frame::MAX_PIXELS;
         range("camera.width", u64::from(self.width), 1..=most)?;
         range("camera.height", u64::from(self.height), 1..=most / u64::from(self.width))?;
-        if self.line().is_none() {
+        if self.line() == 0 {
             let what = "mjpeg has frames of no fixed size; let the program decode it";
             return Err(Error::setting("camera.format", what));
         }
@@ -97,9 +97,9 @@ impl CommandSettings {
         }
     }
 
-    /// Bytes of a line.
-    fn line(&self) -> Option<usize> {
-        self.format.line(self.width as usize)
+    /// Bytes of a line of the first plane. 0 for compressed formats.
+    fn line(&self) -> usize {
+        self.format.lines(self.width as usize).first().copied().unwrap_or(0)
     }
 }
 
@@ -164,8 +164,7 @@ struct CommandCamera {
 
 impl CommandCamera {
     fn open(settings: &CommandSettings) -> Result<Self> {
-        let (Some((name, arguments)), Some(stride)) = (settings.command.split_first(), settings.line())
-        else {
+        let Some((name, arguments)) = settings.command.split_first() else {
             return Err(Error::new(ErrorKind::Camera, "names no program").with_key("camera.command"));
         };
         let started = Command::new(name)
@@ -185,7 +184,8 @@ impl CommandCamera {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (sender, frames) = bounded(WAITING);
         let (spare, buffers) = bounded(WAITING + 1);
-        let layout = Layout { width: settings.width as usize, height: settings.height as usize, stride };
+        let (width, height) = (settings.width as usize, settings.height as usize);
+        let layout = settings.format.in_one_buffer(width, height, settings.line());
         // It ends with its sender, which tells that all was heard.
         let (talking, silent) = bounded::<()>(0);
         if let Some(stderr) = stderr {
@@ -198,7 +198,7 @@ impl CommandCamera {
         let reader = Reader {
             name: name.clone(),
             header: settings.header,
-            size: stride * layout.height,
+            size: layout.bytes,
             frames: sender,
             oldest: frames.clone(),
             buffers,

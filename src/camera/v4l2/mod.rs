@@ -1,9 +1,9 @@
 //! Video4Linux cameras: USB cameras, frame grabbers, sensors of boards.
 //!
-//! Three properties of the crate `v4l` shape this code. It lends a frame only while its stream is borrowed,
-//! so [`Camera::wait`] copies the bytes. One pass in order is also the fastest way to read the uncached
-//! buffers of many boards. After a time-out it would return a buffer twice and fail, so `poll` comes first.
-//! It panics on unknown answers of a driver; `guarded` turns these panics into errors.
+//! The crate `v4l` serves for devices and controls. It panics on unknown answers of a driver; `guarded` turns these
+//! panics into errors.
+
+mod capture;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,132 +13,23 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use v4l::buffer::{Flags as BufferFlags, Metadata, Type as BufferType};
-use v4l::capability::{Capabilities, Flags as CapabilityFlags};
+use v4l::buffer::{Flags as BufferFlags, Metadata};
+use v4l::capability::Flags as CapabilityFlags;
 use v4l::control::{self, Control};
 use v4l::device::Device;
-use v4l::format::{Colorspace, FieldOrder, Quantization};
-use v4l::io::mmap::Stream as MmapStream;
-use v4l::io::traits::CaptureStream;
-use v4l::video::Capture;
-use v4l::video::capture::Parameters;
-use v4l::{Format, FourCC, Fraction};
+use v4l::{FourCC, Fraction};
 
-use super::pixels::{self, Layout, Range};
+use super::formats::{self, PixelFormat};
+use super::pixels::{Layout, Range};
 use super::{Camera, Captured, OpenCamera, Timing};
 use crate::clock::at_monotonic;
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
 use crate::settings::{self, range};
-
-/// Flag of `poll`: a frame is ready.
-const POLLIN: i16 = 1;
+use capture::{Given, Place, Port, Stream};
 
 /// Largest difference between the requested and the given rate: 29.97 passes for 30.
 const RATE_TOLERANCE: f64 = 0.01;
-
-/// A pixel format of a camera.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PixelFormat {
-    /// 8-bit brightness.
-    Grey,
-    /// Red, green, blue.
-    Rgb24,
-    /// Blue, green, red.
-    Bgr24,
-    /// Brightness of every pixel, color of every second one.
-    Yuyv,
-    /// One JPEG picture per frame. The inspection sees its artifacts, and lost bytes can stay unnoticed. Use
-    /// it only if the camera is too fast for the other formats.
-    Mjpeg,
-}
-
-impl PixelFormat {
-    /// All formats, the best first: without conversion, then uncompressed.
-    const ALL: [PixelFormat; 5] =
-        [PixelFormat::Grey, PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Yuyv, PixelFormat::Mjpeg];
-
-    /// The kernel's codes, the usual one first.
-    fn codes(self) -> &'static [&'static [u8; 4]] {
-        match self {
-            PixelFormat::Grey => &[b"GREY"],
-            PixelFormat::Rgb24 => &[b"RGB3"],
-            PixelFormat::Bgr24 => &[b"BGR3"],
-            PixelFormat::Yuyv => &[b"YUYV"],
-            PixelFormat::Mjpeg => &[b"MJPG", b"JPEG"],
-        }
-    }
-
-    fn of(code: FourCC) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.codes().contains(&&code.repr))
-    }
-
-    /// Least number of bytes of a line. `None` for compressed formats.
-    pub(super) fn line(self, width: usize) -> Option<usize> {
-        match self {
-            PixelFormat::Grey => Some(width),
-            PixelFormat::Rgb24 | PixelFormat::Bgr24 => Some(width * 3),
-            PixelFormat::Yuyv => Some(pixels::yuyv_line(width)),
-            PixelFormat::Mjpeg => None,
-        }
-    }
-
-    /// Default color of its frames.
-    pub(super) fn color(self) -> Color {
-        match self {
-            PixelFormat::Grey => Color::Gray,
-            _ => Color::Rgb,
-        }
-    }
-
-    /// Checks that it can give frames of a color.
-    pub(super) fn check_color(self, color: Option<Color>) -> Result<()> {
-        if self.can_give(color) {
-            return Ok(());
-        }
-        let what = format!("{self} has no color; set camera.color to \"gray\", or another format");
-        Err(Error::setting("camera.format", what))
-    }
-
-    /// Converts a picture to a frame.
-    pub(super) fn decode(
-        self,
-        bytes: &[u8],
-        layout: Layout,
-        range: Range,
-        color: Color,
-        frame: &mut Frame,
-    ) -> Result<()> {
-        let size = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
-        frame.refill(size(layout.width), size(layout.height), color, |to| match (self, color) {
-            (PixelFormat::Grey, _) => pixels::gray_from_gray(bytes, layout, to),
-            (PixelFormat::Rgb24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, false, to),
-            (PixelFormat::Bgr24, Color::Rgb) => pixels::rgb_from_rgb(bytes, layout, true, to),
-            (PixelFormat::Rgb24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, false, to),
-            (PixelFormat::Bgr24, Color::Gray) => pixels::gray_from_rgb(bytes, layout, true, to),
-            (PixelFormat::Yuyv, Color::Rgb) => pixels::rgb_from_yuyv(bytes, layout, range, to),
-            (PixelFormat::Yuyv, Color::Gray) => pixels::gray_from_yuyv(bytes, layout, to),
-            (PixelFormat::Mjpeg, _) => pixels::decode_jpeg(bytes, layout.width, layout.height, color, to),
-        })
-    }
-
-    fn can_give(self, color: Option<Color>) -> bool {
-        !(self == PixelFormat::Grey && color == Some(Color::Rgb))
-    }
-}
-
-impl std::fmt::Display for PixelFormat {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            PixelFormat::Grey => "grey",
-            PixelFormat::Rgb24 => "rgb24",
-            PixelFormat::Bgr24 => "bgr24",
-            PixelFormat::Yuyv => "yuyv",
-            PixelFormat::Mjpeg => "mjpeg",
-        })
-    }
-}
 
 /// Value of a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,8 +57,8 @@ pub struct V4l2Settings {
     /// The device. A path in `/dev/v4l/by-path` names the socket. It stays the same after unplugging and for
     /// a replacement of the same model. `/dev/video0` can name another camera after a restart.
     pub device: PathBuf,
-    /// Pixel format. Default: the first of grey, rgb24, bgr24, yuyv, mjpeg that the camera has and that can
-    /// give `color`.
+    /// Pixel format. Default: the first in the order of [`PixelFormat`] that the camera has and that can give
+    /// `color`.
     #[serde(default)]
     pub format: Option<PixelFormat>,
     /// Width in pixels, together with `height`. Default: the camera's present width.
@@ -293,14 +184,15 @@ fn open_device(device: &Path) -> Result<Device> {
     })
 }
 
-/// The device's description of itself. `None` if it cannot be read.
-fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> {
+/// Checks that the device captures. Returns whether its frames come in memory planes.
+fn captures_planes(device: &Path, handle: &Device) -> Result<bool> {
     let found = match guarded(|| handle.query_caps()) {
         Ok(found) => found,
         Err(e) if is(&e, Errno::NODEV) => {
             return Err(camera_error(device, UNPLUGGED).with_source(e));
         }
-        Err(e) if e.raw_os_error().is_none() => return Ok(None),
+        // What the crate does not understand has one plane, as nearly all have.
+        Err(e) if e.raw_os_error().is_none() => return Ok(false),
         Err(e) => {
             return Err(camera_error(
                 device,
@@ -311,13 +203,12 @@ fn capabilities(device: &Path, handle: &Device) -> Result<Option<Capabilities>> 
     };
     let can = found.capabilities;
     if can.contains(CapabilityFlags::VIDEO_CAPTURE | CapabilityFlags::STREAMING) {
-        return Ok(Some(found));
+        return Ok(false);
     }
-    let what = if can.contains(CapabilityFlags::VIDEO_CAPTURE_MPLANE) {
-        "sends pixels in several planes; this is not supported"
-    } else {
-        "gives no pictures: it is the camera's second device, for metadata; use the one that ends with index0"
-    };
+    if can.contains(CapabilityFlags::VIDEO_CAPTURE_MPLANE | CapabilityFlags::STREAMING) {
+        return Ok(true);
+    }
+    let what = "gives no pictures: it is the camera's second device, for metadata; use the one that ends with index0";
     Err(camera_error(device, format_args!("({}) {what}", found.card)))
 }
 
@@ -333,12 +224,14 @@ fn choose(
     };
     let found = match format {
         Some(format) => code_of(format),
-        None => PixelFormat::ALL.into_iter().filter(|f| f.can_give(color)).find_map(code_of),
+        None => PixelFormat::all().filter(|f| f.can_give(color)).find_map(code_of),
     };
     found.ok_or_else(|| {
         let names: Vec<String> = has
             .iter()
-            .map(|&code| PixelFormat::of(code).map_or_else(|| code_name(code), |format| format.to_string()))
+            .map(|&code| {
+                PixelFormat::of(code.repr).map_or_else(|| code_name(code), |format| format.to_string())
+            })
             .collect();
         let names = if names.is_empty() {
             "none: is a source connected?".into()
@@ -349,7 +242,7 @@ fn choose(
             (Some(format), _) => format!("does not have camera.format \"{format}\", {names}"),
             (None, Some(color)) => format!("has no format for {color} frames, {names}"),
             (None, None) => {
-                format!("has no format that is supported (grey, rgb24, bgr24, yuyv, mjpeg), {names}")
+                format!("has no format that is supported ({}), {names}", formats::names())
             }
         }
     })
@@ -360,52 +253,69 @@ fn code_name(code: FourCC) -> String {
     String::from_utf8_lossy(&code.repr).trim_end().escape_debug().to_string()
 }
 
-/// Checks the camera's answer to a request. `Err` completes "the camera DEVICE …".
-fn accept(asked: &Format, given: &Format, format: PixelFormat) -> Result<Layout, String> {
-    let same = |f: &Format| (f.width, f.height, f.fourcc.repr);
-    if same(asked) != same(given) {
-        let name = |f: &Format| format!("{}×{} pixels of {}", f.width, f.height, code_name(f.fourcc));
+/// `V4L2_FIELD_ANY`, `NONE`, `INTERLACED`, `INTERLACED_TB` and `INTERLACED_BT`: whole pictures.
+const WHOLE: [u32; 5] = [0, 1, 4, 8, 9];
+
+/// Checks the camera's answer to a request. Returns where the bytes of a picture lie, and where its memory planes go among
+/// them. `Err` completes "the camera DEVICE …".
+fn accept(
+    (width, height, code): (u32, u32, FourCC),
+    given: &Given,
+    format: PixelFormat,
+) -> Result<(Layout, Vec<Place>), String> {
+    if (width, height, code.repr) != (given.width, given.height, given.code.repr) {
+        let name = |w: u32, h: u32, code: FourCC| format!("{w}×{h} pixels of {}", code_name(code));
         return Err(format!(
             "gives {} instead of {}: set camera.format, camera.width and camera.height to what \
              `v4l2-ctl --list-formats-ext` lists for it",
-            name(given),
-            name(asked)
+            name(given.width, given.height, given.code),
+            name(width, height, code)
         ));
     }
-    if !(1..=Frame::MAX_PIXELS).contains(&(u64::from(given.width) * u64::from(given.height))) {
+    if !(1..=Frame::MAX_PIXELS).contains(&(u64::from(width) * u64::from(height))) {
         return Err(format!(
-            "gives {}×{} pixels, which a frame cannot have: set camera.width and camera.height",
-            given.width, given.height
+            "gives {width}×{height} pixels, which a frame cannot have: set camera.width and camera.height"
         ));
     }
-    if !matches!(
-        given.field_order,
-        FieldOrder::Any
-            | FieldOrder::Progressive
-            | FieldOrder::Interlaced
-            | FieldOrder::InterlacedTB
-            | FieldOrder::InterlacedBT
-    ) {
+    if !WHOLE.contains(&given.field) {
         return Err("gives interlaced pictures (fields); they are not supported".into());
     }
-    let (Ok(width), Ok(height), Ok(stride)) =
-        (usize::try_from(given.width), usize::try_from(given.height), usize::try_from(given.stride))
-    else {
-        return Err("gives frames that are too large for this machine".into());
-    };
-    let line = format.line(width).unwrap_or(0);
-    // Some drivers leave it out when lines lie side by side.
-    let stride = if stride == 0 { line } else { stride };
-    if stride < line {
-        return Err(format!("reports only {stride} bytes for a line of {width} pixels"));
+    let too_large = || "gives frames that are too large for this machine".to_owned();
+    let size = |side: u32| usize::try_from(side).map_err(|_| too_large());
+    let (wide, high) = (size(width)?, size(height)?);
+    let lines = format.lines(wide);
+    let mut strides = given.strides.iter().map(|&stride| size(stride)).collect::<Result<Vec<_>, _>>()?;
+    for (stride, line) in strides.iter_mut().zip(&lines) {
+        // Some drivers leave it out when lines lie side by side.
+        if *stride == 0 {
+            *stride = *line;
+        }
+        if *stride < *line {
+            return Err(format!("reports only {stride} bytes for a line of {width} pixels"));
+        }
     }
-    Ok(Layout { width, height, stride })
+    match (&strides[..], lines.len()) {
+        // A compressed picture fills its plane as far as it goes.
+        ([_], 0) => Ok((format.layout(wide, high, &[]), vec![Place { offset: 0, least: 0 }])),
+        (&[stride], _) => Ok((format.in_one_buffer(wide, high, stride), vec![Place { offset: 0, least: 0 }])),
+        (strides, planes) if strides.len() == planes => {
+            let layout = format.layout(wide, high, strides);
+            let place =
+                |plane: usize| Place { offset: layout.offsets[plane], least: format.least(&layout, plane) };
+            Ok((layout, (0..planes).map(place).collect()))
+        }
+        (strides, planes) => {
+            Err(format!("gives {} memory planes for {format}, which has {planes}", strides.len()))
+        }
+    }
 }
 
-/// Range of the brightness, by the rule of the kernel's V4L2_MAP_QUANTIZATION_DEFAULT.
-fn range_of(format: &Format) -> Range {
+/// Range of the brightness, by the rule of the kernel's `V4L2_MAP_QUANTIZATION_DEFAULT`.
+fn range_of(format: &Given) -> Range {
+    const FULL: u32 = 1;
+    const JPEG: u32 = 7;
     match (format.quantization, format.colorspace) {
-        (Quantization::FullRange, _) | (Quantization::Default, Colorspace::JPEG) => Range::Full,
+        (FULL, _) | (0, JPEG) => Range::Full,
         _ => Range::Limited,
     }
 }
@@ -426,11 +336,11 @@ fn rate_of(interval: Fraction) -> Option<f64> {
         .then(|| f64::from(interval.denominator) / f64::from(interval.numerator))
 }
 
-fn set_rate(device: &Path, handle: &Device, rate: f64) -> Result<()> {
-    let given = guarded(|| handle.set_params(&Parameters::new(interval_of(rate)))).map_err(|e| {
+fn set_rate(device: &Path, port: &Port, rate: f64) -> Result<()> {
+    let given = port.set_interval(interval_of(rate)).map_err(|e| {
         camera_error(device, format_args!("has a fixed rate: remove camera.rate ({rate})")).with_source(e)
     })?;
-    match rate_of(given.interval) {
+    match rate_of(given) {
         Some(given) if (given - rate).abs() <= rate * RATE_TOLERANCE => Ok(()),
         given => {
             let given = given.map_or("an unknown number of".into(), |given| format!("{given:.3}"));
@@ -446,11 +356,11 @@ fn set_rate(device: &Path, handle: &Device, rate: f64) -> Result<()> {
 }
 
 /// Reads the camera's timing. Missing values are no error.
-fn timing_of(handle: &Device) -> Timing {
+fn timing_of(handle: &Device, port: &Port) -> Timing {
     /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs.
     const EXPOSURE_ABSOLUTE: u32 = 0x009a_0902;
     let seconds = |seconds: f64| (0.0..=60.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds));
-    let rate = guarded(|| handle.params()).ok().and_then(|params| rate_of(params.interval));
+    let rate = port.interval().ok().and_then(rate_of);
     let exposure = match guarded(|| handle.control(EXPOSURE_ABSOLUTE)) {
         Ok(Control { value: control::Value::Integer(units), .. }) => seconds(units as f64 * 1e-4),
         _ => None,
@@ -643,10 +553,8 @@ fn passing(e: &io::Error) -> bool {
 /// An open Video4Linux camera.
 struct V4l2Camera {
     device: PathBuf,
-    /// Taken only to be dropped. It keeps device and mappings alive together.
-    stream: Option<MmapStream<'static>>,
-    /// Whether we hold a buffer. The stream returns it before it takes the next one.
-    held: bool,
+    /// `None` in tests only.
+    stream: Option<Stream>,
     format: PixelFormat,
     color: Color,
     layout: Layout,
@@ -661,7 +569,7 @@ impl V4l2Camera {
     fn open(settings: &V4l2Settings) -> Result<Self> {
         let device = &settings.device;
         let handle = open_device(device)?;
-        capabilities(device, &handle)?;
+        let port = Port::new(&handle, captures_planes(device, &handle)?);
         let failed = |what: &'static str| {
             move |e: io::Error| {
                 let busy = e.kind() == io::ErrorKind::ResourceBusy;
@@ -669,97 +577,47 @@ impl V4l2Camera {
                 camera_error(device, what).with_source(e)
             }
         };
-        let present = guarded(|| handle.format()).map_err(failed("does not report its format"))?;
-        let has: Vec<FourCC> = guarded(|| handle.enum_formats())
-            .map_err(failed("does not list its formats"))?
-            .iter()
-            .map(|f| f.fourcc)
-            .collect();
+        let present = port.format().map_err(failed("does not report its format"))?;
+        let has = port.formats().map_err(failed("does not list its formats"))?;
         let (format, code) =
             choose(&has, settings.format, settings.color).map_err(|what| camera_error(device, what))?;
         let (width, height) =
             (settings.width.unwrap_or(present.width), settings.height.unwrap_or(present.height));
-        let asked = Format::new(width, height, code);
-        let given = guarded(|| handle.set_format(&asked)).map_err(failed("refuses its format"))?;
-        let layout = accept(&asked, &given, format).map_err(|what| camera_error(device, what))?;
+        let given = port.set_format(width, height, code).map_err(failed("refuses its format"))?;
+        let (layout, places) =
+            accept((width, height, code), &given, format).map_err(|what| camera_error(device, what))?;
         if let Some(rate) = settings.rate {
-            set_rate(device, &handle, rate)?;
+            set_rate(device, &port, rate)?;
         }
         set_controls(device, &handle, &settings.controls)?;
-        let timing = timing_of(&handle);
-
-        let stream =
-            guarded(|| MmapStream::with_buffers(&handle, BufferType::VideoCapture, settings.buffers))
-                .map_err(failed("gives no buffers: lower camera.buffers or the picture size"))?;
-        let mut camera = V4l2Camera {
+        let timing = timing_of(&handle, &port);
+        let stream = Stream::start(port, settings.buffers, places).map_err(|(starting, e)| {
+            let what = match starting {
+                false => "gives no buffers: lower camera.buffers or the picture size",
+                true if is(&e, Errno::NOSPC) => {
+                    "gets no bandwidth: use another USB controller, a smaller size, a lower rate or mjpeg"
+                }
+                true => "does not start",
+            };
+            failed(what)(e)
+        })?;
+        let camera = V4l2Camera {
             device: device.clone(),
             stream: Some(stream),
-            held: false,
             format,
             color: settings.color.unwrap_or(format.color()),
             layout,
             range: range_of(&given),
-            bytes: Vec::with_capacity(usize::try_from(given.size).unwrap_or(0)),
+            bytes: Vec::with_capacity(layout.bytes),
             sequence: Sequence::default(),
             timing,
         };
-        camera.start().map_err(|e| {
-            let full = is(&e, Errno::NOSPC);
-            let what = if full {
-                "gets no bandwidth: use another USB controller, a smaller size, a lower rate or mjpeg"
-            } else {
-                "does not start"
-            };
-            failed(what)(e)
-        })?;
         log::info!(
             "the camera {} gives {width}×{height} pixels of {format} as {} frames",
             device.display(),
             camera.color
         );
         Ok(camera)
-    }
-
-    /// Gives all buffers to the driver and starts it. The crate does so at the first request for a frame, so
-    /// this requests one before any can be there.
-    fn start(&mut self) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
-        stream.set_timeout(Duration::ZERO);
-        match guarded(|| stream.next().map(drop)) {
-            Ok(()) => self.held = true,
-            Err(e) if passing(&e) => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
-    /// Takes the next frame from the driver, if one comes within `patience`. Returns its metadata.
-    fn take(&mut self, patience: Duration) -> io::Result<Option<Metadata>> {
-        let Some(stream) = &mut self.stream else { return Ok(None) };
-        // Rounded up: otherwise the last part of a millisecond would be a busy loop.
-        let millis = i32::try_from(patience.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        if guarded(|| stream.handle().poll(POLLIN, millis))? == 0 {
-            return Ok(None);
-        }
-        if !self.held {
-            // The stream lends a frame only in exchange for the previous one, and there is none.
-            stream.dequeue()?;
-            self.held = true;
-            return Ok(None);
-        }
-        self.held = false;
-        let bytes = &mut self.bytes;
-        let meta = guarded(|| {
-            let (buffer, meta) = stream.next()?;
-            let used = usize::try_from(meta.bytesused).unwrap_or(usize::MAX).min(buffer.len());
-            bytes.clear();
-            if !meta.flags.contains(BufferFlags::ERROR) {
-                bytes.extend_from_slice(&buffer[..used]);
-            }
-            Ok(*meta)
-        })?;
-        self.held = true;
-        Ok(Some(meta))
     }
 
     fn gone(&self, e: io::Error) -> Error {
@@ -773,7 +631,8 @@ impl Camera for V4l2Camera {
         let begin = Instant::now();
         loop {
             let left = timeout.saturating_sub(begin.elapsed());
-            match self.take(left) {
+            let Some(stream) = &mut self.stream else { return Ok(None) };
+            match stream.take(left, &mut self.bytes) {
                 Ok(Some(meta)) => {
                     return Ok(Some(Captured {
                         at: taken_at(&meta),
@@ -798,20 +657,6 @@ impl Camera for V4l2Camera {
 
     fn read(&mut self, frame: &mut Frame) -> Result<()> {
         self.format.decode(&self.bytes, self.layout, self.range, self.color, frame)
-    }
-}
-
-impl Drop for V4l2Camera {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            // The crate panics if the driver does not stop, unless it is gone.
-            if let Err(e) = guarded(|| {
-                drop(stream);
-                Ok(())
-            }) {
-                log::error!("{}", camera_error(&self.device, "did not stop").with_source(e).chain());
-            }
-        }
     }
 }
 

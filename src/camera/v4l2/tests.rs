@@ -61,7 +61,7 @@ fn every_key_is_understood() {
 
 #[test]
 fn every_format_has_its_name() {
-    for format in PixelFormat::ALL {
+    for format in PixelFormat::all() {
         let settings = parsed(&format!("{DEVICE}format = \"{format}\"")).unwrap();
         assert_eq!(settings.format, Some(format));
     }
@@ -238,51 +238,82 @@ fn a_format_that_is_missing_is_told_with_those_that_are_there() {
     assert!(message.contains("none"), "{message}");
 }
 
-fn yuyv(width: u32, height: u32, stride: u32) -> Format {
-    Format { stride, ..Format::new(width, height, FourCC::new(b"YUYV")) }
+fn yuyv(width: u32, height: u32, stride: u32) -> Given {
+    given(width, height, b"YUYV", &[stride])
+}
+
+fn given(width: u32, height: u32, code: &[u8; 4], strides: &[u32]) -> Given {
+    let code = FourCC::new(code);
+    Given { width, height, code, field: 1, colorspace: 8, quantization: 0, strides: strides.to_vec() }
+}
+
+fn asked(given: &Given) -> (u32, u32, FourCC) {
+    (given.width, given.height, given.code)
 }
 
 #[test]
 fn another_size_or_format_than_asked_for_is_told() {
-    let asked = yuyv(1920, 1080, 0);
-    let message = accept(&asked, &yuyv(1280, 720, 2560), PixelFormat::Yuyv).unwrap_err();
+    let asked = (1920, 1080, FourCC::new(b"YUYV"));
+    let message = accept(asked, &yuyv(1280, 720, 2560), PixelFormat::Yuyv).unwrap_err();
     assert!(message.contains("1280×720 pixels of YUYV instead of 1920×1080 pixels of YUYV"), "{message}");
-    let other = Format::new(1920, 1080, FourCC::new(b"MJPG"));
-    let message = accept(&asked, &other, PixelFormat::Yuyv).unwrap_err();
+    let message = accept(asked, &given(1920, 1080, b"MJPG", &[0]), PixelFormat::Yuyv).unwrap_err();
     assert!(message.contains("of MJPG instead of 1920×1080 pixels of YUYV"), "{message}");
 }
 
 #[test]
 fn lines_may_be_longer_but_not_shorter_than_their_pixels() {
-    let asked = yuyv(640, 480, 0);
-    let stride =
-        |given| accept(&asked, &yuyv(640, 480, given), PixelFormat::Yuyv).map(|layout| layout.stride);
+    let stride = |stride| {
+        let given = yuyv(640, 480, stride);
+        accept(asked(&given), &given, PixelFormat::Yuyv).map(|(layout, _)| layout.strides[0])
+    };
     assert_eq!(stride(1280), Ok(1280));
     assert_eq!(stride(1344), Ok(1344));
     assert_eq!(stride(0), Ok(1280));
     assert!(stride(1279).unwrap_err().contains("1279 bytes"));
-    let jpeg = Format::new(640, 480, FourCC::new(b"MJPG"));
-    assert!(accept(&jpeg, &jpeg, PixelFormat::Mjpeg).is_ok());
+    let jpeg = given(640, 480, b"MJPG", &[0]);
+    assert!(accept(asked(&jpeg), &jpeg, PixelFormat::Mjpeg).is_ok());
+}
+
+#[test]
+fn memory_planes_are_those_of_the_format_or_one() {
+    let planes = |code, strides: &[u32], format| {
+        let given = given(6, 4, code, strides);
+        accept(asked(&given), &given, format)
+    };
+    let (layout, places) = planes(b"NM12", &[16, 32], PixelFormat::Nv12).unwrap();
+    assert_eq!((layout.strides, layout.offsets, layout.bytes), ([16, 32, 0], [0, 64, 0], 128));
+    assert_eq!(places, [Place { offset: 0, least: 3 * 16 + 6 }, Place { offset: 64, least: 32 + 6 }]);
+    let (layout, places) = planes(b"YM12", &[8, 0, 5], PixelFormat::Yuv420).unwrap();
+    assert_eq!((layout.strides, layout.offsets), ([8, 3, 5], [0, 32, 38]));
+    assert_eq!(places.len(), 3);
+    let (layout, places) = planes(b"YU12", &[8], PixelFormat::Yuv420).unwrap();
+    assert_eq!((layout.strides, layout.offsets, layout.bytes), ([8, 4, 4], [0, 32, 40], 48));
+    assert_eq!(places.len(), 1);
+    let message = planes(b"NM12", &[16, 32, 32], PixelFormat::Nv12).unwrap_err();
+    assert_eq!(message, "gives 3 memory planes for nv12, which has 2");
+    assert!(planes(b"NM12", &[16, 5], PixelFormat::Nv12).unwrap_err().contains("only 5 bytes"));
 }
 
 #[test]
 fn frames_that_cannot_be_are_refused() {
     for (width, height) in [(0, 480), (640, 0), (100_000, 100_000)] {
         let format = yuyv(width, height, 0);
-        let message = accept(&format, &format, PixelFormat::Yuyv).unwrap_err();
+        let message = accept(asked(&format), &format, PixelFormat::Yuyv).unwrap_err();
         assert!(message.contains("camera.width"), "{message}");
     }
-    let fields = Format { field_order: FieldOrder::Alternate, ..yuyv(640, 240, 1280) };
-    assert!(accept(&fields, &fields, PixelFormat::Yuyv).unwrap_err().contains("fields"));
+    // Alternating fields.
+    let fields = Given { field: 7, ..yuyv(640, 240, 1280) };
+    assert!(accept(asked(&fields), &fields, PixelFormat::Yuyv).unwrap_err().contains("fields"));
 }
 
 #[test]
 fn the_range_follows_the_kernels_rule() {
-    let range = |quantization, colorspace| range_of(&Format { quantization, colorspace, ..yuyv(2, 2, 4) });
-    assert_eq!(range(Quantization::Default, Colorspace::SRGB), Range::Limited);
-    assert_eq!(range(Quantization::Default, Colorspace::JPEG), Range::Full);
-    assert_eq!(range(Quantization::FullRange, Colorspace::SRGB), Range::Full);
-    assert_eq!(range(Quantization::LimitedRange, Colorspace::JPEG), Range::Limited);
+    let range = |quantization, colorspace| range_of(&Given { quantization, colorspace, ..yuyv(2, 2, 4) });
+    let (default, full, limited, srgb, jpeg) = (0, 1, 2, 8, 7);
+    assert_eq!(range(default, srgb), Range::Limited);
+    assert_eq!(range(default, jpeg), Range::Full);
+    assert_eq!(range(full, srgb), Range::Full);
+    assert_eq!(range(limited, jpeg), Range::Limited);
 }
 
 fn known(typ: Type, label: &str, minimum: i64, maximum: i64, step: u64) -> (String, Description) {
@@ -439,7 +470,6 @@ fn camera(format: PixelFormat, color: Color, layout: Layout, bytes: &[u8]) -> V4
     V4l2Camera {
         device: "/dev/video0".into(),
         stream: None,
-        held: false,
         format,
         color,
         layout,
@@ -452,7 +482,7 @@ fn camera(format: PixelFormat, color: Color, layout: Layout, bytes: &[u8]) -> V4
 
 #[test]
 fn every_format_fills_a_frame() {
-    let layout = |line| Layout { width: 2, height: 1, stride: line };
+    let layout = |format: PixelFormat| format.in_one_buffer(2, 1, 0);
     let mut frame = Frame::default();
     for (format, color, bytes, pixels) in [
         (PixelFormat::Grey, Color::Gray, &[1, 2][..], &[1, 2][..]),
@@ -462,19 +492,48 @@ fn every_format_fills_a_frame() {
         (PixelFormat::Bgr24, Color::Gray, &[255, 0, 0, 0, 0, 255], &[29, 76]),
         (PixelFormat::Yuyv, Color::Gray, &[9, 0, 8, 0], &[9, 8]),
         (PixelFormat::Yuyv, Color::Rgb, &[9, 128, 8, 128], &[9, 9, 9, 8, 8, 8]),
+        (PixelFormat::Uyvy, Color::Gray, &[0, 9, 0, 8], &[9, 8]),
+        (PixelFormat::Uyvy, Color::Rgb, &[128, 9, 128, 8], &[9, 9, 9, 8, 8, 8]),
+        (PixelFormat::Nv12, Color::Rgb, &[100, 50, 128, 255], &[255, 9, 100, 228, 0, 50]),
+        (PixelFormat::Nv21, Color::Rgb, &[100, 50, 255, 128], &[255, 9, 100, 228, 0, 50]),
+        (PixelFormat::Yuv420, Color::Rgb, &[100, 50, 128, 255], &[255, 9, 100, 228, 0, 50]),
+        (PixelFormat::Yvu420, Color::Rgb, &[100, 50, 255, 128], &[255, 9, 100, 228, 0, 50]),
+        (PixelFormat::Yvu420, Color::Gray, &[100, 50, 255, 128], &[100, 50]),
+        (sensor("y10"), Color::Gray, &[0xff, 3, 0, 2], &[255, 128]),
+        (sensor("y12"), Color::Gray, &[0xff, 15, 0, 8], &[255, 128]),
+        (sensor("y16"), Color::Gray, &[0xff, 0xff, 0, 0x80], &[255, 128]),
+        (sensor("y10p"), Color::Gray, &[255, 128, 0, 0, 0b0000_0011], &[255, 128]),
+        (sensor("y12p"), Color::Gray, &[255, 128, 0x0f], &[255, 128]),
     ] {
-        camera(format, color, layout(bytes.len()), bytes).read(&mut frame).unwrap();
+        camera(format, color, layout(format), bytes).read(&mut frame).unwrap();
         assert_eq!((frame.width(), frame.height(), frame.color()), (2, 1, color), "{format}");
         assert_eq!(frame.pixels(), pixels, "{format} as {color}");
     }
 }
 
+fn sensor(name: &str) -> PixelFormat {
+    name.parse().unwrap()
+}
+
+/// A driver that puts 10 bits into the upper ones of 16 would pass as one that sends very bright pictures.
+#[test]
+fn bits_beyond_those_of_the_format_are_no_picture() {
+    let bytes = [0xc0, 0xff, 0, 0];
+    let format = sensor("y10");
+    let mut camera = camera(format, Color::Gray, format.in_one_buffer(2, 1, 0), &bytes);
+    let e = camera.read(&mut Frame::default()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Image);
+    assert!(e.chain().contains("values up to 65472 in a format of 10 bits"), "{}", e.chain());
+    assert!(e.chain().contains("set camera.format to that of 16 bits"), "{}", e.chain());
+}
+
 #[test]
 fn a_damaged_frame_does_not_mean_that_the_camera_is_gone() {
-    let layout = Layout { width: 16, height: 16, stride: 32 };
-    for format in PixelFormat::ALL {
+    let layout = |format: PixelFormat| format.in_one_buffer(16, 16, 0);
+    for format in PixelFormat::all() {
         for bytes in [&[][..], &[0xff; 100]] {
-            let e = camera(format, Color::Gray, layout, bytes).read(&mut Frame::default()).unwrap_err();
+            let e =
+                camera(format, Color::Gray, layout(format), bytes).read(&mut Frame::default()).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Image, "{format}");
         }
     }
