@@ -51,8 +51,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let clock = Clock::system();
     let lines = SimulatedLines::new(clock.clone());
-    let engine =
-        Engine { product: "disc".into(), package: "none".into(), provider: "none".into(), threshold: 100.0 };
+    let engine = Engine {
+        product: "disc".into(),
+        package: "none".into(),
+        provider: "none".into(),
+        threshold: 100.0,
+        recipe: 0,
+    };
     let pixels = (0..64 * 48).map(|i| 60 + (i % 7) as u8).collect();
     let scene = Scene::new(Frame::new(64, 48, Color::Gray, pixels)?, Duration::from_millis(5));
     let line = LineSettings { pulse_ms: 20.0, ..LineSettings::default() };

@@ -20,8 +20,13 @@ fn line(trigger: Trigger, period: Duration) -> (Pipeline, SimulatedLines) {
     let clock = Clock::system();
     let pixels: Vec<u8> = (0..256 * 256).map(|i| 60 + (i % 7) as u8).collect();
     let scene = Scene::new(Frame::new(256, 256, Color::Gray, pixels).unwrap_or_default(), period);
-    let engine =
-        Engine { product: "bench".into(), package: "none".into(), provider: "none".into(), threshold: 1.0 };
+    let engine = Engine {
+        product: "bench".into(),
+        package: "none".into(),
+        provider: "none".into(),
+        threshold: 1.0,
+        recipe: 0,
+    };
     let lines = SimulatedLines::new(clock.clone());
     let setup = Setup {
         stages: Stages {

@@ -387,6 +387,7 @@ fn stages() -> Stages {
             package: "none".into(),
             provider: "none".into(),
             threshold: 100.0,
+            recipe: 0,
         }),
         color: Color::Gray,
         features: Box::new(|frame, out| {

@@ -34,6 +34,7 @@ fn stages() -> Stages {
             package: "none".into(),
             provider: "none".into(),
             threshold: 100.0,
+            recipe: 0,
         }),
         color: Color::Gray,
         features: Box::new(move |frame, _| {

@@ -54,8 +54,13 @@ fn nothing_is_allocated_for_a_part() {
     let clock = Clock::system();
     let pixels: Vec<u8> = (0..64 * 48).map(|i| 60 + (i % 7) as u8).collect();
     let scene = Scene::new(Frame::new(64, 48, Color::Gray, pixels).unwrap(), Duration::from_millis(2));
-    let engine =
-        Engine { product: "disc".into(), package: "hash".into(), provider: "none".into(), threshold: 100.0 };
+    let engine = Engine {
+        product: "disc".into(),
+        package: "hash".into(),
+        provider: "none".into(),
+        threshold: 100.0,
+        recipe: 0,
+    };
     let setup = Setup {
         stages: Stages {
             engine: Arc::new(engine),

@@ -15,11 +15,12 @@ use crate::onnx::{MINIMUM_VERSION, Network, Provider, Runtime};
 use crate::output::journal;
 use crate::output::line::realtime;
 use crate::output::pictures::png_of;
-use crate::package::{BackboneFile, FrameSize};
+use crate::package::{BackboneFile, FrameSize, Recipe};
 use crate::pipeline::TriggerSource;
 use crate::{Color, Error, ErrorKind, Frame, Inspector, Package, Result};
 
 use super::page::say_page;
+use super::run::chosen_recipe;
 use super::{Outcome, RuntimeArguments, StateArguments, inspector};
 
 /// Arguments of `check`.
@@ -41,7 +42,10 @@ pub struct Check {
 
 impl Check {
     pub fn run(self) -> Result<Outcome> {
-        let config = self.config.as_deref().map(Config::read).transpose()?;
+        let mut config = self.config.as_deref().map(Config::read).transpose()?;
+        if let (Some(config), Some(path)) = (&mut config, &self.config) {
+            config.select(chosen_recipe(&self.state.folder(path))?)?;
+        }
         let options = match &config {
             Some(config) => self.runtime.options_over(config.inspection.options()),
             None => self.runtime.options(),
@@ -68,6 +72,7 @@ impl Check {
             slower.extend(say_networks(&inspector, &options)?);
         }
         if let (Some(config), Some(path)) = (&config, &self.config) {
+            say_recipes(config).map_err(|e| config.locate(e))?;
             slower.extend(
                 check_service(config, &options, self.picture.as_deref()).map_err(|e| config.locate(e))?,
             );
@@ -83,6 +88,17 @@ impl Check {
         }
         Ok(Outcome::Pass)
     }
+}
+
+/// Prints the packages to choose from.
+fn say_recipes(config: &Config) -> Result<()> {
+    let Some(recipes) = &config.recipes else { return Ok(()) };
+    let list = recipes.list()?;
+    let name = |recipe: &Recipe| {
+        let used = if recipe.path == config.inspection.package { " (in use)" } else { "" };
+        format!("{} {}{used}", recipe.number, recipe.name)
+    };
+    say!("recipes        {}: {}", list.len(), list.iter().map(name).collect::<Vec<_>>().join(", "))
 }
 
 /// Prints the providers that ONNX Runtime has on this machine. For a missing one that the configuration

@@ -23,6 +23,7 @@ use crate::output::mqtt::Mqtt;
 use crate::output::pictures::{Originals, Pictures};
 use crate::output::web::{self, WebPage};
 use crate::output::{Labeling, Output, Reopening, run_id};
+use crate::package::Package;
 use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages, TriggerSource};
 use crate::record::{Halts, Part, Record, Reloads, Severity};
 use crate::state::StateFolder;
@@ -51,6 +52,9 @@ pub struct Run {
 /// A file in the state folder that exists while the service runs, and after a crash.
 const RUNNING: &str = "running.json";
 
+/// A file in the state folder with the number of the recipe in use.
+const RECIPE: &str = "recipe.json";
+
 /// The interval between checks for signals.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -67,7 +71,11 @@ impl Run {
     pub fn run(self) -> Result<Outcome> {
         let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
-        let mut loader = Loader { path: self.config.clone(), running: None, hanging: Vec::new() };
+        let state = self.state.folder(&self.config);
+        // Read before anything inspects: the wrong recipe lets bad parts pass.
+        let recipe = chosen_recipe(&state)?;
+        let path = self.config.clone();
+        let mut loader = Loader { path, recipe, running: None, hanging: Vec::new() };
         let result = self.serve(&mut signals, &mut loader);
         if loader.hangs() {
             // The process must neither wait for a hanging network nor unload ONNX Runtime while it is in use.
@@ -109,6 +117,7 @@ impl Run {
             pipeline: Some(pipeline),
             retry: Instant::now(),
             reloads: Reloads::default(),
+            before: None,
         };
         if let Some(pipeline) = &line.pipeline {
             alarms.follow(pipeline.status());
@@ -130,6 +139,17 @@ impl Run {
         let mut reload = false;
         'running: loop {
             reload |= line.pipeline.as_ref().is_some_and(Pipeline::take_reload);
+            if let Some(number) = line.pipeline.as_ref().and_then(Pipeline::take_recipe) {
+                loader.recipe = number;
+                match line.go_back(number) {
+                    Some(done) => {
+                        line.told(done);
+                        // What is being loaded may be of another recipe.
+                        reload |= loader.running.is_some();
+                    }
+                    None => reload = true,
+                }
+            }
             for signal in signals.pending() {
                 match signal {
                     SIGHUP => reload = true,
@@ -150,12 +170,18 @@ impl Run {
                 }
             }
             match loader.poll() {
+                // Another recipe was asked for meanwhile.
+                Some(Ok((_, stages))) if stages.engine().recipe != loader.recipe => reload = true,
                 Some(Ok((new, stages))) => {
                     let changed = line.change(new, stages);
                     line.told(changed);
                 }
                 Some(Err(e)) => line.told(Err(e)),
                 None => {}
+            }
+            if loader.running.is_none() && !reload {
+                // A recipe that cannot be used is not asked for again.
+                loader.recipe = line.stages.engine().recipe;
             }
             line.retry();
             if let Some(pipeline) = &line.pipeline {
@@ -178,6 +204,11 @@ impl Run {
     }
 }
 
+/// The number of the recipe that was chosen last.
+pub(super) fn chosen_recipe(state: &StateFolder) -> Result<u16> {
+    Ok(state.read(RECIPE)?.unwrap_or(0))
+}
+
 /// The time limit for loading.
 fn limit_of(config: &Config) -> Duration {
     let limit = Duration::from_millis(config.pipeline.load_timeout_ms);
@@ -187,6 +218,8 @@ fn limit_of(config: &Config) -> Duration {
 /// Loads the configuration and the package on a thread of its own, as a network or a disk may hang.
 struct Loader {
     path: PathBuf,
+    /// The recipe to load.
+    recipe: u16,
     running: Option<Attempt>,
     hanging: Vec<JoinHandle<()>>,
 }
@@ -215,10 +248,12 @@ impl Loader {
         let limit = Arc::new(AtomicU64::new(milliseconds(limit)));
         let interrupt = Interrupt::default();
         let (path, known, theirs) = (self.path.clone(), Arc::clone(&limit), interrupt.clone());
+        let recipe = self.recipe;
         let load = move || {
-            let config = Config::read(&path)?;
+            let mut config = Config::read(&path)?;
             known.store(milliseconds(limit_of(&config)), Relaxed);
-            let stages = load(&config, theirs, may_lack)?;
+            config.select(recipe)?;
+            let stages = load(&config, recipe, theirs, may_lack)?;
             Ok((config, stages.into()))
         };
         let thread = std::thread::Builder::new()
@@ -266,12 +301,12 @@ impl Loader {
 }
 
 /// Loads and verifies the package, including its golden scores.
-fn load(config: &Config, interrupt: Interrupt, may_lack: bool) -> Result<Stages> {
+fn load(config: &Config, recipe: u16, interrupt: Interrupt, may_lack: bool) -> Result<Stages> {
     let settings = &config.inspection;
     if may_lack && config.is_untaught() {
         let text = no_package(config);
         log::warn!("{text}");
-        return Ok(Stages::without_package(&text));
+        return Ok(Stages::without_package(&text).of_recipe(recipe));
     }
     let package = settings.open_package().map_err(|e| config.locate(e))?;
     let mut options = settings.options();
@@ -279,7 +314,7 @@ fn load(config: &Config, interrupt: Interrupt, may_lack: bool) -> Result<Stages>
     let inspector = inspector(&settings.package, package, &options)?;
     let (product, package, provider) = (inspector.product(), inspector.package(), inspector.provider());
     log::info!("{product}: package {package}, networks run on {provider}");
-    Ok(Stages::new(inspector))
+    Ok(Stages::new(inspector).of_recipe(recipe))
 }
 
 fn no_package(config: &Config) -> String {
@@ -299,6 +334,8 @@ struct Running {
     retry: Instant,
     /// How the reloads ended. A new line does not know.
     reloads: Reloads,
+    /// The recipe before, which stays loaded.
+    before: Option<(Config, SharedStages)>,
 }
 
 impl Running {
@@ -308,6 +345,18 @@ impl Running {
     /// The reason why it cannot be applied. The previous one stays in use, from memory, as its package may be
     /// gone.
     fn change(&mut self, new: Config, stages: SharedStages) -> Result<()> {
+        // A restart must find the recipe that inspects. It is on disk before the first part gets it.
+        if stages.engine().recipe != self.stages.engine().recipe {
+            self.site.state.write(RECIPE, &stages.engine().recipe)?;
+        }
+        self.change_now(new, stages).inspect_err(|_| {
+            if let Err(e) = self.site.state.write(RECIPE, &self.stages.engine().recipe) {
+                log::error!("a restart would use another recipe: {}", e.chain());
+            }
+        })
+    }
+
+    fn change_now(&mut self, new: Config, stages: SharedStages) -> Result<()> {
         // The line would start, but nobody could reach its page.
         if let Some(web) = new.web.as_ref().filter(|web| self.config.web.as_ref() != Some(web)) {
             web.check(self.site.state.path()).map_err(|e| new.locate(e))?;
@@ -347,10 +396,23 @@ impl Running {
         }
         self.site.teacher.set_place(place(&new));
         let (before, after) = (in_use(&self.stages), in_use(&stages));
-        (self.config, self.stages) = (new, stages);
+        let old = (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.stages, stages));
+        if old.1.engine().recipe != self.stages.engine().recipe {
+            self.before = Some(old);
+        }
         // The log shows a failure as a problem of its own.
         let _ = self.site.audit.note(&Who::service(), "configuration", before, after);
         Ok(())
+    }
+
+    /// Goes back to the recipe before, from memory. `None` if that is another one, or its package has changed.
+    fn go_back(&mut self, recipe: u16) -> Option<Result<()>> {
+        let (config, stages) = self.before.as_ref().filter(|(_, stages)| stages.engine().recipe == recipe)?;
+        let inspection = self.config.inspection.clone();
+        let same = Config { inspection, ..config.clone() } == self.config
+            && Package::hash_at(&config.inspection.package).is_ok_and(|hash| hash == stages.engine().package);
+        let (config, stages) = same.then(|| (config.clone(), stages.clone()))?;
+        Some(self.change(config, stages))
     }
 
     /// Starts the previous configuration again if no line runs.
@@ -402,7 +464,7 @@ impl Running {
 /// What is inspected with, for the audit log.
 fn in_use(stages: &SharedStages) -> Value {
     let engine = stages.engine();
-    json!({"product": engine.product, "package": engine.package, "threshold": engine.threshold})
+    json!({"product": engine.product, "package": engine.package, "threshold": engine.threshold, "recipe": engine.recipe})
 }
 
 /// Whether a line that runs with `config` holds a GPIO line of `new`.
@@ -545,6 +607,7 @@ impl Site {
                 registry: Arc::clone(&self.registry),
                 state: Some(self.state.path().to_owned()),
                 audit: Some(Arc::clone(&self.audit)),
+                recipes: config.recipes.clone(),
                 additions: teacher.map(|teacher| routes(teacher, kept, Arc::clone(&self.audit))),
             };
             attach(&mut pipeline, config, "web", &run, move |_| {

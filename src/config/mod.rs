@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::inspector::Options;
 use crate::onnx::{Execution, Interrupt, Provider};
 use crate::output::{journal, line, mqtt, pictures, web};
-use crate::package::{Package, PublicKeys};
+use crate::package::{Package, PublicKeys, RecipeSettings};
 use crate::pipeline::{self, Trigger};
 use crate::settings::{self, Lines};
 use crate::teach;
@@ -22,6 +22,8 @@ use crate::teach;
 pub struct Config {
     /// The package and how to run it.
     pub inspection: InspectionSettings,
+    /// Packages to choose from.
+    pub recipes: Option<RecipeSettings>,
     /// The camera.
     pub camera: Source,
     /// How frames are cut and turned.
@@ -139,6 +141,26 @@ impl Config {
         let config = Config { lines, ..config };
         config.validate().map_err(|e| config.locate(e))?;
         Ok(config)
+    }
+
+    /// Puts the package of a recipe in the place of the configuration's. 0 is that one.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if there are no recipes; as [`RecipeSettings::find`].
+    pub fn select(&mut self, recipe: u16) -> Result<()> {
+        if recipe == 0 {
+            return Ok(());
+        }
+        let missing = || {
+            let what = format!(
+                "is missing, but recipe {recipe} was chosen; set it, or remove recipe.json in the state folder to use \
+                 inspection.package"
+            );
+            Error::setting("recipes.folder", what)
+        };
+        let recipes = self.recipes.as_ref().ok_or_else(missing)?;
+        self.inspection.package = recipes.find(recipe).map_err(|e| self.locate(e))?.path;
+        Ok(())
     }
 
     /// Whether there is no package yet, and the web page can teach one.

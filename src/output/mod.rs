@@ -102,6 +102,9 @@ pub trait Control: Send + Sync {
     /// Requests a reload of the configuration.
     fn reload(&self);
 
+    /// Requests another recipe: the package with this number. How it ended is in the status, as for a reload.
+    fn select_recipe(&self, number: u16);
+
     /// State, counters and times.
     fn status(&self) -> &Status;
 }

@@ -24,6 +24,7 @@ mod network;
 mod network_file;
 mod pictures;
 mod prompts;
+mod recipes;
 mod signature;
 mod source;
 #[cfg(test)]
@@ -47,6 +48,8 @@ pub(crate) use network::{
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
 pub(crate) use pictures::{Digest, Pictures};
 pub(crate) use prompts::Prompts;
+pub(crate) use recipes::Recipe;
+pub use recipes::RecipeSettings;
 pub use signature::PublicKeys;
 pub(crate) use signature::Signed;
 pub(crate) use source::Source;
@@ -126,6 +129,11 @@ impl Package {
     pub fn open_signed(path: impl AsRef<Path>, keys: &PublicKeys) -> Result<Self> {
         let root = path.as_ref();
         Self::read(root, keys).map_err(|e| e.within(root.display()))
+    }
+
+    /// The hash of the package at a path, unverified.
+    pub(crate) fn hash_at(root: &Path) -> Result<String> {
+        Ok(files::sha256(&verified::read(root, MANIFEST, None)?))
     }
 
     fn read(root: &Path, keys: &PublicKeys) -> Result<Self> {

@@ -20,7 +20,7 @@ mod watch;
 
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -333,6 +333,8 @@ struct Shared {
     parts: AtomicU64,
     beats: watch::Beats,
     reload: AtomicBool,
+    /// The recipe that an output asked for; [`NO_RECIPE`] without.
+    recipe: AtomicU32,
     /// Every part from its trigger on.
     gate: Sender<ToGate>,
     /// The parts that wait for a frame. `None` if every frame is a part. Locked while a part is triggered, so
@@ -464,6 +466,7 @@ impl Pipeline {
             parts: AtomicU64::new(0),
             beats: watch::Beats::new(clock.now()),
             reload: AtomicBool::new(false),
+            recipe: AtomicU32::new(NO_RECIPE),
             gate: to_gate.clone(),
             pairing,
             edges,
@@ -604,6 +607,11 @@ impl Pipeline {
         self.shared.reload.swap(false, Relaxed)
     }
 
+    /// The recipe that an output asked for, since the last call.
+    pub(crate) fn take_recipe(&self) -> Option<u16> {
+        u16::try_from(self.shared.recipe.swap(NO_RECIPE, Relaxed)).ok()
+    }
+
     /// Stops the line. Parts on their way get their verdict, later ones are faults, all lines go to their
     /// safe level, outputs finish. Takes less than a second, unless an output hangs; then it is left behind.
     pub fn stop(mut self) {
@@ -693,10 +701,17 @@ impl Control for Remote {
         self.0.reload.store(true, Relaxed);
     }
 
+    fn select_recipe(&self, number: u16) {
+        self.0.recipe.store(number.into(), Relaxed);
+    }
+
     fn status(&self) -> &Status {
         &self.0.status
     }
 }
+
+/// More than any number of a recipe.
+const NO_RECIPE: u32 = u32::MAX;
 
 /// Receivers that a thread takes jobs from.
 type Jobs = Receiver<Job>;

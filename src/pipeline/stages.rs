@@ -38,6 +38,7 @@ impl Stages {
             package: inspector.package().to_owned(),
             provider: inspector.provider().to_string(),
             threshold: inspector.threshold(),
+            recipe: 0,
         };
         let color = inspector.color();
         let (mut features, mut residuals, mut classify) = inspector.into_stages();
@@ -52,6 +53,12 @@ impl Stages {
 }
 
 impl Stages {
+    /// The same for the recipe with this number.
+    pub(crate) fn of_recipe(mut self, recipe: u16) -> Self {
+        Arc::make_mut(&mut self.engine).recipe = recipe;
+        self
+    }
+
     /// Stand-ins without a package: every part is a fault for this reason.
     pub(crate) fn without_package(reason: &str) -> Self {
         fn refuse<In, Out>(reason: &str) -> Stage<In, Out> {
@@ -63,6 +70,7 @@ impl Stages {
             package: String::new(),
             provider: String::new(),
             threshold: 0.0,
+            recipe: 0,
         };
         Stages {
             engine: Arc::new(none),

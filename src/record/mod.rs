@@ -107,6 +107,8 @@ pub struct Engine {
     pub provider: String,
     /// Scores above the threshold are rejected.
     pub threshold: f32,
+    /// Number of the recipe; 0 is the configuration's package.
+    pub recipe: u16,
 }
 
 /// Everything about one part. There is exactly one record per part.

@@ -27,6 +27,7 @@ mod label_import;
 mod label_page;
 mod package;
 mod processors;
+mod recipes;
 mod release;
 mod run;
 mod runtime;

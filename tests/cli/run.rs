@@ -71,6 +71,13 @@ impl Service {
         panic!("{text:?} is not said in\n{}", all.join("\n"));
     }
 
+    /// Stops it. Returns all that it said and nobody waited for.
+    pub fn said_until_end(self) -> Vec<String> {
+        self.signal("TERM");
+        let said = std::iter::from_fn(|| self.said.recv_timeout(Duration::from_secs(20)).ok());
+        said.collect()
+    }
+
     /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()

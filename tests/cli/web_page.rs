@@ -111,7 +111,7 @@ fn out_of_reach(tab: &Tab) -> String {
 
 /// Checks that every control can be used and that nothing is wider than the screen.
 #[track_caller]
-fn is_usable(tab: &Tab, name: &str) {
+pub fn is_usable(tab: &Tab, name: &str) {
     let covered = out_of_reach(tab);
     assert!(covered.is_empty(), "{name}: covered:\n{covered}");
     let wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth ? '' : [...document.querySelectorAll('body *')]

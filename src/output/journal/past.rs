@@ -155,6 +155,7 @@ fn latest(database: &Connection, which: &str, count: usize) -> Result<Vec<PastPa
             package: row.get(8)?,
             provider: row.get(9)?,
             threshold: row.get::<_, Option<f64>>(11)?.unwrap_or(f64::INFINITY) as f32,
+            recipe: 0,
         };
         let same =
             found.last().filter(|other| *other.engine == engine).map(|other| Arc::clone(&other.engine));

@@ -17,6 +17,7 @@ pub fn engine() -> Arc<Engine> {
         package: "ab".repeat(32),
         provider: "cpu".into(),
         threshold: 1.0,
+        recipe: 0,
     })
 }
 

@@ -183,6 +183,7 @@ mod tests {
             package: String::new(),
             provider: String::new(),
             threshold: 1.0,
+            recipe: 0,
         });
         let mut record = Record::empty(engine);
         record.frame_buffer = Frame::new(64, 64, Color::Gray, vec![1; 4096]).unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, StatusCode, Uri, header, request};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,7 @@ use super::{Additions, Part, Picture, Shared, audit, metrics, numbers};
 use crate::access::{Role, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Gate, Routes, Standing, You, asset, problem};
+use crate::package::{Recipe, RecipeSettings};
 use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
 
@@ -27,8 +29,10 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Additions) -> R
         .route("/api/trigger", post(trigger))
         .route("/api/halt", post(halt))
         .route("/api/resume", post(resume));
-    let engineer =
-        Router::new().route("/api/reload", post(reload)).route("/api/rejects/{part}/label", post(label));
+    let engineer = Router::new()
+        .route("/api/reload", post(reload))
+        .route("/api/recipe", post(choose_recipe))
+        .route("/api/rejects/{part}/label", post(label));
     // The page itself, with which people sign in.
     let open = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
@@ -53,6 +57,7 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Additions) -> R
     let looks = Router::new()
         .route("/api/status", get(status))
         .route("/api/parts", get(parts))
+        .route("/api/recipes", get(recipes))
         .route("/api/rejects", get(rejects))
         .route("/api/rejects/{part}", get(reject_picture))
         .route("/api/live.jpg", get(live_picture))
@@ -90,6 +95,8 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         labels: bool,
         /// Whether there is a page for teaching.
         teaches: bool,
+        /// Whether there are packages to choose from.
+        recipes: bool,
         uptime_s: f64,
         /// Identifies this run: part numbers start again with each run.
         started_ms: u64,
@@ -151,6 +158,7 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         you,
         labels: shared.site.labeling.is_some(),
         teaches: shared.site.additions.is_some(),
+        recipes: shared.site.recipes.is_some(),
         uptime_s: shared.started.elapsed().as_secs_f64(),
         started_ms,
         picture,
@@ -374,6 +382,50 @@ async fn reload(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who
     .await
 }
 
+async fn recipes(State(shared): State<Arc<Shared>>) -> Response {
+    #[derive(Serialize)]
+    struct Body {
+        /// The one in use; 0 is the configuration's package.
+        recipe: u16,
+        recipes: Vec<Recipe>,
+    }
+    let list = tokio::task::spawn_blocking(move || {
+        let recipes = shared.site.recipes.as_ref().map_or(Ok(Vec::new()), RecipeSettings::list)?;
+        Ok::<_, Error>(Body { recipe: shared.control.status().engine().recipe, recipes })
+    });
+    match list.await {
+        Ok(Ok(body)) => Json(body).into_response(),
+        Ok(Err(e)) => problem(StatusCode::INTERNAL_SERVER_ERROR, e.chain()),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "request failed; see the service's log"),
+    }
+}
+
+/// Loading takes a moment, and goes on beside the line. How it ended is in the status.
+async fn choose_recipe(
+    State(shared): State<Arc<Shared>>,
+    Extension(who): Extension<Who>,
+    body: Bytes,
+) -> Response {
+    #[derive(Deserialize)]
+    struct Question {
+        recipe: u16,
+    }
+    let Ok(Question { recipe }) = serde_json::from_slice(&body) else {
+        return problem(StatusCode::BAD_REQUEST, "the request cannot be read: give {\"recipe\": 0 to 65534}");
+    };
+    change(shared, move |shared| {
+        if recipe != 0 {
+            let unset = || Error::setting("recipes.folder", "is missing, so there are no recipes");
+            shared.site.recipes.as_ref().ok_or_else(unset)?.find(recipe)?;
+        }
+        let before = json!({"recipe": shared.control.status().engine().recipe});
+        shared.record(&who, "recipe", before, json!({"recipe": recipe}))?;
+        shared.control.select_recipe(recipe);
+        Ok(None)
+    })
+    .await
+}
+
 fn state_of(shared: &Shared) -> Value {
     json!({"state": shared.control.status().state()})
 }
@@ -398,6 +450,7 @@ async fn change(
         Ok(Err(e)) if e.kind() == ErrorKind::StorageFull => {
             problem(StatusCode::INSUFFICIENT_STORAGE, e.chain())
         }
+        Ok(Err(e)) if e.kind() == ErrorKind::Usage => problem(StatusCode::CONFLICT, e.chain()),
         Ok(Err(e)) => problem(StatusCode::INTERNAL_SERVER_ERROR, Error::chain(&e)),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "request failed; see the service's log"),
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::{self, Certificates, Gate};
 use crate::output::Labeling;
 use crate::output::journal::Past;
+use crate::package::RecipeSettings;
 use crate::record::{Severity, Status};
 
 /// What the page needs of the service. It outlives the page, which is set up again when the configuration
@@ -33,6 +34,8 @@ pub(crate) struct Site {
     /// The journal's file, and the folder of kept pictures.
     pub journal: Option<PathBuf>,
     pub kept: Option<PathBuf>,
+    /// Packages to choose from.
+    pub recipes: Option<RecipeSettings>,
     /// Routes of other rooms.
     pub additions: Option<Additions>,
 }

@@ -57,6 +57,7 @@ pub fn stages(clock: &Clock, behavior: &Shared<Behavior>, package: &str) -> Stag
             package: package.into(),
             provider: "simulated".into(),
             threshold: 100.0,
+            recipe: 0,
         }),
         color: Color::Gray,
         features: Box::new(move |frame, out| {

@@ -42,7 +42,7 @@ let accounts = false;
 /** Whether the form to sign in was opened by itself: once is enough. */
 let offered = false;
 let timer = 0;
-/** @type {[action: string, success?: string]} The change that waits for a token. */
+/** @type {[action: string, success?: string, body?: object]} The change that waits for a token. */
 let asked = [""];
 
 async function poll() {
@@ -140,6 +140,7 @@ function showStatus(s) {
   $("resume").disabled = refused || !(s.state === "Halted" || s.latched);
   $("reload").disabled = whyNot(s.you, "engineer") !== "" || reload.asked;
   showReload(s.reloads);
+  void showRecipes(s);
   say($("may"), accounts ? why : "");
   for (const name of BUTTONS) if ($(name).title !== why) $(name).title = why;
 
@@ -183,6 +184,27 @@ function showReload({ count, refused }) {
     reload.asked = false;
     answer(refused ?? "The new configuration is in use.", refused !== null);
   }
+}
+
+/** The recipe for which the list was read. */
+let listed = -1;
+
+/** @param {Status} s */
+async function showRecipes({ recipes, engine, you }) {
+  $("recipes").hidden = !recipes;
+  $("recipe").disabled = whyNot(you, "engineer") !== "" || reload.asked;
+  if (!recipes || reload.asked || listed === engine.recipe) return;
+  listed = engine.recipe;
+  /** @type {{ recipes: { number: number, name: string }[] }} */
+  const known = await read("/api/recipes");
+  const all = [{ number: 0, name: "configuration" }, ...known.recipes];
+  const options = all.map((recipe) => {
+    const option = make("option", `${recipe.number} ${recipe.name}`);
+    option.value = String(recipe.number);
+    return option;
+  });
+  $("recipe").replaceChildren(...options);
+  $("recipe").value = String(engine.recipe);
 }
 
 /** @param {[component: string, problem: { severity: string, text: string }][]} problems */
@@ -243,29 +265,29 @@ function answer(text, bad) {
 const labelPart = (part) =>
   change(`rejects/${keyOf(part)}/label`, `Copied ${title(part)} to the label folder.`);
 
-/** @param {string} action @param {string} [success] */
-async function change(action, success = "") {
+/** @param {string} action @param {string} [success] @param {object} [body] */
+async function change(action, success = "", body) {
   // Set before it is asked for: the end may come before the answer.
-  if (action === "reload") reload.asked = true;
+  if (action === "reload" || action === "recipe") [reload.asked, listed] = [true, -1];
   try {
     /** @type {Record<string, string>} */
     const headers = { "X-Weakrest": "1" };
     const token = sessionStorage.getItem("token");
     if (token) headers.Authorization = `Bearer ${token}`;
-    const response = await ask(`/api/${action}`, { method: "POST", headers });
-    const body = await response.json();
+    const response = await ask(`/api/${action}`, { method: "POST", headers, body: body && JSON.stringify(body) });
+    const told = await response.json();
     if (!response.ok) reload.asked = false;
     if (response.status === 401 && accounts) {
       openForm();
     } else if (response.status === 401) {
       const why = token ? "Wrong token." : "This needs a token.";
       say($("why"), `${why} The token is in the file that web.token_file names.`);
-      asked = [action, success];
+      asked = [action, success, body];
       $("token").value = "";
       $("ask").showModal();
     } else {
-      const done = action === "trigger" ? `Triggered part ${whole(body.part ?? 0)}.` : success;
-      const problem = response.ok ? body.warning : body.error;
+      const done = action === "trigger" ? `Triggered part ${whole(told.part ?? 0)}.` : success;
+      const problem = response.ok ? told.warning : told.error;
       answer(problem ?? done, problem !== undefined);
       schedule(0);
     }
@@ -278,6 +300,14 @@ async function change(action, success = "") {
 $("trigger").addEventListener("click", () => change("trigger"));
 $("resume").addEventListener("click", () => change("resume"));
 $("reload").addEventListener("click", () => change("reload", "Reading configuration and package …"));
+$("recipe").addEventListener("change", () => {
+  const [recipe] = $("recipe").selectedOptions;
+  if (confirm(`Inspect the next parts with recipe ${recipe.textContent}?`)) {
+    change("recipe", "Loading the recipe …", { recipe: Number(recipe.value) });
+  } else {
+    listed = -1;
+  }
+});
 $("halt").addEventListener("click", () => {
   if (confirm("Halt the line? Every part is a fault until you resume.")) change("halt");
 });

@@ -33,6 +33,8 @@ import { make, say } from "./elements.js";
  * @property {HTMLElement} product
  * @property {HTMLElement} ratio
  * @property {HTMLElement} reason
+ * @property {HTMLSelectElement} recipe
+ * @property {HTMLElement} recipes
  * @property {HTMLElement} rejected
  * @property {HTMLElement} rejects
  * @property {HTMLButtonElement} reload

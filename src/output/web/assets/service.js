@@ -39,7 +39,7 @@
  * @typedef {object} Status
  * @property {string} state
  * @property {Record<string, { severity: string, text: string }>} problems
- * @property {{ product: string, package: string, provider: string, threshold: number | null }} engine
+ * @property {{ product: string, package: string, provider: string, threshold: number | null, recipe: number }} engine
  * @property {number} parts
  * @property {number} passes
  * @property {number} rejects
@@ -55,6 +55,7 @@
  * @property {Record<string, number>} outputs_failed
  * @property {boolean} latched
  * @property {{ count: number, refused: string | null }} reloads
+ * @property {boolean} recipes Whether there are packages to choose from.
  * @property {{ name: string, count: number, last_ms: number, mean_ms: number, worst_ms: number }[]} stages
  * @property {string} version
  * @property {You} you Who looks at the page, and what they may do.

@@ -47,6 +47,10 @@ impl Control for Line {
         self.asked.lock().unwrap().push("reload");
     }
 
+    fn select_recipe(&self, _: u16) {
+        self.asked.lock().unwrap().push("recipe");
+    }
+
     fn status(&self) -> &Status {
         &self.status
     }
@@ -59,6 +63,7 @@ fn engine() -> Arc<Engine> {
         package: "5f1d0c93a8e2b7d4".repeat(4),
         provider: "TensorRT".into(),
         threshold: THRESHOLD,
+        recipe: 0,
     })
 }
 

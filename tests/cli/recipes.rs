@@ -1,0 +1,238 @@
+//! Recipes: packages with numbers, switched between two parts.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::common::*;
+use crate::run::{Service, config, parts};
+
+/// A line with the package `disc` and the recipes 1 `ring` and 2 `plate`: the same package under other names.
+struct Line {
+    folder: Folder,
+    config: PathBuf,
+    address: String,
+    service: Option<Service>,
+}
+
+impl Line {
+    fn start(trigger: &str) -> Line {
+        let folder = Folder::new();
+        let package = folder.package("disc.weakrest");
+        for (number, product) in [(1, "ring"), (2, "plate")] {
+            let recipe = folder.package(&format!("recipes/{number}-{product}.weakrest"));
+            forge(&recipe, |text| text.replace("product = \"disc\"", &format!("product = \"{product}\"")));
+        }
+        parts(&folder);
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let more = format!(
+            "[recipes]\nfolder = {:?}\n[trigger]\nsource = \"{trigger}\"\n[line]\ntravel_ms = 9000\n[health]\nfrozen = 0\n\
+             [web]\nlisten = \"{address}\"\n",
+            folder.path("recipes")
+        );
+        let config = config(&folder, &package, &more);
+        let mut line = Line { folder, config, address, service: None };
+        line.restart();
+        line
+    }
+
+    fn restart(&mut self) {
+        self.service = None;
+        let service = Service::start(&self.config);
+        service.wait_for("ready");
+        self.service = Some(service);
+    }
+
+    fn service(&self) -> &Service {
+        self.service.as_ref().unwrap()
+    }
+
+    fn ask(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(20)))
+            .build()
+            .into();
+        let url = format!("http://{}/api/{path}", self.address);
+        let mut answer = match body {
+            Some(body) => agent.post(url).header("X-Weakrest", "1").send(body.to_string()).unwrap(),
+            None => agent.get(url).call().unwrap(),
+        };
+        let text = answer.body_mut().read_to_string().unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap())
+    }
+
+    fn status(&self) -> Value {
+        self.ask("status", None).1
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let limit = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = self.status();
+            if holds(&status) {
+                return status;
+            }
+            assert!(Instant::now() < limit, "{what}: {status}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[track_caller]
+    fn choose(&self, recipe: u16) {
+        let (code, answer) = self.ask("recipe", Some(json!({"recipe": recipe})));
+        assert_eq!(code, 200, "{answer}");
+        self.until("the recipe", |status| status["engine"]["recipe"] == recipe);
+    }
+
+    #[track_caller]
+    fn refuses(&self, recipe: Value, code: u16, why: &str) {
+        let (answered, answer) = self.ask("recipe", Some(json!({"recipe": recipe})));
+        let text = answer["error"].as_str().unwrap_or_default();
+        assert!(answered == code && text.contains(why), "{answered} {answer}");
+    }
+
+    /// The next part's product.
+    fn product(&self) -> Value {
+        let (code, answer) = self.ask("trigger", Some(Value::Null));
+        assert_eq!(code, 200, "{answer}");
+        self.service().part()["product"].clone()
+    }
+}
+
+#[test]
+fn a_recipe_is_chosen_by_its_number_and_survives_a_restart() {
+    let mut line = Line::start("software");
+    assert_eq!(line.product(), "disc");
+    let known = line.ask("recipes", None).1;
+    let listed = json!([{"number": 1, "name": "ring"}, {"number": 2, "name": "plate"}]);
+    assert_eq!((&known["recipe"], &known["recipes"]), (&json!(0), &listed));
+    for (number, product) in [(2, "plate"), (1, "ring"), (0, "disc"), (1, "ring")] {
+        line.choose(number);
+        assert_eq!(line.product(), product);
+    }
+    // The line was never started again: its numbers go on.
+    assert_eq!(line.status()["parts"], 5);
+    line.restart();
+    assert_eq!(line.product(), "ring");
+    assert_eq!(line.status()["engine"]["recipe"], 1);
+    // A reload stays with the recipe.
+    assert_eq!(line.ask("reload", Some(Value::Null)).0, 200);
+    line.until("a reload", |status| status["reloads"]["count"] == 1);
+    assert_eq!(line.product(), "ring");
+    weakrest!("check", "--config", line.config).exits(0).prints(&["recipes        2", "1 ring (in use)"]);
+}
+
+#[test]
+fn no_part_is_lost_between_two_recipes_and_going_back_loads_nothing() {
+    let line = Line::start("free");
+    let mut told = vec![line.service().part()];
+    for recipe in [1, 2, 1, 2, 1] {
+        line.choose(recipe);
+        told.extend((0..4).map(|_| line.service().part()));
+    }
+    // The first parts of a recipe may be on their way while it is chosen, but in order.
+    let numbers: Vec<u64> = told.iter().map(|part| part["part"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert!(told.iter().all(|part| part["fault"].is_null()), "{told:?}");
+    let mut products: Vec<&Value> = told.iter().map(|part| &part["product"]).collect();
+    products.dedup();
+    assert_eq!(products, ["disc", "ring", "plate", "ring", "plate", "ring"][..products.len()]);
+    assert_eq!(line.status()["swaps"], 5);
+    // Each was loaded once; the first one at the start.
+    let Line { service, .. } = line;
+    let said = service.unwrap().said_until_end();
+    assert_eq!(said.iter().filter(|line| line.contains("networks run on")).count(), 2, "{said:?}");
+}
+
+#[test]
+fn a_recipe_that_cannot_be_used_leaves_the_present_one_in_use() {
+    let line = Line::start("software");
+    line.choose(1);
+    line.refuses(json!(7), 409, "no package has the number 7");
+    line.refuses(json!(7), 409, "1-ring.weakrest, 2-plate.weakrest");
+    line.refuses(json!(65535), 409, "no package has the number 65535");
+    line.refuses(json!(65536), 400, "0 to 65534");
+    line.refuses(json!("ring"), 400, "0 to 65534");
+
+    // Two with one number.
+    std::fs::rename(
+        line.folder.path("recipes/2-plate.weakrest"),
+        line.folder.path("recipes/1-plate.weakrest"),
+    )
+    .unwrap();
+    line.refuses(json!(1), 409, "1-plate.weakrest and 1-ring.weakrest both have the number 1");
+    std::fs::rename(
+        line.folder.path("recipes/1-plate.weakrest"),
+        line.folder.path("recipes/2-plate.weakrest"),
+    )
+    .unwrap();
+
+    // A damaged one.
+    let bank = line.folder.path("recipes/2-plate.weakrest/bank-1.safetensors");
+    let whole = std::fs::read(&bank).unwrap();
+    std::fs::write(&bank, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(line.ask("recipe", Some(json!({"recipe": 2}))).0, 200);
+    let status = line.until("a refusal", |status| !status["reloads"]["refused"].is_null());
+    let refused = status["reloads"]["refused"].as_str().unwrap();
+    assert!(refused.contains("2-plate.weakrest") && refused.contains("stays in use"), "{refused}");
+    assert_eq!(line.product(), "ring");
+    std::fs::write(&bank, whole).unwrap();
+    line.choose(2);
+    line.choose(1);
+
+    // One that is changed while it waits in memory is read again.
+    forge(&line.folder.path("recipes/2-plate.weakrest"), |text| text.replace("\"plate\"", "\"plate 2\""));
+    line.choose(2);
+    assert_eq!(line.product(), "plate 2");
+}
+
+/// The service must not inspect with another recipe than the one that was chosen.
+#[test]
+fn a_recipe_that_is_gone_makes_every_part_a_fault_after_a_restart() {
+    let mut line = Line::start("software");
+    line.choose(1);
+    std::fs::remove_dir_all(line.folder.path("recipes/1-ring.weakrest")).unwrap();
+    assert_eq!(line.product(), "ring");
+    assert_eq!(line.ask("reload", Some(Value::Null)).0, 200);
+    let status = line.until("a refusal", |status| !status["reloads"]["refused"].is_null());
+    assert!(
+        status["reloads"]["refused"].as_str().unwrap().contains("no package has the number 1"),
+        "{status}"
+    );
+    assert_eq!(line.product(), "ring");
+    line.service = None;
+    let run = weakrest!("run", "--config", line.config, "--seconds", "1").exits(2);
+    assert!(run.err.contains("no package has the number 1"), "{}", run.err);
+    // Without recipes in the configuration, too.
+    let text = std::fs::read_to_string(&line.config).unwrap();
+    let from = text.find("[recipes]").unwrap();
+    let to = text.find("[trigger]").unwrap();
+    std::fs::write(&line.config, format!("{}{}", &text[..from], &text[to..])).unwrap();
+    let run = weakrest!("run", "--config", line.config, "--seconds", "1").exits(2);
+    assert!(run.err.contains("recipes.folder") && run.err.contains("recipe.json"), "{}", run.err);
+}
+
+#[cfg(feature = "workshop")]
+#[test]
+fn a_person_chooses_a_recipe_on_the_page() {
+    let Some(browser) = crate::chromium::Browser::start() else { return };
+    let line = Line::start("software");
+    for (width, height) in [(1280, 900), (390, 844)] {
+        let tab = browser.open(&format!("http://{}/", line.address), width, height);
+        tab.until("document.querySelectorAll('#recipe option').length === 3");
+        let number = if width == 1280 { 2 } else { 1 };
+        tab.evaluate(&format!(
+            "window.confirm = () => true; const list = document.querySelector('#recipe'); list.value = '{number}'; \
+             list.dispatchEvent(new Event('change'))"
+        ));
+        line.until("the recipe", |status| status["engine"]["recipe"] == number);
+        tab.until("document.querySelector('#answer').textContent === 'The new configuration is in use.'");
+        tab.until(&format!("document.querySelector('#recipe').value === '{number}'"));
+        crate::web_page::is_usable(&tab, &format!("recipes at {width}"));
+        tab.picture(&format!("service-recipe-{width}"));
+    }
+    assert_eq!(browser.troubles(), Vec::<String>::new());
+}
