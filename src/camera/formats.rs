@@ -219,6 +219,11 @@ impl PixelFormat {
         }
     }
 
+    /// The wanted color, if it can give it. Gray frames for an inspector of colors are faults that say so.
+    pub(super) fn given(self, wanted: Option<Color>) -> Color {
+        wanted.filter(|color| self.can_give(Some(*color))).unwrap_or(self.color())
+    }
+
     /// Checks that it can give frames of a color.
     pub(super) fn check_color(self, color: Option<Color>) -> Result<()> {
         if self.can_give(color) {

@@ -3,6 +3,7 @@
 mod command;
 mod folder;
 mod formats;
+mod genicam;
 mod health;
 mod pixels;
 mod simulated;
@@ -18,6 +19,8 @@ use command::CommandOpener;
 pub use command::CommandSettings;
 use folder::FolderOpener;
 pub use formats::{Bayer, PixelFormat, Samples};
+use genicam::GenicamOpener;
+pub use genicam::{Feature, GenicamSettings};
 pub use health::HealthSettings;
 pub(crate) use health::{Health, Unhealthy};
 pub use simulated::{Scene, SimulatedOpener};
@@ -196,6 +199,8 @@ pub enum Source {
     Command(CommandSettings),
     /// Pictures of a folder, in the order of their names. For trials and tests.
     Folder(FolderSettings),
+    /// A GigE Vision camera.
+    Genicam(GenicamSettings),
     /// A Video4Linux camera.
     V4l2(V4l2Settings),
 }
@@ -231,6 +236,7 @@ impl Source {
         match self {
             Source::Command(settings) => settings.validate(),
             Source::Folder(settings) => range("camera.rate", settings.rate, 0.001..=1000.0),
+            Source::Genicam(settings) => settings.validate(),
             Source::V4l2(settings) => settings.validate(),
         }
     }
@@ -240,6 +246,7 @@ impl Source {
         let rate = match self {
             Source::Command(settings) => settings.rate,
             Source::Folder(settings) => Some(settings.rate),
+            Source::Genicam(_) => None,
             Source::V4l2(settings) => settings.rate,
         };
         rate.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok())
@@ -250,6 +257,7 @@ impl Source {
     pub(crate) fn of_color(mut self, color: Color) -> Self {
         match &mut self {
             Source::Command(CommandSettings { color: own, .. })
+            | Source::Genicam(GenicamSettings { color: own, .. })
             | Source::V4l2(V4l2Settings { color: own, .. }) => {
                 own.get_or_insert(color);
             }
@@ -265,6 +273,7 @@ impl Source {
             Source::Folder(settings) => {
                 Box::new(FolderOpener { settings: settings.clone(), clock: clock.clone() })
             }
+            Source::Genicam(settings) => Box::new(GenicamOpener { settings: settings.clone() }),
             Source::V4l2(settings) => Box::new(V4l2Opener { settings: settings.clone() }),
         }
     }

@@ -34,6 +34,17 @@ pub(super) enum Range {
 }
 
 impl Layout {
+    /// One plane.
+    pub fn of_lines(width: usize, height: usize, stride: usize) -> Layout {
+        Layout {
+            width,
+            height,
+            strides: [stride, 0, 0],
+            offsets: [0; 3],
+            bytes: stride.saturating_mul(height),
+        }
+    }
+
     /// The lines of `from`, `used` bytes of each.
     fn lines<'a>(&self, from: &'a [u8], used: usize) -> Result<impl Iterator<Item = &'a [u8]> + use<'a>> {
         self.plane(from, 0, self.height, used)
@@ -423,17 +434,6 @@ mod tests {
     use crate::camera::PixelFormat;
     use crate::imaging::Frame;
 
-    /// One plane.
-    pub(crate) fn lines_of(width: usize, height: usize, stride: usize) -> Layout {
-        Layout {
-            width,
-            height,
-            strides: [stride, 0, 0],
-            offsets: [0; 3],
-            bytes: stride.saturating_mul(height),
-        }
-    }
-
     /// BT.601 as its tables say it, pixel by pixel.
     fn slow_rgb(y: u8, u: u8, v: u8, range: Range) -> [u8; 3] {
         let (y, u, v) = match range {
@@ -466,7 +466,7 @@ mod tests {
         (1usize..20, 1usize..6, 0usize..9).prop_flat_map(move |(width, height, padding)| {
             let stride = line(width) + padding;
             let length = stride * (height - 1) + line(width);
-            let layout = lines_of(width, height, stride);
+            let layout = Layout::of_lines(width, height, stride);
             (Just(layout), proptest::collection::vec(any::<u8>(), length))
         })
     }
@@ -661,7 +661,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_a_range_are_black_and_white() {
-        let layout = lines_of(2, 1, 4);
+        let layout = Layout::of_lines(2, 1, 4);
         for (range, black, white) in [(Range::Limited, 16, 235), (Range::Full, 0, 255)] {
             let mut rgb = [7; 6];
             rgb_from_yuyv(&[black, 128, white, 128], layout, range, false, &mut rgb).unwrap();
@@ -671,7 +671,7 @@ mod tests {
 
     #[test]
     fn every_brightness_of_gray_is_the_same_in_all_three_colors() {
-        let layout = lines_of(2, 1, 4);
+        let layout = Layout::of_lines(2, 1, 4);
         for y in 0..=255 {
             let mut rgb = [0; 6];
             rgb_from_yuyv(&[y, 128, y, 128], layout, Range::Full, false, &mut rgb).unwrap();
@@ -683,11 +683,11 @@ mod tests {
     fn lines_that_overlap_or_are_too_many_are_refused() {
         let mut to = vec![0; 4 * 4];
         for layout in [
-            lines_of(4, 4, 3),
-            lines_of(4, 4, 0),
-            lines_of(4, usize::MAX, 4),
-            lines_of(4, 0, 4),
-            lines_of(0, 4, 4),
+            Layout::of_lines(4, 4, 3),
+            Layout::of_lines(4, 4, 0),
+            Layout::of_lines(4, usize::MAX, 4),
+            Layout::of_lines(4, 0, 4),
+            Layout::of_lines(0, 4, 4),
         ] {
             let e = gray_from_gray(&[0; 64], layout, &mut to).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Image, "{layout:?}");
@@ -696,7 +696,7 @@ mod tests {
 
     #[test]
     fn an_empty_buffer_is_cut_short() {
-        let layout = lines_of(4, 4, 4);
+        let layout = Layout::of_lines(4, 4, 4);
         let e = gray_from_gray(&[], layout, &mut [0; 16]).unwrap_err();
         assert!(e.chain().contains("cut short"), "{}", e.chain());
     }

@@ -142,8 +142,7 @@ fn check_service(
         Some((inspector, _)) => say_networks(inspector, options)?,
         None => Vec::new(),
     };
-    let color = enrolled.as_ref().map_or(Color::Rgb, |(inspector, _)| inspector.color());
-    let frame = take_frame(config, color)?;
+    let frame = take_frame(config, enrolled.as_ref().map(|(inspector, _)| inspector.color()))?;
     let (width, height) = (frame.width(), frame.height());
     say!("camera         gives {width}×{height}, {} (after framing)", frame.color())?;
     say!("               sharpness {:.1} (compare health.sharpness)", sharpness(&frame))?;
@@ -223,8 +222,13 @@ fn unlike(what: String) -> Error {
 }
 
 /// Takes a frame as the inspector gets it.
-fn take_frame(config: &Config, color: Color) -> Result<Frame> {
-    let mut opener = config.camera.clone().of_color(color).opener(&Clock::system());
+fn take_frame(config: &Config, color: Option<Color>) -> Result<Frame> {
+    let camera = config.camera.clone();
+    let camera = match color {
+        Some(color) => camera.of_color(color),
+        None => camera,
+    };
+    let mut opener = camera.opener(&Clock::system());
     let mut camera = opener.open()?;
     let patience = if config.trigger.fires_camera {
         remark!("let a part pass the trigger now; the trigger fires the camera");

@@ -542,8 +542,11 @@ impl Site {
         let clock = Clock::system();
         // The lines are inactive until the pipeline starts.
         HeldLines::note(&config.line, &self.state);
+        let camera = config.camera.clone();
+        // Whoever teaches takes the camera's own color.
+        let camera = if stages.has_package() { camera.of_color(stages.color()) } else { camera };
         let setup = Setup {
-            camera: config.camera.clone().of_color(stages.color()).opener(&clock),
+            camera: camera.opener(&clock),
             stages: stages.stages(),
             framing: config.framing.clone(),
             health: config.health.clone(),

@@ -209,7 +209,7 @@ impl CommandCamera {
             let program = Arc::clone(&program);
             std::thread::spawn(move || reader.run(child, stdout, &program));
         }
-        let color = settings.color.unwrap_or(settings.format.color());
+        let color = settings.format.given(settings.color);
         log::info!(
             "the program {name} gives {}×{} pixels of {} as {color} frames",
             settings.width,

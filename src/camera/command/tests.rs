@@ -228,3 +228,14 @@ fn settings_without_sense_are_refused_by_key() {
         assert_eq!((error.kind(), error.key()), (ErrorKind::Usage, Some(key)), "{error}");
     }
 }
+
+/// Three gray lines would look like one line of colors.
+#[test]
+fn a_gray_camera_stays_gray_for_an_inspector_of_colors() {
+    let settings = CommandSettings { color: Some(Color::Rgb), ..shell("printf 12345678; sleep 60") };
+    let mut camera = CommandOpener { settings }.open().unwrap();
+    next(&mut *camera);
+    let mut frame = Frame::default();
+    camera.read(&mut frame).unwrap();
+    assert_eq!((frame.color(), frame.pixels()), (Color::Gray, &b"12345678"[..]));
+}

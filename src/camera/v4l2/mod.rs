@@ -605,7 +605,7 @@ impl V4l2Camera {
             device: device.clone(),
             stream: Some(stream),
             format,
-            color: settings.color.unwrap_or(format.color()),
+            color: format.given(settings.color),
             layout,
             range: range_of(&given),
             bytes: Vec::with_capacity(layout.bytes),
