@@ -64,6 +64,9 @@ impl Check {
         }
         if let (Some(config), Some(path)) = (&config, &self.config) {
             slower.extend(check_service(config, &options).map_err(|e| config.locate(e))?);
+            if let Some(modbus) = &config.modbus {
+                say!("modbus         {modbus}")?;
+            }
             if let Some(web) = &config.web {
                 say_page(web, &self.state.folder(path)).map_err(|e| config.locate(e))?;
             }
