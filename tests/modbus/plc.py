@@ -109,7 +109,7 @@ def attempt(port: int, source: str, *requests: str) -> None:
                 case "mask":
                     answer = client.mask_write_register(address=address, and_mask=0, or_mask=values[0])
                 case "identify":
-                    answer = client.read_device_information(1, address)
+                    answer = client.read_device_information(read_code=1, object_id=address)
                 case _:
                     sys.exit(f"what is {kind}?")
             answers.append(answer.exception_code if answer.isError() else 0)

@@ -59,7 +59,7 @@ pub(super) static DEVICE: [Register<Memory>; 21] = [
     one(5, "state bits", "the bits below, bit 0 is the lowest", |m| m.bits().into()),
     one(6, "recipe", "0: recipes do not exist yet", |_| 0),
     one(18, "newest verdict: age", "ms since the verdict; 65535: more, or no verdict", |m| m.age(m.newest())),
-    two(20, "parts", "verdicts of this run", |m| m.parts as u32),
+    two(20, "parts", "verdicts of this run, without lost ones", |m| m.parts as u32),
     two(22, "passes", "of these, verdict pass", |m| m.passes as u32),
     two(24, "rejects", "verdict reject", |m| m.rejects as u32),
     two(26, "faults", "verdict fault", |m| m.faults as u32),
