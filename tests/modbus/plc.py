@@ -14,7 +14,9 @@ COMMAND, ACKNOWLEDGE, NEXT = 50, 51, 40
 def double(registers: list[int], at: int) -> int:
     """A 32-bit number, put together by pymodbus."""
     pair = registers[at : at + 2]
-    return int(ModbusTcpClient.convert_from_registers(pair, ModbusTcpClient.DATATYPE.UINT32, word_order="big"))
+    return int(
+        ModbusTcpClient.convert_from_registers(pair, ModbusTcpClient.DATATYPE.UINT32, word_order="big")
+    )
 
 
 def connected(port: int, source: str = "127.0.0.1") -> ModbusTcpClient:
@@ -33,7 +35,7 @@ def read(port: int) -> None:
         {
             "holding": client.read_holding_registers(0, count=60).registers,
             "input": client.read_input_registers(0, count=60).registers,
-            "ring": sum(ring, []),
+            "ring": [register for block in ring for register in block],
             "coils": client.read_coils(0, count=12).bits[:12],
             "discrete": client.read_discrete_inputs(0, count=12).bits[:12],
         }
