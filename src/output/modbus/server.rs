@@ -32,6 +32,8 @@ struct Places {
 }
 
 struct Open {
+    /// Whether its address is one of those that the configuration names.
+    is_named: bool,
     /// Since when its client is silent. `None` while it is served.
     silent_since: Option<Instant>,
     task: Option<AbortHandle>,
@@ -48,22 +50,35 @@ fn locked(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
 }
 
 impl Place {
-    /// A place, maybe that of the connection that was silent for longest. `None` if all are in use.
-    fn take(places: &Arc<Mutex<Places>>, most: usize) -> Option<Place> {
-        let mut open = locked(places);
-        if open.open.len() >= most {
-            let silent = |(id, open): (&u64, &Open)| Some((open.silent_since?, *id));
-            let (since, id) = open.open.iter().filter_map(silent).min()?;
-            if since.elapsed() < IN_USE {
+    /// A place, maybe that of another connection. `None` if all are in use.
+    ///
+    /// A named address takes any place of one that is not; else only a silent connection makes room, and never
+    /// one of a named address for one that is not. Who is not named beside others that are may only read, so
+    /// nothing is cut off half-way.
+    fn take(places: &Arc<Mutex<Places>>, most: usize, is_named: bool) -> Option<Place> {
+        let mut places_now = locked(places);
+        if places_now.open.len() >= most {
+            let rank = |(id, open): (&u64, &Open)| {
+                (open.is_named, open.silent_since.is_none(), open.silent_since, *id)
+            };
+            let (its_name, _, since, id) = places_now.open.iter().map(rank).min()?;
+            let is_silent = since.is_some_and(|since| since.elapsed() >= IN_USE);
+            let makes_room = match (is_named, its_name) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => is_silent,
+            };
+            if !makes_room {
                 return None;
             }
-            if let Some(task) = open.open.remove(&id).and_then(|open| open.task) {
+            if let Some(task) = places_now.open.remove(&id).and_then(|open| open.task) {
                 task.abort();
             }
         }
-        open.count += 1;
-        let id = open.count;
-        open.open.insert(id, Open { silent_since: Some(Instant::now()), task: None });
+        places_now.count += 1;
+        let id = places_now.count;
+        places_now.open.insert(id, Open { is_named, silent_since: Some(Instant::now()), task: None });
+        drop(places_now);
         Some(Place { id, places: Arc::clone(places) })
     }
 
@@ -99,7 +114,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             log::debug!("modbus: refused {from}: not in modbus.read_from");
             continue;
         }
-        let Some(place) = Place::take(&places, shared.settings.connections) else {
+        let is_named = shared.settings.names(from);
+        let Some(place) = Place::take(&places, shared.settings.connections, is_named) else {
             log::debug!("modbus: refused {from}: all connections are in use");
             continue;
         };
@@ -127,12 +143,43 @@ async fn client(mut stream: TcpStream, from: IpAddr, shared: Arc<Shared>, place:
             Some(request)
         };
         let Ok(Some(request)) = timeout(REQUEST, request).await else { return };
-        place.set(|open| open.silent_since = None);
         sleep_until(next).await;
         next = Instant::now() + SPACING;
+        place.set(|open| open.silent_since = None);
         let function = request.first().copied().unwrap_or_default();
         let answer = frame::answer(&header, function, shared.answer(&request, from).await);
         place.set(|open| open.silent_since = Some(Instant::now()));
         let Ok(Ok(())) = timeout(ANSWER, stream.write_all(&answer)).await else { return };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_from_the_silent_and_by_those_that_are_named() {
+        let places = Arc::new(Mutex::new(Places::default()));
+        let take = |is_named| Place::take(&places, 2, is_named);
+        let set = |place: &Place, silent_since| place.set(|open| open.silent_since = silent_since);
+        let is_open = |place: &Place| locked(&places).open.contains_key(&place.id);
+        let (first, second) = (take(false).unwrap(), take(false).unwrap());
+        assert!(take(false).is_none(), "both are in use");
+        let long_ago = Instant::now().checked_sub(2 * IN_USE).unwrap();
+        set(&second, Some(long_ago));
+        let third = take(false).unwrap();
+        assert!(is_open(&first) && !is_open(&second) && is_open(&third));
+        // The PLC finds a place among those in use, and stays.
+        set(&first, None);
+        let plc = take(true).unwrap();
+        assert!(is_open(&first) && !is_open(&third));
+        let again = take(true).unwrap();
+        assert!(!is_open(&first) && is_open(&plc) && is_open(&again));
+        set(&plc, Some(long_ago));
+        assert!(take(false).is_none());
+        let rebooted = take(true).unwrap();
+        assert!(!is_open(&plc) && is_open(&again) && is_open(&rebooted));
+        drop(rebooted);
+        assert!(take(false).is_some());
     }
 }

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::map::{BITS, DEVICE, VERDICT, reason};
 use super::{Modbus, Settings};
-use crate::ErrorKind;
 use crate::output::tests::common::skip;
 use crate::output::web::tests::scene::{Line, faulty, good, scratched};
 use crate::output::{Control, Output};
 use crate::record::{FaultKind, Record};
+use crate::{ErrorKind, Frame};
 
 const RUN: &str = "000200030000abcd";
 const RUN_NUMBER: u32 = 0x0002_0003;
@@ -126,6 +126,19 @@ fn publish(modbus: &mut Modbus, record: &Record) {
 
 fn double(registers: &[u16], at: usize) -> u32 {
     u32::from(registers[at]) << 16 | u32::from(registers[at + 1])
+}
+
+/// A part that passes, is rejected, or is a fault, without a picture: making one takes long.
+fn quick(part: u64, kind: u64) -> Record {
+    static MADE: OnceLock<[Record; 3]> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        [good(1), scratched(1), faulty(1, FaultKind::Late, "late")].map(|mut record| {
+            (record.has_frame, record.frame_buffer) = (false, Frame::default());
+            record.inspection_buffer.map.values.clear();
+            record
+        })
+    });
+    Record { part, ..made[kind as usize].clone() }
 }
 
 #[test]
@@ -262,7 +275,7 @@ fn each_verdict_is_handled_once_over_lost_connections() {
         let Some(mut follower) = plc("follow", modbus.address(), &["100", seed]) else { return };
         let follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         for part in 1..=100 {
-            publish(&mut modbus, &if part % 3 == 0 { scratched(part) } else { good(part) });
+            publish(&mut modbus, &quick(part, u64::from(part % 3 == 0)));
             thread::sleep(Duration::from_millis(part % 5 * 4));
         }
         let output = follower.wait_with_output().unwrap();
@@ -286,7 +299,7 @@ fn what_is_not_acknowledged_in_time_is_missed_and_told() {
     publish(&mut modbus, &good(1));
     assert_eq!(raw.acknowledge(1), 0);
     for part in 2..=258 {
-        publish(&mut modbus, &good(part));
+        publish(&mut modbus, &quick(part, 0));
     }
     // One is dropped: the next has the number 3.
     let told = modbus.tick(SystemTime::now(), line.status()).unwrap_err().chain();
@@ -306,7 +319,7 @@ fn what_is_not_acknowledged_in_time_is_missed_and_told() {
     assert_eq!((raw.acknowledge(258), raw.read(40, 8)), (0, vec![0; 8]));
     // A client that never acknowledged does not want to.
     let (mut modbus, line) = started(&writable());
-    (1..=300).for_each(|part| publish(&mut modbus, &good(part)));
+    (1..=300).for_each(|part| publish(&mut modbus, &quick(part, 0)));
     modbus.tick(SystemTime::now(), line.status()).unwrap();
 }
 
@@ -437,11 +450,7 @@ fn registers_of_one_request_are_of_one_moment() {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(500) || part < 300 {
         part += 1;
-        let record = match part % 3 {
-            0 => good(70_000 + part),
-            1 => scratched(70_000 + part),
-            _ => faulty(70_000 + part, FaultKind::Late, "late"),
-        };
+        let record = quick(70_000 + part, part % 3);
         publish(&mut modbus, &record);
     }
     done.store(true, Relaxed);
@@ -465,7 +474,7 @@ fn whoever_sends_garbage_floods_or_falls_silent_disturbs_nobody() {
     let mut part = 0;
     let mut passes = |modbus: &mut Modbus| {
         part += 1;
-        publish(modbus, &good(part));
+        publish(modbus, &quick(part, 0));
     };
     // Half a request: closed below.
     let mut half = Raw::new(address);
@@ -523,6 +532,31 @@ fn whoever_sends_garbage_floods_or_falls_silent_disturbs_nobody() {
             break;
         }
         assert!(begun.elapsed() < PATIENCE);
+    }
+}
+
+#[test]
+fn the_plc_finds_a_place_among_those_who_flood() {
+    let settings = Settings { write_from: vec!["127.0.0.2".into()], ..writable() };
+    let (modbus, _line) = started(&settings);
+    let address = modbus.address();
+    let done = Arc::new(AtomicBool::new(false));
+    let flood = |_| {
+        let until = Arc::clone(&done);
+        thread::spawn(move || {
+            while !until.load(Relaxed) {
+                let mut raw = Raw::new(address);
+                while !until.load(Relaxed) && raw.ask(&words(3, &[0, 125])).is_some() {}
+            }
+        })
+    };
+    let crowd: Vec<_> = (0..16).map(flood).collect();
+    let requests = ["read,0,60"; 30];
+    let told: Vec<_> = (0..3).map(|_| attempted(address, "127.0.0.2", &requests)).collect();
+    done.store(true, Relaxed);
+    crowd.into_iter().for_each(|thread| thread.join().unwrap());
+    if told[0].is_some() {
+        assert_eq!(told, vec![Some(json!(vec![0; 30])); 3]);
     }
 }
 
