@@ -188,6 +188,7 @@ fn a_plc_that_is_stopped_is_told_and_the_line_goes_on() {
     assert!(begun.elapsed() < Duration::from_secs(15), "20 parts in {:?}", begun.elapsed());
     poller.signal("CONT");
     until("it polls again", || problem().is_none().then_some(()));
+    drop(poller);
     assert_eq!(service.terminate().0, Some(0));
 }
 

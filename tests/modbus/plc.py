@@ -126,11 +126,15 @@ def poll(port: int, seconds: float) -> None:
     client = connected(port)
     count = 0
     while True:
-        answer = client.read_holding_registers(0, count=60)
+        time.sleep(seconds)
+        try:
+            registers = client.read_holding_registers(0, count=60).registers
+        except (ModbusException, OSError):
+            client.close()
+            continue
         count += 1
         if count == 1:
-            say({"run": double(answer.registers, 2)})
-        time.sleep(seconds)
+            say({"run": double(registers, 2)})
 
 
 def main() -> None:

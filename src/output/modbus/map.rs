@@ -354,8 +354,7 @@ impl Memory {
         self.sequence.checked_sub(behind).map_or_else(Entry::default, |sequence| self.of_sequence(sequence))
     }
 
-    /// What registers hold after a write. Either all of it takes place, or nothing. Returns the command that is
-    /// to be carried out.
+    /// Takes a write: all of it, or nothing. Returns the command that is to be carried out.
     ///
     /// # Errors
     /// Why nothing takes place.
@@ -395,9 +394,9 @@ impl Memory {
         sequence.map(Some).ok_or(Exception::IllegalValue)
     }
 
-    /// A command is carried out when its register changes from 0. So one that is written in every cycle, or once
-    /// more after a lost answer, is carried out once; and one that stood before the start is not. A halt needs no
-    /// 0 before it.
+    /// A command is carried out when its register changes from 0. So one that is written in every cycle, or
+    /// once more after a lost answer, is carried out once; and one that stood before the start is not. A halt
+    /// needs no 0 before it.
     fn due(&self, number: u16) -> Result<Option<Command>, Exception> {
         match (Command::from_number(number)?, self.command) {
             (None, _) => Ok(None),

@@ -49,7 +49,8 @@ pub struct Settings {
     /// IP addresses that may do so. They may also read. Required unless `listen` is a loopback address.
     pub write_from: Vec<String>,
     /// Connections at once, 1 to 64. Default 8. A further one replaces the one that is silent for longest, if
-    /// it is for a second or more. An address that is named above replaces any that is not, and keeps its place.
+    /// it is for a second or more. An address that is named above replaces any that is not, and keeps its
+    /// place.
     pub connections: usize,
     /// Seconds without a request after which a connection is closed, 1 to 3600. Default 60.
     pub idle_seconds: u64,

@@ -52,9 +52,9 @@ fn locked(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
 impl Place {
     /// A place, maybe that of another connection. `None` if all are in use.
     ///
-    /// A named address takes any place of one that is not; else only a silent connection makes room, and never
-    /// one of a named address for one that is not. Who is not named beside others that are may only read, so
-    /// nothing is cut off half-way.
+    /// A named address takes the place of any that is not. Else only a silent connection makes room, and never
+    /// one of a named address for another. Where some are named the others may only read, so no command is cut
+    /// off half-way.
     fn take(places: &Arc<Mutex<Places>>, most: usize, is_named: bool) -> Option<Place> {
         let mut places_now = locked(places);
         if places_now.open.len() >= most {
