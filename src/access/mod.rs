@@ -74,6 +74,8 @@ pub(crate) enum Person {
     Token,
     /// By being on this machine, where neither accounts nor a token are set.
     Local,
+    /// As a PLC, by its address.
+    Plc,
     /// The service itself, as on a reload by the system.
     Service,
 }
@@ -91,6 +93,7 @@ impl fmt::Display for Person {
             Person::Account(name) => write!(f, "account {name}"),
             Person::Token => f.write_str("token"),
             Person::Local => f.write_str("local"),
+            Person::Plc => f.write_str("plc"),
             Person::Service => f.write_str("service"),
         }
     }

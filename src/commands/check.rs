@@ -76,6 +76,9 @@ impl Check {
             slower.extend(
                 check_service(config, &options, self.picture.as_deref()).map_err(|e| config.locate(e))?,
             );
+            if let Some(modbus) = &config.modbus {
+                say!("modbus         {modbus}")?;
+            }
             if let Some(web) = &config.web {
                 say_page(web, &self.state.folder(path)).map_err(|e| config.locate(e))?;
             }

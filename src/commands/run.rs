@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::onnx::{Interrupt, Provider};
 use crate::output::journal::{Journal, Past};
 use crate::output::line::{self, HeldLines, Line, Lines};
+use crate::output::modbus::Modbus;
 use crate::output::mqtt::Mqtt;
 use crate::output::pictures::{Originals, Pictures};
 use crate::output::web::{self, WebPage};
@@ -591,6 +592,12 @@ impl Site {
         }
         if let Some(settings) = config.mqtt.clone() {
             attach(&mut pipeline, config, "mqtt", &run, move |run| Mqtt::new(settings.clone(), run))?;
+        }
+        if let Some(settings) = config.modbus.clone() {
+            let (control, audit) = (pipeline.control(), Arc::clone(&self.audit));
+            attach(&mut pipeline, config, "modbus", &run, move |run| {
+                Modbus::with_audit(&settings, run, Arc::clone(&control), Some(Arc::clone(&audit)))
+            })?;
         }
         if let Some(settings) = config.web.clone() {
             let control = pipeline.control();

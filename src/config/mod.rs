@@ -10,7 +10,7 @@ use crate::camera::{Framing, HealthSettings, Source};
 use crate::error::{Error, Result};
 use crate::inspector::Options;
 use crate::onnx::{Execution, Interrupt, Provider};
-use crate::output::{journal, line, mqtt, pictures, web};
+use crate::output::{journal, line, modbus, mqtt, pictures, web};
 use crate::package::{Package, PublicKeys, RecipeSettings};
 use crate::pipeline::{self, Trigger};
 use crate::settings::{self, Lines};
@@ -47,6 +47,8 @@ pub struct Config {
     pub pictures: Option<pictures::Settings>,
     /// Messages to an MQTT broker.
     pub mqtt: Option<mqtt::Settings>,
+    /// Registers for a PLC.
+    pub modbus: Option<modbus::Settings>,
     /// The web page.
     pub web: Option<web::Settings>,
     /// Teaching on the web page.
@@ -215,6 +217,7 @@ impl Config {
         self.journal.as_ref().map_or(Ok(()), journal::Settings::validate)?;
         self.pictures.as_ref().map_or(Ok(()), pictures::Settings::validate)?;
         self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate)?;
+        self.modbus.as_ref().map_or(Ok(()), modbus::Settings::validate)?;
         self.teach.validate()?;
         self.web.as_ref().map_or(Ok(()), web::Settings::validate)
     }

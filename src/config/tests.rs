@@ -54,6 +54,9 @@ fn every_key_that_the_example_shows_is_one_and_is_the_default() {
         (default.tls, default.view, default.session_idle_minutes, default.session_hours)
     );
     assert_eq!(web.shifts, default.shifts);
+    let mut modbus = full.modbus.unwrap();
+    assert_eq!(modbus.require_poll_seconds.take(), Some(2), "a default that is none cannot be shown");
+    assert_eq!(modbus, crate::output::modbus::Settings::default());
     let (mqtt, default) = (full.mqtt.unwrap(), crate::output::mqtt::Settings::default());
     assert_eq!((mqtt.port(), default.tls), (default.port(), false));
     assert_eq!((mqtt.host, mqtt.backlog), (default.host, default.backlog));
@@ -105,6 +108,12 @@ fn what_is_wrong_is_told_with_key_and_line() {
         ("[trigger]\nsource = \"gpio\"\n", 7, "trigger.chip: is missing; "),
         ("[mqtt]\n", 7, "mqtt.prefix: is no topic; "),
         ("[mqtt\n", 7, ""),
+        ("[modbus]\nlisten = \"plc\"\n", 8, "modbus.listen: must be an IP address and a port, "),
+        (
+            "[modbus]\nallow_write = true\nlisten = \"0.0.0.0:502\"\n",
+            7,
+            "modbus.write_from: is missing, so that everybody",
+        ),
         ("health = 1\n", 7, "camera.health: is unknown; the keys are path, rate, repeat"),
     ] {
         let error = parsed(&format!("{LEAST}{more}")).unwrap_err();

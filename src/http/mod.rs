@@ -1,6 +1,6 @@
-//! The base of both web servers: access, request limits and common headers.
+//! The base of both web servers: access, request limits and common headers; and the thread of every server.
 //!
-//! HTTP/1.1, plain or encrypted, on a thread of its own. Everything is served from memory.
+//! HTTP/1.1, plain or encrypted. Everything is served from memory.
 
 mod admission;
 mod attempts;
@@ -110,6 +110,24 @@ impl Server {
         certificates: Option<&Arc<Certificates>>,
     ) -> Result<Server> {
         let config = certificates.map(Certificates::config).transpose()?;
+        Self::run(name, wanted, async move |listener| {
+            let service = router.into_make_service_with_connect_info::<Peer>();
+            let served = axum::serve(Secured::new(Limited::new(listener), config), service).await;
+            if let Err(error) = served {
+                log::error!("{name}: {error}");
+            }
+        })
+    }
+
+    /// Serves whatever `serve` answers, on a thread called `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the server cannot listen on the address.
+    pub fn run<F: Future<Output = ()>>(
+        name: &'static str,
+        wanted: SocketAddr,
+        serve: impl FnOnce(TcpListener) -> F + Send + 'static,
+    ) -> Result<Server> {
         let failed = |e: std::io::Error| {
             let advice = match e.kind() {
                 std::io::ErrorKind::AddrInUse => "; another program uses that port, choose another one",
@@ -135,13 +153,8 @@ impl Server {
             .name(name.into())
             .spawn(move || {
                 runtime.block_on(async {
-                    let service = router.into_make_service_with_connect_info::<Peer>();
                     tokio::select! {
-                        result = axum::serve(Secured::new(Limited::new(listener), config), service) => {
-                            if let Err(error) = result {
-                                log::error!("{name}: {error}");
-                            }
-                        }
+                        () = serve(listener) => {}
                         _ = stopped => {}
                     }
                 });

@@ -3,6 +3,7 @@
 //!
 //! ```no_run
 //! use weakrest::output::journal::{self, Journal, JournalSummary};
+//! use weakrest::output::modbus::{self, Modbus};
 //! use weakrest::output::mqtt::{self, Mqtt};
 //! use weakrest::output::pictures::{self, Pictures};
 //! use weakrest::output::run_id;
@@ -17,6 +18,8 @@
 //!     pipeline.attach(Box::new(Pictures::new(settings, &run)?))?;
 //!     let settings = mqtt::Settings { host: "broker.local".into(), ..Default::default() };
 //!     pipeline.attach(Box::new(Mqtt::new(settings, &run)?))?;
+//!     let settings = modbus::Settings { require_poll_seconds: Some(5), ..Default::default() };
+//!     pipeline.attach(Box::new(Modbus::start(&settings, &run, pipeline.control())?))?;
 //!     let settings = web::Settings {
 //!         accounts_file: Some("accounts".into()),
 //!         tls: Tls::Off,
@@ -34,6 +37,7 @@
 
 pub mod journal;
 pub mod line;
+pub mod modbus;
 pub mod mqtt;
 pub mod pictures;
 #[cfg(test)]

@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HaltedBy {
-    /// A person, through the web page or its API.
+    /// A person, through the web page, its API, or a PLC.
     Person,
     /// A fault, or a state that could not be read.
     Fault,
@@ -169,7 +169,7 @@ impl Halts {
     pub(crate) fn decide(&self, halted: bool) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         if halted {
-            self.begin(Halt::new(HaltedBy::Person, "asked for through the web page"));
+            self.begin(Halt::new(HaltedBy::Person, "asked for through the web page or by a PLC"));
             let number = self.kept.lock().wanted;
             return self.kept.follow(PATIENCE, number).map(drop).map_err(|text| {
                 let text = format!("the line is halted, but a restart would not keep it halted: {text}");

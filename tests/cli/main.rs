@@ -25,6 +25,7 @@ mod label;
 mod label_import;
 #[cfg(feature = "workshop")]
 mod label_page;
+mod modbus;
 mod package;
 mod processors;
 mod recipes;

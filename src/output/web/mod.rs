@@ -30,7 +30,7 @@ pub(crate) mod picture;
 mod server;
 mod site;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

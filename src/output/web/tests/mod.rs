@@ -5,7 +5,7 @@ mod audit;
 mod browser;
 mod client;
 mod prometheus;
-mod scene;
+pub mod scene;
 mod tls;
 
 use std::io::{Read, Write};
