@@ -215,6 +215,45 @@ fn a_recipe_that_is_gone_makes_every_part_a_fault_after_a_restart() {
     assert!(run.err.contains("recipes.folder") && run.err.contains("recipe.json"), "{}", run.err);
 }
 
+#[test]
+fn a_plc_chooses_a_recipe_by_its_register() {
+    use std::io::{Read, Write};
+    let mut line = Line::start("software");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = std::fs::read_to_string(&line.config).unwrap();
+    let modbus = format!("[modbus]\nlisten = \"127.0.0.1:{port}\"\nallow_write = true\n");
+    std::fs::write(&line.config, format!("{text}{modbus}")).unwrap();
+    line.restart();
+    let ask = |function: u8, address: u16, value: u16| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let words = [address.to_be_bytes(), value.to_be_bytes()].concat();
+        stream.write_all(&[&[0, 1, 0, 0, 0, 6, 1, function], &words[..]].concat()).unwrap();
+        let mut answer = [0; 11];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer[7], function);
+        u16::from_be_bytes([answer[9], answer[10]])
+    };
+    let (read, write) = (3, 6);
+    for (recipe, product) in [(2, "plate"), (0, "disc"), (1, "ring")] {
+        ask(write, 58, recipe);
+        line.until("the recipe", |status| status["engine"]["recipe"] == recipe);
+        assert_eq!(ask(read, 6, 1), recipe);
+        assert_eq!(line.product(), product);
+    }
+    // One that does not exist: the present one stays, and the bit "problem" is set.
+    ask(write, 58, 9);
+    line.until("a refusal", |status| !status["reloads"]["refused"].is_null());
+    assert_eq!((ask(read, 6, 1), line.product()), (1, json!("ring")));
+    let limit = Instant::now() + Duration::from_secs(20);
+    while ask(read, 5, 1) & 1 << 9 == 0 {
+        assert!(Instant::now() < limit, "the problem is not told");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let log = line.ask("audit", None).1.to_string();
+    assert!(log.contains("\"recipe\"") && log.contains("plc"), "{log}");
+}
+
 #[cfg(feature = "workshop")]
 #[test]
 fn a_person_chooses_a_recipe_on_the_page() {

@@ -37,7 +37,7 @@ fn settings_that_cannot_be_are_named() {
         ("format = \"\"", "camera.format"),
         ("packet_size = 100", "camera.packet_size"),
         ("packet_delay_us = 20000", "camera.packet_delay_us"),
-        ("controls = { Gain = [1] }", "camera.controls"),
+        ("controls = { Gain = [1] }", "controls.Gain"),
         ("width = 5", "width"),
     ] {
         let told = parsed(text).unwrap_err();
@@ -172,9 +172,14 @@ fn a_camera_gives_whole_frames_with_their_times_again_and_again() {
     ] {
         let mut camera = GenicamCamera::open(&settings).unwrap();
         let mut last = None;
-        for _ in 0..5 {
+        let mut whole = 0;
+        while whole < 5 {
             let captured = next(&mut camera);
-            assert!(!captured.damaged);
+            // This camera sends nothing again, and a busy machine loses packets.
+            if captured.damaged {
+                continue;
+            }
+            whole += 1;
             assert!(last < captured.at && captured.at.unwrap() <= Instant::now(), "{captured:?}");
             last = captured.at;
             camera.read(&mut frame).unwrap();

@@ -27,6 +27,7 @@ const KEPT: usize = 256;
 /// What a client may write.
 pub(super) const COMMAND: u16 = 50;
 const ACKNOWLEDGE: u16 = 51;
+const RECIPE: u16 = 58;
 /// Registers of an acknowledgment: run and sequence.
 const ACKNOWLEDGE_WIDTH: usize = 4;
 /// More than fits, or nothing to tell.
@@ -51,13 +52,15 @@ const fn two<T>(at: u16, name: &'static str, meaning: &'static str, value: fn(&T
 }
 
 /// The registers of the device.
-pub(super) static DEVICE: [Register<Memory>; 21] = [
+pub(super) static DEVICE: [Register<Memory>; 22] = [
     one(0, "map version", "1. Another number: another map", |_| VERSION.into()),
     one(1, "heartbeat", "counts up once a second, from 65535 to 0", |m| m.heartbeat.into()),
     two(2, "run", "another number after each start and each new configuration, never 0", |m| m.run),
     one(4, "state", "1 Preoperational, 2 Halted, 3 Error, 4 Operational", |m| m.state_code()),
     one(5, "state bits", "the bits below, bit 0 is the lowest", |m| m.bits().into()),
-    one(6, "recipe", "0: recipes do not exist yet", |_| 0),
+    one(6, "recipe", "number of the recipe in use; 0: the configuration's package", |m| {
+        m.moment.recipe.into()
+    }),
     one(18, "newest verdict: age", "ms since the verdict; 65535: more, or no verdict", |m| m.age(m.newest())),
     two(20, "parts", "verdicts of this run, without lost ones", |m| m.parts as u32),
     two(22, "passes", "of these, verdict pass", |m| m.passes as u32),
@@ -80,6 +83,9 @@ pub(super) static DEVICE: [Register<Memory>; 21] = [
     }),
     two(56, "triggered part", "number of the part of the last trigger command; 0: none", |m| {
         m.triggered as u32
+    }),
+    one(RECIPE, "wanted recipe", "written: the recipe for the next parts; 65535: none wanted yet", |m| {
+        m.wanted.unwrap_or(UNKNOWN).into()
     }),
 ];
 
@@ -207,6 +213,7 @@ pub(super) enum Command {
     Trigger,
     Halt,
     Resume,
+    Recipe(u16),
 }
 
 impl Command {
@@ -240,6 +247,8 @@ pub(super) struct Memory {
     lost: u64,
     /// The command register. `None` until it is written.
     command: Option<u16>,
+    /// The recipe that was written last.
+    wanted: Option<u16>,
     pub result: Outcome,
     pub triggered: u64,
     pub has_problem: bool,
@@ -251,6 +260,7 @@ pub(super) struct Memory {
 pub(super) struct Moment {
     pub state: State,
     pub is_latched: bool,
+    pub recipe: u16,
     pub now: Instant,
 }
 
@@ -273,10 +283,16 @@ impl Memory {
             faults: 0,
             lost: 0,
             command: None,
+            wanted: None,
             result: Outcome::None,
             triggered: 0,
             has_problem: false,
-            moment: Moment { state: State::Preoperational, is_latched: false, now: Instant::now() },
+            moment: Moment {
+                state: State::Preoperational,
+                is_latched: false,
+                recipe: 0,
+                now: Instant::now(),
+            },
         }
     }
 
@@ -360,6 +376,7 @@ impl Memory {
     /// Why nothing takes place.
     pub fn write(&mut self, from: u16, values: &[u16]) -> Result<Option<Command>, Exception> {
         let (command, acknowledgment) = match (from, values) {
+            (RECIPE, &[number]) => return Ok(self.chosen(number)),
             (COMMAND, &[command]) => (Some(command), None),
             (COMMAND, [command, rest @ ..]) if rest.len() == ACKNOWLEDGE_WIDTH => {
                 (Some(*command), Some(rest))
@@ -382,6 +399,16 @@ impl Memory {
             self.result = Outcome::Busy;
         }
         Ok(due)
+    }
+
+    /// A recipe is requested when its register changes, so one that is written in every cycle is requested once.
+    fn chosen(&mut self, number: u16) -> Option<Command> {
+        let before = self.wanted.replace(number);
+        let is_due = number != UNKNOWN && before != Some(number);
+        if is_due {
+            self.result = Outcome::Busy;
+        }
+        is_due.then_some(Command::Recipe(number))
     }
 
     /// The sequence number that an acknowledgment means. Zeros mean none.

@@ -273,7 +273,8 @@ impl Shared {
         let status = self.control.status();
         let is_latched = Status::LATCHED.iter().any(|component| status.latched(component).is_some());
         let mut memory = self.memory();
-        memory.moment = Moment { state: status.state(), is_latched, now: Instant::now() };
+        memory.moment =
+            Moment { state: status.state(), is_latched, recipe: status.engine().recipe, now: Instant::now() };
         memory
     }
 
@@ -359,6 +360,17 @@ impl Shared {
                 // A failure is told by the log's own problem.
                 let _ = self.audit.as_ref().map(|audit| audit.note(&who, "halt", before, after));
                 done.map(|()| None)
+            }
+            Command::Recipe(number) => {
+                let engine = self.control.status().engine();
+                if let Some(audit) = &self.audit {
+                    let before = json!({"recipe": engine.recipe});
+                    audit.record(&who, "recipe", before, json!({"recipe": number}))?;
+                }
+                if engine.recipe != number {
+                    self.control.select_recipe(number);
+                }
+                Ok(None)
             }
             Command::Resume => {
                 if let Some(audit) = &self.audit {

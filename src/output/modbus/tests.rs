@@ -412,6 +412,13 @@ fn a_command_is_carried_out_once_however_often_it_is_written() {
     }
     assert_eq!(asked(), ["halt", "resume", "trigger", "trigger", "halt"]);
     assert_eq!(raw.read(50, 8), [0, 0, 0, 0, 0, 1, 0, 2], "the second part was triggered");
+    // A recipe, in each cycle; 65535 is none.
+    for recipe in [65535, 7, 7, 7, 8, 65535, 8, 0] {
+        assert_eq!(raw.write(58, &[recipe]), 0);
+    }
+    // Recipe 0 is in use.
+    assert_eq!(asked()[5..], ["recipe", "recipe", "recipe"]);
+    assert_eq!((raw.read(58, 1), raw.read(6, 1)), (vec![0], vec![0]));
     // All or nothing.
     assert_eq!(raw.write(50, &[3, 9, 9, 0, 1]), 3);
     assert!(line.status().is_halted());
