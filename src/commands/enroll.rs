@@ -413,10 +413,10 @@ fn pictures_of_parts(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Shows the progress of work on a package until it is done, or a signal stops it.
-pub fn unless_stopped(
+pub fn unless_stopped<T>(
     mut bar: EnrollBar,
-    work: impl FnOnce(Progress) -> Result<Option<Enrollment>>,
-) -> Result<Enrollment> {
+    work: impl FnOnce(Progress) -> Result<Option<T>>,
+) -> Result<T> {
     let signal = signals()?;
     let (working, done_working) = mpsc::channel();
     let asked = Arc::clone(&signal);
@@ -428,7 +428,7 @@ pub fn unless_stopped(
         // A shell then stops the rest of its script, too.
         let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
     }
-    done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was interrupted"))
+    done.ok_or_else(|| Error::new(ErrorKind::Usage, "the work was interrupted"))
 }
 
 /// Ends the process a second after a signal, unless the work ends before. It may hang in a network file. It
