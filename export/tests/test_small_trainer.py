@@ -1,6 +1,6 @@
-"""The trainer in Rust, `crates/swinhead`, is compared with this package on a small fixed batch.
+"""The trainer in Rust, `weakrest train`, is compared with this package: a small fixed batch, and block labels.
 
-`python test_small_trainer.py` writes the file that its tests read. This test sees that the file is still true.
+`python test_small_trainer.py` writes the files that its tests read. These tests see that they are still true.
 """
 
 import json
@@ -12,13 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from weakrest_export import blocks
 from weakrest_export.anchored import Anchored, log_lengths
 from weakrest_export.head import Head, Shape
 from weakrest_export.optimizer import Optimizer
 from weakrest_export.resmixmatch import focal, squared
 from weakrest_export.settings import HeadSettings
 
-FILE = Path(__file__).resolve().parents[2] / "crates/swinhead/tests/reference.json"
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "crates/swinhead/tests/reference.json"
+BLOCKS = ROOT / "tests/data/blocks.json"
+LETTERS = {blocks.POSITIVE: "#", blocks.NEGATIVE: ".", blocks.IGNORED: "-", blocks.UNKNOWN: "?"}
 ROWS, COLS, SCALES, STEPS = 9, 11, (2, 4), 3
 
 
@@ -76,13 +80,57 @@ def reference() -> dict[str, Any]:
             * F.binary_cross_entropy_with_logits(judged.pictures, torch.tensor([1.0, 0.0])),
         ]
         optimizer.step(torch.stack(parts).sum(), step)
-        losses.append([float(part) for part in parts])
-    last = average(made["residuals"], lengths)
+        losses.append([part.item() for part in parts])
+    with torch.no_grad():
+        last = average(made["residuals"], lengths)
     return {
         "losses": losses,
         "first": first.blocks.softmax(-1)[..., 1].flatten().tolist(),
         "last": last.blocks.softmax(-1)[..., 1].flatten().tolist(),
     }
+
+
+def labeled() -> list[dict[str, Any]]:
+    """Pictures with boxes and masks made of rectangles, and their blocks, a letter each."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(40):
+        frame = tuple(int(side) for side in rng.integers(20, 120, 2))
+        factor = float(rng.uniform(0.4, 1.5))
+        content = tuple(max(1, round(side * factor)) for side in frame)
+        stride = int(rng.choice([8, 16]))
+        cells = blocks.Cells(-(-content[1] // stride), -(-content[0] // stride), stride, content, frame)
+
+        def rectangle() -> list[int]:
+            left, top = (int(rng.integers(0, side - 2)) for side in frame)
+            width, height = (int(rng.integers(1, max(2, side // 3))) for side in frame)
+            return [left, top, min(left + width, frame[0]), min(top + height, frame[1])]
+
+        def rotated() -> list[list[float]]:
+            middle, angle = rng.uniform(0.2, 0.8, 2) * frame, rng.uniform(0, 2 * np.pi)
+            x, y = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+            wide, high = rng.uniform(1, 15, 2)
+            corners = [middle + a * wide * x + b * high * y for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+            return [corner.round(2).tolist() for corner in corners]
+
+        masks = [rectangle() for _ in range(int(rng.integers(1, 4)))] if number % 3 else []
+        boxes = [rotated() for _ in range(int(rng.integers(1, 3)))] if number % 3 != 1 else []
+        made = blocks.from_boxes(boxes, cells)
+        if masks:
+            bits = np.zeros(frame[::-1], bool)
+            for left, top, right, bottom in masks:
+                bits[top:bottom, left:right] = True
+            exact = blocks.from_mask(bits, cells)
+            kept = (made == blocks.UNKNOWN) & (exact != blocks.POSITIVE)
+            made = np.where(kept, blocks.UNKNOWN, exact).astype(np.int8)
+        rows = ["".join(LETTERS[int(block)] for block in row) for row in made]
+        size = {"frame": frame, "content": content, "stride": stride}
+        cases.append({**size, "boxes": boxes, "masks": masks, "blocks": rows})
+    return cases
+
+
+def test_the_file_of_blocks_is_true() -> None:
+    assert json.loads(BLOCKS.read_text()) == json.loads(json.dumps(labeled()))
 
 
 def test_the_file_of_the_small_trainer_is_true() -> None:
@@ -95,3 +143,4 @@ def test_the_file_of_the_small_trainer_is_true() -> None:
 if __name__ == "__main__":
     rounded = {key: np.round(values, 7).tolist() for key, values in reference().items()}
     FILE.write_text(json.dumps(rounded) + "\n")
+    BLOCKS.write_text("[\n" + ",\n".join(json.dumps(case) for case in labeled()) + "\n]\n")

@@ -94,8 +94,12 @@ impl Train {
             say!("{comparison}")?;
         }
         let Some(mut done) = enrollment else {
-            remark!("the head is not better than the package: nothing is written. Label more pictures of what is missed,");
-            remark!("with masks or boxes, or enroll with a higher --quality; --anyway REASON writes it all the same");
+            remark!(
+                "the head is not better than the package: nothing is written. Label more pictures of what is missed,"
+            );
+            remark!(
+                "with masks or boxes, or enroll with a higher --quality; --anyway REASON writes it all the same"
+            );
             return Ok(Outcome::Reject);
         };
         done.package.write(&self.output, self.overwrite)?;
@@ -126,7 +130,9 @@ impl Train {
     fn note(&self, comparison: &Comparison) -> String {
         let [year, month, day, ..] = civil(SystemTime::now());
         let reason = match &self.anyway {
-            Some(reason) if !comparison.is_better() => format!("; not better, written because: {}", reason.trim()),
+            Some(reason) if !comparison.is_better() => {
+                format!("; not better, written because: {}", reason.trim())
+            }
             _ => String::new(),
         };
         format!("{year:04}-{month:02}-{day:02} head trained, {comparison}{reason}")

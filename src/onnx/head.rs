@@ -30,7 +30,8 @@ pub(crate) fn head_with_weights(
             .map(|part| format!("layers.{layer}.{part}.weight"))
     };
     let matrices = (0..layers).flat_map(of_layer);
-    let mut matrices = std::iter::once("embed.weight".to_owned()).chain(matrices).chain(["classify.weight".into()]);
+    let mut matrices =
+        std::iter::once("embed.weight".to_owned()).chain(matrices).chain(["classify.weight".into()]);
     let mut positions = (0..layers).map(|layer| format!("layers.{layer}.attention.bias"));
     // Which weights the unnamed ones are.
     let mut known: Vec<(String, String)> = Vec::new();
@@ -67,8 +68,9 @@ pub(crate) fn head_with_weights(
         stored.push(tensor(&stands, &sizes, super::int8::FLOAT, &raw));
     }
     parts.graph.0.retain(|(number, _)| ![GRAPH_NAME, field::GRAPH_INPUT].contains(number));
-    parts.graph =
-        std::mem::take(&mut parts.graph).with(GRAPH_NAME, name).with(field::GRAPH_INPUT, input(channels).write());
+    parts.graph = std::mem::take(&mut parts.graph)
+        .with(GRAPH_NAME, name)
+        .with(field::GRAPH_INPUT, input(channels).write());
     let bytes = parts.write(parts.nodes.clone(), stored);
     refuse_external_data(&bytes)?;
     Ok(bytes)
@@ -77,7 +79,8 @@ pub(crate) fn head_with_weights(
 /// `residuals`, f32 `[batch, rows, columns, channels]`.
 fn input(channels: usize) -> Message {
     let free = |name: &str| Message::default().with(2, name);
-    let sizes = [free("batch"), free("rows"), free("columns"), Message::default().with_number(1, channels as u64)];
+    let sizes =
+        [free("batch"), free("rows"), free("columns"), Message::default().with_number(1, channels as u64)];
     let shape = sizes.iter().fold(Message::default(), |shape, size| shape.with(1, size.write()));
     let kind = Message::default().with_number(1, super::int8::FLOAT).with(2, shape.write());
     let kind = Message::default().with(1, kind.write());

@@ -2,6 +2,7 @@
 
 use ndarray::Array2;
 use posfar::random::SplitMix64;
+use rayon::prelude::*;
 use swinhead::{Anchored, Picture, Targets};
 
 use super::NEIGHBORS;
@@ -83,7 +84,8 @@ pub(super) struct Drawer<'a> {
 impl<'a> Drawer<'a> {
     pub fn new(store: &'a Store, samples: &'a [&'a Sample]) -> Self {
         let mut drawer = Drawer { store, samples, taught: Vec::new() };
-        drawer.taught = samples.iter().map(|s| drawer.teach(s, &store.pictures[s.picture].suspicion)).collect();
+        drawer.taught =
+            samples.iter().map(|s| drawer.teach(s, &store.pictures[s.picture].suspicion)).collect();
         drawer
     }
 
@@ -97,14 +99,19 @@ impl<'a> Drawer<'a> {
     /// # Errors
     /// As [`Store::read`].
     pub fn suspect(&mut self, head: &Anchored, weights: &[f32]) -> Result<()> {
-        for (number, sample) in self.samples.iter().enumerate().filter(|(_, s)| !s.regions.is_empty()) {
+        let judge = |number: usize| -> Result<_> {
+            let sample = self.samples[number];
             let stored = &self.store.pictures[sample.picture];
             let values = self.store.read(sample.picture, 0)?;
             let shape = (stored.lengths.len(), self.store.channels());
             let residuals = Array2::from_shape_vec(shape, values).unwrap_or_default();
             let picture = Picture { grid: stored.placement.grid, residuals, lengths: stored.lengths.clone() };
-            self.taught[number] = self.teach(sample, &head.judge(weights, &picture));
-        }
+            Ok((number, self.teach(sample, &head.judge(weights, &picture))))
+        };
+        let unknown: Vec<usize> =
+            (0..self.samples.len()).filter(|&number| !self.samples[number].regions.is_empty()).collect();
+        let judged = unknown.into_par_iter().map(judge).collect::<Result<Vec<_>>>()?;
+        judged.into_iter().for_each(|(number, taught)| self.taught[number] = taught);
         Ok(())
     }
 
@@ -127,7 +134,12 @@ impl<'a> Drawer<'a> {
     ///
     /// # Errors
     /// As [`Store::read`].
-    pub fn draw(&self, head: &Anchored, average: &[f32], random: &mut SplitMix64) -> Result<(Picture, Targets)> {
+    pub fn draw(
+        &self,
+        head: &Anchored,
+        average: &[f32],
+        random: &mut SplitMix64,
+    ) -> Result<(Picture, Targets)> {
         let number = self.choose(random);
         let (sample, (blocks, weights)) = (self.samples[number], &self.taught[number]);
         let stored = &self.store.pictures[sample.picture];
@@ -161,8 +173,11 @@ impl<'a> Drawer<'a> {
             Block::Mixed | Block::Unknown => (0.0, 0.0),
         };
         let shows = |&block: &usize| matches!(blocks[block], Block::Defective | Block::Unknown);
-        let targets =
-            Targets { labeled: order.iter().map(label).collect(), guessed, defective: order.iter().any(shows) };
+        let targets = Targets {
+            labeled: order.iter().map(label).collect(),
+            guessed,
+            defective: order.iter().any(shows),
+        };
         Ok((picture, targets))
     }
 

@@ -33,7 +33,10 @@ pub(super) enum Known {
     /// It has a defect somewhere.
     Tagged,
     /// Corners of convex boxes, and a mask, in pixels of the frame.
-    Placed { boxes: Vec<Vec<Point>>, mask: Option<Mask> },
+    Placed {
+        boxes: Vec<Vec<Point>>,
+        mask: Option<Mask>,
+    },
 }
 
 impl Known {
@@ -132,7 +135,8 @@ fn from_boxes(boxes: &[Vec<Point>], placement: &Placement) -> Vec<Block> {
         let share = |block: usize| {
             let (row, col) = (block / cols, block % cols);
             let mut inside = corners.clone();
-            for (axis, bound, side) in [(0, x[col], 1.0), (0, x[col + 1], -1.0), (1, y[row], 1.0), (1, y[row + 1], -1.0)]
+            for (axis, bound, side) in
+                [(0, x[col], 1.0), (0, x[col + 1], -1.0), (1, y[row], 1.0), (1, y[row + 1], -1.0)]
             {
                 inside = clip(&inside, axis, bound, side);
             }

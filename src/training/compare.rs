@@ -12,6 +12,9 @@ use crate::inspector::{ClassifyStage, Head, Options};
 use crate::onnx::Runtime;
 use crate::package::{HeadFile, Manifest, Package};
 
+/// Logarithm of a clearly higher score.
+const CLEARLY: f64 = 0.05;
+
 /// One judge's results on the same pictures.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Results {
@@ -40,14 +43,14 @@ pub(crate) struct Comparison {
 
 impl Comparison {
     /// Whether the heads are better: a larger share of defects rejected minus the share of good pictures rejected; where
-    /// that is equal, defects further above the threshold.
+    /// that is equal, defects clearly further above the threshold.
     pub fn is_better(&self) -> bool {
         let worth = |results: &Results| {
             let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
             share(results.rejected, self.defective) - share(results.false_rejects, self.good)
         };
         let (head, package) = (worth(&self.head), worth(&self.package));
-        head > package + 1e-9 || (head > package - 1e-9 && self.head.margin > self.package.margin)
+        head > package + 1e-9 || (head > package - 1e-9 && self.head.margin > self.package.margin + CLEARLY)
     }
 
     pub(super) fn finish(&mut self) -> Result<()> {
@@ -122,7 +125,8 @@ impl Judge {
         let Judge { manifest, own, options } = self;
         let runtime = Runtime::load(options.onnxruntime.as_deref())?;
         let channels = manifest.backbone.kind.channels();
-        let head = Head::new(runtime, &head.onnx, &head.info, channels, &manifest.scales, &options.execution)?;
+        let head =
+            Head::new(runtime, &head.onnx, &head.info, channels, &manifest.scales, &options.execution)?;
         let mut trained = ClassifyStage::new(Some(head), &manifest.scales, manifest.map, f32::MAX);
         let own_unit = if manifest.scores_are_probabilities() { Unit::Probability } else { Unit::Length };
         let is_good = |sample: &Sample| sample.kind == Kind::Good;
@@ -136,7 +140,8 @@ impl Judge {
             let mut score = |sample: &Sample, map: &mut AnomalyMap| -> Result<f32> {
                 stage.score(&store.residuals(sample.picture)?, map)
             };
-            let scores: Vec<f32> = goods.iter().map(|sample| score(sample, &mut map)).collect::<Result<_>>()?;
+            let scores: Vec<f32> =
+                goods.iter().map(|sample| score(sample, &mut map)).collect::<Result<_>>()?;
             let rate = manifest.threshold.false_reject_rate;
             let limit = |scores: &[f32]| -> Result<f32> {
                 let parts: Vec<usize> = (0..scores.len()).collect();
@@ -183,7 +188,8 @@ fn of_blocks(map: &AnomalyMap, placement: &Placement) -> Vec<f32> {
     };
     let value = |block: usize| {
         let (row, col) = (block / cols, block % cols);
-        let place = at(row, placement.content.1, map.height) * map.width + at(col, placement.content.0, map.width);
+        let place =
+            at(row, placement.content.1, map.height) * map.width + at(col, placement.content.0, map.width);
         map.values.get(place).copied().unwrap_or(0.0)
     };
     (0..rows * cols).map(value).collect()

@@ -54,7 +54,7 @@ const PASTED: usize = 80;
 /// Pictures per step.
 const BATCH: usize = 16;
 /// How often the surely defective blocks are decided again.
-const CHECKS: usize = 10;
+const CHECKS: usize = 5;
 /// Side of the window whose mean decides on a picture, in pixels of the scaled picture.
 const SPAN: u32 = 16;
 /// Size of the built-in head, whose graph all heads have.
@@ -212,12 +212,14 @@ impl Course {
             let goods = self.held_out(fold);
             let labels: HashSet<usize> = order.iter().copied().skip(fold).step_by(FOLDS).collect();
             let Some(head) = self.learn(fold, &goods, &labels, progress)? else { return Ok(None) };
-            let is_held =
-                |s: &&Sample| s.kind != Kind::Pasted && s.labeled.is_some_and(|number| labels.contains(&number));
+            let is_held = |s: &&Sample| {
+                s.kind != Kind::Pasted && s.labeled.is_some_and(|number| labels.contains(&number))
+            };
             let held: Vec<&Sample> = self.samples.iter().filter(is_held).collect();
             let enrolled: Vec<&Sample> = self.samples.iter().filter(|s| s.labeled.is_none()).collect();
             // Without any held out, all set the threshold.
-            let sets = |s: &&&Sample| goods.is_empty() || s.good.is_some_and(|number| goods.contains(&number));
+            let sets =
+                |s: &&&Sample| goods.is_empty() || s.good.is_some_and(|number| goods.contains(&number));
             let setting: Vec<&Sample> = enrolled.iter().filter(sets).copied().collect();
             let judged: [&[&Sample]; 3] = [&enrolled, &setting, &held];
             self.judge.compare(&self.store, &head, judged, &mut comparison)?;
@@ -261,7 +263,7 @@ impl Course {
         let schedule = Schedule { steps, ..Schedule::default() };
         let mut trainer = Trainer::new(head, schedule, self.settings.seed);
         let mut drawer = Drawer::new(&self.store, &samples);
-        let apart = (steps / CHECKS).max(1);
+        let apart = steps.div_ceil(CHECKS);
         while trainer.done() < steps {
             let step = trainer.done();
             let draw = |slot: usize| {
@@ -344,14 +346,17 @@ fn read_labels(path: &Path, goods: &[PathBuf]) -> Result<Vec<Labeled>> {
         let known = match label.tag {
             Tag::Good => Known::Good,
             Tag::Defective if goods.contains(picture) => {
-                return wrong(format!("{name} is labeled defective, but is one of the good pictures: remove it there and enroll again"));
+                return wrong(format!(
+                    "{name} is labeled defective, but is one of the good pictures: remove it there and enroll again"
+                ));
             }
             Tag::Defective if label.boxes.is_empty() && label.rotated.is_empty() && label.mask.is_empty() => {
                 Known::Tagged
             }
             Tag::Defective => {
                 let (width, height, _) = Frame::header(picture)?;
-                let boxes = label.boxes.iter().map(|shape| corners(*shape)).chain(label.rotated.iter().copied());
+                let boxes =
+                    label.boxes.iter().map(|shape| corners(*shape)).chain(label.rotated.iter().copied());
                 let boxes = boxes.map(|shape| shape.to_vec()).collect();
                 Known::Placed { boxes, mask: file.mask(label, (width, height))? }
             }

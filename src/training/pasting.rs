@@ -28,7 +28,8 @@ pub(super) fn paste(
 ) -> Result<Option<(Frame, Known)>> {
     let Known::Placed { boxes, mask } = known else { return Ok(None) };
     let (size, to) = ((labeled.width(), labeled.height()), (good.width(), good.height()));
-    let mut region = mask.as_ref().map_or(vec![false; (size.0 * size.1) as usize], |mask| mask.bits().to_vec());
+    let mut region =
+        mask.as_ref().map_or(vec![false; (size.0 * size.1) as usize], |mask| mask.bits().to_vec());
     for corners in boxes {
         region.iter_mut().zip(filled(corners, size)).for_each(|(bit, new)| *bit |= new);
     }
@@ -93,7 +94,8 @@ fn blend(good: &Frame, labeled: &Frame, by: (i64, i64), region: &[bool]) -> Resu
     for at in (0..width * height).filter(|&at| ring[at] && !grown[at]) {
         let from = source(at);
         for (channel, sum) in sums.iter_mut().enumerate() {
-            *sum += f32::from(good.pixels()[at * channels + channel]) - f32::from(labeled.pixels()[from + channel]);
+            *sum += f32::from(good.pixels()[at * channels + channel])
+                - f32::from(labeled.pixels()[from + channel]);
         }
         count += 1;
     }
@@ -159,7 +161,8 @@ mod tests {
     #[test]
     fn a_pasted_defect_is_as_dark_beside_its_new_surroundings() {
         let good = gray((80, 60), |_, _| 150);
-        let bad = gray((80, 60), |x, y| if (30..40).contains(&x) && (20..30).contains(&y) { 40 } else { 100 });
+        let bad =
+            gray((80, 60), |x, y| if (30..40).contains(&x) && (20..30).contains(&y) { 40 } else { 100 });
         let bits = bad.pixels().iter().map(|v| *v == 40).collect();
         let mask = Known::Placed { boxes: Vec::new(), mask: Some(Mask::new(80, 60, bits).unwrap()) };
         let boxes = vec![vec![[30.0, 20.0], [40.0, 20.0], [40.0, 30.0], [30.0, 30.0]]];
@@ -170,11 +173,16 @@ mod tests {
                 let (frame, known) = paste(&bad, &known, &good, &mut random).unwrap().unwrap();
                 let dark: Vec<usize> = (0..80 * 60).filter(|&at| frame.pixels()[at] < 100).collect();
                 assert_eq!(dark.len(), 100);
-                assert!(dark.iter().all(|&at| frame.pixels()[at].abs_diff(90) <= 1), "60 darker than beside it");
+                assert!(
+                    dark.iter().all(|&at| frame.pixels()[at].abs_diff(90) <= 1),
+                    "60 darker than beside it"
+                );
                 let Known::Placed { boxes, mask } = known else { unreachable!() };
                 let (left, top) = (dark[0] % 80, dark[0] / 80);
                 match mask {
-                    Some(mask) => assert!(dark.iter().all(|&at| mask.bits()[at]) && mask.defective_pixels() == 100),
+                    Some(mask) => {
+                        assert!(dark.iter().all(|&at| mask.bits()[at]) && mask.defective_pixels() == 100)
+                    }
                     None => assert_eq!(boxes[0][0], [left as f64, top as f64]),
                 }
                 places.insert((left, top));

@@ -72,9 +72,9 @@ impl Store {
                 }
             }
             let bytes = super::residuals::in_half_precision(values);
-            self.file.write_all_at(&bytes, self.end).map_err(|e| {
-                Error::io("keep residuals in a temporary file in", &std::env::temp_dir(), e)
-            })?;
+            self.file
+                .write_all_at(&bytes, self.end)
+                .map_err(|e| Error::io("keep residuals in a temporary file in", &std::env::temp_dir(), e))?;
             self.end += bytes.len() as u64;
         }
         self.pictures.push(stored);
@@ -90,9 +90,9 @@ impl Store {
         let count = stored.lengths.len() * self.channels();
         let mut bytes = vec![0; count * size_of::<f16>()];
         let at = stored.at + (neighbor * bytes.len()) as u64;
-        self.file.read_exact_at(&mut bytes, at).map_err(|e| {
-            Error::io("read residuals from a temporary file in", &std::env::temp_dir(), e)
-        })?;
+        self.file
+            .read_exact_at(&mut bytes, at)
+            .map_err(|e| Error::io("read residuals from a temporary file in", &std::env::temp_dir(), e))?;
         let half: Vec<f16> = bytes.as_chunks::<2>().0.iter().map(|pair| f16::from_le_bytes(*pair)).collect();
         let mut values = vec![0.0; count];
         half.convert_to_f32_slice(&mut values);
@@ -111,7 +111,8 @@ impl Store {
             let own = values.chunks_exact(self.channels()).flat_map(|block| &block[first..first + channels]);
             let own: Vec<f32> = own.map(|value| value * unit).collect();
             first += channels;
-            let norms = own.chunks_exact(channels).map(|b| b.iter().map(|v| v * v).sum::<f32>().sqrt()).collect();
+            let norms =
+                own.chunks_exact(channels).map(|b| b.iter().map(|v| v * v).sum::<f32>().sqrt()).collect();
             let values = Array3::from_shape_vec((1, blocks, channels), own).unwrap_or_default();
             Residuals { grid: placement.grid, values, norms, ..Residuals::default() }
         });

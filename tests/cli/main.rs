@@ -31,6 +31,8 @@ mod release;
 mod run;
 mod runtime;
 mod teach;
+#[cfg(feature = "workshop")]
+mod train;
 mod usage;
 #[cfg(feature = "workshop")]
 mod web_page;

@@ -2,9 +2,9 @@
 
 mod network;
 mod optimizer;
-mod trained;
 #[cfg(test)]
 mod tests;
+mod trained;
 
 pub use network::{HEAD_WIDTH, Layout, Part, Real, Shape, WINDOW};
 pub use optimizer::{Schedule, Trainer};

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, NdFloat, Zip, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, NdFloat, Zip};
 use posfar::random::SplitMix64;
 
 /// Side of an attention window, in blocks. The windows of every second layer are shifted by half of it.
@@ -20,7 +20,7 @@ const EPSILON: f64 = 1e-5;
 const OFFSETS: usize = 2 * WINDOW - 1;
 
 /// A floating-point number. Heads are trained in `f32`; `f64` is for checks of gradients.
-pub trait Real: NdFloat {
+pub trait Real: NdFloat + Default {
     /// The nearest number.
     fn of(value: f64) -> Self;
     /// The error function.
@@ -84,10 +84,6 @@ impl Part {
     fn of<'a, F: Real>(&self, weights: &'a [F]) -> ArrayView2<'a, F> {
         let (rows, cols) = self.size;
         ArrayView2::from_shape((rows, cols), &weights[self.range()]).expect("a part has its size")
-    }
-
-    fn row<'a, F: Real>(&self, weights: &'a [F]) -> ArrayView1<'a, F> {
-        ArrayView1::from(&weights[self.range()])
     }
 
     fn of_mut<'a, F: Real>(&self, weights: &'a mut [F]) -> ArrayViewMut2<'a, F> {
@@ -270,8 +266,13 @@ impl Layout {
             let positions = layer.positions.of_mut(gradients);
             let projected = attend_back(&trace.projected, &trace.attention, &trace.windows, &seen, positions);
             let normed = linear_back(&layer.project, weights, &trace.normed, &projected, gradients);
-            tokens +=
-                &normalized_back(&layer.before_attention, weights, &trace.before_attention, &normed, gradients);
+            tokens += &normalized_back(
+                &layer.before_attention,
+                weights,
+                &trace.before_attention,
+                &normed,
+                gradients,
+            );
         }
         add_linear(&self.embed, &trace.read, &tokens, gradients);
     }
@@ -302,7 +303,7 @@ struct LayerTrace<F> {
 /// Tokens with mean 0 and deviation 1, and the inverse of the deviation that they had.
 struct Normalized<F> {
     tokens: Array2<F>,
-    inverse: Array1<F>,
+    inverse: Vec<F>,
 }
 
 /// The blocks of a window that are in the grid: number of the block, and its cell in the window.
@@ -331,19 +332,22 @@ fn offset(from: usize, to: usize) -> usize {
 /// r and log(1 + r²) of each residual.
 fn read<F: Real>(residuals: ArrayView2<F>) -> Array2<F> {
     let (tokens, channels) = residuals.dim();
-    let mut read = Array2::zeros((tokens, 2 * channels));
     let limit = F::of(LIMIT);
-    let (values, sizes) = read.view_mut().split_at(Axis(1), channels);
-    Zip::from(values).and(sizes).and(residuals).for_each(|value, size, &residual| {
-        *value = residual.max(-limit).min(limit);
-        *size = (F::one() + *value * *value).ln();
-    });
-    read
+    let mut read = Vec::with_capacity(2 * tokens * channels);
+    for token in residuals.rows() {
+        let first = read.len();
+        read.extend(token.iter().map(|residual| residual.max(-limit).min(limit)));
+        for at in first..first + channels {
+            read.push((F::one() + read[at] * read[at]).ln());
+        }
+    }
+    Array2::from_shape_vec((tokens, 2 * channels), read).unwrap_or_default()
 }
 
 fn linear<F: Real>(layer: &Affine, weights: &[F], input: &Array2<F>) -> Array2<F> {
-    let mut output = Array2::zeros((input.nrows(), layer.weight.size.1));
-    output += &layer.bias.row(weights);
+    let bias = &weights[layer.bias.range()];
+    let repeated = bias.iter().copied().cycle().take(input.nrows() * bias.len()).collect();
+    let mut output = Array2::from_shape_vec((input.nrows(), bias.len()), repeated).unwrap_or_default();
     general_mat_mul(F::one(), input, &layer.weight.of(weights), F::one(), &mut output);
     output
 }
@@ -369,18 +373,25 @@ fn add_linear<F: Real>(layer: &Affine, input: &Array2<F>, output: &Array2<F>, gr
 
 fn normalized<F: Real>(layer: &Affine, weights: &[F], input: &Array2<F>) -> (Array2<F>, Normalized<F>) {
     let width = F::of(input.ncols() as f64);
-    let mut tokens = input.clone();
-    let mut inverse = Array1::zeros(input.nrows());
-    for (mut token, inverse) in tokens.rows_mut().into_iter().zip(&mut inverse) {
-        let mean = token.sum() / width;
-        token -= mean;
-        let variance = token.iter().fold(F::zero(), |sum, &value| sum + value * value) / width;
-        *inverse = F::one() / (variance + F::of(EPSILON)).sqrt();
-        token *= *inverse;
+    let mut tokens = input.as_standard_layout().into_owned();
+    let mut inverse = Vec::with_capacity(input.nrows());
+    let mut output = Vec::with_capacity(input.len());
+    let affine = || weights[layer.weight.range()].iter().zip(&weights[layer.bias.range()]);
+    for token in tokens.as_slice_mut().unwrap_or_default().chunks_exact_mut(input.ncols().max(1)) {
+        let mean = sum(token.iter().copied()) / width;
+        token.iter_mut().for_each(|value| *value -= mean);
+        let variance = sum(token.iter().map(|&value| value * value)) / width;
+        let own = F::one() / (variance + F::of(EPSILON)).sqrt();
+        token.iter_mut().for_each(|value| *value *= own);
+        output.extend(token.iter().zip(affine()).map(|(&value, (&weight, &bias))| value * weight + bias));
+        inverse.push(own);
     }
-    let mut output = &tokens * &layer.weight.row(weights);
-    output += &layer.bias.row(weights);
+    let output = Array2::from_shape_vec(input.dim(), output).unwrap_or_default();
     (output, Normalized { tokens, inverse })
+}
+
+fn sum<F: Real>(values: impl Iterator<Item = F>) -> F {
+    values.fold(F::zero(), |sum, value| sum + value)
 }
 
 fn normalized_back<F: Real>(
@@ -390,20 +401,22 @@ fn normalized_back<F: Real>(
     output: &Array2<F>,
     gradients: &mut [F],
 ) -> Array2<F> {
-    let mut weight = layer.weight.of_mut(gradients);
-    weight += &(output * &trace.tokens).sum_axis(Axis(0));
-    let mut bias = layer.bias.of_mut(gradients);
-    bias += &output.sum_axis(Axis(0));
-    let mut input = output * &layer.weight.row(weights);
-    let width = F::of(input.ncols() as f64);
-    for ((mut row, token), &inverse) in
-        input.rows_mut().into_iter().zip(trace.tokens.rows()).zip(&trace.inverse)
-    {
-        let mean = row.sum() / width;
-        let along = row.dot(&token) / width;
-        Zip::from(&mut row).and(&token).for_each(|gradient, &value| {
+    let wide = output.ncols().max(1);
+    let width = F::of(wide as f64);
+    let mut input = output.as_standard_layout().into_owned();
+    let tokens = trace.tokens.as_slice().unwrap_or_default().chunks_exact(wide);
+    let rows = input.as_slice_mut().unwrap_or_default().chunks_exact_mut(wide);
+    for ((row, token), &inverse) in rows.zip(tokens).zip(&trace.inverse) {
+        for (at, (gradient, &value)) in row.iter_mut().zip(token).enumerate() {
+            gradients[layer.weight.at + at] += *gradient * value;
+            gradients[layer.bias.at + at] += *gradient;
+            *gradient *= weights[layer.weight.at + at];
+        }
+        let mean = sum(row.iter().copied()) / width;
+        let along = sum(row.iter().zip(token).map(|(&gradient, &value)| gradient * value)) / width;
+        for (gradient, &value) in row.iter_mut().zip(token) {
             *gradient = (*gradient - mean - value * along) * inverse;
-        });
+        }
     }
     input
 }
@@ -421,12 +434,26 @@ fn gelu_slope<F: Real>(value: F) -> F {
 
 /// Query, key or value (`part` 0 to 2) of a window's blocks for one head.
 fn gathered<F: Real>(projected: &Array2<F>, window: &Window, part: usize, head: usize) -> Array2<F> {
-    let first = part * projected.ncols() / 3 + head * HEAD_WIDTH;
-    let mut gathered = Array2::zeros((window.len(), HEAD_WIDTH));
-    for (mut row, &(block, _)) in gathered.rows_mut().into_iter().zip(window) {
-        row.assign(&projected.slice(s![block, first..first + HEAD_WIDTH]));
+    columns(projected, window, part * projected.ncols() / 3 + head * HEAD_WIDTH)
+}
+
+/// Columns of a window's blocks from `first` on, as many as a head has features.
+fn columns<F: Real>(tokens: &Array2<F>, window: &Window, first: usize) -> Array2<F> {
+    let (all, wide) = (tokens.as_slice().unwrap_or_default(), tokens.ncols());
+    let mut gathered = Vec::with_capacity(window.len() * HEAD_WIDTH);
+    for &(block, _) in window {
+        gathered.extend_from_slice(&all[block * wide + first..][..HEAD_WIDTH]);
     }
-    gathered
+    Array2::from_shape_vec((window.len(), HEAD_WIDTH), gathered).unwrap_or_default()
+}
+
+/// Puts [`columns`] back.
+fn put<F: Real>(from: &Array2<F>, window: &Window, first: usize, tokens: &mut Array2<F>) {
+    let wide = tokens.ncols();
+    let (Some(all), Some(from)) = (tokens.as_slice_mut(), from.as_slice()) else { return };
+    for (row, &(block, _)) in from.chunks_exact(HEAD_WIDTH).zip(window) {
+        all[block * wide + first..][..HEAD_WIDTH].copy_from_slice(row);
+    }
 }
 
 fn attention_scale<F: Real>() -> F {
@@ -456,10 +483,8 @@ fn attend<F: Real>(
                 let sum = row.sum();
                 row /= sum;
             }
-            let found = weights.dot(&value);
-            for (row, &(block, _)) in found.rows().into_iter().zip(window) {
-                seen.slice_mut(s![block, head * HEAD_WIDTH..(head + 1) * HEAD_WIDTH]).assign(&row);
-            }
+            let found = weights.dot(&value).as_standard_layout().into_owned();
+            put(&found, window, head * HEAD_WIDTH, &mut seen);
             attention.push(weights);
         }
     }
@@ -479,10 +504,7 @@ fn attend_back<F: Real>(
     let heads = windows.iter().flat_map(|window| (0..width / HEAD_WIDTH).map(move |head| (window, head)));
     for ((window, head), weights) in heads.zip(attention) {
         let [query, key, value] = [0, 1, 2].map(|part| gathered(projected, window, part, head));
-        let mut found = Array2::zeros((window.len(), HEAD_WIDTH));
-        for (mut row, &(block, _)) in found.rows_mut().into_iter().zip(window) {
-            row.assign(&seen.slice(s![block, head * HEAD_WIDTH..(head + 1) * HEAD_WIDTH]));
-        }
+        let found = columns(seen, window, head * HEAD_WIDTH);
         let of_value = weights.t().dot(&found);
         let mut scores = found.dot(&value.t());
         for ((mut row, own), &(_, from)) in scores.rows_mut().into_iter().zip(weights.rows()).zip(window) {
@@ -494,11 +516,10 @@ fn attend_back<F: Real>(
         }
         scores *= attention_scale::<F>();
         let (of_query, of_key) = (scores.dot(&key), scores.t().dot(&query));
-        for (part, own) in [of_query, of_key, of_value].iter().enumerate() {
-            let first = part * width + head * HEAD_WIDTH;
-            for (row, &(block, _)) in own.rows().into_iter().zip(window) {
-                gradient.slice_mut(s![block, first..first + HEAD_WIDTH]).assign(&row);
-            }
+        for (part, own) in [of_query, of_key, of_value].into_iter().enumerate() {
+            // A product with a transposed factor may have its columns in a row.
+            let own = own.as_standard_layout().into_owned();
+            put(&own, window, part * width + head * HEAD_WIDTH, &mut gradient);
         }
     }
     gradient

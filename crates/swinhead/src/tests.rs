@@ -10,12 +10,13 @@ use crate::*;
 fn example(grid: (usize, usize), channels: usize, seed: u64) -> (Picture<f64>, Targets<f64>) {
     let blocks = grid.0 * grid.1;
     let mut random = SplitMix64::new(seed);
-    let residuals =
-        Array2::from_shape_simple_fn((blocks, channels), || 1.5 * f64::from(random.normal()));
+    let residuals = Array2::from_shape_simple_fn((blocks, channels), || 1.5 * f64::from(random.normal()));
     let lengths = (0..blocks).map(|_| 0.3 * f64::from(random.normal())).collect();
-    let labeled = (0..blocks).map(|at| (f64::from(u8::from(at % 3 == 0)), [1.0, 2.5, 0.0][at % 4 % 3]));
+    let labeled =
+        (0..blocks).map(|at| (f64::from(u8::from(at.is_multiple_of(3))), [1.0, 2.5, 0.0][at % 4 % 3]));
     let guessed = (0..blocks).map(|at| (at % 4 == 2).then_some(0.8));
-    let targets = Targets { labeled: labeled.collect(), guessed: guessed.collect(), defective: seed % 2 == 0 };
+    let targets =
+        Targets { labeled: labeled.collect(), guessed: guessed.collect(), defective: seed.is_multiple_of(2) };
     (Picture { grid, residuals, lengths }, targets)
 }
 
@@ -26,7 +27,8 @@ fn gradients_are_slopes() {
         let head = Anchored::new(Shape { channels: 5, width: 64, depth: 3 }, 2);
         let mut random = SplitMix64::new(seed);
         // Larger than in training, so that no part of the network is nearly linear.
-        let weights: Vec<f64> = head.initial(seed).iter().map(|w| f64::from(w + 0.15 * random.normal())).collect();
+        let weights: Vec<f64> =
+            head.initial(seed).iter().map(|w| f64::from(w + 0.15 * random.normal())).collect();
         let (picture, targets) = example(grid, 5, seed);
         let share = Share { labeled: 0.7, guessed: 0.4, picture: 0.5 };
         let loss = |weights: &[f64]| {
@@ -83,11 +85,11 @@ fn batch() -> Vec<(Picture, Targets)> {
         let own = values[number * blocks * channels..][..blocks * channels].to_vec();
         let lengths = own.chunks_exact(channels).map(|block| log_lengths(block, &SCALES)).collect();
         let residuals = Array2::from_shape_vec((blocks, channels), own).unwrap();
-        let guess = |at: usize| (number == 1 && at % 7 == 0).then_some(0.3 + 0.2 * (at % 3) as f32);
+        let guess = |at: usize| (number == 1 && at.is_multiple_of(7)).then_some(0.3 + 0.2 * (at % 3) as f32);
         let label = |at: usize| {
-            let weight = if at % 4 == 0 { 1.5 } else { 1.0 };
+            let weight = if at.is_multiple_of(4) { 1.5 } else { 1.0 };
             let taught = at % 5 != 1 && guess(at).is_none();
-            (f32::from(u8::from(at % 5 == 0)), if taught { weight } else { 0.0 })
+            (f32::from(u8::from(at.is_multiple_of(5))), if taught { weight } else { 0.0 })
         };
         let targets = Targets {
             labeled: (0..blocks).map(label).collect(),

@@ -236,8 +236,7 @@ fn focal<F: Real>(logit: F, target: F) -> (F, F) {
     let (of_defective, of_good) = (softplus(-logit), softplus(logit));
     let gamma = F::of(f64::from(GAMMA));
     let loss = half
-        * (target * good.powi(GAMMA) * of_defective
-            + (F::one() - target) * defective.powi(GAMMA) * of_good);
+        * (target * good.powi(GAMMA) * of_defective + (F::one() - target) * defective.powi(GAMMA) * of_good);
     let slope = half
         * (-target * good.powi(GAMMA) * (gamma * defective * of_defective + good)
             + (F::one() - target) * defective.powi(GAMMA) * (gamma * good * of_good + defective));
