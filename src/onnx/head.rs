@@ -10,9 +10,9 @@ const GRAPH_NAME: u32 = 2;
 /// Names of weights that only their place in the graph tells.
 const UNNAMED: &str = "onnx::";
 
-/// The graph of `template` under another name, for residuals of `channels`, with the weights that `weights` gives for a
-/// name: a bias, a normalization, a matrix `[in, out]`, or the position biases of a layer, `[heads, cells, cells]`. It
-/// reads the residuals with their sign.
+/// The graph of `template` under another name, for residuals of `channels`, with the weights that `weights`
+/// gives for a name: a bias, a normalization, a matrix `[in, out]`, or the position biases of a layer,
+/// `[heads, cells, cells]`. It reads the residuals with their sign.
 ///
 /// # Errors
 /// [`ErrorKind::Model`] if the template has other weights.

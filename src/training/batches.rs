@@ -12,8 +12,9 @@ use crate::error::Result;
 
 /// Larger grids are cut to this many blocks a side.
 const CROP: usize = 16;
-/// How often good pictures, those with labels, and those with pasted defects are drawn.
-const COMPOSITION: [f32; 3] = [3.0, 2.0, 2.0];
+/// How often pictures of each kind are drawn.
+const COMPOSITION: [(Kind, f32); 4] =
+    [(Kind::Good, 3.0), (Kind::Painted, 1.0), (Kind::Defective, 2.0), (Kind::Pasted, 2.0)];
 /// Blocks of a picture that a crop without defects is likely to show.
 const STRANGEST: usize = 20;
 /// How often the nearest neighbor, the second and the third are taken.
@@ -24,6 +25,8 @@ const SHAKE: (f32, f32) = (0.15, 0.223);
 const SHAKEN: f32 = 0.5;
 /// Largest share of blocks to set to zero.
 const DROPOUT: f32 = 0.1;
+/// Least ratio of the lengths of residuals: with a painted defect, and without.
+const SEEN: f32 = 2.0;
 /// Varied copies for a guess.
 const COPIES: usize = 2;
 
@@ -34,6 +37,8 @@ pub(super) enum Kind {
     Defective,
     /// A good picture with a labeled defect.
     Pasted,
+    /// A good picture with a painted defect.
+    Painted,
 }
 
 /// A picture to learn from.
@@ -65,6 +70,17 @@ impl Sample {
         let regions = unknown_regions(&blocks, placement.grid);
         let only_tagged = matches!(known, Known::Tagged);
         Sample { picture, kind, blocks, labeled, good, regions, only_tagged }
+    }
+
+    /// Leaves out blocks of a painted defect that left no trace in the residuals: they look like the variation of
+    /// good parts. `suspicion` is of the good picture.
+    pub fn hide_unseen(&mut self, store: &Store, suspicion: &[f32]) {
+        let seen = store.pictures[self.picture].suspicion.iter().zip(suspicion);
+        for (block, (after, before)) in self.blocks.iter_mut().zip(seen) {
+            if *block == Block::Defective && *after < SEEN * SEEN * before {
+                *block = Block::Mixed;
+            }
+        }
     }
 
     /// Whether a person said where the defects are.
@@ -126,7 +142,9 @@ impl<'a> Drawer<'a> {
             let unknown = blocks.iter_mut().filter(|block| **block == Block::Unknown);
             unknown.for_each(|block| *block = Block::Mixed);
         }
-        let weights = balanced(&blocks, grid);
+        // The sizes of painted defects say nothing about real ones.
+        let weights =
+            if sample.kind == Kind::Painted { vec![1.0; blocks.len()] } else { balanced(&blocks, grid) };
         (blocks, weights)
     }
 
@@ -183,8 +201,7 @@ impl<'a> Drawer<'a> {
 
     fn choose(&self, random: &mut SplitMix64) -> usize {
         let of = |kind: Kind| self.samples.iter().enumerate().filter(move |(_, sample)| sample.kind == kind);
-        let kinds = [Kind::Good, Kind::Defective, Kind::Pasted].into_iter().zip(COMPOSITION);
-        let kinds: Vec<_> = kinds.filter(|(kind, _)| of(*kind).next().is_some()).collect();
+        let kinds: Vec<_> = COMPOSITION.into_iter().filter(|(kind, _)| of(*kind).next().is_some()).collect();
         let mut at = random.unit() * kinds.iter().map(|(_, share)| share).sum::<f32>();
         let chosen = kinds.iter().find(|(_, share)| {
             at -= share;
@@ -214,8 +231,8 @@ fn turned((rows, cols): (usize, usize), random: &mut SplitMix64) -> (Vec<usize>,
     ((0..high * wide).map(block).collect(), (high, wide))
 }
 
-/// A crop of at most [`CROP`] rows and columns. Three of four have a defective or unknown block, if there is one. Of the
-/// others, half have one of the strangest blocks: these decide the score of a good picture.
+/// A crop of at most [`CROP`] rows and columns. Three of four have a defective or unknown block, if there is
+/// one. Of the others, half have one of the strangest blocks: these decide the score of a good picture.
 fn crop(
     order: &[usize],
     (rows, cols): (usize, usize),

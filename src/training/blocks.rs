@@ -108,8 +108,8 @@ fn shares(mask: &Mask, placement: &Placement) -> Vec<f64> {
     shares
 }
 
-/// Shares are relative to the fullest block of the same defect. Without that, a defect narrower than a block would have
-/// no defective block. A speck that fills little of every block has none.
+/// Shares are relative to the fullest block of the same defect. Without that, a defect narrower than a block
+/// would have no defective block. A speck that fills little of every block has none.
 fn from_mask(mask: &Mask, placement: &Placement) -> Vec<Block> {
     let shares = shares(mask, placement);
     let mut regions = Components::default();
@@ -126,7 +126,8 @@ fn from_mask(mask: &Mask, placement: &Placement) -> Vec<Block> {
     shares.iter().zip(regions.labels()).map(judge).collect()
 }
 
-/// Unknown where a box covers more than a sliver of a block, or most of those that it touches; good elsewhere.
+/// Unknown where a box covers more than a sliver of a block, or most of those that it touches; good
+/// elsewhere.
 fn from_boxes(boxes: &[Vec<Point>], placement: &Placement) -> Vec<Block> {
     let (x, y) = edges_of(placement);
     let (rows, cols) = placement.grid;
@@ -190,8 +191,8 @@ fn regions(blocks: &[Block], (rows, cols): (usize, usize), kind: Block) -> Vec<V
     regions
 }
 
-/// Of each region of unknown blocks those that are surely defective: the most suspicious ones, as many as a defect
-/// fills of its box at least. Of a tag one, because it does not say how large the defect is.
+/// Of each region of unknown blocks those that are surely defective: the most suspicious ones, as many as a
+/// defect fills of its box at least. Of a tag one, because it does not say how large the defect is.
 pub(super) fn surely_defective(
     regions: &[Vec<usize>],
     cols: usize,

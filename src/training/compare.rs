@@ -42,8 +42,8 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    /// Whether the heads are better: a larger share of defects rejected minus the share of good pictures rejected; where
-    /// that is equal, defects clearly further above the threshold.
+    /// Whether the heads are better: a larger share of defects rejected minus the share of good pictures
+    /// rejected; where that is equal, defects clearly further above the threshold.
     pub fn is_better(&self) -> bool {
         let worth = |results: &Results| {
             let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
@@ -109,9 +109,9 @@ impl Judge {
         Ok(Judge { manifest, own, options: options.clone() })
     }
 
-    /// Adds the results of a head that has not seen `held`, nor the good pictures `setting`, which set its threshold. The
-    /// package's threshold is its own. Each of `setting` is judged by the threshold of the others, the package's by that of
-    /// all `goods` but this one.
+    /// Adds the results of a head that has not seen `held`, nor the good pictures `setting`, which set its
+    /// threshold. The package's threshold is its own. Each of `setting` is judged by the threshold of the
+    /// others, the package's by that of all `goods` but this one.
     ///
     /// # Errors
     /// Those of running the heads.

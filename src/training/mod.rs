@@ -1,8 +1,8 @@
 //! Training: residuals for `weakrest-export`, and the small trainer of heads, which needs no Python.
 //!
-//! [`Course`] computes the residuals of good, labeled and pasted pictures once. It then trains heads of a part of the
-//! labels to judge the others, and at last one of all. `weakrest-export train` is the larger trainer: synthetic
-//! defects, other networks, GPUs. Both have the same block labels, losses and settings.
+//! [`Course`] computes the residuals of good, labeled and pasted pictures once. It then trains heads of a
+//! part of the labels to judge the others, and at last one of all. `weakrest-export train` is the larger
+//! trainer: synthetic defects, other networks, GPUs. Both have the same block labels, losses and settings.
 
 mod batches;
 mod blocks;
@@ -47,10 +47,13 @@ const FEWEST: usize = 4;
 const LEARNED: usize = 160;
 /// Good pictures to train and compare with at most.
 const GOODS: usize = 400;
-/// With fewer held out, the threshold of so few pictures would miss more than that of all, which training has seen.
+/// With fewer held out, the threshold of so few pictures would miss more than that of all, which training has
+/// seen.
 const FEWEST_HELD_OUT: usize = 5;
 /// Good pictures with labeled defects.
 const PASTED: usize = 80;
+/// Good pictures with painted defects.
+const PAINTED: usize = 60;
 /// Pictures per step.
 const BATCH: usize = 16;
 /// How often the surely defective blocks are decided again.
@@ -105,12 +108,12 @@ pub(crate) struct Trained {
 }
 
 impl Course {
-    /// Reads labels and pictures, and computes their residuals. `goods` are the enrolled pictures. The result is `None`
-    /// if `progress` returned `false`.
+    /// Reads labels and pictures, and computes their residuals. `goods` are the enrolled pictures. The result
+    /// is `None` if `progress` returned `false`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for labels that cannot be used, with file and picture; [`ErrorKind::Image`] for a picture
-    /// that cannot; as [`Inspector::with_options`] for the package.
+    /// [`ErrorKind::Usage`] for labels that cannot be used, with file and picture; [`ErrorKind::Image`] for a
+    /// picture that cannot; as [`Inspector::with_options`] for the package.
     pub fn prepare(
         package: &Path,
         goods: &[PathBuf],
@@ -146,7 +149,7 @@ impl Course {
             .filter(|&number| matches!(labeled[number].known, Known::Placed { .. }))
             .collect();
         let pasted = if placed.is_empty() { 0 } else { PASTED };
-        let total = goods.len() + labeled.len() + pasted;
+        let total = goods.len() + labeled.len() + pasted + PAINTED;
         for (number, path) in goods.iter().enumerate() {
             let frame = Frame::open(path)?;
             let picture = add(&mut store, &frame, &frame).map_err(|e| e.within(path.display()))?;
@@ -176,13 +179,27 @@ impl Course {
                 return Ok(None);
             }
         }
+        for turn in 0..PAINTED {
+            let mut random = mixed(settings.seed, u64::from(u32::MAX) + turn as u64);
+            let good = random.below(goods.len());
+            let below = Frame::open(goods[good])?;
+            let (made, mask) = pasting::paint(&below, &mut random)?;
+            let known = Known::Placed { boxes: Vec::new(), mask: Some(mask) };
+            let picture = add(&mut store, &made, &below).map_err(|e| e.within(goods[good].display()))?;
+            let mut sample = Sample::new(&store, picture, Kind::Painted, &known, None, Some(good));
+            sample.hide_unseen(&store, &store.pictures[good].suspicion);
+            samples.push(sample);
+            if !progress(Step::Features, goods.len() + labeled.len() + pasted + turn + 1, total) {
+                return Ok(None);
+            }
+        }
         let goods = all.to_vec();
         Ok(Some(Course { settings, store, samples, judge, goods, labeled, backbone, stride }))
     }
 
     /// Numbers of the good pictures of which a head of this turn learns nothing.
     fn held_out(&self, turn: usize) -> HashSet<usize> {
-        let numbers = self.samples.iter().filter(|s| s.kind != Kind::Pasted).filter_map(|s| s.good);
+        let numbers = self.samples.iter().filter(|s| s.kind == Kind::Good).filter_map(|s| s.good);
         let mut order: Vec<usize> = numbers.collect();
         let mut random = mixed(self.settings.seed, u64::MAX);
         for at in (1..order.len()).rev() {
@@ -195,8 +212,8 @@ impl Course {
         (0..count).map(|at| order[(turn * count + at) % order.len()]).collect()
     }
 
-    /// Compares heads of a part of the labels with the package, on the other labels. The result is `None` if `progress`
-    /// returned `false`.
+    /// Compares heads of a part of the labels with the package, on the other labels. The result is `None` if
+    /// `progress` returned `false`.
     ///
     /// # Errors
     /// Those of training and of running the heads.
@@ -216,7 +233,8 @@ impl Course {
                 s.kind != Kind::Pasted && s.labeled.is_some_and(|number| labels.contains(&number))
             };
             let held: Vec<&Sample> = self.samples.iter().filter(is_held).collect();
-            let enrolled: Vec<&Sample> = self.samples.iter().filter(|s| s.labeled.is_none()).collect();
+            let is_enrolled = |s: &&Sample| s.kind == Kind::Good && s.good.is_some();
+            let enrolled: Vec<&Sample> = self.samples.iter().filter(is_enrolled).collect();
             // Without any held out, all set the threshold.
             let sets =
                 |s: &&&Sample| goods.is_empty() || s.good.is_some_and(|number| goods.contains(&number));

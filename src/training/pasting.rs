@@ -1,10 +1,10 @@
-//! Pastes labeled defects into good pictures: each defect is seen on many parts.
+//! Defects on good pictures: labeled ones, so that each is seen on many parts, and painted ones.
 
 use posfar::random::SplitMix64;
 
 use super::blocks::Known;
 use crate::error::Result;
-use crate::imaging::{Frame, Mask, filled};
+use crate::imaging::{Defect, DefectKind, Frame, Mask, filled};
 
 /// Largest shift of a defect, relative to the picture's sides. Many defects belong to a place of the part.
 const REACH: f64 = 0.12;
@@ -12,11 +12,15 @@ const REACH: f64 = 0.12;
 const ATTEMPTS: usize = 20;
 /// Fewest pixels of a pasted defect, unless it has fewer.
 const FEWEST: usize = 4;
+/// Smallest and largest painted defect, relative to the picture's longer side.
+const SIZES: (f32, f32) = (0.02, 0.25);
+/// Smallest visible change, in gray levels of 255.
+const VISIBLE: u8 = 6;
 /// Pixels beside a defect that show how bright its surroundings are.
 const SURROUNDINGS: usize = 20;
 
-/// A good picture with the defects of a labeled one, shifted, and what is then known of it. `None` if the label has no
-/// places, or no place fits.
+/// A good picture with the defects of a labeled one, shifted, and what is then known of it. `None` if the
+/// label has no places, or no place fits.
 ///
 /// # Errors
 /// As [`Frame::new`] and [`Mask::new`].
@@ -55,6 +59,27 @@ pub(super) fn paste(
         return Ok(Some((frame, Known::Placed { boxes, mask })));
     }
     Ok(None)
+}
+
+/// A good picture with one to three painted defects, and where it visibly changed.
+///
+/// # Errors
+/// As [`Frame::new`] and [`Mask::new`].
+pub(super) fn paint(good: &Frame, random: &mut SplitMix64) -> Result<(Frame, Mask)> {
+    let (width, height) = (good.width() as f32, good.height() as f32);
+    let mut made = good.clone();
+    for _ in 0..1 + random.below(3) {
+        let kind = DefectKind::ALL[random.below(DefectKind::ALL.len())];
+        // Even on a logarithmic scale.
+        let size = SIZES.0 * (SIZES.1 / SIZES.0).powf(random.unit()) * width.max(height);
+        let center = (random.unit() * width, random.unit() * height);
+        made = Defect { kind, size, center, angle: random.unit() }.paint(&made)?;
+    }
+    let channels = good.color().channels();
+    let pixels = good.pixels().chunks_exact(channels).zip(made.pixels().chunks_exact(channels));
+    let changed = pixels.map(|(a, b)| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) >= VISIBLE));
+    let mask = Mask::new(good.width(), good.height(), changed.collect())?;
+    Ok((made, mask))
 }
 
 /// A mask of a picture, moved into a picture of size `to`.

@@ -9,7 +9,8 @@ use super::*;
 use crate::imaging::{Mask, Placement};
 use crate::onnx::{Execution, Network, Runtime};
 
-/// The file of some weights gives what the trainer computes, on grids of all kinds and for any number of channels.
+/// The file of some weights gives what the trainer computes, on grids of all kinds and for any number of
+/// channels.
 #[test]
 fn the_written_network_is_the_trained_one() {
     let runtime = Runtime::load(None).unwrap();

@@ -196,7 +196,8 @@ impl Layout {
         weights
     }
 
-    /// The position biases of a layer as attention adds them: `[heads, WINDOW², WINDOW²]`, one head after another.
+    /// The position biases of a layer as attention adds them: `[heads, WINDOW², WINDOW²]`, one head after
+    /// another.
     pub fn position_biases(&self, weights: &[f32], layer: usize) -> Vec<f32> {
         let Some(table) = self.layers.get(layer).map(|layer| layer.positions.of(weights)) else {
             return Vec::new();

@@ -13,7 +13,8 @@ const GAMMA: i32 = 2;
 /// Weights that a head has only while it learns: scale, shift, and the pictures' shift.
 const SCALARS: [f32; 3] = [4.0, -3.0, -3.0];
 
-/// The logarithm of the residuals' length of one block: the mean over the scales. `scales` has the channels of each.
+/// The logarithm of the residuals' length of one block: the mean over the scales. `scales` has the channels
+/// of each.
 pub fn log_lengths(residuals: &[f32], scales: &[usize]) -> f32 {
     let mut rest = residuals;
     let logarithms = scales.iter().map(|&channels| {
@@ -78,9 +79,9 @@ impl<F: Real> Losses<F> {
 
 /// A head, and how its corrections of lengths become probabilities.
 ///
-/// The logarithm of a block's score is z = log(length) + 2 tanh(d / 2), where d is the difference of the head's two
-/// logits. The sigmoid of `scale` z + `shift` is the probability that the block is defective. A picture's score is the
-/// highest mean of exp(z) over a window.
+/// The logarithm of a block's score is z = log(length) + 2 tanh(d / 2), where d is the difference of the
+/// head's two logits. The sigmoid of `scale` z + `shift` is the probability that the block is defective. A
+/// picture's score is the highest mean of exp(z) over a window.
 ///
 /// ```
 /// use ndarray::Array2;
