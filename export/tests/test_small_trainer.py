@@ -1,4 +1,4 @@
-"""The trainer in Rust, `weakrest train`, is compared with this package: a small fixed batch, and block labels.
+"""The trainer in Rust, `weakrest train`, is compared with this package: a fixed batch, and block labels.
 
 `python test_small_trainer.py` writes the files that its tests read. These tests see that they are still true.
 """
@@ -27,7 +27,7 @@ ROWS, COLS, SCALES, STEPS = 9, 11, (2, 4), 3
 
 
 def weights(head: Anchored) -> None:
-    """Sets weights that need no file: sines, by the place in a matrix `[in, out]` and the rank of its name."""
+    """Sets weights that need no file: sines, by the place in a matrix `[in, out]` and its name's rank."""
     state = head.head.state_dict()
     for rank, name in enumerate(sorted(state)):
         tensor = state[name]
@@ -76,8 +76,7 @@ def reference() -> dict[str, Any]:
         parts = [
             (each * made["labeled"]).sum() / count,
             ramp * (squared(judged.blocks, made["targets"]) * made["guessed"]).sum() / count,
-            settings.picture
-            * F.binary_cross_entropy_with_logits(judged.pictures, torch.tensor([1.0, 0.0])),
+            settings.picture * F.binary_cross_entropy_with_logits(judged.pictures, torch.tensor([1.0, 0.0])),
         ]
         optimizer.step(torch.stack(parts).sum(), step)
         losses.append([part.item() for part in parts])
@@ -90,31 +89,33 @@ def reference() -> dict[str, Any]:
     }
 
 
+def rectangle(rng: np.random.Generator, frame: tuple[int, int]) -> list[int]:
+    left, top = (int(rng.integers(0, side - 2)) for side in frame)
+    width, height = (int(rng.integers(1, max(2, side // 3))) for side in frame)
+    return [left, top, min(left + width, frame[0]), min(top + height, frame[1])]
+
+
+def rotated(rng: np.random.Generator, frame: tuple[int, int]) -> list[list[float]]:
+    middle, angle = rng.uniform(0.2, 0.8, 2) * frame, rng.uniform(0, 2 * np.pi)
+    x, y = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    wide, high = rng.uniform(1, 15, 2)
+    corners = [middle + a * wide * x + b * high * y for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    return [corner.round(2).tolist() for corner in corners]
+
+
 def labeled() -> list[dict[str, Any]]:
     """Pictures with boxes and masks made of rectangles, and their blocks, a letter each."""
     rng = np.random.default_rng(0)
     cases = []
     for number in range(40):
-        frame = tuple(int(side) for side in rng.integers(20, 120, 2))
-        factor = float(rng.uniform(0.4, 1.5))
-        content = tuple(max(1, round(side * factor)) for side in frame)
+        width, height = (int(side) for side in rng.integers(20, 120, 2))
+        frame, factor = (width, height), float(rng.uniform(0.4, 1.5))
+        content = max(1, round(width * factor)), max(1, round(height * factor))
         stride = int(rng.choice([8, 16]))
         cells = blocks.Cells(-(-content[1] // stride), -(-content[0] // stride), stride, content, frame)
 
-        def rectangle() -> list[int]:
-            left, top = (int(rng.integers(0, side - 2)) for side in frame)
-            width, height = (int(rng.integers(1, max(2, side // 3))) for side in frame)
-            return [left, top, min(left + width, frame[0]), min(top + height, frame[1])]
-
-        def rotated() -> list[list[float]]:
-            middle, angle = rng.uniform(0.2, 0.8, 2) * frame, rng.uniform(0, 2 * np.pi)
-            x, y = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-            wide, high = rng.uniform(1, 15, 2)
-            corners = [middle + a * wide * x + b * high * y for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-            return [corner.round(2).tolist() for corner in corners]
-
-        masks = [rectangle() for _ in range(int(rng.integers(1, 4)))] if number % 3 else []
-        boxes = [rotated() for _ in range(int(rng.integers(1, 3)))] if number % 3 != 1 else []
+        masks = [rectangle(rng, frame) for _ in range(int(rng.integers(1, 4)))] if number % 3 else []
+        boxes = [rotated(rng, frame) for _ in range(int(rng.integers(1, 3)))] if number % 3 != 1 else []
         made = blocks.from_boxes(boxes, cells)
         if masks:
             bits = np.zeros(frame[::-1], bool)
