@@ -1,7 +1,7 @@
 //! Training: residuals for `weakrest-export`, and the small trainer of heads, which needs no Python.
 //!
-//! [`Course`] computes the residuals of good, labeled and pasted pictures once. It then trains heads of a
-//! part of the labels to judge the others, and at last one of all. `weakrest-export train` is the larger
+//! [`Course`] computes the residuals of good, labeled, pasted and painted pictures once. It then trains heads
+//! of a part of the labels to judge the others, and at last one of all. `weakrest-export train` is the larger
 //! trainer: synthetic defects, other networks, GPUs. Both have the same block labels, losses and settings.
 
 mod batches;
