@@ -109,7 +109,7 @@ test: skips
 	@$(MAKE) --no-print-directory --jobs=2 python rust
 	$(CARGO) test --workspace --locked --quiet
 	$(PYTHON) tools/check_docs target/debug/weakrest $(VENV)/bin/python
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet --package posfar --package weakrest
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet --package posfar --package swinhead --package weakrest
 	@if [ -s target/skipped.txt ]; then echo; echo "Skipped:"; sort -u target/skipped.txt; fi
 	@echo "make test: all passed"
 

@@ -24,7 +24,7 @@ ROOT = {
     "Package": "package",
 }
 # Crates of this workspace that are rooms.
-CRATES = ("posfar",)
+CRATES = ("posfar", "swinhead")
 
 
 def floors() -> dict[str, int]:

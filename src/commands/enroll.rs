@@ -413,10 +413,7 @@ fn pictures_of_parts(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Shows the progress of work on a package until it is done, or a signal stops it.
-pub fn unless_stopped(
-    mut bar: EnrollBar,
-    work: impl FnOnce(Progress) -> Result<Option<Enrollment>>,
-) -> Result<Enrollment> {
+pub fn unless_stopped<T>(mut bar: EnrollBar, work: impl FnOnce(Progress) -> Result<Option<T>>) -> Result<T> {
     let signal = signals()?;
     let (working, done_working) = mpsc::channel();
     let asked = Arc::clone(&signal);
@@ -428,7 +425,7 @@ pub fn unless_stopped(
         // A shell then stops the rest of its script, too.
         let _ = emulate_default_handler(signal.load(Ordering::Relaxed) as i32);
     }
-    done.ok_or_else(|| Error::new(ErrorKind::Usage, "enrolling was interrupted"))
+    done.ok_or_else(|| Error::new(ErrorKind::Usage, "the work was interrupted"))
 }
 
 /// Ends the process a second after a signal, unless the work ends before. It may hang in a network file. It
@@ -530,7 +527,7 @@ pub fn summarize(done: &Enrollment, output: &str, seconds: f64) -> Result<()> {
             "  These pass, because {as_high} of {} good pictures score as high. Look at",
             done.scores.len()
         )?;
-        say!("  those, enroll with a higher --quality, or label: weakrest label, weakrest-export train.")?;
+        say!("  those, enroll with a higher --quality, or label: weakrest label, weakrest train.")?;
         for (path, score) in missed.iter().take(SHOWN) {
             say!("    {score:.3}  {}", path.display())?;
         }

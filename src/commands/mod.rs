@@ -28,6 +28,8 @@ mod report;
 #[cfg(feature = "workshop")]
 mod residuals;
 mod run;
+#[cfg(feature = "workshop")]
+mod train;
 #[cfg(not(feature = "workshop"))]
 mod workshop;
 
@@ -46,16 +48,19 @@ use crate::state::StateFolder;
 use crate::{ErrorKind, Package, Result};
 
 #[cfg(feature = "workshop")]
-use {evaluate::Evaluate, label::Label, residuals::Residuals};
+use {evaluate::Evaluate, label::Label, residuals::Residuals, train::Train};
 #[cfg(not(feature = "workshop"))]
-use {workshop::Elsewhere as Evaluate, workshop::Elsewhere as Label, workshop::Elsewhere as Residuals};
+use {
+    workshop::Elsewhere as Evaluate, workshop::Elsewhere as Label, workshop::Elsewhere as Residuals,
+    workshop::Elsewhere as Train,
+};
 
 #[cfg(feature = "workshop")]
 const AFTER_HELP: &str = "Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault.";
 #[cfg(not(feature = "workshop"))]
 const AFTER_HELP: &str = "\
 Exit codes: 0 all pass, 1 rejects found, 2 usage, 3 fault.
-The commands evaluate, label and residuals, and reports need the Debian package weakrest-workshop.";
+The commands evaluate, label, residuals and train, and reports need the Debian package weakrest-workshop.";
 
 /// Find defects on parts after learning from pictures of good parts only.
 #[derive(Debug, Parser)]
@@ -83,7 +88,9 @@ enum Command {
     Package(package::Arguments),
     /// Label defects in the browser
     Label(Label),
-    /// Write the residuals of pictures, for training a head
+    /// Train a head on labeled pictures, and add it to the package if it is better
+    Train(Train),
+    /// Write the residuals of pictures, for training a head with weakrest-export
     Residuals(Residuals),
     /// Inspect the frames of a camera, as a service
     Run(run::Run),
@@ -155,6 +162,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Evaluate(command) => command.run(),
         Command::Package(command) => command.run(),
         Command::Label(command) => command.run(),
+        Command::Train(command) => command.run(),
         Command::Residuals(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Release(command) => command.run(),

@@ -151,6 +151,7 @@ fn words(step: Step) -> &'static str {
         Step::Coreset => "choosing tokens",
         Step::Scores => "scoring good parts",
         Step::Forecast => "painting defects",
+        Step::Training => "training a head",
     }
 }
 

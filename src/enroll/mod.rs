@@ -20,6 +20,8 @@ pub use pictures::BadPicture;
 pub use posfar::{CoresetScope, Matching};
 pub use quality::Quality;
 pub(crate) use threshold::promise;
+#[cfg(feature = "workshop")]
+pub(crate) use threshold::{Unit, threshold_from_scores};
 
 pub use crate::imaging::{Point, Polygon, find_pictures, list_pictures};
 
@@ -164,7 +166,7 @@ impl Settings {
     }
 }
 
-/// The steps of [`int8()`] and [`enroll`].
+/// The steps of [`int8()`] and [`enroll`], and of training a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Measures the ranges of a network's values. Counts pictures.
@@ -177,6 +179,8 @@ pub enum Step {
     Scores,
     /// Paints defects on good pictures and scores them. Counts pictures.
     Forecast,
+    /// Trains a head, after others that only judge whether it helps. Counts steps of all.
+    Training,
 }
 
 /// Called with (step, done, total). Returns `false` to stop the work.

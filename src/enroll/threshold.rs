@@ -10,7 +10,7 @@ use crate::package::{ThresholdInfo, ThresholdRule};
 
 /// Meaning of the scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// Lengths of residuals: 0 and above.
     Length,
     /// A head's probabilities: 0 to 1.
@@ -53,7 +53,7 @@ impl Unit {
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for fewer than two parts or a rate out of range, [`ErrorKind::NotFinite`] for NaN and infinity.
-pub(super) fn threshold_from_scores(
+pub(crate) fn threshold_from_scores(
     scores: &[f32],
     parts: &[usize],
     rate: f64,

@@ -114,7 +114,6 @@ pub fn auroc(scores: &[f32], labels: &[bool]) -> Result<Option<f64>> {
 }
 
 /// As [`PixelMetrics::average_precision`], of images.
-#[cfg(test)]
 pub fn average_precision(scores: &[f32], labels: &[bool]) -> Result<Option<f64>> {
     Ok(measure_images(scores, labels)?.map(|m| m.average_precision))
 }

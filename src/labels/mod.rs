@@ -15,4 +15,4 @@ pub(crate) use lock::Lock;
 pub(crate) use pictures::{Found, find};
 pub use runs::Rle;
 pub(crate) use runs::runs;
-pub(crate) use shapes::{Box, Rotated, clipped_box, is_number, placed_rotated, rounded};
+pub(crate) use shapes::{Box, Rotated, clipped_box, corners, is_number, placed_rotated, rounded};

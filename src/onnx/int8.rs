@@ -17,7 +17,7 @@ use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Numbers of `onnx.proto3`'s fields.
-mod field {
+pub(super) mod field {
     pub const MODEL_GRAPH: u32 = 7;
     pub const GRAPH_NODE: u32 = 1;
     pub const GRAPH_WEIGHT: u32 = 5;
@@ -41,7 +41,7 @@ mod field {
 }
 
 /// Types of elements.
-const FLOAT: u64 = 1;
+pub(super) const FLOAT: u64 = 1;
 const UINT8: u64 = 2;
 const INT8: u64 = 3;
 const INT32: u64 = 6;
@@ -59,13 +59,14 @@ pub struct Int8 {
 }
 
 /// An ONNX file in parts.
-struct Parts {
+pub(super) struct Parts {
     /// Without the graph.
     model: Message,
     /// Without nodes and weights.
-    graph: Message,
-    nodes: Vec<Message>,
-    weights: BTreeMap<String, Message>,
+    pub graph: Message,
+    pub nodes: Vec<Message>,
+    /// By their names.
+    pub weights: BTreeMap<String, Message>,
 }
 
 /// A convolution to change.
@@ -218,7 +219,7 @@ impl Whole {
 }
 
 impl Parts {
-    fn read(bytes: &[u8]) -> Option<Parts> {
+    pub fn read(bytes: &[u8]) -> Option<Parts> {
         let (mut model, mut graph) = (Message::read(bytes)?, Message::default());
         for bytes in model.all(field::MODEL_GRAPH) {
             graph.0.extend(Message::read(bytes)?.0);
@@ -233,7 +234,7 @@ impl Parts {
     }
 
     /// The file with these nodes and weights. Weights that no node reads are left out.
-    fn write(&self, nodes: Vec<Message>, weights: Vec<Message>) -> Vec<u8> {
+    pub fn write(&self, nodes: Vec<Message>, weights: Vec<Message>) -> Vec<u8> {
         let read: BTreeSet<String> = nodes.iter().flat_map(|node| node.texts(field::NODE_INPUT)).collect();
         let mut graph = Message::default();
         for node in nodes {
@@ -390,7 +391,7 @@ fn floats(tensor: &Message) -> Option<(Vec<u64>, Vec<f32>)> {
     finite.then_some((tensor.numbers(field::TENSOR_SIZES)?, values))
 }
 
-fn tensor(name: &str, sizes: &[u64], kind: u64, raw: &[u8]) -> Message {
+pub(super) fn tensor(name: &str, sizes: &[u64], kind: u64, raw: &[u8]) -> Message {
     let sized =
         sizes.iter().fold(Message::default(), |tensor, &n| tensor.with_number(field::TENSOR_SIZES, n));
     sized.with_number(field::TENSOR_TYPE, kind).with(field::TENSOR_NAME, name).with(field::TENSOR_RAW, raw)

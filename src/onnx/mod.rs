@@ -2,6 +2,8 @@
 
 mod engines;
 mod external;
+#[cfg(feature = "workshop")]
+mod head;
 mod int8;
 mod interrupt;
 mod message;
@@ -14,6 +16,8 @@ mod tests;
 mod text;
 
 pub(crate) use external::refuse_external_data;
+#[cfg(feature = "workshop")]
+pub(crate) use head::head_with_weights;
 pub(crate) use int8::Int8;
 pub use interrupt::Interrupt;
 pub(crate) use network::Network;

@@ -33,6 +33,8 @@ mod release;
 mod run;
 mod runtime;
 mod teach;
+#[cfg(feature = "workshop")]
+mod train;
 mod usage;
 #[cfg(feature = "workshop")]
 mod web_page;

@@ -3,8 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-const COMMANDS: [&[&str]; 4] =
-    [&["label", "--help"], &["evaluate", "--dataset", "here"], &["residuals"], &["label", "--package", "-x"]];
+const COMMANDS: [&[&str]; 5] = [
+    &["label", "--help"],
+    &["evaluate", "--dataset", "here"],
+    &["residuals"],
+    &["train"],
+    &["label", "--package", "-x"],
+];
 
 #[test]
 fn the_workshop_is_named_and_then_called() {

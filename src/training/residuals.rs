@@ -15,6 +15,7 @@ use ndarray::Array4;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::NEIGHBORS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::imaging::Frame;
@@ -23,8 +24,6 @@ use crate::package::Package;
 
 /// Version of the folder's format.
 const FORMAT: u32 = 2;
-/// Neighbors per token. Training draws one of them for each token.
-const NEIGHBORS: usize = 3;
 /// Size at which a shard is written.
 const SHARD_BYTES: usize = 256 << 20;
 
@@ -155,7 +154,7 @@ pub fn write_residuals(
 }
 
 /// The values as little-endian `f16`.
-fn in_half_precision(values: &[f32]) -> Vec<u8> {
+pub(super) fn in_half_precision(values: &[f32]) -> Vec<u8> {
     let mut half = vec![f16::ZERO; values.len()];
     half.convert_from_f32_slice(values);
     half.iter().flat_map(|v| v.to_le_bytes()).collect()
