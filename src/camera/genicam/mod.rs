@@ -296,8 +296,7 @@ impl Camera for GenicamCamera {
                 let captured = Captured {
                     at: Some(block.ts_dev.filter(|ticks| *ticks > 0).map_or(now, |t| self.ticks.at(t, now))),
                     lost: self.numbers.missing(block.block_id),
-                    damaged: !block.is_complete()
-                        || block.delivered_height.is_some_and(|height| height < block.height),
+                    damaged: !block.is_complete() || ended_early(&block),
                 };
                 self.block = Some(block);
                 Ok(Some(captured))
@@ -320,7 +319,8 @@ impl Camera for GenicamCamera {
 
     fn read(&mut self, frame: &mut Frame) -> Result<()> {
         let bad = |what: String| Error::new(ErrorKind::Image, format!("the camera's frame {what}"));
-        let Some(block) = self.block.as_ref().filter(|block| block.is_complete()) else {
+        let Some(block) = self.block.as_ref().filter(|block| block.is_complete() && !ended_early(block))
+        else {
             return Err(bad("is incomplete".into()));
         };
         let (width, height, stride) = (block.width, block.height, block.row_stride());
@@ -353,6 +353,11 @@ impl Drop for GenicamCamera {
         // A camera that is gone cannot be stopped.
         let _ = self.device.acquisition_stop();
     }
+}
+
+/// Whether a whole picture has fewer lines than announced. Some cameras announce none at the end.
+fn ended_early(block: &Block) -> bool {
+    block.delivered_height.is_some_and(|height| (1..block.height).contains(&height))
 }
 
 /// Turns a camera's clock into this machine's. A frame arrives later than it was taken, never earlier: the shortest delay

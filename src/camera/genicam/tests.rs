@@ -167,25 +167,29 @@ fn a_camera_gives_whole_frames_with_their_times_again_and_again() {
     let mut frame = Frame::default();
     for settings in [
         named(""),
-        named("controls = { ExposureTimeAbs = 2000.0 }"),
+        named("controls = { ExposureTimeAbs = 10000.0 }"),
         parsed("camera = \"127.0.0.1\"").unwrap(),
     ] {
         let mut camera = GenicamCamera::open(&settings).unwrap();
         let mut last = None;
         let mut whole = 0;
-        while whole < 5 {
+        for _ in 0..100 {
             let captured = next(&mut camera);
             // This camera sends nothing again, and a busy machine loses packets.
             if captured.damaged {
                 continue;
             }
             whole += 1;
+            if whole == 5 {
+                break;
+            }
             assert!(last < captured.at && captured.at.unwrap() <= Instant::now(), "{captured:?}");
             last = captured.at;
             camera.read(&mut frame).unwrap();
             assert_eq!((frame.width(), frame.height(), frame.color()), (512, 512, Color::Gray));
             assert!(is_the_pattern(&frame));
         }
+        assert_eq!(whole, 5);
     }
 }
 
@@ -208,7 +212,7 @@ fn what_a_camera_cannot_do_is_told_with_what_it_can() {
 
 #[test]
 fn lost_packets_make_damaged_or_lost_frames_and_never_wrong_ones() {
-    let Some(_fake) = Fake::start(&["-r", "20"]) else { return };
+    let Some(_fake) = Fake::start(&["-r", "3"]) else { return };
     let mut camera = GenicamCamera::open(&named("packet_size = 1500")).unwrap();
     let (mut whole, mut hurt) = (0, 0);
     let mut frame = Frame::default();
@@ -223,7 +227,7 @@ fn lost_packets_make_damaged_or_lost_frames_and_never_wrong_ones() {
             whole += 1;
         }
     }
-    assert!(hurt > 0, "{whole} whole frames of 25, none hurt");
+    assert!(hurt > 0 && whole > 0, "{hurt} hurt and {whole} whole frames of 25");
 }
 
 #[test]

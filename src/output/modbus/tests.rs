@@ -219,7 +219,7 @@ fn another_program_reads_what_is_documented() {
     let empty = ran(empty).remove(0);
     let mut nothing = vec![0; 60];
     (nothing[0], nothing[2], nothing[3], nothing[4]) = (1, 2, 3, 4);
-    (nothing[5], nothing[18], nothing[48]) = (1, 65535, 65535);
+    (nothing[5], nothing[18], nothing[48], nothing[58]) = (1, 65535, 65535, 65535);
     assert_eq!(empty["holding"], json!(nothing), "zeros are no verdict");
     assert_eq!(empty["ring"], json!(vec![0; 256]));
 
