@@ -69,7 +69,7 @@ class Programs:
             keys[table] = self._expected(start + folder + f"[{table}]\nno_such_key = 1\n")
         keys["inspection"] = self._expected("[inspection]\nno_such_key = 1\n")
         keys["camera"] = {"kind"} | self._expected(start + folder + "no_such_key = 1\n")
-        for kind in ("v4l2", "command"):
+        for kind in ("v4l2", "command", "genicam"):
             keys["camera"] |= self._expected(start + f'[camera]\nkind = "{kind}"\nno_such_key = 1\n')
         return keys
 
