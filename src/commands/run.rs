@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 
 use crate::access::{Audit, Registry, Who};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, InspectionSettings};
 use crate::onnx::{Interrupt, Provider};
 use crate::output::journal::{Journal, Past};
 use crate::output::line::{self, HeldLines, Line, Lines};
@@ -93,7 +93,7 @@ impl Run {
     }
 
     fn serve(&self, signals: &mut Signals, loader: &mut Loader) -> Result<Outcome> {
-        loader.begin(Duration::from_millis(Settings::default().load_timeout_ms), true)?;
+        loader.begin(Duration::from_millis(Settings::default().load_timeout_ms), true, None)?;
         let (config, stages) = loop {
             if signals.pending().any(|signal| signal != SIGHUP) {
                 return Ok(Outcome::Pass);
@@ -141,15 +141,7 @@ impl Run {
         'running: loop {
             reload |= line.pipeline.as_ref().is_some_and(Pipeline::take_reload);
             if let Some(number) = line.pipeline.as_ref().and_then(Pipeline::take_recipe) {
-                loader.recipe = number;
-                match line.go_back(number) {
-                    Some(done) => {
-                        line.told(done);
-                        // What is being loaded may be of another recipe.
-                        reload |= loader.running.is_some();
-                    }
-                    None => reload = true,
-                }
+                (loader.recipe, reload) = (number, true);
             }
             for signal in signals.pending() {
                 match signal {
@@ -166,7 +158,7 @@ impl Run {
                 reload = false;
                 // A package that is gone is no reason to give up the one in memory.
                 let may_lack = !line.stages.has_package();
-                if let Err(e) = loader.begin(limit_of(&line.config), may_lack) {
+                if let Err(e) = loader.begin(limit_of(&line.config), may_lack, line.before.clone()) {
                     line.told(Err(e));
                 }
             }
@@ -236,8 +228,8 @@ struct Attempt {
 
 impl Loader {
     /// Starts to load. `limit` applies until the configuration is read. With `may_lack`, a missing package is no error
-    /// if one can be taught on the web page.
-    fn begin(&mut self, limit: Duration, may_lack: bool) -> Result<()> {
+    /// if one can be taught on the web page. What is loaded already is taken if it is still the same.
+    fn begin(&mut self, limit: Duration, may_lack: bool, loaded_before: Option<Loaded>) -> Result<()> {
         if self.hangs() && self.hanging.len() >= MOST_HANGING {
             let text = format!(
                 "{MOST_HANGING} attempts to load hang; check package and disk, then restart the service"
@@ -254,6 +246,9 @@ impl Loader {
             let mut config = Config::read(&path)?;
             known.store(milliseconds(limit_of(&config)), Relaxed);
             config.select(recipe)?;
+            if let Some(stages) = loaded_before.and_then(|loaded| loaded.still_is(&config, recipe)) {
+                return Ok((config, stages));
+            }
             let stages = load(&config, recipe, theirs, may_lack)?;
             Ok((config, stages.into()))
         };
@@ -336,7 +331,25 @@ struct Running {
     /// How the reloads ended. A new line does not know.
     reloads: Reloads,
     /// The recipe before, which stays loaded.
-    before: Option<(Config, SharedStages)>,
+    before: Option<Loaded>,
+}
+
+/// A package in memory, and the settings that it was loaded with.
+#[derive(Clone)]
+struct Loaded {
+    settings: InspectionSettings,
+    stages: SharedStages,
+}
+
+impl Loaded {
+    /// The package, if it is that of a recipe, and neither its settings nor its file have changed.
+    fn still_is(self, config: &Config, recipe: u16) -> Option<SharedStages> {
+        let engine = self.stages.engine();
+        let same = engine.recipe == recipe
+            && self.settings == config.inspection
+            && Package::hash_at(&config.inspection.package).is_ok_and(|hash| hash == engine.package);
+        same.then_some(self.stages)
+    }
 }
 
 impl Running {
@@ -397,23 +410,14 @@ impl Running {
         }
         self.site.teacher.set_place(place(&new));
         let (before, after) = (in_use(&self.stages), in_use(&stages));
-        let old = (std::mem::replace(&mut self.config, new), std::mem::replace(&mut self.stages, stages));
-        if old.1.engine().recipe != self.stages.engine().recipe {
-            self.before = Some(old);
+        let settings = std::mem::replace(&mut self.config, new).inspection;
+        let stages = std::mem::replace(&mut self.stages, stages);
+        if stages.engine().recipe != self.stages.engine().recipe {
+            self.before = Some(Loaded { settings, stages });
         }
         // The log shows a failure as a problem of its own.
         let _ = self.site.audit.note(&Who::service(), "configuration", before, after);
         Ok(())
-    }
-
-    /// Goes back to the recipe before, from memory. `None` if that is another one, or its package has changed.
-    fn go_back(&mut self, recipe: u16) -> Option<Result<()>> {
-        let (config, stages) = self.before.as_ref().filter(|(_, stages)| stages.engine().recipe == recipe)?;
-        let inspection = self.config.inspection.clone();
-        let same = Config { inspection, ..config.clone() } == self.config
-            && Package::hash_at(&config.inspection.package).is_ok_and(|hash| hash == stages.engine().package);
-        let (config, stages) = same.then(|| (config.clone(), stages.clone()))?;
-        Some(self.change(config, stages))
     }
 
     /// Starts the previous configuration again if no line runs.
