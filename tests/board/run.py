@@ -528,7 +528,7 @@ def main() -> int:
                 ),
                 (story.refuse_a_package, "a damaged package was refused, the old one went on"),
                 (story.stop, "stopped: both lines low"),
-                (story.every_format, "pixels of many formats, in memory planes and not, are those of v4l2-ctl"),
+                (story.every_format, "many formats, in memory planes or not, are read as by v4l2-ctl"),
                 (story.read_the_journal, "the journal has exactly one row for each part"),
             ]:
                 since = time.monotonic()
