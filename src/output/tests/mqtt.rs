@@ -192,7 +192,7 @@ fn verdicts_state_and_counters_arrive() {
     let expected = json!({
         "run": RUN, "part": 2, "triggered": "2026-03-04T05:06:09.089Z", "latency_ms": 41.5,
         "verdict": "reject", "fault": null, "reason": null,
-        "product": "bottle", "package": "ab".repeat(32), "provider": "cpu", "threshold": 1.0,
+        "product": "bottle", "package": "ab".repeat(32), "provider": "cpu", "threshold": 1.0, "recipe": 0,
         "score": 2.5, "features_ms": 20.0, "residuals_ms": 10.0, "classify_ms": 5.0,
         "regions": [{ "x": 3, "y": 4, "width": 10, "height": 8, "peak": 3.5, "area": 60 }],
         "historical": false,

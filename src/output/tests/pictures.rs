@@ -96,7 +96,7 @@ fn each_kept_part_has_its_files_under_its_name() {
     let expected = serde_json::json!({
         "run": RUN, "part": 2, "triggered": "2026-03-04T05:06:09.089Z", "latency_ms": 41.5,
         "verdict": "reject", "fault": null, "reason": null,
-        "product": "bottle", "package": "ab".repeat(32), "provider": "cpu", "threshold": 1.0,
+        "product": "bottle", "package": "ab".repeat(32), "provider": "cpu", "threshold": 1.0, "recipe": 0,
         "score": 2.5, "features_ms": 20.0, "residuals_ms": 10.0, "classify_ms": 5.0,
         "regions": [{ "x": 3, "y": 4, "width": 10, "height": 8, "peak": 3.5, "area": 60 }],
     });
