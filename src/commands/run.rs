@@ -469,7 +469,9 @@ impl Running {
 /// What is inspected with, for the audit log.
 fn in_use(stages: &SharedStages) -> Value {
     let engine = stages.engine();
-    json!({"product": engine.product, "package": engine.package, "threshold": engine.threshold, "recipe": engine.recipe})
+    json!({
+        "product": engine.product, "package": engine.package, "threshold": engine.threshold, "recipe": engine.recipe,
+    })
 }
 
 /// Whether a line that runs with `config` holds a GPIO line of `new`.

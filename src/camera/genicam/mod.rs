@@ -365,6 +365,8 @@ fn ended_early(block: &Block) -> bool {
 struct Ticks {
     hertz: f64,
     begin: Instant,
+    /// Of the frame before.
+    last: u64,
     /// Arrival minus capture of the latest frames, in seconds.
     delays: VecDeque<f64>,
 }
@@ -377,7 +379,7 @@ impl Ticks {
     const JUMP: f64 = 1.0;
 
     fn new(hertz: f64) -> Ticks {
-        Ticks { hertz, begin: Instant::now(), delays: VecDeque::with_capacity(Self::LATEST) }
+        Ticks { hertz, begin: Instant::now(), last: 0, delays: VecDeque::with_capacity(Self::LATEST) }
     }
 
     /// Time of capture of a frame that has arrived.
@@ -385,9 +387,11 @@ impl Ticks {
         let taken = ticks as f64 / self.hertz;
         let delay = arrived.saturating_duration_since(self.begin).as_secs_f64() - taken;
         let least = |delays: &VecDeque<f64>| delays.iter().copied().fold(f64::INFINITY, f64::min);
-        if (delay - least(&self.delays)).abs() > Self::JUMP {
+        // A clock that was set back would make all later frames seem older than they are.
+        if ticks < self.last || (delay - least(&self.delays)).abs() > Self::JUMP {
             self.delays.clear();
         }
+        self.last = ticks;
         if self.delays.len() == Self::LATEST {
             self.delays.pop_front();
         }

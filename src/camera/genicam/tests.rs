@@ -89,6 +89,13 @@ fn a_clock_that_was_set_is_learned_again() {
     assert_eq!(ticks.at(1_000, later), later);
     let told = ticks.at(1_000, later + Duration::from_millis(30));
     assert!((told - later).as_secs_f64().abs() < 1e-6);
+    // Set back by half a second, as time protocols do: less than a jump.
+    let mut ticks = Ticks::new(1e9);
+    for frame in 0..40u64 {
+        let arrived = ticks.begin + Duration::from_millis(40 * frame);
+        let back = if frame < 20 { 0 } else { 500 };
+        assert_eq!(ticks.at((5_000 + 40 * frame - back) * 1_000_000, arrived), arrived, "frame {frame}");
+    }
 }
 
 /// Aravis' camera, which is independent of the crate under test. It takes the one port of the protocol.
