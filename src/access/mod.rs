@@ -76,6 +76,10 @@ pub(crate) enum Person {
     Local,
     /// As a PLC, by its address.
     Plc,
+    /// As a client of the MQTT broker.
+    Broker,
+    /// By the levels of digital lines.
+    Lines,
     /// The service itself, as on a reload by the system.
     Service,
 }
@@ -94,6 +98,8 @@ impl fmt::Display for Person {
             Person::Token => f.write_str("token"),
             Person::Local => f.write_str("local"),
             Person::Plc => f.write_str("plc"),
+            Person::Broker => f.write_str("broker"),
+            Person::Lines => f.write_str("lines"),
             Person::Service => f.write_str("service"),
         }
     }

@@ -96,7 +96,7 @@ impl Check {
 /// Prints the packages to choose from.
 fn say_recipes(config: &Config) -> Result<()> {
     let Some(recipes) = &config.recipes else { return Ok(()) };
-    let list = recipes.list()?;
+    let list = recipes.folder().list()?;
     let name = |recipe: &Recipe| {
         let used = if recipe.path == config.inspection.package { " (in use)" } else { "" };
         format!("{} {}{used}", recipe.number, recipe.name)

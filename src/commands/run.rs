@@ -15,9 +15,10 @@ use signal_hook::iterator::Signals;
 
 use crate::access::{Audit, Registry, Who};
 use crate::clock::Clock;
-use crate::config::{Config, InspectionSettings};
+use crate::config::{Config, InspectionSettings, Recipes};
 use crate::onnx::{Interrupt, Provider};
 use crate::output::journal::{Journal, Past};
+use crate::output::line::bits::Bits;
 use crate::output::line::{self, HeldLines, Line, Lines};
 use crate::output::modbus::Modbus;
 use crate::output::mqtt::Mqtt;
@@ -119,6 +120,7 @@ impl Run {
             retry: Instant::now(),
             reloads: Reloads::default(),
             before: None,
+            asked: (false, None),
         };
         if let Some(pipeline) = &line.pipeline {
             alarms.follow(pipeline.status());
@@ -128,7 +130,7 @@ impl Run {
         }
         if let (false, Some(pipeline)) = (ended_well, &line.pipeline) {
             log::warn!("the service ended unexpectedly; the parts between camera and gate are rejected");
-            pipeline.reject_unknown_parts();
+            pipeline.reject_unknown_parts(line.config.longest_way());
         }
         let after = json!({"version": env!("CARGO_PKG_VERSION"), "inspects": in_use(&line.stages)});
         // The log shows a failure as a problem of its own.
@@ -139,9 +141,11 @@ impl Run {
         let until = self.seconds.map(|s| Instant::now() + Duration::from_secs(s.into()));
         let mut reload = false;
         'running: loop {
-            reload |= line.pipeline.as_ref().is_some_and(Pipeline::take_reload);
-            if let Some(number) = line.pipeline.as_ref().and_then(Pipeline::take_recipe) {
-                (loader.recipe, reload) = (number, true);
+            let (again, recipe) = line.take_asked();
+            reload |= again;
+            if let Some(number) = recipe {
+                reload |= number != loader.recipe;
+                loader.recipe = number;
             }
             for signal in signals.pending() {
                 match signal {
@@ -332,6 +336,8 @@ struct Running {
     reloads: Reloads,
     /// The recipe before, which stays loaded.
     before: Option<Loaded>,
+    /// What the outputs of the line before asked for while it stopped: to reload, and a recipe.
+    asked: (bool, Option<u16>),
 }
 
 /// A package in memory, and the settings that it was loaded with.
@@ -380,7 +386,7 @@ impl Running {
         let same_camera = stages.color() == self.stages.color();
         match &self.pipeline {
             Some(pipeline) if same_line && same_camera => {
-                if !pipeline.swap(stages.stages()) {
+                if !pipeline.change(stages.stages(), new.line(stages.engine().recipe).times()) {
                     return Err(Error::new(
                         ErrorKind::Runtime,
                         "a stage hangs, so the new package cannot take over; restart the service",
@@ -392,7 +398,7 @@ impl Running {
                 let early = if holds_some(&self.config, &new.line) { None } else { Some(new.line.open()?) };
                 log::info!("restarting the line");
                 if let Some(old) = self.pipeline.take() {
-                    old.stop();
+                    self.asked = old.stop_asked();
                 }
                 let lines = early.map_or_else(|| new.line.open(), Ok);
                 match lines.and_then(|lines| self.site.start(&new, &stages, lines)) {
@@ -418,6 +424,15 @@ impl Running {
         // The log shows a failure as a problem of its own.
         let _ = self.site.audit.note(&Who::service(), "configuration", before, after);
         Ok(())
+    }
+
+    /// What outputs asked for since the last call: to reload, and a recipe.
+    fn take_asked(&mut self) -> (bool, Option<u16>) {
+        let (reload, recipe) = std::mem::take(&mut self.asked);
+        match &self.pipeline {
+            Some(pipeline) => (reload | pipeline.take_reload(), pipeline.take_recipe().or(recipe)),
+            None => (reload, recipe),
+        }
     }
 
     /// Starts the previous configuration again if no line runs.
@@ -560,7 +575,7 @@ impl Site {
             trigger: config.trigger.clone(),
             halts: Arc::clone(&self.halts),
             lines,
-            line: config.line(),
+            line: config.line(stages.engine().recipe),
             settings: config.pipeline.clone(),
             clock,
         };
@@ -597,7 +612,16 @@ impl Site {
             attach(&mut pipeline, config, "pictures", &run, move |run| Pictures::new(settings.clone(), run))?;
         }
         if let Some(settings) = config.mqtt.clone() {
-            attach(&mut pipeline, config, "mqtt", &run, move |run| Mqtt::new(settings.clone(), run))?;
+            let (control, audit) = (pipeline.control(), Arc::clone(&self.audit));
+            attach(&mut pipeline, config, "mqtt", &run, move |run| {
+                Mqtt::with_control(settings.clone(), run, Some((Arc::clone(&control), Arc::clone(&audit))))
+            })?;
+        }
+        if let Some(settings) = config.recipes.as_ref().and_then(|recipes| recipes.bits.clone()) {
+            let (control, audit) = (pipeline.control(), Arc::clone(&self.audit));
+            attach(&mut pipeline, config, "recipe lines", &run, move |_| {
+                Bits::open(&settings, Arc::clone(&control), Some(Arc::clone(&audit)))
+            })?;
         }
         if let Some(settings) = config.modbus.clone() {
             let (control, audit) = (pipeline.control(), Arc::clone(&self.audit));
@@ -623,7 +647,7 @@ impl Site {
                 registry: Arc::clone(&self.registry),
                 state: Some(self.state.path().to_owned()),
                 audit: Some(Arc::clone(&self.audit)),
-                recipes: config.recipes.clone(),
+                recipes: config.recipes.as_ref().map(Recipes::folder),
                 additions: teacher.map(|teacher| routes(teacher, kept, Arc::clone(&self.audit))),
             };
             attach(&mut pipeline, config, "web", &run, move |_| {

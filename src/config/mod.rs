@@ -1,8 +1,11 @@
 //! The device's configuration: one TOML file. Each table belongs to a room, which documents and checks its
 //! keys.
 
+mod recipes;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -11,10 +14,11 @@ use crate::error::{Error, Result};
 use crate::inspector::Options;
 use crate::onnx::{Execution, Interrupt, Provider};
 use crate::output::{journal, line, modbus, mqtt, pictures, web};
-use crate::package::{Package, PublicKeys, RecipeSettings};
+use crate::package::{Package, PublicKeys};
 use crate::pipeline::{self, Trigger};
 use crate::settings::{self, Lines};
 use crate::teach;
+pub use recipes::Recipes;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -23,7 +27,7 @@ pub struct Config {
     /// The package and how to run it.
     pub inspection: InspectionSettings,
     /// Packages to choose from.
-    pub recipes: Option<RecipeSettings>,
+    pub recipes: Option<Recipes>,
     /// The camera.
     pub camera: Source,
     /// How frames are cut and turned.
@@ -148,7 +152,7 @@ impl Config {
     /// Puts the package of a recipe in the place of the configuration's. 0 is that one.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Usage`] if there are no recipes; as [`RecipeSettings::find`].
+    /// [`crate::ErrorKind::Usage`] if there are no recipes; as `RecipeFolder::find`.
     pub fn select(&mut self, recipe: u16) -> Result<()> {
         if recipe == 0 {
             return Ok(());
@@ -161,7 +165,7 @@ impl Config {
             Error::setting("recipes.folder", what)
         };
         let recipes = self.recipes.as_ref().ok_or_else(missing)?;
-        self.inspection.package = recipes.find(recipe).map_err(|e| self.locate(e))?.path;
+        self.inspection.package = recipes.folder().find(recipe).map_err(|e| self.locate(e))?.path;
         Ok(())
     }
 
@@ -177,10 +181,18 @@ impl Config {
         self.lines.locate(error)
     }
 
-    /// The lines and the times of the gate. Without lines no part reaches a gate, so a default deadline begins
-    /// when a slow camera must have taken the frame.
-    pub(crate) fn line(&self) -> line::Settings {
+    /// The lines, and the times of a recipe at the gate. Without lines no part reaches a gate, so a default deadline
+    /// begins when a slow camera must have taken the frame.
+    pub(crate) fn line(&self, recipe: u16) -> line::Settings {
         let mut line = self.line.clone();
+        if let Some(recipes) = &self.recipes {
+            // The lines have one tolerance for all parts.
+            line.tolerance_ms = recipes
+                .all_lines(&self.line)
+                .map(|line| line.tolerance().as_secs_f64() * 1e3)
+                .min_by(f64::total_cmp);
+            recipes.adapt(&mut line, recipe);
+        }
         let wait = self.camera.period().and_then(|period| self.trigger.longest_wait(period));
         if let (None, None, None, Some(wait)) = (&line.chip, &line.record, line.deadline_ms, wait) {
             line.travel_ms += wait.as_secs_f64() * 1e3;
@@ -188,9 +200,22 @@ impl Config {
         line
     }
 
-    /// Refuses a camera that cannot show a part in time.
-    fn validate_frames(&self) -> Result<()> {
-        let line = self.line();
+    /// The longest time from a trigger until the part has left the gate.
+    pub(crate) fn longest_way(&self) -> Duration {
+        let ways = self.recipe_numbers().map(|recipe| self.line(recipe).times());
+        ways.map(|times| times.travel + times.pulse).max().unwrap_or_default()
+    }
+
+    /// The recipes that can have times of their own.
+    fn recipe_numbers(&self) -> impl Iterator<Item = u16> {
+        let own = self.recipes.iter().flat_map(Recipes::with_own_times);
+        std::iter::once(0).chain(own)
+    }
+
+    /// Refuses times that do not go together, and a camera that cannot show a part in time.
+    fn validate_line(&self, recipe: u16) -> Result<()> {
+        let line = self.line(recipe);
+        line.validate()?;
         let Some(period) = self.camera.period() else { return Ok(()) };
         match self.trigger.longest_wait(period) {
             Some(wait) if wait >= line.deadline() => {
@@ -213,7 +238,14 @@ impl Config {
         self.trigger.validate()?;
         self.line.validate()?;
         self.pipeline.validate()?;
-        self.validate_frames()?;
+        self.recipes.as_ref().map_or(Ok(()), Recipes::validate)?;
+        self.validate_line(0)?;
+        if let Some(recipes) = &self.recipes {
+            for number in recipes.with_own_times() {
+                let named = |e: Error| Error::setting(format!("recipes.line.{number}"), e.chain());
+                self.validate_line(number).map_err(named)?;
+            }
+        }
         self.journal.as_ref().map_or(Ok(()), journal::Settings::validate)?;
         self.pictures.as_ref().map_or(Ok(()), pictures::Settings::validate)?;
         self.mqtt.as_ref().map_or(Ok(()), mqtt::Settings::validate)?;

@@ -191,7 +191,7 @@ fn a_camera_that_is_too_slow_for_its_trigger_is_refused() {
         with(fits).unwrap();
     }
     // Without lines the verdict may wait for the frame.
-    assert_eq!(with("").unwrap().line().deadline().as_millis(), 1000);
+    assert_eq!(with("").unwrap().line(0).deadline().as_millis(), 1000);
     parsed(&format!("{slow}[line]\nrecord = \"edges\"\n")).unwrap();
 }
 

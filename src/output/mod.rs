@@ -48,6 +48,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use serde_json::json;
+
+use crate::access::{Audit, Who};
 use crate::error::Result;
 use crate::record::{Record, Status};
 
@@ -111,6 +114,25 @@ pub trait Control: Send + Sync {
 
     /// State, counters and times.
     fn status(&self) -> &Status;
+}
+
+/// Asks for a recipe, and records who did.
+///
+/// # Errors
+/// As [`Audit::record`]. The recipe is not asked for then.
+pub(crate) fn choose_recipe(
+    control: &dyn Control,
+    audit: Option<&Audit>,
+    who: &Who,
+    number: u16,
+) -> Result<()> {
+    let present = control.status().engine().recipe;
+    if let Some(audit) = audit.filter(|_| number != present) {
+        audit.record(who, "recipe", json!({"recipe": present}), json!({"recipe": number}))?;
+    }
+    // Another one can be on its way.
+    control.select_recipe(number);
+    Ok(())
 }
 
 /// Copies kept pictures to the folder for labeling.

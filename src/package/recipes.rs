@@ -1,23 +1,23 @@
 //! Recipes: packages with a number each, so that a person or a controller can choose one.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The folder of recipes: `[recipes]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecipeSettings {
-    /// Holds packages with the names `NUMBER-NAME.weakrest`, such as `7-bottle.weakrest`. Numbers go from 1 to
-    /// 65534. Recipe 0 is always `inspection.package`.
-    pub folder: PathBuf,
-}
+/// A folder of packages with the names `NUMBER-NAME.weakrest`, such as `7-bottle.weakrest`. Numbers go from 1 to
+/// 65534. Recipe 0 is always `inspection.package`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecipeFolder(pub PathBuf);
+
+/// The numbers of recipes in the folder.
+pub(crate) const NUMBERS: RangeInclusive<u16> = 1..=65534;
 
 /// A package that can be chosen by its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Recipe {
+pub(crate) struct Recipe {
     /// 1 to 65534; 0 for `inspection.package`.
     pub number: u16,
     /// The rest of its file name.
@@ -27,17 +27,17 @@ pub struct Recipe {
     pub path: PathBuf,
 }
 
-impl RecipeSettings {
+impl RecipeFolder {
     /// The recipes, in the order of their numbers. What has another name is none.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the folder cannot be read.
     pub(crate) fn list(&self) -> Result<Vec<Recipe>> {
-        let entries = std::fs::read_dir(&self.folder);
-        let entries = entries.map_err(|e| Error::io("read", &self.folder, e).with_key("recipes.folder"))?;
+        let entries = std::fs::read_dir(&self.0);
+        let entries = entries.map_err(|e| Error::io("read", &self.0, e).with_key("recipes.folder"))?;
         let mut recipes = Vec::new();
         for entry in entries {
-            let path = entry.map_err(|e| Error::io("read", &self.folder, e))?.path();
+            let path = entry.map_err(|e| Error::io("read", &self.0, e))?.path();
             recipes.extend(recipe(&path));
         }
         recipes.sort_by(|a, b| (a.number, &a.name).cmp(&(b.number, &b.name)));
@@ -47,12 +47,12 @@ impl RecipeSettings {
     /// The recipe with a number.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] naming the folder if none has it, or two have it; as [`RecipeSettings::list`].
+    /// [`ErrorKind::Usage`] naming the folder if none has it, or two have it; as [`RecipeFolder::list`].
     pub(crate) fn find(&self, number: u16) -> Result<Recipe> {
         let recipes = self.list()?;
         let mut found = recipes.iter().filter(|recipe| recipe.number == number);
         let refuse = |what: String| {
-            Err(Error::new(ErrorKind::Usage, what).within(self.folder.display()).with_key("recipes.folder"))
+            Err(Error::new(ErrorKind::Usage, what).within(self.0.display()).with_key("recipes.folder"))
         };
         match (found.next(), found.next()) {
             (Some(recipe), None) => Ok(recipe.clone()),
@@ -78,7 +78,7 @@ fn recipe(path: &Path) -> Option<Recipe> {
     if !number.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let number = number.parse().ok().filter(|number| (1..u16::MAX).contains(number))?;
+    let number = number.parse().ok().filter(|number| NUMBERS.contains(number))?;
     Some(Recipe { number, name: name.to_owned(), path: path.to_owned() })
 }
 
@@ -90,11 +90,11 @@ fn file_name(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn folder(names: &[&str]) -> (tempfile::TempDir, RecipeSettings) {
+    fn folder(names: &[&str]) -> (tempfile::TempDir, RecipeFolder) {
         let folder = tempfile::tempdir().unwrap();
         names.iter().for_each(|name| std::fs::create_dir(folder.path().join(name)).unwrap());
-        let settings = RecipeSettings { folder: folder.path().to_owned() };
-        (folder, settings)
+        let recipes = RecipeFolder(folder.path().to_owned());
+        (folder, recipes)
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         );
         let (_folder, none) = folder(&[]);
         assert!(none.find(1).unwrap_err().chain().contains("it has none"));
-        let gone = RecipeSettings { folder: "/nowhere/at/all".into() };
+        let gone = RecipeFolder("/nowhere/at/all".into());
         assert!(gone.find(1).unwrap_err().chain().contains("recipes.folder"));
     }
 }

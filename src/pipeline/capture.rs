@@ -24,8 +24,6 @@ pub(super) struct Settings {
     /// With a free-running camera: a larger share of uninspected frames is a warning.
     pub unjudged: f64,
     pub trigger: Trigger,
-    /// Time from the trigger to the deadline of the verdict.
-    pub deadline: Duration,
 }
 
 pub(super) struct Queues {
@@ -96,10 +94,12 @@ impl Capture {
     fn run_once(&mut self, wait: &mut Duration) -> Result<()> {
         let mut camera = self.opener.open()?;
         let clock = self.shared.clock.clone();
+        let trigger = &self.settings.trigger;
+        let mut deadline = self.shared.shift().times().deadline;
         if let Some(mut pairing) = self.shared.pairing() {
-            pairing.set_window(self.settings.trigger.window(camera.timing(), self.settings.deadline));
+            deadline = pairing.window().deadline;
+            pairing.set_window(trigger.window(camera.timing(), deadline));
         }
-        let (trigger, deadline) = (&self.settings.trigger, self.settings.deadline);
         match camera.timing().period.and_then(|period| Some((period, trigger.longest_wait(period)?))) {
             Some((period, wait)) if wait >= deadline => {
                 let text = late_frames(period, wait, deadline);
@@ -172,7 +172,21 @@ impl Capture {
     }
 
     fn captured(&mut self, camera: &mut dyn Camera, captured: Captured) -> Result<()> {
-        match self.with_pairing(|pairing, faults| pairing.frame(&captured, faults)) {
+        let shared = Arc::clone(&self.shared);
+        let found = self.with_pairing(|pairing, faults| {
+            let found = pairing.frame(&captured, faults);
+            if let Found::Part(_) = &found {
+                shared.shift().take_in_hand();
+            }
+            found
+        });
+        let result = self.found(camera, captured, found);
+        self.shared.shift().let_go();
+        result
+    }
+
+    fn found(&mut self, camera: &mut dyn Camera, captured: Captured, found: Option<Found>) -> Result<()> {
+        match found {
             None => self.every_frame_is_a_part(camera, captured),
             Some(Found::Nothing) => Ok(()),
             Some(Found::Stray) => {
@@ -181,11 +195,12 @@ impl Capture {
                 Ok(())
             }
             Some(Found::Part(part)) => match self.queues.free.try_recv() {
-                Ok(mut slot) => {
+                Ok(mut slot) if self.shared.shift().reach(part.at, &self.queues.out) => {
                     slot.certain = self.certain(&part);
                     self.fill(camera, slot, part.part, part.at, part.wall, false)
                 }
-                Err(_) => {
+                unused => {
+                    let _ = unused.map(|slot| self.queues.back.try_send(slot));
                     self.shared.fail(part.part, FaultKind::Overflow, pairing::OVERFLOW);
                     Ok(())
                 }
@@ -197,7 +212,7 @@ impl Capture {
     fn certain(&self, part: &Triggered) -> Option<Instant> {
         let window = *self.shared.pairing()?.window();
         // At most half of the time to the verdict, or there would be none.
-        window.exclusive.then(|| part.at + window.patience.min(self.settings.deadline / 2))
+        window.exclusive.then(|| part.at + window.patience().min(window.deadline / 2))
     }
 
     fn every_frame_is_a_part(&mut self, camera: &mut dyn Camera, captured: Captured) -> Result<()> {

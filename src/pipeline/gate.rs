@@ -11,7 +11,7 @@ use super::driver::Reins;
 use super::watch::Thread;
 use super::{HEARTBEAT, Shared, Slot, ToGate};
 use crate::inspector::Verdict;
-use crate::output::line::{self, OnFault, Pulse};
+use crate::output::line::{OnFault, Pulse};
 use crate::record::{Engine, FaultKind, Halt, HaltedBy, Record, Severity, State, Status};
 
 /// How long the healthy line keeps each level.
@@ -22,12 +22,25 @@ struct Open {
     part: u64,
     triggered: Instant,
     wall: SystemTime,
+    /// Time from the trigger until the verdict is due.
+    deadline: Duration,
+}
+
+impl Open {
+    /// When the verdict is due.
+    fn due(&self) -> Instant {
+        self.triggered + self.deadline
+    }
+
+    fn late_fault(&self) -> (FaultKind, String) {
+        (FaultKind::Late, format!("no verdict within {} ms", self.deadline.as_millis()))
+    }
 }
 
 pub(super) struct Gate {
     shared: Arc<Shared>,
     driver: Reins,
-    settings: line::Settings,
+    on_fault: OnFault,
     open: VecDeque<Open>,
     /// Inspected parts for which a second frame can still come.
     #[expect(clippy::vec_box, reason = "slots go from thread to thread in their boxes")]
@@ -52,7 +65,7 @@ impl Gate {
     pub(super) fn new(
         shared: Arc<Shared>,
         driver: Reins,
-        settings: line::Settings,
+        on_fault: OnFault,
         free: Sender<Box<Slot>>,
         publisher: Sender<Arc<Record>>,
     ) -> Self {
@@ -61,7 +74,7 @@ impl Gate {
             next_toggle: shared.clock.now(),
             shared,
             driver,
-            settings,
+            on_fault,
             open: VecDeque::with_capacity(1024),
             uncertain: Vec::new(),
             free,
@@ -103,7 +116,7 @@ impl Gate {
 
     /// The time of the next action.
     fn wake(&self, now: Instant) -> Instant {
-        let deadline = self.open.front().map(|open| open.triggered + self.settings.deadline());
+        let deadline = self.open.iter().map(Open::due).min();
         let certain = self.uncertain.iter().filter_map(|slot| slot.certain).min();
         let moments = [deadline, certain, Some(self.next_toggle)];
         moments.into_iter().flatten().min().map_or(now + HEARTBEAT, |at| at.min(now + HEARTBEAT))
@@ -148,7 +161,7 @@ impl Gate {
         }
         let told = told.join("; ");
         status.latch(Status::GATE, format!("{told}{RESUME}"));
-        if self.settings.on_fault == OnFault::Stop && !status.is_halted() {
+        if self.on_fault == OnFault::Stop && !status.is_halted() {
             log::error!("the line is halted until it is resumed");
             status.halt(Halt::new(HaltedBy::Fault, told));
         }
@@ -156,31 +169,27 @@ impl Gate {
 
     /// Parts without a verdict at their deadline are faults.
     fn expire(&mut self, now: Instant) {
-        let deadline = self.settings.deadline();
-        while self.open.front().is_some_and(|open| open.triggered + deadline <= now) {
-            if let Some(open) = self.open.pop_front() {
-                self.decide(open, None, Err(self.late_fault()));
-            }
+        while let Some(at) = self.open.iter().position(|open| open.due() <= now)
+            && let Some(open) = self.open.remove(at)
+        {
+            let late = open.late_fault();
+            self.decide(open, None, Err(late));
         }
-    }
-
-    fn late_fault(&self) -> (FaultKind, String) {
-        (FaultKind::Late, format!("no verdict within {} ms", self.settings.deadline().as_millis()))
     }
 
     fn handle(&mut self, message: ToGate) {
         match message {
-            ToGate::Announced { part, triggered, wall } => {
+            ToGate::Announced { part, triggered, wall, times } => {
                 // Two announcing threads can overtake each other, and a trigger's edge is older than its
                 // message.
-                let from = triggered + self.settings.travel();
-                self.driver.expect(Pulse { part, from, to: from + self.settings.pulse() });
+                let from = triggered + times.travel;
+                self.driver.expect(Pulse { part, from, to: from + times.pulse });
                 let place = self.open.partition_point(|open| open.triggered <= triggered);
-                self.open.insert(place, Open { part, triggered, wall });
+                self.open.insert(place, Open { part, triggered, wall, deadline: times.deadline });
             }
-            ToGate::Unknown => {
+            ToGate::Unknown { longest } => {
                 let from = self.shared.clock.now();
-                let to = from + self.settings.travel() + self.settings.pulse();
+                let to = from + longest;
                 // Parts are counted from 1.
                 self.driver.expect(Pulse { part: 0, from, to });
                 self.driver.decide(0, true);
@@ -243,11 +252,11 @@ impl Gate {
     ) {
         let now = self.shared.clock.now();
         let status = &self.shared.status;
-        let in_time = now < open.triggered + self.settings.deadline();
+        let in_time = now < open.due();
         let verdict = match verdict {
             Ok(_) if !in_time => {
                 status.counts.late_inspections.fetch_add(1, Relaxed);
-                Err(self.late_fault())
+                Err(open.late_fault())
             }
             Ok(_) if status.is_halted() => Err((FaultKind::Halted, "the line is halted".into())),
             Ok(Verdict::Fault(reason)) => Err((FaultKind::Inspection, reason)),
@@ -259,7 +268,7 @@ impl Gate {
         };
 
         self.driver.decide(open.part, verdict != Verdict::Pass);
-        if let (OnFault::Stop, Some(kind)) = (self.settings.on_fault, fault)
+        if let (OnFault::Stop, Some(kind)) = (self.on_fault, fault)
             && !matches!(kind, FaultKind::Halted | FaultKind::Stopped)
             && !status.is_halted()
         {

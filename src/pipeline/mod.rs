@@ -13,6 +13,7 @@ mod driver;
 mod gate;
 mod pairing;
 mod publish;
+mod shift;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 pub use publish::Subscription;
@@ -36,11 +37,12 @@ use crate::camera::{Framing, HealthSettings, OpenCamera, Timing};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspector::{Features, FrameResiduals};
-use crate::output::line::{self, EdgeTrigger, Lines};
+use crate::output::line::{self, EdgeTrigger, Lines, Times};
 use crate::output::{Control, Output};
 use crate::record::{FaultKind, Halts, Record, Severity, Status};
 use crate::settings::range;
 use pairing::{Pairing, Unpaired, Window};
+use shift::Shift;
 use stages::Swap;
 
 /// How often every thread shows that it is alive, and checks whether to stop.
@@ -174,13 +176,7 @@ impl Trigger {
             (None, None) => UNKNOWN + if early { Duration::ZERO } else { after },
         };
         let arrival = timing.period.map_or(ARRIVAL, |period| ARRIVAL.max(period * 2));
-        Window {
-            after,
-            early,
-            within,
-            patience: deadline.min(within + arrival),
-            exclusive: self.fires_camera,
-        }
+        Window { after, early, within, arrival: within + arrival, deadline, exclusive: self.fires_camera }
     }
 }
 
@@ -306,11 +302,11 @@ enum Job {
 /// Messages to the gate.
 enum ToGate {
     /// A part exists.
-    Announced { part: u64, triggered: Instant, wall: SystemTime },
+    Announced { part: u64, triggered: Instant, wall: SystemTime, times: Times },
     /// A part has been through all stages.
     Done(Box<Slot>),
-    /// Unknown parts may be on their way to the gate.
-    Unknown,
+    /// Unknown parts may be on their way to the gate, for this time.
+    Unknown { longest: Duration },
     /// A part cannot be inspected.
     Failed { part: u64, kind: FaultKind, reason: String },
     /// No more parts come.
@@ -340,6 +336,8 @@ struct Shared {
     /// The parts that wait for a frame. `None` if every frame is a part. Locked while a part is triggered, so
     /// that the search for a frame's part knows every earlier trigger.
     pairing: Option<Mutex<Pairing>>,
+    /// What the parts are triggered under. Locked after `pairing`.
+    shift: Mutex<Shift>,
     /// The line whose edges trigger parts.
     edges: Option<EdgeTrigger>,
 }
@@ -350,10 +348,10 @@ impl Shared {
     }
 
     /// Numbers a part and announces it to the gate.
-    fn announce(&self, at: Instant, wall: SystemTime) -> u64 {
+    fn announce(&self, at: Instant, wall: SystemTime, times: Times) -> u64 {
         let part = self.parts.fetch_add(1, Relaxed) + 1;
         // The gate outlives all senders.
-        let _ = self.clock.send(&self.gate, ToGate::Announced { part, triggered: at, wall });
+        let _ = self.clock.send(&self.gate, ToGate::Announced { part, triggered: at, wall, times });
         part
     }
 
@@ -364,6 +362,10 @@ impl Shared {
     /// Locks the parts that wait for a frame; `None` when every frame is a part.
     fn pairing(&self) -> Option<MutexGuard<'_, Pairing>> {
         Some(self.pairing.as_ref()?.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    fn shift(&self) -> MutexGuard<'_, Shift> {
+        self.shift.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Triggers a part now.
@@ -379,7 +381,7 @@ impl Shared {
 
     fn trigger_at(&self, pairing: &mut Pairing, at: Instant) -> u64 {
         let wall = self.wall_at(at);
-        let part = self.announce(at, wall);
+        let part = self.announce(at, wall, self.shift().times_at(at));
         if self.stopping() {
             self.unpaired((part, Unpaired::Stopped), pairing);
         } else if let Err(fault) = pairing.trigger(Triggered { part, at, wall }) {
@@ -469,6 +471,7 @@ impl Pipeline {
             recipe: AtomicU32::new(NO_RECIPE),
             gate: to_gate.clone(),
             pairing,
+            shift: Mutex::new(Shift::new(clock.now(), line.times())),
             edges,
         });
         let publisher = Arc::new(publish::Publisher::default());
@@ -503,7 +506,8 @@ impl Pipeline {
         let back = free_tx.clone();
         let (driver, reins) = driver::driver(Arc::clone(&shared), lines, &line);
         pipeline.after.push(("driver", spawn(&clock, "driver", move || driver.run())?));
-        let gate = gate::Gate::new(Arc::clone(&shared), reins, line, free_tx, to_publisher);
+        let (times, on_fault) = (line.times(), line.on_fault);
+        let gate = gate::Gate::new(Arc::clone(&shared), reins, on_fault, free_tx, to_publisher);
         pipeline.gate = Some(spawn(&clock, "gate", move || gate.run(gate_rx))?);
         let publish = publish::run(Arc::clone(&shared), publisher, published);
         pipeline.after.push(("publisher", spawn(&clock, "publisher", publish)?));
@@ -515,7 +519,7 @@ impl Pipeline {
         let residuals = stages::residuals(Arc::clone(&shared), residuals, residuals_rx, to_classify);
         let (features_out, features_in) = (to_residuals, features_rx.clone());
         let features =
-            stages::features(Arc::clone(&shared), features, features_in, features_out, free_running);
+            stages::features(Arc::clone(&shared), features, features_in, features_out, free_running, times);
         let capture = capture::Capture::new(
             Arc::clone(&shared),
             camera,
@@ -525,7 +529,6 @@ impl Pipeline {
                 timeout: Duration::from_millis(settings.camera_timeout_ms),
                 unjudged: settings.unjudged_percent / 1e2,
                 trigger,
-                deadline,
             },
             capture::Queues { free: free_rx, back, out: to_features, waiting: features_rx },
         );
@@ -570,24 +573,49 @@ impl Pipeline {
         self.shared.trigger()
     }
 
-    /// Rejects everything at the gate until a part triggered now would have passed it. For a restart after a
+    /// Rejects everything at the gate for the longest time that a part needs to pass it. For a restart after a
     /// crash: the parts on their way are unknown.
-    pub(crate) fn reject_unknown_parts(&self) {
-        let _ = self.shared.clock.send(&self.shared.gate, ToGate::Unknown);
+    pub(crate) fn reject_unknown_parts(&self, longest: Duration) {
+        let _ = self.shared.clock.send(&self.shared.gate, ToGate::Unknown { longest });
     }
 
-    /// Inspects all later parts with other stages. No part is dropped. Returns false if a stage hangs and did
-    /// not take them.
+    /// Inspects all parts that are triggered later with other stages. No part is dropped. Returns false if a stage
+    /// hangs and did not take them.
     pub fn swap(&self, stages: Stages) -> bool {
+        let times = self.shared.shift().times();
+        self.change(stages, times)
+    }
+
+    /// The same, with other times at the gate for these parts.
+    pub(crate) fn change(&self, stages: Stages, times: Times) -> bool {
         let Some(to_stages) = &self.to_stages else { return false };
-        let limit = Instant::now() + HANDED_OVER;
-        let mut job = Job::Swap(Box::new(stages.into()));
-        loop {
-            match to_stages.try_send(job) {
-                Ok(()) => return true,
-                Err(TrySendError::Full(back)) if Instant::now() < limit => job = back,
-                Err(_) => return false,
+        let mut pairing = self.shared.pairing();
+        if let Some(pairing) = &mut pairing {
+            // A trigger of before can still be on its way.
+            if let Err(e) = self.shared.take_edges(pairing) {
+                self.shared.status.raise("trigger", Severity::Error, e.chain());
             }
+            let window = *pairing.window();
+            pairing.set_window(Window { deadline: times.deadline, ..window });
+        }
+        self.shared.shift().begin(self.shared.clock.now(), stages, times);
+        drop(pairing);
+        let mut limit = Instant::now() + HANDED_OVER;
+        loop {
+            let pairing = self.shared.pairing();
+            let mut shift = self.shared.shift();
+            let waits =
+                pairing.as_ref().and_then(|pairing| pairing.oldest()).is_some_and(|at| shift.is_before(at));
+            if waits || shift.has_one_in_hand() {
+                // Their frames come within a time limit of their own.
+                limit = Instant::now() + HANDED_OVER;
+            } else if shift.hand_over(to_stages) {
+                return true;
+            } else if Instant::now() >= limit {
+                shift.give_up();
+                return false;
+            }
+            drop((shift, pairing));
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -616,6 +644,12 @@ impl Pipeline {
     /// safe level, outputs finish. Takes less than a second, unless an output hangs; then it is left behind.
     pub fn stop(mut self) {
         self.end();
+    }
+
+    /// The same. Returns what outputs asked for until the end: to reload, and a recipe.
+    pub(crate) fn stop_asked(mut self) -> (bool, Option<u16>) {
+        self.end();
+        (self.take_reload(), self.take_recipe())
     }
 
     fn end(&mut self) {

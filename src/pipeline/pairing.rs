@@ -24,12 +24,19 @@ pub(super) struct Window {
     /// Time from the trigger to the end of the window.
     pub within: Duration,
     /// Time from the trigger to the latest arrival of a frame of the window.
-    pub patience: Duration,
+    pub arrival: Duration,
+    /// Time from the trigger until the verdict is due.
+    pub deadline: Duration,
     /// Whether each trigger, and nothing else, makes the camera take one frame.
     pub exclusive: bool,
 }
 
 impl Window {
+    /// How long a part waits for its frame.
+    pub(super) fn patience(&self) -> Duration {
+        self.arrival.min(self.deadline)
+    }
+
     /// Start of the window, exclusive.
     fn opens(&self, part: &Triggered) -> Instant {
         if self.early { part.at.checked_sub(self.after).unwrap_or(part.at) } else { part.at + self.after }
@@ -239,13 +246,18 @@ impl Pairing {
 
     /// Gives up parts whose frame should have arrived by `now`.
     pub(super) fn expire(&mut self, now: Instant, faults: &mut Vec<Fault>) {
-        let patience = self.window.patience;
+        let patience = self.window.patience();
         self.fail_while(|part| part.at + patience <= now, Unpaired::NoFrame, faults);
+    }
+
+    /// The earliest trigger of a part that waits for its frame.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.waiting.front().map(|part| part.at)
     }
 
     /// When to call [`Pairing::expire`].
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.waiting.front().map(|part| part.at + self.window.patience)
+        self.waiting.front().map(|part| part.at + self.window.patience())
     }
 
     /// Gives up all waiting parts.

@@ -9,6 +9,7 @@ use super::{HEARTBEAT, Job, Jobs, Shared, Slot, ToGate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
 use crate::inspector::{Features, FrameResiduals, Inspection, Inspector};
+use crate::output::line::Times;
 use crate::record::{Engine, FaultKind};
 
 type Stage<In, Out> = Box<dyn FnMut(&In, &mut Out) -> Result<()> + Send>;
@@ -144,15 +145,16 @@ impl From<Stages> for SharedStages {
 /// the rest on.
 pub(super) struct Swap {
     engine: Arc<Engine>,
+    times: Times,
     features: Option<FeaturesStage>,
     residuals: Option<ResidualsStage>,
     classify: Option<ClassifyStage>,
 }
 
-impl From<Stages> for Swap {
-    fn from(stages: Stages) -> Self {
+impl Swap {
+    pub(super) fn new(stages: Stages, times: Times) -> Self {
         let Stages { engine, color: _, features, residuals, classify } = stages;
-        Swap { engine, features: Some(features), residuals: Some(residuals), classify: Some(classify) }
+        Swap { engine, times, features: Some(features), residuals: Some(residuals), classify: Some(classify) }
     }
 }
 
@@ -192,13 +194,14 @@ pub(super) fn features(
     jobs: Jobs,
     out: Sender<Job>,
     free_running: bool,
+    mut times: Times,
 ) -> impl FnOnce() + Send {
     let mut engine = shared.status.engine();
     move || {
         each(&shared, Thread::Features, &jobs, |mut job| {
             match &mut job {
                 Job::Swap(swap) => {
-                    engine = Arc::clone(&swap.engine);
+                    (engine, times) = (Arc::clone(&swap.engine), swap.times);
                     if let Some(new) = swap.features.take() {
                         stage = new;
                     }
@@ -206,7 +209,7 @@ pub(super) fn features(
                 Job::Part(slot) => {
                     if free_running {
                         // From here on the frame cannot be dropped for a newer one.
-                        slot.part = shared.announce(slot.triggered, slot.wall);
+                        slot.part = shared.announce(slot.triggered, slot.wall, times);
                     }
                     let record = Arc::make_mut(&mut slot.record);
                     record.engine = Arc::clone(&engine);

@@ -25,21 +25,21 @@ fn example(name: &str) -> String {
 }
 
 /// Debian has some programs where only root looks.
-fn program(name: &str) -> Option<PathBuf> {
+pub fn program(name: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let all = std::env::split_paths(&folders).chain(["/usr/sbin".into()]);
     all.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A program that runs until it is dropped, and listens on a port.
-struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
-    fn start(program: &Path, arguments: &[&str], port: u16) -> Daemon {
+    pub fn start(program: &Path, arguments: &[&str], port: u16) -> Daemon {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut daemon = Daemon(command.spawn().unwrap());

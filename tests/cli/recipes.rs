@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rumqttc::{Client, MqttOptions, QoS};
 use serde_json::{Value, json};
 
 use crate::common::*;
+use crate::fleet::{Daemon, free_port, program};
 use crate::run::{Service, config, parts};
 
 /// A line with the package `disc` and the recipes 1 `ring` and 2 `plate`: the same package under other names.
@@ -35,6 +37,13 @@ impl Line {
         let mut line = Line { folder, config, address, service: None };
         line.restart();
         line
+    }
+
+    /// Starts the service again with another text in its configuration.
+    fn reconfigure(&mut self, change: impl Fn(String) -> String) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, change(text)).unwrap();
+        self.restart();
     }
 
     fn restart(&mut self) {
@@ -219,11 +228,8 @@ fn a_recipe_that_is_gone_makes_every_part_a_fault_after_a_restart() {
 fn a_plc_chooses_a_recipe_by_its_register() {
     use std::io::{Read, Write};
     let mut line = Line::start("software");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let text = std::fs::read_to_string(&line.config).unwrap();
-    let modbus = format!("[modbus]\nlisten = \"127.0.0.1:{port}\"\nallow_write = true\n");
-    std::fs::write(&line.config, format!("{text}{modbus}")).unwrap();
-    line.restart();
+    let port = free_port();
+    line.reconfigure(|text| format!("{text}[modbus]\nlisten = \"127.0.0.1:{port}\"\nallow_write = true\n"));
     let ask = |function: u8, address: u16, value: u16| {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -252,6 +258,133 @@ fn a_plc_chooses_a_recipe_by_its_register() {
     }
     let log = line.ask("audit", None).1.to_string();
     assert!(log.contains("\"recipe\"") && log.contains("plc"), "{log}");
+}
+
+#[test]
+fn a_message_of_the_broker_chooses_a_recipe() {
+    let Some(mosquitto) = program("mosquitto") else {
+        skip("no mosquitto (Debian: apt install mosquitto): recipes over MQTT are not tested");
+        return;
+    };
+    let port = free_port();
+    let _broker = Daemon::start(&mosquitto, &["-p", &port.to_string()], port);
+    let (client, mut events) = Client::new(MqttOptions::new("mes", "127.0.0.1", port), 4096);
+    std::thread::spawn(move || events.iter().take_while(Result::is_ok).count());
+    let send = |text: &str, retain| {
+        client.publish("plant/inspector/recipe/set", QoS::AtLeastOnce, retain, text).unwrap();
+    };
+    // The broker repeats it to the inspector with each connection: nobody asked now.
+    send("2", true);
+    let mut line = Line::start("software");
+    line.reconfigure(|text| {
+        format!("{text}[mqtt]\nprefix = \"plant/inspector\"\nport = {port}\nselect_recipe = true\n")
+    });
+    for (recipe, product) in [(1, "ring"), (2, "plate"), (0, "disc")] {
+        // Nobody hears what is sent before the inspector is connected.
+        line.until("the recipe", |status| {
+            let chosen = status["engine"]["recipe"] == recipe;
+            (!chosen).then(|| send(&recipe.to_string(), false));
+            chosen
+        });
+        assert_eq!(line.product(), product);
+    }
+    send("ring", false);
+    line.service().wait_for("plant/inspector/recipe/set: no number of a recipe; send 0 to 65534 as text");
+    send("9", false);
+    let status = line.until("a refusal", |status| !status["reloads"]["refused"].is_null());
+    assert!(
+        status["reloads"]["refused"].as_str().unwrap().contains("no package has the number 9"),
+        "{status}"
+    );
+    assert_eq!(line.product(), "disc");
+    // A flood: the last one counts, and the log does not swell.
+    for i in 0..2000 {
+        send(if i % 2 == 0 { "2" } else { "1" }, false);
+    }
+    line.until("the last recipe", |status| status["engine"]["recipe"] == 1);
+    let log = line.ask("audit", None).1.to_string();
+    let count = log.matches("\"broker\"").count();
+    assert!((5..200).contains(&count), "{count}");
+}
+
+#[test]
+fn a_recipe_has_its_own_times_at_the_gate() {
+    let mut line = Line::start("software");
+    let edges = line.folder.path("edges");
+    // Every part is a fault, so it is rejected.
+    line.reconfigure(|text| {
+        let text = text.replace("frozen = 0", "frozen = 0\nblack = 254.0");
+        let gate = format!("travel_ms = 700\npulse_ms = 100\nrecord = {edges:?}");
+        let own = "[recipes.line.1]\ntravel_ms = 900\npulse_ms = 600\n";
+        format!("{}{own}", text.replace("travel_ms = 9000", &gate))
+    });
+    let pulse = || {
+        let limit = Instant::now() + Duration::from_secs(60);
+        loop {
+            let text = std::fs::read_to_string(&edges).unwrap();
+            let at = |line: &str| Some(line.split_once(" reject ")?.0.parse::<u64>().unwrap() / 1_000_000);
+            if let [begin, end] = text.lines().filter_map(at).collect::<Vec<_>>()[..] {
+                return end - begin;
+            }
+            assert!(Instant::now() < limit, "{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // The service was killed before: parts of any recipe can be on their way.
+    let took = pulse();
+    assert!((1_450..1_750).contains(&took), "{took} ms");
+    for (recipe, length) in [(0, 100), (1, 600), (2, 100)] {
+        line.choose(recipe);
+        std::fs::write(&edges, "").unwrap();
+        line.product();
+        let took = pulse();
+        assert!((length - 50..length + 250).contains(&took), "recipe {recipe}: {took} ms");
+    }
+    // The line was not started again for it.
+    assert_eq!(line.status()["parts"], 3);
+}
+
+#[test]
+fn times_and_lines_of_recipes_that_do_not_fit_are_told_with_their_key() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    for (more, told) in [
+        ("[recipes.line.07]\ntravel_ms = 900\n", "recipes.line.07: is no number of a recipe; set 1 to 65534"),
+        ("[recipes.line.0]\ntravel_ms = 900\n", "recipes.line.0: is no number of a recipe"),
+        ("[recipes.line.4]\nspeed = 9\n", "recipes.line.4.speed"),
+        (
+            "[recipes.line.4]\ntravel_ms = 100\n[line]\ndeadline_ms = 200\n",
+            "recipes.line.4: line.deadline_ms: is later",
+        ),
+        (
+            "[recipes.line.4]\npulse_ms = 4\n[line]\ntolerance_ms = 5\n",
+            "recipes.line.4: line.tolerance_ms: lets a pulse",
+        ),
+        (
+            "[recipes.bits]\nchip = \"/dev/gpiochip9\"\nlines = []\n",
+            "recipes.bits.lines: has the wrong length",
+        ),
+        (
+            "[recipes.bits]\nchip = \"/dev/gpiochip9\"\nlines = [3, 3]\n",
+            "recipes.bits.lines: has a line twice",
+        ),
+    ] {
+        let text = format!("[recipes]\nfolder = {:?}\n{more}", folder.path(""));
+        let config = config(&folder, &package, &text);
+        let run = weakrest!("run", "--config", config, "--seconds", "1").exits(2);
+        assert!(run.err.contains(told), "{more}: {}", run.err);
+    }
+}
+
+#[test]
+fn lines_that_are_missing_are_told_and_choose_nothing() {
+    let mut line = Line::start("software");
+    line.reconfigure(|text| format!("{text}[recipes.bits]\nchip = \"/dev/gpiochip-none\"\nlines = [4, 5]\n"));
+    let status = line.until("a warning", |status| !status["problems"]["recipe lines"].is_null());
+    let told = status["problems"]["recipe lines"].to_string();
+    assert!(told.contains("cannot use line 4 and 5 of /dev/gpiochip-none"), "{told}");
+    assert_eq!(line.product(), "disc");
 }
 
 #[cfg(feature = "workshop")]

@@ -1,5 +1,6 @@
 //! Digital output lines: the reject gate, and the healthy line.
 
+pub(crate) mod bits;
 mod gpio;
 mod held;
 pub mod realtime;
@@ -101,6 +102,27 @@ pub struct Settings {
     pub deadline_ms: Option<f64>,
 }
 
+/// Checks a time in milliseconds.
+///
+/// # Errors
+/// [`crate::ErrorKind::Usage`] naming the key.
+pub(crate) fn check_time(key: &str, value: f64) -> Result<()> {
+    // More than an hour is a slip of the unit.
+    const MOST: f64 = 3_600_000.0;
+    range(key, value, (Bound::Excluded(0.0), Bound::Included(MOST)))
+}
+
+/// The times of a part, from its trigger on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Time until it is at the gate.
+    pub travel: Duration,
+    /// Time that it is there.
+    pub pulse: Duration,
+    /// Time until its verdict is due.
+    pub deadline: Duration,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -125,8 +147,6 @@ impl Settings {
     /// # Errors
     /// [`crate::ErrorKind::Usage`] naming the key.
     pub(crate) fn validate(&self) -> Result<()> {
-        // An hour is a slip of the unit.
-        const MOST: f64 = 3_600_000.0;
         let times = [
             ("line.travel_ms", Some(self.travel_ms)),
             ("line.pulse_ms", Some(self.pulse_ms)),
@@ -135,7 +155,7 @@ impl Settings {
         ];
         for (key, value) in times {
             if let Some(value) = value {
-                range(key, value, (Bound::Excluded(0.0), Bound::Included(MOST)))?;
+                check_time(key, value)?;
             }
         }
         let wrong = |key: &str, what: &str| Err(Error::setting(key, what));
@@ -166,6 +186,11 @@ impl Settings {
             return wrong("line.healthy", "is the line of line.reject; set another");
         }
         Ok(())
+    }
+
+    /// The times of a part.
+    pub(crate) fn times(&self) -> Times {
+        Times { travel: self.travel(), pulse: self.pulse(), deadline: self.deadline() }
     }
 
     /// Time from the trigger to the gate.

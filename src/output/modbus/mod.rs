@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Control, Output};
+use super::{Control, Output, choose_recipe};
 use crate::access::{Audit, Person, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, Server};
@@ -362,14 +362,7 @@ impl Shared {
                 done.map(|()| None)
             }
             Command::Recipe(number) => {
-                let engine = self.control.status().engine();
-                if let Some(audit) = &self.audit {
-                    let before = json!({"recipe": engine.recipe});
-                    audit.record(&who, "recipe", before, json!({"recipe": number}))?;
-                }
-                if engine.recipe != number {
-                    self.control.select_recipe(number);
-                }
+                choose_recipe(&*self.control, self.audit.as_deref(), &who, number)?;
                 Ok(None)
             }
             Command::Resume => {

@@ -4,6 +4,8 @@
 //! - `PREFIX/state`, retained: state, problems, and what is inspected with; `{"state":"offline"}` once the
 //!   service ended or its connection broke.
 //! - `PREFIX/counters`, retained: all counters, every few seconds.
+//! - `PREFIX/recipe/set`, only with `select_recipe`: the number of a recipe, from others. A retained one does not
+//!   count: the broker repeats it with each connection.
 //!
 //! Verdicts are sent with quality of service 1, and kept until the broker has acknowledged them. A broker
 //! that acknowledges nothing for a while is left, and connected to again. Those that could not be sent when
@@ -24,14 +26,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, MqttState, Outgoing, Packet, QoS,
-    Transport,
+    SubscribeReasonCode, Transport,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use words::words;
 
-use super::Output;
+use super::{Control, Output, choose_recipe};
+use crate::access::{Audit, Person, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::record::part::Part;
@@ -94,6 +97,9 @@ pub struct Settings {
     /// The longest pause between two attempts to connect, in milliseconds, at least 1; the first are shorter.
     /// A connection that lives as long as this makes them short again. Default 30000.
     pub reconnect_ms: u64,
+    /// Whether messages to `PREFIX/recipe/set` choose the recipe. The broker decides who may send them. Default
+    /// `false`.
+    pub select_recipe: bool,
 }
 
 impl Default for Settings {
@@ -114,6 +120,7 @@ impl Default for Settings {
             keep_alive_seconds: 10,
             acknowledge_seconds: 10,
             reconnect_ms: 30_000,
+            select_recipe: false,
         }
     }
 }
@@ -214,6 +221,8 @@ impl Settings {
 pub struct Mqtt {
     settings: Settings,
     run: String,
+    /// Carries out what messages ask for.
+    control: Option<Commands>,
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
     told: Option<Instant>,
@@ -223,6 +232,9 @@ struct Shared {
     queue: Mutex<Queue>,
     stop: Notify,
 }
+
+/// Controls of the line, and the record of who used them.
+type Commands = (Arc<dyn Control>, Arc<Audit>);
 
 /// What keeps the connection from being trusted.
 #[derive(Default)]
@@ -239,6 +251,10 @@ struct Distrust {
 struct Queue {
     client: AsyncClient,
     prefix: String,
+    /// Whether messages choose recipes.
+    listens: bool,
+    /// The latest such message that was not heard yet.
+    wanted: Option<Vec<u8>>,
     /// Since when.
     connected: Option<Instant>,
     /// Why it is not connected.
@@ -276,6 +292,11 @@ impl Mqtt {
     /// [`ErrorKind::Usage`] for a setting out of range, or a file with other content than it must have;
     /// [`ErrorKind::Io`] if a file cannot be read or the thread cannot be started.
     pub fn new(settings: Settings, run: &str) -> Result<Self> {
+        Self::with_control(settings, run, None)
+    }
+
+    /// The same. Messages choose recipes by the control, if the settings let them.
+    pub(crate) fn with_control(settings: Settings, run: &str, control: Option<Commands>) -> Result<Self> {
         settings.validate()?;
         // Room for everything on its way, and for retained messages between them.
         let (client, mut events) = AsyncClient::new(settings.options()?, usize::from(WINDOW) + 16);
@@ -287,6 +308,8 @@ impl Mqtt {
         let queue = Queue {
             client,
             prefix: settings.prefix.clone(),
+            listens: control.is_some() && settings.select_recipe,
+            wanted: None,
             connected: None,
             error: "not connected yet".into(),
             distrust: Distrust::default(),
@@ -309,7 +332,25 @@ impl Mqtt {
             .name(NAME.into())
             .spawn(move || runtime.block_on(serve(events, &theirs, &ours)))
             .map_err(failed)?;
-        Ok(Mqtt { settings, run: run.to_string(), shared, thread, told: None })
+        Ok(Mqtt { settings, run: run.to_string(), control, shared, thread, told: None })
+    }
+
+    /// Asks for the recipe that a message named. Once a tick, so that a flood of messages fills no record.
+    fn listen(&self) {
+        let (message, topic) = {
+            let mut queue = self.shared.lock();
+            (queue.wanted.take(), queue.recipe_topic())
+        };
+        let (Some(message), Some((control, audit))) = (message, &self.control) else { return };
+        let number = std::str::from_utf8(&message).ok().and_then(|text| text.trim().parse::<u16>().ok());
+        let who = Who { person: Person::Broker, from: None };
+        let done = match number {
+            Some(number) => choose_recipe(&**control, Some(audit), &who, number),
+            None => Err(Error::new(ErrorKind::Usage, "no number of a recipe; send 0 to 65534 as text")),
+        };
+        if let Err(e) = done {
+            log::warn!("{NAME}: {topic}: {}", e.chain());
+        }
     }
 
     fn problem(&self, queue: &Queue) -> Result<()> {
@@ -347,6 +388,7 @@ impl Output for Mqtt {
             product: &'a str,
             package: &'a str,
             provider: &'a str,
+            recipe: u16,
             problems: &'a BTreeMap<&'static str, Problem>,
         }
         #[derive(Serialize)]
@@ -355,6 +397,7 @@ impl Output for Mqtt {
             #[serde(flatten)]
             snapshot: &'a Snapshot,
         }
+        self.listen();
         let failed = |e| Error::new(ErrorKind::Io, "cannot write the state as JSON").with_source(e);
         let snapshot = status.snapshot();
         let state = serde_json::to_string(&StateMessage {
@@ -363,6 +406,7 @@ impl Output for Mqtt {
             product: &snapshot.engine.product,
             package: &snapshot.engine.package,
             provider: &snapshot.engine.provider,
+            recipe: snapshot.engine.recipe,
             problems: &snapshot.problems,
         })
         .map_err(failed)?;
@@ -496,6 +540,10 @@ impl Queue {
             Event::Incoming(Packet::ConnAck(_)) => {
                 log::info!("{NAME}: connected; {} verdicts wait", self.waiting.len());
                 self.connected = Some(Instant::now());
+                if self.listens {
+                    // The queue of requests is empty now. A broker that refuses is told of by its answer.
+                    let _ = self.client.try_subscribe(self.recipe_topic(), QoS::AtLeastOnce);
+                }
                 self.send_retained("state");
                 self.send_retained("counters");
             }
@@ -504,6 +552,17 @@ impl Queue {
             Event::Outgoing(Outgoing::Publish(number @ 1..)) => {
                 if let Some((unknown, _)) = self.sent.iter_mut().find(|(n, _)| n.is_none()) {
                     *unknown = Some(*number);
+                }
+            }
+            Event::Incoming(Packet::SubAck(answer)) => {
+                if answer.return_codes.contains(&SubscribeReasonCode::Failure) {
+                    let topic = self.recipe_topic();
+                    log::warn!("{NAME}: the broker refuses a subscription to {topic}: check its rules");
+                }
+            }
+            Event::Incoming(Packet::Publish(message)) => {
+                if self.listens && !message.retain && message.topic == self.recipe_topic() {
+                    self.wanted = Some(message.payload.to_vec());
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {
@@ -516,6 +575,10 @@ impl Queue {
             _ => return,
         }
         self.pump();
+    }
+
+    fn recipe_topic(&self) -> String {
+        format!("{}/recipe/set", self.prefix)
     }
 
     /// The connection broke, which had been accepted at `since` if it had been.

@@ -17,7 +17,7 @@ use super::{Additions, Part, Picture, Shared, audit, metrics, numbers};
 use crate::access::{Role, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Gate, Routes, Standing, You, asset, problem};
-use crate::package::{Recipe, RecipeSettings};
+use crate::package::{Recipe, RecipeFolder};
 use crate::record::part::unix_ms;
 use crate::record::{Snapshot, Stage};
 
@@ -390,7 +390,7 @@ async fn recipes(State(shared): State<Arc<Shared>>) -> Response {
         recipes: Vec<Recipe>,
     }
     let list = tokio::task::spawn_blocking(move || {
-        let recipes = shared.site.recipes.as_ref().map_or(Ok(Vec::new()), RecipeSettings::list)?;
+        let recipes = shared.site.recipes.as_ref().map_or(Ok(Vec::new()), RecipeFolder::list)?;
         Ok::<_, Error>(Body { recipe: shared.control.status().engine().recipe, recipes })
     });
     match list.await {

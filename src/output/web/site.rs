@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::{self, Certificates, Gate};
 use crate::output::Labeling;
 use crate::output::journal::Past;
-use crate::package::RecipeSettings;
+use crate::package::RecipeFolder;
 use crate::record::{Severity, Status};
 
 /// What the page needs of the service. It outlives the page, which is set up again when the configuration
@@ -35,7 +35,7 @@ pub(crate) struct Site {
     pub journal: Option<PathBuf>,
     pub kept: Option<PathBuf>,
     /// Packages to choose from.
-    pub recipes: Option<RecipeSettings>,
+    pub recipes: Option<RecipeFolder>,
     /// Routes of other rooms.
     pub additions: Option<Additions>,
 }

@@ -8,7 +8,14 @@ const WITHIN: u64 = 50_000;
 
 fn window(exclusive: bool) -> Window {
     let within = Duration::from_micros(WITHIN);
-    Window { after: Duration::ZERO, early: false, within, patience: within + millis(100), exclusive }
+    Window {
+        after: Duration::ZERO,
+        early: false,
+        within,
+        arrival: within + millis(100),
+        deadline: Duration::MAX,
+        exclusive,
+    }
 }
 
 fn millis(ms: u64) -> Duration {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::output::Output;
-use crate::output::line::{Energize, Line, Settings as LineSettings};
+use crate::output::line::{Energize, Line, Settings as LineSettings, Times};
 use crate::pipeline::Trigger;
 use crate::record::{Record, State};
 
@@ -145,10 +145,71 @@ fn new_stages_take_over_between_two_parts() {
         }
     }
     assert_eq!(first + second, 40);
-    assert!((18..=20).contains(&first), "{first}");
+    assert_eq!(first, 20);
     assert!(told.is_sorted_by_key(|r| r.engine.package == "second"));
     let snapshot = world.status().snapshot();
     assert_eq!((snapshot.swaps, snapshot.engine.package.as_str()), (1, "second"));
+}
+
+#[test]
+fn a_part_keeps_the_recipe_that_it_was_triggered_under() {
+    let trigger = Trigger { frame_after_ms: 30.0, frame_within_ms: Some(45.0), ..Trigger::software() };
+    let world = World::with(Options { trigger, ..Options::default() });
+    let start = world.clock.now();
+    world.part(BAD);
+    world.run(40);
+    world.part(BAD);
+    world.run(20);
+    // Its frame comes later.
+    let other = Times { travel: ms(300), pulse: ms(40), deadline: ms(250) };
+    let stages = stages(&world.clock, &world.behavior, "second");
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| world.pipeline().change(stages, other));
+        let begun = std::time::Instant::now();
+        while world.pipeline().shared.shift().times() != other {
+            assert!(begun.elapsed() < ms(60_000), "the change does not begin");
+            std::thread::yield_now();
+        }
+        world.run(40);
+        world.part(BAD);
+        world.run(500);
+        assert!(change.join().unwrap());
+    });
+    let told = world.told();
+    let packages: Vec<_> = told.iter().map(|record| (word(record), record.engine.package.as_str())).collect();
+    let of = |package| ("reject".to_owned(), package);
+    assert_eq!(packages, [of("first"), of("first"), of("second")]);
+    let (first, third) =
+        ([(200, true), (220, false), (240, true), (260, false)], [(400, true), (440, false)]);
+    assert_eq!(world.edges(Line::Reject, start), [&first[..], &third].concat());
+    // A later deadline and an earlier one.
+    world.behavior.lock().unwrap().residuals = ms(200);
+    let start = world.clock.now();
+    world.part(BAD);
+    world.run(400);
+    let sooner = Times { deadline: ms(100), ..other };
+    assert!(world.pipeline().change(super::world::stages(&world.clock, &world.behavior, "third"), sooner));
+    world.part(BAD);
+    world.run(500);
+    let told = world.verdicts();
+    let verdicts: Vec<_> = told.iter().map(|(_, verdict)| verdict.as_str()).collect();
+    assert_eq!(verdicts, ["reject", "late"]);
+    assert_eq!(world.edges(Line::Reject, start), [(300, true), (340, false), (700, true), (740, false)]);
+}
+
+#[test]
+fn stages_that_hang_take_no_recipe_and_parts_keep_their_times() {
+    let world = World::new();
+    world.behavior.lock().unwrap().features = ms(600_000);
+    // One part is in the stage, the others fill its queue.
+    for _ in 0..6 {
+        world.part(BAD);
+        world.run(20);
+    }
+    let times = world.pipeline().shared.shift().times();
+    let other = Times { travel: ms(300), ..times };
+    assert!(!world.pipeline().change(stages(&world.clock, &world.behavior, "second"), other));
+    assert_eq!(world.pipeline().shared.shift().times(), times);
 }
 
 #[test]

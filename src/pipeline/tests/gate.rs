@@ -509,7 +509,7 @@ fn stop_yourself() {
 fn what_a_dead_process_knew_of_is_rejected() {
     let world = World::new();
     let start = world.clock.now();
-    world.pipeline().reject_unknown_parts();
+    world.pipeline().reject_unknown_parts(ms(220));
     world.run(50);
     world.part(GOOD);
     world.run(500);
