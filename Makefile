@@ -17,7 +17,7 @@ ARCH ?= amd64
 BOARD := aarch64-unknown-linux-gnu
 FEATURES ?= --no-default-features
 
-.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products table-backbones general-head general-adclick general-adclick-scales table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak gpu-test wrong-pass clean
+.PHONY: help demo test skips runtime build cross cross-test deb deb-test board-test python rust lint public-api features format licenses fuzz readme-picture tables table-labels table-products table-backbones general-head general-adclick general-adclick-scales table-clicks table-seg plot-labels text-encoder bench bench-coreset bench-gate bench-growth bench-search soak cameras gpu-test wrong-pass clean
 
 help:
 	@echo "make demo              enroll, inspect and report on photographs with painted defects"
@@ -47,6 +47,7 @@ help:
 	@echo "make bench-growth      time and memory against the number of enrolled pictures (needs WEAKREST_DATA)"
 	@echo "make gpu-test          every network on a GPU: whole, with the CPU's scores, for a minute (after make demo; needs a GPU)"
 	@echo "make soak MINUTES=10   run a line at full rate (after make demo)"
+	@echo "make cameras CAMERAS=4 several inspectors at once, at 80 % of the machine's rate (after make demo)"
 	@echo "make wrong-pass MINUTES=3  count passed bad parts under stops, kills, load and a hostile camera"
 	@echo "make licenses          check the dependencies' licenses"
 	@echo "make fuzz SECONDS=20   fuzz the readers of foreign bytes"
@@ -244,6 +245,10 @@ soak: $(RUNTIME)
 # After `make demo`.
 gpu-test: build
 	$(PYTHON) tools/gpu_test.py
+
+# After `make demo`.
+cameras: build
+	$(PYTHON) tools/cameras.py
 
 wrong-pass: MINUTES = 3
 wrong-pass: $(RUNTIME)

@@ -88,6 +88,10 @@ begin weakrest
 put 0755 "$programs/device" usr/bin/weakrest
 put 0644 "$runtime/libonnxruntime.so" usr/lib/weakrest/libonnxruntime.so
 put 0644 systemd/weakrest.service usr/lib/systemd/system/weakrest.service
+# One service for each further camera: the same unit with the instance's name in its paths.
+sed -e 's|^Description=.*|& (%i)|' -e 's|/etc/weakrest/weakrest.toml|/etc/weakrest/%i.toml|' \
+    -e 's,^\(State\|Cache\)Directory=weakrest$,&/%i,' systemd/weakrest.service > target/deb/weakrest@.service
+put 0644 target/deb/weakrest@.service usr/lib/systemd/system/weakrest@.service
 put 0644 systemd/60-weakrest.rules usr/lib/udev/rules.d/60-weakrest.rules
 put 0644 deb/sysusers.conf usr/lib/sysusers.d/weakrest.conf
 put 0644 systemd/weakrest.toml etc/weakrest/weakrest.toml

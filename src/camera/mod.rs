@@ -32,6 +32,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
 use crate::settings::range;
 
+/// The cameras of this machine and on its networks, for people: kind and description. Takes most of a second.
+pub(crate) fn list() -> impl Iterator<Item = (&'static str, String)> {
+    let named = |kind| move |description| (kind, description);
+    v4l2::list().into_iter().map(named("v4l2")).chain(genicam::list().into_iter().map(named("genicam")))
+}
+
 /// Time and state of a captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Captured {

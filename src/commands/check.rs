@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::camera::Health;
+use crate::camera::{self, Health};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::files::write_file;
@@ -64,6 +64,9 @@ impl Check {
         let shape = network.run([&ndarray::Array4::zeros((1, 3, side, side))], |out| Ok(out.dim()))?;
         say!("backbone       {} runs ({} channels)", backbone.info.name, shape.1)?;
         let mut slower = Vec::new();
+        if self.package.is_none() {
+            say_cameras()?;
+        }
         if let Some(path) = &self.package {
             let package = Package::open(path)?;
             let product = package.manifest.product.clone();
@@ -91,6 +94,16 @@ impl Check {
         }
         Ok(Outcome::Pass)
     }
+}
+
+/// Prints the cameras that can be named in a configuration.
+fn say_cameras() -> Result<()> {
+    let mut first = "cameras";
+    for (kind, camera) in camera::list() {
+        say!("{first:14} {kind:8} {camera}")?;
+        first = "";
+    }
+    if first.is_empty() { Ok(()) } else { say!("{first:14} none is connected or answers on the network") }
 }
 
 /// Prints the packages to choose from.

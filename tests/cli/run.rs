@@ -372,6 +372,38 @@ fn a_check_tells_what_the_service_would_find() {
     ]);
 }
 
+/// As the template unit starts them: one configuration and one state folder each.
+#[test]
+fn four_inspectors_on_one_machine_share_nothing_and_miss_no_part() {
+    let folder = Folder::new();
+    let package = folder.package("disc.weakrest");
+    parts(&folder);
+    let own = |name: &str| {
+        let line = folder.path(name);
+        let more = format!(
+            "[health]\nfrozen = 0\n[line]\ntravel_ms = 9000\nrecord = {:?}\n[journal]\npath = {:?}\n",
+            line.with_extension("edges"),
+            line.with_extension("sqlite")
+        );
+        let written = config(&folder, &package, &more);
+        std::fs::rename(written, line.with_extension("toml")).unwrap();
+        Service::start(&line.with_extension("toml"))
+    };
+    let mut services: Vec<Service> = ["left", "right", "top", "bottom"].map(own).into();
+    for service in &services {
+        service.wait_for("ready");
+    }
+    // One that dies takes no other with it.
+    services.remove(2).signal("KILL");
+    for service in services {
+        for number in 1..=10 {
+            let part = service.part();
+            assert_eq!((&part["part"], &part["fault"]), (&number.into(), &Value::Null), "{part}");
+        }
+        assert_eq!(service.terminate().0, Some(0));
+    }
+}
+
 /// What was between camera and gate was known to the process that died alone.
 #[test]
 fn after_a_kill_whatever_comes_to_the_gate_is_rejected() {

@@ -72,7 +72,7 @@ dpkg-deb --root-owner-group -Znone --build "$work/next" "$work/next.deb" >/dev/n
 check "installs" install_package "$package"
 check "dpkg finds every file as packaged" inside dpkg --verify weakrest
 for path in /usr/bin/weakrest /usr/lib/weakrest/libonnxruntime.so /etc/weakrest/weakrest.toml \
-    /usr/lib/systemd/system/weakrest.service /usr/lib/udev/rules.d/60-weakrest.rules /usr/lib/sysusers.d/weakrest.conf \
+    /usr/lib/systemd/system/weakrest.service /usr/lib/systemd/system/weakrest@.service /usr/lib/udev/rules.d/60-weakrest.rules /usr/lib/sysusers.d/weakrest.conf \
     /usr/share/bash-completion/completions/weakrest /usr/share/zsh/vendor-completions/_weakrest \
     /usr/share/fish/vendor_completions.d/weakrest.fish; do
     check "has $path" test -s "$root$path"
@@ -85,6 +85,11 @@ check "the state folder is the user's" owner_is "weakrest:weakrest 750" /var/lib
 check "the cache folder is the user's" owner_is "weakrest:weakrest 750" /var/cache/weakrest
 check "the service is not enabled" sh -c "[ \"\$(chroot '$root' systemctl is-enabled weakrest)\" = disabled ]"
 check "the unit can be read" inside systemd-analyze verify weakrest.service
+check "the unit of a further camera can be read" inside systemd-analyze verify weakrest@left.service
+for line in 'ExecStart=/usr/bin/weakrest run --config /etc/weakrest/%i.toml' StateDirectory=weakrest/%i \
+    CacheDirectory=weakrest/%i; do
+    check "the unit of a further camera has $line" file_says "^$line\$" /usr/lib/systemd/system/weakrest@.service
+done
 has_page() { check "has a manual page $1" sh -c "chroot '$root' man --warnings -E UTF-8 $1 2>&1 | grep -qi '^NAME'"; }
 for page in weakrest weakrest-enroll weakrest-run weakrest-check; do
     has_page $page
@@ -137,6 +142,7 @@ check "goes back to the version before" install_package "$package"
 
 # An administrator's configuration and choice outlive an upgrade.
 check "can be enabled" inside systemctl enable weakrest
+check "a further camera can be enabled" inside systemctl enable weakrest@left
 sed -i 's/^#threads = 4/threads = 1/' "$root/etc/weakrest/weakrest.toml"
 chmod 0640 "$root/etc/weakrest/weakrest.toml"
 check "upgrades" install_package "$work/next.deb"
@@ -144,6 +150,7 @@ check "is the next version" sh -c "chroot '$root' dpkg-query -W -f '\${Version}'
 check "keeps the edited configuration" file_says "^threads = 1" /etc/weakrest/weakrest.toml
 check "lays the new one beside it" file_says "New in this version" /etc/weakrest/weakrest.toml.dpkg-dist
 check "stays enabled" inside systemctl is-enabled weakrest
+check "the further camera stays enabled" inside systemctl is-enabled weakrest@left
 check "keeps the product" as_service weakrest check $product
 check "goes back to the version before" install_package "$package"
 
@@ -163,7 +170,9 @@ check "purging says what it keeps" grep -q "kept in /var/lib/weakrest" "$work/pu
 check "purging keeps the records" test -s "$root$product/package.toml"
 check "purging takes the configuration" test ! -e "$root/etc/weakrest"
 check "purging takes the cache" test ! -e "$root/var/cache/weakrest"
-check "purging takes the enabling" not test -L "$root/etc/systemd/system/multi-user.target.wants/weakrest.service"
+for unit in weakrest weakrest@left; do
+    check "purging takes the enabling of $unit" not test -L "$root/etc/systemd/system/multi-user.target.wants/$unit.service"
+done
 
 # A machine that never had a product is left as it was, but for the user.
 rm -rf "$root/var/lib/weakrest"

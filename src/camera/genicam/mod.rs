@@ -154,15 +154,27 @@ fn find(settings: &GenicamSettings) -> Result<DeviceInfo> {
             .with_key("camera.camera")
         });
     }
+    let all = search(settings.interface.as_deref()).map_err(failed)?;
+    choose(&all, settings.camera.as_deref())
+}
+
+/// The cameras that answer on a network interface, or on all.
+fn search(interface: Option<&str>) -> std::result::Result<Vec<DeviceInfo>, GenicamError> {
     let mut options = DiscoveryOptions::new().include_loopback(true);
-    if let Some(interface) = &settings.interface {
+    if let Some(interface) = interface {
         options = options.interface(interface);
     }
-    let mut all = blocking::discover_with(ANSWER, &options).map_err(failed)?;
+    let mut all = blocking::discover_with(ANSWER, &options)?;
     // A camera can answer on several interfaces.
     all.sort_by_key(|device| (device.ip, device.mac));
     all.dedup_by_key(|device| device.mac);
-    choose(&all, settings.camera.as_deref())
+    Ok(all)
+}
+
+/// The cameras on the network, for people. Takes as long as a camera may need to answer.
+pub(super) fn list() -> Vec<String> {
+    // Without a network there is none.
+    search(None).unwrap_or_default().iter().map(described).collect()
 }
 
 /// The camera with a serial number or name, or the only one.

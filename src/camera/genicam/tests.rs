@@ -254,3 +254,13 @@ fn a_camera_that_is_unplugged_is_told() {
     let told = refused(&named(""));
     assert!(told.contains("none answers"), "{told}");
 }
+
+#[test]
+fn the_cameras_on_the_network_are_listed() {
+    let Some(_fake) = Fake::start(&[]) else { return };
+    let list = super::list();
+    assert!(
+        list.iter().any(|camera| camera.contains("serial number T1, ") && camera.contains("at 127.0.0.1")),
+        "{list:?}"
+    );
+}

@@ -212,6 +212,26 @@ fn captures_planes(device: &Path, handle: &Device) -> Result<bool> {
     Err(camera_error(device, format_args!("({}) {what}", found.card)))
 }
 
+/// The cameras of this machine, for people.
+pub(super) fn list() -> Vec<String> {
+    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let is_video =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"video"));
+    let mut devices: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_video).collect();
+    devices.sort();
+    let described = |device: PathBuf| {
+        let handle = match open_device(&device) {
+            Ok(handle) => handle,
+            Err(e) => return Some(e.chain()),
+        };
+        // Other devices have such names, too.
+        captures_planes(&device, &handle).ok()?;
+        let name = guarded(|| handle.query_caps()).map_or_else(|_| "camera".into(), |found| found.card);
+        Some(format!("{}, {name}", device.display()))
+    };
+    devices.into_iter().filter_map(described).collect()
+}
+
 /// Chooses the format to request from those of the camera.
 fn choose(
     has: &[FourCC],
