@@ -1,8 +1,8 @@
-"""Several inspectors on one machine, one camera each: `make cameras CAMERAS=4 SECONDS=60 SHARE=0.8`
+"""Several inspectors on one machine, one camera each: `make cameras CAMERAS=4 SECONDS=60 SHARE=0.8`.
 
-Each is a service of its own with its own configuration, package, journal and simulated camera. First all run as fast as
-they can: that is the machine's rate. Then each gets its part of `SHARE` of that rate. Ends with an error if a part has
-no verdict, is a fault, or is missing in a journal, or a frame was dropped.
+Each is a service of its own with its own configuration, package, journal and simulated camera. First all run
+as fast as they can: that is the machine's rate. Then each gets its part of `SHARE` of that rate. Ends with an
+error if a part has no verdict, is a fault, or is missing in a journal, or a frame was dropped.
 """
 
 import json
@@ -88,9 +88,9 @@ def main() -> None:
             missing = numbers != list(range(1, len(numbers) + 1)) or rows != len(numbers)
             few = len(parts) < rate * seconds * 0.97
             print(
-                f"camera {camera + 1}: {len(parts)} parts of {rate * seconds:.0f} frames, {len(faults)} faults, "
-                f"latency {at(latencies, 0.5):.0f} ms (median), {at(latencies, 0.99):.0f} (99 %), "
-                f"{latencies[-1]:.0f} (longest), {rows} in the journal"
+                f"camera {camera + 1}: {len(parts)} parts of {rate * seconds:.0f} frames, "
+                f"{len(faults)} faults, latency {at(latencies, 0.5):.0f} ms (median), "
+                f"{at(latencies, 0.99):.0f} (99 %), {latencies[-1]:.0f} (longest), {rows} in the journal"
             )
             wrong += len(faults) + missing + few
     if wrong:

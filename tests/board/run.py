@@ -23,6 +23,7 @@ from machine import BoardError, Machine
 from pictures import Frames, frame_of, read_png
 
 BARRIER, REJECT, HEALTHY = 4, 5, 6
+RECIPE = 1, 2  # the lines of its number's bits
 ENROLLED = 20
 PICTURES = 8  # of each kind
 # Small enough for a processor that is computed itself.
@@ -58,6 +59,13 @@ travel_ms = {travel_ms}
 pulse_ms = {pulse_ms}
 # No processor that is computed itself is in time.
 tolerance_ms = {tolerance_ms}
+
+[recipes]
+folder = "/var/lib/weakrest/recipes"
+
+[recipes.bits]
+chip = "/dev/gpiochip0"
+lines = [1, 2]
 
 [pipeline]
 camera_timeout_ms = {camera_timeout_ms}
@@ -383,6 +391,32 @@ class Story:
             self.send(verdict)
         self.pass_the_gate()
 
+    def choose_recipes(self) -> None:
+        """By the levels of digital lines, one of which is late."""
+        board = self.board
+        board.run(
+            "cd /var/lib/weakrest && mkdir recipes\n"
+            "for name in 1-first 2-second; do cp -r product.weakrest recipes/$name.weakrest; done\n"
+            "chown -R weakrest: recipes"
+        )
+        for levels, recipe in [
+            ((True, False), 1),
+            ((False, True), 2),
+            ((False, False), 2),
+            ((True, False), 1),
+        ]:
+            for line, level in zip(RECIPE, levels, strict=True):
+                board.set_input(line, level)
+            self.until(lambda wanted=recipe: self.recipe() == wanted, f"recipe {recipe} is not taken")
+            for verdict in ["reject", "pass"]:
+                self.send(verdict)
+            self.pass_the_gate()
+            must(self.recipe() == recipe, f"recipe {recipe} does not stay")
+
+    def recipe(self) -> int:
+        number: int = self.ask("status")["engine"]["recipe"]
+        return number
+
     def every_format(self) -> None:
         """A camera with memory planes and without: weakrest's pixels against what v4l2-ctl got."""
         board, share = self.board, self.board.share
@@ -527,6 +561,7 @@ def main() -> int:
                     "camera lost and found: the part meanwhile was rejected, others were judged",
                 ),
                 (story.refuse_a_package, "a damaged package was refused, the old one went on"),
+                (story.choose_recipes, "lines chose recipes between parts"),
                 (story.stop, "stopped: both lines low"),
                 (story.every_format, "many formats, in memory planes or not, are read as by v4l2-ctl"),
                 (story.read_the_journal, "the journal has exactly one row for each part"),

@@ -1,20 +1,19 @@
-//! GigE Vision cameras: `kind = "genicam"`.
+//! GigE Vision and USB3 Vision cameras: `kind = "genicam"`.
 //!
 //! The protocols and the pixel formats are those of the crate `viva-genicam`. Here are the choice of a camera, its settings,
 //! and what a part needs to know of a frame: when it was taken, whether it is whole, and how many came before it.
 
+mod links;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use viva_genicam::gige::{DeviceInfo, DiscoveryOptions};
 use viva_genicam::pfnc::convert::Converter;
-use viva_genicam::{
-    Camera as Device, ControlState, Frame as Block, FrameStream, GenicamError, GigeRegisterIo, StreamOptions,
-    blocking,
-};
+use viva_genicam::{Camera as Device, Frame as Block, GenicamError, blocking, connect_u3v};
+
+use links::{Found, Link};
 
 use super::pixels::{self, Layout};
 use super::{Camera, Captured, OpenCamera, Timing};
@@ -22,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Color, Frame};
 use crate::settings::{self, range};
 
-/// A GigE Vision camera: `[camera]` of the configuration with `kind = "genicam"`.
+/// A GigE Vision or USB3 Vision camera: `[camera]` of the configuration with `kind = "genicam"`.
 ///
 /// ```
 /// use weakrest::camera::{Feature, GenicamSettings, Source};
@@ -38,17 +37,17 @@ use crate::settings::{self, range};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenicamSettings {
-    /// Serial number, user-defined name or IPv4 address. Default: the only camera on the network.
+    /// Serial number, or of a network camera its user-defined name or IPv4 address. Default: the only camera.
     pub camera: Option<String>,
-    /// Network interface to search, such as `eth1`. Default: all.
+    /// Network interface to search, such as `eth1`. Default: all, and the USB ports.
     pub interface: Option<String>,
     /// Pixel format by its name in the camera (PFNC), such as `Mono8` or `BayerRG8`. Default: the camera's present one.
     pub format: Option<String>,
     /// Color of the frames, gray or rgb. Default: rgb. Formats of brightness always give gray.
     pub color: Option<Color>,
-    /// Bytes of a packet, headers included: 576 to 16000. Default: the largest that passes the network.
+    /// On a network: bytes of a packet, headers included: 576 to 16000. Default: the largest that passes the network.
     pub packet_size: Option<u32>,
-    /// Pause between two packets, in microseconds, at most 10000. For switches that lose packets. Default: as in the
+    /// On a network: pause between two packets, in microseconds, at most 10000. For switches that lose packets. Default: as in the
     /// camera.
     pub packet_delay_us: Option<u32>,
     /// Features by their names in the camera (SFNC): `ExposureTime`, `Gain`, `TriggerMode`, `Width` … Names that end with
@@ -102,7 +101,7 @@ impl GenicamSettings {
     }
 }
 
-/// Opens a GigE Vision camera.
+/// Opens a GenICam camera.
 #[derive(Debug, Clone)]
 pub struct GenicamOpener {
     /// The camera and its settings.
@@ -111,13 +110,30 @@ pub struct GenicamOpener {
 
 impl OpenCamera for GenicamOpener {
     fn open(&mut self) -> Result<Box<dyn Camera>> {
-        Ok(Box::new(GenicamCamera::open(&self.settings)?))
+        let found = find(&self.settings)?;
+        let name = found.to_string();
+        let failed = |e| {
+            camera_error(format!(
+                "{name}: cannot be controlled; another program may have it, or this user no access"
+            ))
+            .with_source(e)
+        };
+        match &found {
+            Found::Network(info) => {
+                let device = blocking::connect(info).map_err(failed)?;
+                Ok(Box::new(GenicamCamera::start(name, device, &self.settings)?))
+            }
+            Found::Usb(info) => {
+                let device = connect_u3v(info).map_err(failed)?;
+                Ok(Box::new(GenicamCamera::start(name, device, &self.settings)?))
+            }
+        }
     }
 
     fn describe(&self) -> String {
         match &self.settings.camera {
             Some(name) => format!("the camera {name}"),
-            None => "the GigE Vision camera".to_owned(),
+            None => "the GenICam camera".to_owned(),
         }
     }
 }
@@ -129,78 +145,67 @@ fn camera_error(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Camera, what)
 }
 
-/// A camera's name for people.
-fn described(device: &DeviceInfo) -> String {
-    let mut text = device.model.clone().unwrap_or_else(|| "camera".into());
-    if let Some(serial) = &device.serial {
-        let _ = write!(text, ", serial number {serial}");
-    }
-    if let Some(name) = device.user_name.as_ref().filter(|name| !name.is_empty()) {
-        let _ = write!(text, ", named {name:?}");
-    }
-    let _ = write!(text, ", at {}", device.ip);
-    text
-}
-
 /// Finds the camera that the settings name.
-fn find(settings: &GenicamSettings) -> Result<DeviceInfo> {
+fn find(settings: &GenicamSettings) -> Result<Found> {
     let failed = |e| camera_error("the network cannot be searched for cameras").with_source(e);
     if let Some(address) = settings.camera.as_ref().and_then(|name| name.parse::<Ipv4Addr>().ok()) {
         let found = blocking::discover_ip(address, ANSWER).map_err(failed)?;
-        return found.ok_or_else(|| {
+        return found.map(Found::Network).ok_or_else(|| {
             camera_error(format!(
                 "no camera answers at {address}: check cable, power and that its address fits this machine's network"
             ))
             .with_key("camera.camera")
         });
     }
-    let all = search(settings.interface.as_deref()).map_err(failed)?;
-    choose(&all, settings.camera.as_deref())
-}
-
-/// The cameras that answer on a network interface, or on all.
-fn search(interface: Option<&str>) -> std::result::Result<Vec<DeviceInfo>, GenicamError> {
-    let mut options = DiscoveryOptions::new().include_loopback(true);
-    if let Some(interface) = interface {
-        options = options.interface(interface);
+    let interface = settings.interface.as_deref();
+    let mut all = if interface.is_none() { links::on_usb() } else { Vec::new() };
+    let wanted = settings.camera.as_deref();
+    // The network takes its time to answer.
+    if wanted.is_none() || !all.iter().any(|found| found.serial() == wanted) {
+        match links::on_network(interface) {
+            Ok(found) => all.extend(found),
+            // A USB camera needs no network.
+            Err(_) if !all.is_empty() => {}
+            Err(e) => return Err(failed(e)),
+        }
     }
-    let mut all = blocking::discover_with(ANSWER, &options)?;
-    // A camera can answer on several interfaces.
-    all.sort_by_key(|device| (device.ip, device.mac));
-    all.dedup_by_key(|device| device.mac);
-    Ok(all)
+    choose(&all, wanted)
 }
 
-/// The cameras on the network, for people. Takes as long as a camera may need to answer.
+/// The cameras on USB ports and on the network, for people. Takes as long as a camera may need to answer.
 pub(super) fn list() -> Vec<String> {
     // Without a network there is none.
-    search(None).unwrap_or_default().iter().map(described).collect()
+    let network = links::on_network(None).unwrap_or_default();
+    links::on_usb().into_iter().chain(network).map(|found| found.to_string()).collect()
 }
 
 /// The camera with a serial number or name, or the only one.
-fn choose(all: &[DeviceInfo], wanted: Option<&str>) -> Result<DeviceInfo> {
-    let list: Vec<String> = all.iter().map(described).collect();
+fn choose(all: &[Found], wanted: Option<&str>) -> Result<Found> {
+    let list: Vec<String> = all.iter().map(Found::to_string).collect();
     let list = if list.is_empty() { "none answers".to_owned() } else { list.join("; ") };
-    let is = |text: &Option<String>| text.as_deref() == wanted;
-    let fits = |device: &&DeviceInfo| wanted.is_none() || is(&device.serial) || is(&device.user_name);
+    let fits = |device: &&Found| {
+        wanted.is_none_or(|name| [device.serial(), device.user_name()].contains(&Some(name)))
+    };
     let mut found = all.iter().filter(fits);
     let what = match (found.next(), found.next(), wanted) {
         (Some(device), None, _) => return Ok(device.clone()),
-        (Some(_), Some(_), None) => format!("several cameras are on the network, name one: {list}"),
+        (Some(_), Some(_), None) => format!("there are several cameras, name one: {list}"),
         (Some(_), Some(_), Some(name)) => {
             format!("several cameras are {name:?}, set the serial number or address of one: {list}")
         }
-        (None, _, Some(name)) => format!("no camera {name:?} is on the network: {list}"),
-        (None, _, None) => format!("no camera is on the network: {list}; check cable, power and address"),
+        (None, _, Some(name)) => format!("no camera {name:?} is on the network or a USB port: {list}"),
+        (None, _, None) => {
+            format!("no camera is on the network or a USB port: {list}; check cable, power and address")
+        }
     };
     Err(camera_error(what).with_key("camera.camera"))
 }
 
-/// An open GigE Vision camera.
-struct GenicamCamera {
+/// An open camera.
+struct GenicamCamera<L: Link> {
     name: String,
-    frames: FrameStream,
-    device: Device<GigeRegisterIo>,
+    frames: L::Frames,
+    device: Device<L>,
     block: Option<Block>,
     ticks: Ticks,
     numbers: Numbers,
@@ -209,13 +214,10 @@ struct GenicamCamera {
     timing: Timing,
 }
 
-impl GenicamCamera {
-    fn open(settings: &GenicamSettings) -> Result<Self> {
-        let info = find(settings)?;
-        let name = described(&info);
+impl<L: Link> GenicamCamera<L> {
+    /// Sets a camera and starts its frames.
+    fn start(name: String, mut device: Device<L>, settings: &GenicamSettings) -> Result<Self> {
         let failed = |what: &str, e: GenicamError| camera_error(format!("{name}: {what}")).with_source(e);
-        let mut device = blocking::connect(&info)
-            .map_err(|e| failed("cannot be controlled; another program may have it", e))?;
         // A camera that a killed program left running refuses most settings.
         let _ = device.acquisition_stop();
         if device.nodemap().node("AcquisitionMode").is_some()
@@ -243,16 +245,8 @@ impl GenicamCamera {
         };
         let format = device.get("PixelFormat").map_err(|e| failed("does not report its pixel format", e))?;
         let has_color = !format.starts_with("Mono");
-        let mut options = StreamOptions::new();
-        options = match settings.packet_size {
-            Some(size) => options.packet_size(size),
-            None => options.auto_packet_size(),
-        };
-        if let Some(delay) = settings.packet_delay_us {
-            options = options.packet_delay(Duration::from_micros(delay.into()));
-        }
-        let mut frames = device.open_stream(options).map_err(|e| failed("opens no stream of pictures", e))?;
-        frames.set_deliver_incomplete(true);
+        let frames =
+            L::open_stream(&mut device, settings).map_err(|e| failed("opens no stream of pictures", e))?;
         device.acquisition_start().map_err(|e| failed("does not start", e))?;
         // Gray frames for an inspector of colors are faults that say so.
         let color = if has_color { settings.color.unwrap_or(Color::Rgb) } else { Color::Gray };
@@ -274,11 +268,7 @@ impl GenicamCamera {
 
 /// Sets features. One can depend on another, as the exposure time on automatic exposure, so what is refused is tried again
 /// after the others.
-fn set_all(
-    device: &mut Device<GigeRegisterIo>,
-    name: &str,
-    wanted: &BTreeMap<String, Feature>,
-) -> Result<()> {
+fn set_all<L: Link>(device: &mut Device<L>, name: &str, wanted: &BTreeMap<String, Feature>) -> Result<()> {
     let mut left: Vec<(&String, &Feature)> = wanted.iter().collect();
     left.sort_by_key(|(feature, _)| !feature.ends_with("Selector"));
     while !left.is_empty() {
@@ -300,9 +290,9 @@ fn set_all(
     Ok(())
 }
 
-impl Camera for GenicamCamera {
+impl<L: Link> Camera for GenicamCamera<L> {
     fn wait(&mut self, timeout: Duration) -> Result<Option<Captured>> {
-        match self.frames.next_frame_blocking(timeout) {
+        match L::next(&mut self.frames, timeout) {
             Ok(Some(block)) => {
                 let now = Instant::now();
                 let captured = Captured {
@@ -314,13 +304,11 @@ impl Camera for GenicamCamera {
                 Ok(Some(captured))
             }
             Ok(None) => Err(camera_error(format!("{}: its stream has ended", self.name))),
-            Err(GenicamError::Timeout(_)) => match self.device.transport().control_state() {
-                ControlState::Lost | ControlState::Released => Err(camera_error(format!(
-                    "{}: is gone, or another program controls it: check cable and power",
-                    self.name
-                ))),
-                _ => Ok(None),
-            },
+            Err(GenicamError::Timeout(_)) if !self.device.transport().is_lost() => Ok(None),
+            Err(_) if self.device.transport().is_lost() => Err(camera_error(format!(
+                "{}: is gone, or another program controls it: check cable and power",
+                self.name
+            ))),
             Err(e) => Err(camera_error(format!("{}: failed", self.name)).with_source(e)),
         }
     }
@@ -360,7 +348,7 @@ impl Camera for GenicamCamera {
     }
 }
 
-impl Drop for GenicamCamera {
+impl<L: Link> Drop for GenicamCamera<L> {
     fn drop(&mut self) {
         // A camera that is gone cannot be stopped.
         let _ = self.device.acquisition_stop();
@@ -435,3 +423,6 @@ impl Numbers {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod usb_tests;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::camera::Source;
 
-fn parsed(text: &str) -> Result<GenicamSettings, String> {
+fn parsed(text: &str) -> std::result::Result<GenicamSettings, String> {
     let (source, _): (Source, _) =
         settings::read(&format!("kind = \"genicam\"\n{text}"), "camera.toml").map_err(|e| e.chain())?;
     source.validate().map_err(|e| e.chain())?;
@@ -135,12 +135,16 @@ impl Drop for Fake {
     }
 }
 
+fn opened(settings: &GenicamSettings) -> Result<Box<dyn Camera>> {
+    GenicamOpener { settings: settings.clone() }.open()
+}
+
 fn named(text: &str) -> GenicamSettings {
     parsed(&format!("camera = \"T1\"\n{text}")).unwrap()
 }
 
 fn refused(settings: &GenicamSettings) -> String {
-    match GenicamCamera::open(settings) {
+    match opened(settings) {
         Ok(_) => panic!("{settings:?} is not refused"),
         Err(e) => {
             assert_eq!(e.kind(), ErrorKind::Camera);
@@ -150,7 +154,7 @@ fn refused(settings: &GenicamSettings) -> String {
 }
 
 /// The next frame that comes, whole or not.
-fn next(camera: &mut GenicamCamera) -> Captured {
+fn next(camera: &mut dyn Camera) -> Captured {
     for _ in 0..200 {
         if let Some(captured) = camera.wait(Duration::from_millis(100)).unwrap() {
             return captured;
@@ -177,11 +181,11 @@ fn a_camera_gives_whole_frames_with_their_times_again_and_again() {
         named("controls = { ExposureTimeAbs = 10000.0 }"),
         parsed("camera = \"127.0.0.1\"").unwrap(),
     ] {
-        let mut camera = GenicamCamera::open(&settings).unwrap();
+        let mut camera = opened(&settings).unwrap();
         let mut last = None;
         let mut whole = 0;
         for _ in 0..100 {
-            let captured = next(&mut camera);
+            let captured = next(&mut *camera);
             // This camera sends nothing again, and a busy machine loses packets.
             if captured.damaged {
                 continue;
@@ -212,7 +216,7 @@ fn what_a_camera_cannot_do_is_told_with_what_it_can() {
     let told = refused(&named("controls = { Sharpness = 1 }"));
     assert!(told.contains("camera.controls.Sharpness"), "{told}");
     // Another program has it.
-    let _first = GenicamCamera::open(&named("")).unwrap();
+    let _first = opened(&named("")).unwrap();
     let told = refused(&named(""));
     assert!(told.contains("another program may have it"), "{told}");
 }
@@ -220,11 +224,11 @@ fn what_a_camera_cannot_do_is_told_with_what_it_can() {
 #[test]
 fn lost_packets_make_damaged_or_lost_frames_and_never_wrong_ones() {
     let Some(_fake) = Fake::start(&["-r", "3"]) else { return };
-    let mut camera = GenicamCamera::open(&named("packet_size = 1500")).unwrap();
+    let mut camera = opened(&named("packet_size = 1500")).unwrap();
     let (mut whole, mut hurt) = (0, 0);
     let mut frame = Frame::default();
     for _ in 0..25 {
-        let captured = next(&mut camera);
+        let captured = next(&mut *camera);
         hurt += captured.lost + u64::from(captured.damaged);
         if captured.damaged {
             assert_eq!(camera.read(&mut frame).unwrap_err().kind(), ErrorKind::Image);
@@ -240,8 +244,8 @@ fn lost_packets_make_damaged_or_lost_frames_and_never_wrong_ones() {
 #[test]
 fn a_camera_that_is_unplugged_is_told() {
     let Some(mut fake) = Fake::start(&[]) else { return };
-    let mut camera = GenicamCamera::open(&named("")).unwrap();
-    next(&mut camera);
+    let mut camera = opened(&named("")).unwrap();
+    next(&mut *camera);
     fake.child.kill().unwrap();
     // The pipeline opens a camera again that gives no frames; what matters is that none comes.
     let limit = Instant::now() + Duration::from_secs(3);
