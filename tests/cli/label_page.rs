@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use super::chromium::{Browser, Tab};
 use super::common::{Folder, PROGRAM, SIZE, dented_part, part, skip};
+use super::texts::{LANGUAGES, Language, Pages, everything_is_translated, nothing_is_cut_off, speak};
+use super::web_page::is_usable;
 
 /// The middle of the dent in pictures of [`dented_part`].
 const DENT: (f64, f64) = (57.6, 36.0);
@@ -617,6 +619,52 @@ fn a_defect_type_is_that_of_its_picture_alone() {
     tab.until("document.querySelector('#types option[value=bulge]')");
     go_to(&tab, "dent/20.png");
     assert_eq!(tab.evaluate("document.querySelector('#type').value"), "bulge");
+}
+
+#[test]
+fn every_language_fits_on_every_screen() {
+    /// What comes from files and people: names, and types of defects.
+    const NAMES: &str = "#product, #name, #list, #type, #prompt, #canvas, #conflicttitle";
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/21.png");
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    saved(&tab, || work.shapes("dent/21.png", "box").len() == 1);
+    for (width, height) in [(1280, 800), (1024, 768), (390, 844)] {
+        let tab = browser.open(&work.url(), width, height);
+        for language in LANGUAGES {
+            let what = format!("labeler-{width}-{language:?}").to_lowercase();
+            speak(&tab, Pages::Labeler, language);
+            tab.until(READY);
+            go_to(&tab, "dent/20.png");
+            tab.until("!document.querySelector('#offer').hidden");
+            is_usable(&tab, &what);
+            tab.evaluate("document.body.scrollIntoView()");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&what);
+            if width == 390 {
+                tab.evaluate("document.querySelector('aside').scrollIntoView()");
+                tab.picture(&format!("{what}-panel"));
+                tab.evaluate("document.body.scrollIntoView()");
+            }
+            // With a selected shape there are other words.
+            tab.evaluate("document.querySelector('#jump').click()");
+            tab.key("b");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&format!("{what}-brush"));
+            tab.key("?");
+            tab.until("document.querySelector('#help').open");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&format!("{what}-keys"));
+            if language == Language::Long {
+                everything_is_translated(&tab, NAMES);
+            }
+            tab.key("?");
+        }
+        tab.evaluate("localStorage.removeItem('language')");
+    }
+    assert_eq!(browser.troubles(), [""; 0]);
 }
 
 /// `WEAKREST_LOOK=DIR cargo test --test cli -- --ignored look_at_the_labeler` labels pictures of one's own, enrolled

@@ -8,6 +8,7 @@ import { $ } from "./page.js";
 import { showHint, shownType, showPicture, showTypes, showWorking } from "./panel.js";
 import { CLEARED, contentOf, docOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";
+import { t } from "./texts.js";
 import { open, skip } from "./turn.js";
 
 /** @import { Box, Point } from "./boxes.js" */
@@ -89,14 +90,14 @@ async function solve(picture) {
     if (picture.doc !== doc) return;
     const mask = docOf({ tag: null, boxes: [], rotated: [], mask: answer.mask, type: null }).mask;
     picture.set({ ...doc, mask, previous: null, open: false });
-    if (answer.unknown_words) notify("Unknown words in the prompt. The mask was made without them.");
-    if (!mask) notify("Nothing found here. Click closer to the center of the defect, or use the brush.");
+    if (answer.unknown_words) notify(t("Unknown words in the prompt. The mask was made without them."));
+    if (!mask) notify(t("Nothing found here. Click closer to the center of the defect, or use the brush."));
     settle(picture);
   } catch (error) {
     if (asking.signal.aborted || picture.doc !== doc) return;
     withdraw(picture, doc);
     const problem = asProblem(error);
-    notify(`Click failed. ${problem.message}`, "error");
+    notify(t("Click failed. {0}", problem.message), "error");
     if (problem.status === 409) {
       library.forget(picture);
       library.refresh(picture);
