@@ -5,8 +5,8 @@ import { showConflict, decide } from "./conflict.js";
 import { desk, fetchAll, library, nextOpen, saver, settings, stage, watch } from "./desk.js";
 import {
   accept,
-  addBox,
-  changeBox,
+  add,
+  change,
   click,
   promptChanged,
   redo,
@@ -199,9 +199,12 @@ saver.hooks = {
 stage.hooks = {
   click,
   stroke,
-  addBox,
-  changeBox,
-  selection: showButtons,
+  add,
+  change,
+  selection: () => {
+    showButtons();
+    showTypes();
+  },
   hint: showHint,
   view: () => say($("fit"), `${Math.round(stage.scene.id === null ? 100 : stage.view.scale * 100)} %`),
 };

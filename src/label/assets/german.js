@@ -38,6 +38,8 @@ export const german = {
   "Upright": "Aufrecht",
   "Upright box": "Aufrechtes Rechteck",
   "Upright box (U)": "Aufrechtes Rechteck (U)",
+  "Polygon": "Vieleck",
+  "Polygon (Y)": "Vieleck (Y)",
   "Brush": "Pinsel",
   "Brush (B)": "Pinsel (B)",
   "Eraser": "Radierer",
@@ -48,7 +50,7 @@ export const german = {
   "Redo (Ctrl+Shift+Z)": "Wiederholen (Strg+Umschalt+Z)",
   "Clear": "Leeren",
   "Remove": "Löschen",
-  "Remove the selected box, or the whole label (Delete)": "Gewählte Form löschen, sonst alle Markierungen (Entf)",
+  "Remove the selected shape, or the whole label (Delete)": "Gewählte Form löschen, sonst alle Markierungen (Entf)",
   // The picture.
   "The picture. Draw on it.": "Das Bild. Zeichnen Sie darauf.",
   "drawing area": "Zeichenfläche",
@@ -66,6 +68,14 @@ export const german = {
   "Now draw across the defect to set the width.": "Ziehen Sie nun quer zum Fehler für die Breite.",
   "Drag from corner to corner. Tap a box to edit it.":
     "Ziehen Sie von Ecke zu Ecke. Tippen Sie ein Rechteck an, um es zu ändern.",
+  "Tap the corners of the defect in their order. Tap a shape to edit it.":
+    "Tippen Sie die Ecken des Fehlers der Reihe nach an. Tippen Sie eine Form an, um sie zu ändern.",
+  "Tap the next corner, or the first one again to close.":
+    "Tippen Sie die nächste Ecke an, zum Schließen wieder die erste.",
+  "Click the corners of the defect in their order. Click a shape to edit it.":
+    "Klicken Sie die Ecken des Fehlers der Reihe nach an. Klicken Sie eine Form an, um sie zu ändern.",
+  "Click the next corner. The first one, or Enter, closes; Escape cancels.":
+    "Klicken Sie die nächste Ecke an. Die erste oder Enter schließt, Esc bricht ab.",
   "Paint the defect.": "Malen Sie den Fehler aus.",
   "Erase background.": "Radieren Sie Hintergrund weg.",
   "Left-click the defect. Right-click to exclude background.":
@@ -119,6 +129,8 @@ export const german = {
   "Skip to the next unlabeled picture (Enter)": "Zum nächsten nicht markierten Bild (Enter)",
   "mask of {0} pixel": "Maske mit {0} Pixel",
   "mask of {0} pixels": "Maske mit {0} Pixeln",
+  "{0} polygon": "{0} Vieleck",
+  "{0} polygons": "{0} Vielecke",
   "{0} box": "{0} Rechteck",
   "{0} boxes": "{0} Rechtecke",
   // Keys.
@@ -134,7 +146,8 @@ export const german = {
   "Smaller brush": "Kleinerer Pinsel",
   "Larger brush": "Größerer Pinsel",
   "Edit": "Bearbeiten",
-  "Remove the selected box, or all": "Gewählte Form löschen, sonst alle",
+  "Remove the selected shape, or all": "Gewählte Form löschen, sonst alle",
+  "Select the next shape": "Nächste Form wählen",
   "Cancel the shape": "Form abbrechen",
   "Prompt": "Beschreibung",
   "Save now": "Jetzt speichern",

@@ -21,7 +21,7 @@ const KEYS = {
     ["G", t("Good, then next picture"), () => tag("good")],
     ["D", t("Defective, then next picture"), () => tag("defective")],
     ["S", t("Accept the suggestion"), accept],
-    ["Enter", t("Skip to the next unlabeled picture"), skip],
+    ["Enter", t("Skip to the next unlabeled picture"), () => stage.finish() || skip()],
     ["N", t("Next picture"), () => step(1), "PageDown"],
     ["P", t("Previous picture"), () => step(-1), "PageUp"],
   ],
@@ -29,8 +29,9 @@ const KEYS = {
     ["C", t("Click"), () => choose("click"), "1"],
     ["R", t("Rotated box"), () => choose("rotated"), "2"],
     ["U", t("Upright box"), () => choose("box"), "3"],
-    ["B", t("Brush"), () => choose("brush"), "4"],
-    ["E", t("Eraser"), () => choose("eraser"), "5"],
+    ["Y", t("Polygon"), () => choose("polygon"), "4"],
+    ["B", t("Brush"), () => choose("brush"), "5"],
+    ["E", t("Eraser"), () => choose("eraser"), "6"],
     ["X", t("Click marks defect or background"), () => stage.tool === "click" && setNegative(!stage.negative)],
     ["[", t("Smaller brush"), () => grow(-1)],
     ["]", t("Larger brush"), () => grow(1)],
@@ -38,7 +39,8 @@ const KEYS = {
   [t("Edit")]: [
     ["Ctrl+Z", t("Undo"), undo],
     ["Ctrl+Shift+Z", t("Redo"), redo, "Ctrl+Y"],
-    ["Delete", t("Remove the selected box, or all"), remove, "Backspace"],
+    ["V", t("Select the next shape"), () => stage.cycle()],
+    ["Delete", t("Remove the selected shape, or all"), remove, "Backspace"],
     ["Escape", t("Cancel the shape"), escape],
     ["T", t("Defect type"), () => $("type").select()],
     ["I", t("Prompt"), () => $("prompt").select()],
@@ -71,7 +73,7 @@ for (const [key, , run, also] of Object.values(KEYS).flat()) {
 }
 const PEEK = ["M", "A", "W"];
 /** Keys that repeat while they are down. */
-const REPEATED = [..."[],.+=-NP", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"];
+const REPEATED = [..."[],.+=-NPV", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"];
 /** @type {Map<string, [x: number, y: number]>} */
 const ARROWS = new Map([
   ["ArrowLeft", [-1, 0]],

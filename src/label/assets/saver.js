@@ -1,7 +1,7 @@
 // @ts-check
 // Saves labels: one request at a time, always the latest state, until the server has it.
 
-import { contentOf, docOf } from "./picture.js";
+import { contentOf, docOf, savedOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";
 import { count, t } from "./texts.js";
 
@@ -126,7 +126,9 @@ export class Saver {
     try {
       for (const key of Object.keys(localStorage)) {
         if (key.startsWith(this.#place)) {
-          found.push([key.slice(this.#place.length), JSON.parse(localStorage.getItem(key) ?? "")]);
+          const label = JSON.parse(localStorage.getItem(key) ?? "");
+          // A page of before shapes had types kept labels in another form.
+          if (Array.isArray(label.shapes)) found.push([key.slice(this.#place.length), label]);
         }
       }
     } catch {
@@ -157,9 +159,7 @@ export class Saver {
 
   /** @param {Picture} picture */
   #body({ revision, doc, seconds }) {
-    const { tag, boxes, rotated, mask, type } = doc;
-    const label = { revision, tag, boxes, rotated, mask: mask && mask.toRuns(), type };
-    return { ...label, seconds: Math.round(seconds * 10) / 10 };
+    return { revision, ...savedOf(doc), seconds: Math.round(seconds * 10) / 10 };
   }
 
   async #run() {

@@ -4,7 +4,7 @@
 import { $ } from "./page.js";
 import { t } from "./texts.js";
 
-/** @import { Rotated, Upright } from "./boxes.js" */
+/** @import { Outline } from "./boxes.js" */
 /** @import { Runs } from "./mask.js" */
 
 /** @typedef {"good" | "defective"} Tag */
@@ -41,15 +41,15 @@ import { t } from "./texts.js";
  * @property {Entry[]} pictures
  */
 
+/** @typedef {(Outline | { mask: Runs }) & { type: string | null }} Drawing A shape as the server tells it. */
+
 /**
  * A label.
  * @typedef {object} Label
  * @property {string} revision
  * @property {Tag | null} tag
- * @property {Upright[]} boxes
- * @property {Rotated[]} rotated
- * @property {Runs | null} mask
- * @property {string | null} type
+ * @property {Drawing[]} shapes
+ * @property {string | null} type Of a defect without a shape.
  * @property {number} [seconds]
  * @property {string} [lost] Why a mask of this label cannot be read.
  */

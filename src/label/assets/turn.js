@@ -19,7 +19,7 @@ export function open(entry) {
   const picture = library.picture(entry);
   desk.current = picture;
   // Another picture can show another defect.
-  settings.type = "";
+  settings.type = null;
   desk.visited.add(entry.id);
   watch.turnTo(picture);
   if (!picture.touched && picture.loaded) library.refresh(picture);
