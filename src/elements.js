@@ -30,7 +30,3 @@ export const make = (tag, text, className) => {
 export const say = (element, text) => {
   if (element.textContent !== text) element.textContent = text;
 };
-
-/** @type {(value: number | null) => string} */
-export const number = (value) =>
-  value === null ? "–" : value >= 100 ? value.toFixed(0) : value.toPrecision(3);

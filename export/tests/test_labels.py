@@ -10,7 +10,7 @@ from PIL import Image
 from weakrest_export import labels, weak
 from weakrest_export.cli import main
 from weakrest_export.errors import ExportError
-from weakrest_export.labels import Box, Label, Mask, Rotated
+from weakrest_export.labels import Area, Box, Label, Mask, Polygon, Rotated
 from weakrest_export.pictures import picture_size
 from weakrest_export.shapes import is_convex
 
@@ -79,10 +79,12 @@ def test_reads_what_the_program_reads(name: str) -> None:
             "tag": label.tag,
             "boxes": [[d.left, d.top, d.right, d.bottom] for d in label.defects if isinstance(d, Box)],
             "rotated": [d.corners.tolist() for d in label.defects if isinstance(d, Rotated)],
+            "polygons": [[list(p) for p in d.points] for d in label.defects if isinstance(d, Polygon)],
             "masked": sum(
-                int(labels.read_mask(d, label.size).sum()) for d in label.defects if isinstance(d, Mask)
+                int(labels.read_mask(d, label.size).sum()) for d in label.defects if isinstance(d, Area)
             ),
-            "type": label.type,
+            "type": label.kind,
+            "types": [d.type or label.type for d in label.defects],
             "seconds": label.seconds,
         }
         for label in labels.read(SHARED / "good" / name)
@@ -126,7 +128,7 @@ A = '"image": "a.png"'
         (f'{{{A}, "defects": [{{"mask": "nowhere.png"}}]}}', "there is no picture"),
         (f'{{{A}, "defects": [{{"mask": "mask.png", "rule": "white"}}]}}', 'unknown rule "white"'),
         (f'{{{A}, "defects": [{{"box": [1,2,3,4], "rule": "non-zero"}}]}}', "unknown key 'rule'"),
-        (f'{{{A}, "defects": [{{"circle": [1, 2, 3]}}]}}', "one of box, rotated or mask"),
+        (f'{{{A}, "defects": [{{"circle": [1, 2, 3]}}]}}', "one of box, rotated, polygon or mask"),
         (f'{{{A}, "defects": {{"box": [1, 2, 3, 4]}}}}', "defects must be a list"),
         (f'{{{A}, "tag": "ok"}}', 'unknown tag "ok": write "tag": "good" or "defective"'),
         (f"{{{A}}}", "unknown tag missing"),

@@ -11,6 +11,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("/desk.js", include_str!("assets/desk.js")),
     ("/edit.js", include_str!("assets/edit.js")),
     ("/elements.js", include_str!("../elements.js")),
+    ("/german.js", include_str!("assets/german.js")),
     ("/keys.js", include_str!("assets/keys.js")),
     ("/library.js", include_str!("assets/library.js")),
     ("/list.js", include_str!("assets/list.js")),
@@ -24,6 +25,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("/server.js", include_str!("assets/server.js")),
     ("/stage.js", include_str!("assets/stage.js")),
     ("/stopwatch.js", include_str!("assets/stopwatch.js")),
+    ("/texts.js", include_str!("../texts.js")),
     ("/tools.js", include_str!("assets/tools.js")),
     ("/turn.js", include_str!("assets/turn.js")),
     ("/view.js", include_str!("assets/view.js")),
@@ -53,7 +55,7 @@ mod tests {
             .map(|entry| format!("/{}", entry.unwrap().file_name().to_str().unwrap()))
             .filter(|name| name.ends_with(".js"))
             .collect();
-        scripts.push("/elements.js".into());
+        scripts.extend(["/elements.js", "/texts.js"].map(str::to_owned));
         assert_eq!(scripts.len(), SCRIPTS.len());
         for script in scripts {
             assert!(SCRIPTS.iter().any(|(path, _)| *path == script), "{script} is not served");

@@ -10,9 +10,10 @@ use super::order::{Standing, order};
 use super::prompts::{self, Prompts, check_type};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::imaging::{Mask, Polygon};
 use crate::labels::{
-    Box, Drawn, Found, Label, LabelFile, Lock, Rle, Rotated, Stamp, Tag, clipped_box, find, is_number,
-    placed_rotated, real, rounded,
+    Box, Drawn, Form, Found, Label, LabelFile, Lock, Rle, Rotated, Shape, Stamp, Tag, clipped_box, find,
+    is_number, placed_polygon, placed_rotated, real, rounded,
 };
 
 /// A picture.
@@ -54,18 +55,63 @@ impl Picture {
     }
 }
 
+/// A shape for the page, with one form.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drawing {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    r#box: Option<Box>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotated: Option<Rotated>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    polygon: Option<Polygon>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mask: Option<Rle>,
+    #[serde(default)]
+    r#type: Option<String>,
+}
+
+impl Drawing {
+    /// The shape in a picture of this size; `None` for a mask without a pixel.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a shape or a type that is not valid.
+    fn shape(self, size: (u32, u32)) -> Result<Option<Shape<Mask>>> {
+        if let Some(kind) = &self.r#type {
+            check_type(kind)?;
+        }
+        let form = match (self.r#box, self.rotated, self.polygon, self.mask) {
+            (Some(shape), None, None, None) => Form::Box(clipped_box(&shape, size)?),
+            (None, Some(shape), None, None) => Form::Rotated(placed_rotated(&shape, size)?),
+            (None, None, Some(shape), None) => Form::Polygon(placed_polygon(&shape, size)?),
+            (None, None, None, Some(mask)) => {
+                let mask = mask.mask(size)?;
+                if mask.defective_pixels() == 0 {
+                    return Ok(None);
+                }
+                Form::Mask(mask)
+            }
+            _ => {
+                let text = "a shape must have one of box, rotated, polygon or mask";
+                return Err(Error::new(ErrorKind::Usage, text));
+            }
+        };
+        Ok(Some(Shape { form, kind: self.r#type }))
+    }
+}
+
 /// A label for the page.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Told {
     /// Identifies the picture's file and its label. A save must give it.
     pub revision: String,
     tag: Option<Tag>,
-    boxes: Vec<Box>,
-    rotated: Vec<Rotated>,
-    mask: Option<Rle>,
+    /// The shapes, with one mask at most of each type.
+    shapes: Vec<Drawing>,
+    /// Type of a defect without a shape.
     r#type: Option<String>,
     seconds: f64,
-    /// Why the mask cannot be read. The next save removes it.
+    /// Why a mask cannot be read. The next save removes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<String>,
 }
@@ -78,11 +124,7 @@ pub struct Change {
     pub revision: String,
     tag: Option<Tag>,
     #[serde(default)]
-    boxes: Vec<Box>,
-    #[serde(default)]
-    rotated: Vec<Rotated>,
-    #[serde(default)]
-    mask: Option<Rle>,
+    shapes: Vec<Drawing>,
     #[serde(default)]
     r#type: Option<String>,
     #[serde(default)]
@@ -96,18 +138,15 @@ impl Change {
     /// [`ErrorKind::Usage`] for a shape, type or time that is not valid.
     fn drawn(self, size: (u32, u32)) -> Result<Option<Drawn>> {
         let wrong = |text: &str| Err(Error::new(ErrorKind::Usage, text));
-        let boxes = self.boxes.iter().map(|b| clipped_box(b, size)).collect::<Result<Vec<_>>>()?;
-        let rotated = self.rotated.iter().map(|r| placed_rotated(r, size)).collect::<Result<Vec<_>>>()?;
-        let mask = self.mask.map(|rle| rle.mask(size)).transpose()?;
-        let mask = mask.filter(|mask| mask.defective_pixels() > 0);
+        let shapes = self.shapes.into_iter().filter_map(|drawing| drawing.shape(size).transpose());
+        let shapes = shapes.collect::<Result<Vec<_>>>()?;
         if let Some(kind) = &self.r#type {
             check_type(kind)?;
         }
         if self.seconds.is_some_and(|s| !is_number(s) || s < 0.0) {
             return wrong("seconds must be a number, not negative");
         }
-        let defects = !boxes.is_empty() || !rotated.is_empty() || mask.is_some();
-        let tag = match (self.tag, defects) {
+        let tag = match (self.tag, !shapes.is_empty()) {
             (Some(Tag::Good), true) => {
                 return wrong("a good picture has no defects: remove them, or tag it defective");
             }
@@ -115,9 +154,9 @@ impl Change {
             (Some(tag), _) => tag,
             (None, true) => Tag::Defective,
         };
-        let kind = self.r#type.filter(|_| tag == Tag::Defective);
+        let kind = self.r#type.filter(|_| tag == Tag::Defective && shapes.is_empty());
         let seconds = self.seconds.map(rounded);
-        Ok(Some(Drawn { tag, boxes, rotated, mask, kind, seconds, leave_out: None }))
+        Ok(Some(Drawn { tag, shapes, kind, seconds, leave_out: None }))
     }
 }
 
@@ -273,7 +312,7 @@ impl Session {
 
     /// Types of labels, and types with prompts.
     pub fn types(&self) -> BTreeSet<&str> {
-        let used = self.file.iter().filter_map(|(_, _, label)| label.kind.as_deref());
+        let used = self.file.iter().flat_map(|(_, _, label)| label.kinds());
         used.chain(self.prompts.keys().map(String::as_str)).collect()
     }
 
@@ -339,25 +378,46 @@ impl Session {
             return Ok(Told {
                 revision,
                 tag: None,
-                boxes: Vec::new(),
-                rotated: Vec::new(),
-                mask: None,
+                shapes: Vec::new(),
                 r#type: None,
                 seconds: 0.0,
                 lost: None,
             });
         };
         // With an unreadable mask the rest of the label can still be shown, changed or removed.
-        let (mask, lost) = match self.file.mask(label, size) {
-            Ok(mask) => (mask, None),
-            Err(e) => (None, Some(e.chain())),
-        };
+        let (mut shapes, mut lost): (Vec<Drawing>, _) = (Vec::new(), None);
+        let mut masks: Vec<(usize, Vec<bool>)> = Vec::new();
+        for shape in &label.shapes {
+            let mut drawing = Drawing { r#type: shape.kind.clone(), ..Drawing::default() };
+            match &shape.form {
+                Form::Box(shape) => drawing.r#box = Some(*shape),
+                Form::Rotated(shape) => drawing.rotated = Some(*shape),
+                Form::Polygon(shape) => drawing.polygon = Some(shape.clone()),
+                Form::Mask(file) => {
+                    let bits = match self.file.open_mask(file, size) {
+                        Ok(mask) => mask.bits().to_vec(),
+                        Err(e) => {
+                            lost = lost.or_else(|| Some(e.chain()));
+                            continue;
+                        }
+                    };
+                    if let Some((_, old)) = masks.iter_mut().find(|(at, _)| shapes[*at].r#type == shape.kind)
+                    {
+                        old.iter_mut().zip(bits).for_each(|(a, b)| *a |= b);
+                        continue;
+                    }
+                    masks.push((shapes.len(), bits));
+                }
+            }
+            shapes.push(drawing);
+        }
+        for (at, bits) in masks {
+            shapes[at].mask = Some(Rle::from(&Mask::new(size.0, size.1, bits)?));
+        }
         Ok(Told {
             revision,
             tag: Some(label.tag),
-            boxes: label.boxes.clone(),
-            rotated: label.rotated.clone(),
-            mask: mask.as_ref().map(Rle::from),
+            shapes,
             r#type: label.kind.clone(),
             seconds: label.seconds.unwrap_or(0.0),
             lost,

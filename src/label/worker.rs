@@ -377,7 +377,7 @@ impl Worker {
                 score: picture.score,
                 done: label.is_some(),
                 kind: label.map(|l| l.tag),
-                r#type: label.and_then(|l| l.kind.clone()),
+                r#type: label.and_then(|l| l.kind()),
                 revision: picture.hash.is_some().then(|| session.revision(picture)),
                 missing: picture.missing,
                 error: picture.error.clone(),

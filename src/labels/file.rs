@@ -4,12 +4,14 @@
 //! {"image": "crack/000.png", "defects": [{"box": [10, 20, 50, 60]}], "type": "crack", "seconds": 5.5}
 //! {"image": "crack/001.png", "defects": [{"rotated": [[9, 20], [50, 12], [52, 24], [11, 32]]}]}
 //! {"image": "crack/002.png", "defects": [{"mask": "parts.masks/crack/002.png"}]}
+//! {"image": "crack/004.png", "defects": [{"polygon": [[9, 20], [50, 12], [30, 32]], "type": "dent"}, {"box": [1, 2, 9, 9]}]}
 //! {"image": "crack/003.png", "tag": "defective"}
 //! {"image": "ok/001.png", "tag": "good"}
 //! ```
 //!
 //! Paths are relative to the file's folder. Coordinates are pixel edges of the picture as a viewer shows it.
-//! Painted masks are in the folder `NAME.masks` beside `NAME.jsonl`.
+//! Painted masks are in the folder `NAME.masks` beside `NAME.jsonl`. The type of a line is that of its defects without
+//! one of their own.
 //!
 //! A save writes new masks under unused names first, then replaces the whole file. When the process ends
 //! during a save, the file is the old one or the new one. Unchanged lines keep their exact text.
@@ -28,10 +30,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tempfile::NamedTempFile;
 
-use super::shapes::{Box, Rotated, check_box, check_rotated, is_number, rounded};
+use super::shapes::{Box, Rotated, check_box, check_polygon, check_rotated, is_number, rounded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
-use crate::imaging::{Mask, MaskRule, png_from_mask};
+use crate::imaging::{Mask, MaskRule, Polygon, filled, png_from_mask};
 
 /// Good or defective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,18 +54,52 @@ pub struct MaskFile {
     pub rule: MaskRule,
 }
 
+/// Where a defect is. Coordinates are pixel edges.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Form<M = MaskFile> {
+    /// An upright box.
+    Box(Box),
+    /// A rotated box.
+    Rotated(Rotated),
+    /// Corners in their order; pixels with their centers inside are defective (even-odd rule).
+    Polygon(Polygon),
+    /// Single pixels.
+    Mask(M),
+}
+
+/// A shape of a defect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shape<M = MaskFile> {
+    /// Where it is.
+    pub form: Form<M>,
+    /// Type of the defect, if known.
+    pub kind: Option<String>,
+}
+
+impl<M> Shape<M> {
+    /// The shape with its mask, if it is one, made into another.
+    pub(super) fn with_mask<N, E>(
+        self,
+        make: impl FnOnce(M) -> std::result::Result<N, E>,
+    ) -> std::result::Result<Shape<N>, E> {
+        let form = match self.form {
+            Form::Box(shape) => Form::Box(shape),
+            Form::Rotated(shape) => Form::Rotated(shape),
+            Form::Polygon(shape) => Form::Polygon(shape),
+            Form::Mask(mask) => Form::Mask(make(mask)?),
+        };
+        Ok(Shape { form, kind: self.kind })
+    }
+}
+
 /// The label of one picture.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Label<M = Vec<MaskFile>> {
+pub struct Label<M = MaskFile> {
     /// Good or defective.
     pub tag: Tag,
-    /// Upright boxes of defects.
-    pub boxes: Vec<Box>,
-    /// Rotated boxes of defects.
-    pub rotated: Vec<Rotated>,
-    /// Masks of defects.
-    pub mask: M,
-    /// Type of defect, if known.
+    /// Where its defects are.
+    pub shapes: Vec<Shape<M>>,
+    /// Type of a defect without a shape, if known.
     pub kind: Option<String>,
     /// Labeling time in seconds, if known.
     pub seconds: Option<f64>,
@@ -71,8 +107,37 @@ pub struct Label<M = Vec<MaskFile>> {
     pub leave_out: Option<String>,
 }
 
-/// A label whose mask has no file yet.
-pub type Drawn = Label<Option<Mask>>;
+/// A label whose masks are in memory.
+pub type Drawn = Label<Mask>;
+
+impl<M> Label<M> {
+    /// The types of its defects, in their order.
+    pub fn kinds(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = Vec::new();
+        for kind in self.shapes.iter().map(|shape| &shape.kind).chain([&self.kind]).flatten() {
+            if !kinds.contains(&kind.as_str()) {
+                kinds.push(kind);
+            }
+        }
+        kinds
+    }
+
+    /// The types of its defects in one word, if known.
+    pub fn kind(&self) -> Option<String> {
+        let kinds = self.kinds();
+        (!kinds.is_empty()).then(|| kinds.join("+"))
+    }
+}
+
+impl Label {
+    /// The files of its masks.
+    fn files(&self) -> impl Iterator<Item = &MaskFile> {
+        self.shapes.iter().filter_map(|shape| match &shape.form {
+            Form::Mask(file) => Some(file),
+            _ => None,
+        })
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,9 +163,13 @@ struct ReadShape {
     #[serde(default, deserialize_with = "given")]
     rotated: Option<Rotated>,
     #[serde(default, deserialize_with = "given")]
+    polygon: Option<Polygon>,
+    #[serde(default, deserialize_with = "given")]
     mask: Option<String>,
     #[serde(default, deserialize_with = "given")]
     rule: Option<ReadRule>,
+    #[serde(default, deserialize_with = "given")]
+    r#type: Option<String>,
 }
 
 /// The value of a key that is there: not `null`.
@@ -124,37 +193,42 @@ impl ReadLine {
     fn label(self) -> Result<(String, Label)> {
         let wrong = |text: &str| Err(Error::new(ErrorKind::Usage, text));
         let is_text = |text: &str| !text.is_empty() && !text.contains('\0');
+        let types = self.defects.iter().map(|shape| shape.r#type.as_ref());
         let texts = [Some(&self.image), self.r#type.as_ref(), self.leave_out.as_ref()];
-        if !texts.into_iter().flatten().all(|t| is_text(t)) {
+        if !texts.into_iter().chain(types).flatten().all(|t| is_text(t)) {
             return wrong("image, type and leave_out must be texts, not empty");
         }
-        let (mut boxes, mut rotated, mut mask) = (Vec::new(), Vec::new(), Vec::new());
-        for shape in self.defects {
-            match (shape.r#box, shape.rotated, shape.mask, shape.rule) {
-                (Some(shape), None, None, None) => {
+        let mut shapes = Vec::new();
+        for ReadShape { r#box, rotated, polygon, mask, rule, r#type } in self.defects {
+            let form = match (r#box, rotated, polygon, mask, rule) {
+                (Some(shape), None, None, None, None) => {
                     check_box(&shape)?;
-                    boxes.push(shape);
+                    Form::Box(shape)
                 }
-                (None, Some(shape), None, None) => {
+                (None, Some(shape), None, None, None) => {
                     check_rotated(&shape)?;
-                    rotated.push(shape);
+                    Form::Rotated(shape)
                 }
-                (None, None, Some(path), rule) if is_text(&path) => {
+                (None, None, Some(shape), None, None) => {
+                    check_polygon(&shape)?;
+                    Form::Polygon(shape)
+                }
+                (None, None, None, Some(path), rule) if is_text(&path) => {
                     let rule = match rule {
                         Some(ReadRule::NonZero) => MaskRule::NonZero,
                         _ => MaskRule::AboveHalf,
                     };
-                    mask.push(MaskFile { path, rule });
+                    Form::Mask(MaskFile { path, rule })
                 }
                 _ => {
                     return wrong(
-                        "a defect must be an object with one of box, rotated or mask; only a mask has a rule",
+                        "a defect must be an object with one of box, rotated, polygon or mask; only a mask has a rule",
                     );
                 }
-            }
+            };
+            shapes.push(Shape { form, kind: r#type.or_else(|| self.r#type.clone()) });
         }
-        let defects = !(boxes.is_empty() && rotated.is_empty() && mask.is_empty());
-        let tag = match (self.tag, defects) {
+        let tag = match (self.tag, !shapes.is_empty()) {
             (Some(Tag::Good), true) => {
                 return wrong("a good picture has no defects: remove them or the tag");
             }
@@ -165,8 +239,9 @@ impl ReadLine {
         if self.seconds.is_some_and(|s| !is_number(s) || s < 0.0) {
             return wrong("seconds must be a number, not negative");
         }
-        let Self { r#type: kind, seconds, leave_out, .. } = self;
-        Ok((self.image, Label { tag, boxes, rotated, mask, kind, seconds, leave_out }))
+        let kind = self.r#type.filter(|_| shapes.is_empty());
+        let Self { seconds, leave_out, .. } = self;
+        Ok((self.image, Label { tag, shapes, kind, seconds, leave_out }))
     }
 }
 
@@ -184,13 +259,24 @@ impl Serialize for Number {
 }
 
 #[derive(Serialize)]
+struct WrittenShape<'a> {
+    #[serde(flatten)]
+    form: WrittenForm<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#type: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 #[serde(untagged)]
-enum WrittenShape<'a> {
+enum WrittenForm<'a> {
     Box {
         r#box: [Number; 4],
     },
     Rotated {
         rotated: [[Number; 2]; 4],
+    },
+    Polygon {
+        polygon: Vec<[Number; 2]>,
     },
     Mask {
         mask: &'a str,
@@ -232,18 +318,28 @@ impl serde_json::ser::Formatter for Spaced {
 }
 
 fn text_of_line(image: &str, label: &Label) -> Result<String> {
-    let boxes = label.boxes.iter().map(|b| WrittenShape::Box { r#box: b.map(Number) });
-    let rotated = label.rotated.iter().map(|r| WrittenShape::Rotated { rotated: r.map(|p| p.map(Number)) });
-    let masks = label.mask.iter().map(|m| WrittenShape::Mask {
-        mask: &m.path,
-        rule: (m.rule == MaskRule::NonZero).then_some(ReadRule::NonZero),
-    });
-    let defects: Vec<WrittenShape> = boxes.chain(rotated).chain(masks).collect();
+    // One type of all defects is that of the line, as it was before shapes had their own.
+    let one = label.shapes.first().and_then(|first| first.kind.as_deref());
+    let common = one.filter(|one| label.shapes.iter().all(|shape| shape.kind.as_deref() == Some(one)));
+    let written = |shape| {
+        let Shape { form, kind }: &Shape = shape;
+        let form = match form {
+            Form::Box(b) => WrittenForm::Box { r#box: b.map(Number) },
+            Form::Rotated(r) => WrittenForm::Rotated { rotated: r.map(|p| p.map(Number)) },
+            Form::Polygon(p) => WrittenForm::Polygon { polygon: p.iter().map(|p| p.map(Number)).collect() },
+            Form::Mask(m) => WrittenForm::Mask {
+                mask: &m.path,
+                rule: (m.rule == MaskRule::NonZero).then_some(ReadRule::NonZero),
+            },
+        };
+        WrittenShape { form, r#type: kind.as_deref().filter(|_| common.is_none()) }
+    };
+    let defects: Vec<WrittenShape> = label.shapes.iter().map(written).collect();
     let line = WrittenLine {
         image,
         tag: defects.is_empty().then_some(label.tag),
         defects,
-        r#type: label.kind.as_deref(),
+        r#type: common.or(label.kind.as_deref()),
         seconds: label.seconds.map(Number),
         leave_out: label.leave_out.as_deref(),
     };
@@ -362,7 +458,7 @@ impl LabelFile {
 
     /// Masks among the pictures: folders and files that are no pictures to label.
     pub fn not_pictures(&self) -> HashSet<PathBuf> {
-        let masks = self.lines.iter().flat_map(|line| &line.label.mask);
+        let masks = self.lines.iter().flat_map(|line| line.label.files());
         let masks = masks.map(|mask| real(&self.mask_path(mask)));
         [self.masks(), real(&self.masks())].into_iter().chain(masks).collect()
     }
@@ -387,29 +483,54 @@ impl LabelFile {
         self.folder().join(&mask.path)
     }
 
-    /// The union of a label's masks, in a picture of `width` × `height` pixels.
+    /// A mask of a picture of `width` × `height` pixels.
     ///
     /// # Errors
-    /// As [`Mask::open`]; [`ErrorKind::Usage`] when a mask's size differs from the picture's.
-    pub fn mask(&self, label: &Label, (width, height): (u32, u32)) -> Result<Option<Mask>> {
+    /// As [`Mask::open`]; [`ErrorKind::Usage`] when the mask's size differs from the picture's.
+    pub fn open_mask(&self, file: &MaskFile, (width, height): (u32, u32)) -> Result<Mask> {
+        let path = self.mask_path(file);
+        let mask = Mask::open(&path, file.rule)?;
+        if (mask.width(), mask.height()) != (width, height) {
+            let text = format!(
+                "has {}×{} pixels, but its picture {width}×{height}: use a mask of this picture",
+                mask.width(),
+                mask.height()
+            );
+            return Err(Error::new(ErrorKind::Usage, text).within(path.display()));
+        }
+        Ok(mask)
+    }
+
+    /// The label with its masks in memory, of a picture of `width` × `height` pixels.
+    ///
+    /// # Errors
+    /// As [`LabelFile::open_mask`].
+    pub fn load(&self, label: &Label, size: (u32, u32)) -> Result<Drawn> {
+        let load = |shape: Shape| shape.with_mask(|file| self.open_mask(&file, size));
+        let shapes = label.shapes.iter().cloned().map(load).collect::<Result<Vec<_>>>()?;
+        let Label { tag, kind, seconds, leave_out, .. } = label.clone();
+        Ok(Label { tag, shapes, kind, seconds, leave_out })
+    }
+
+    /// The union of a label's masks and polygons, in a picture of `width` × `height` pixels. Without either there is
+    /// none.
+    ///
+    /// # Errors
+    /// As [`LabelFile::open_mask`].
+    pub fn mask(&self, label: &Label, size: (u32, u32)) -> Result<Option<Mask>> {
         let mut union: Option<Vec<bool>> = None;
-        for file in &label.mask {
-            let path = self.mask_path(file);
-            let mask = Mask::open(&path, file.rule)?;
-            if (mask.width(), mask.height()) != (width, height) {
-                let text = format!(
-                    "has {}×{} pixels, but its picture {width}×{height}: use a mask of this picture",
-                    mask.width(),
-                    mask.height()
-                );
-                return Err(Error::new(ErrorKind::Usage, text).within(path.display()));
-            }
+        for shape in &label.shapes {
+            let bits = match &shape.form {
+                Form::Polygon(corners) => filled(corners, size),
+                Form::Mask(file) => self.open_mask(file, size)?.bits().to_vec(),
+                Form::Box(_) | Form::Rotated(_) => continue,
+            };
             match &mut union {
-                Some(bits) => bits.iter_mut().zip(mask.bits()).for_each(|(a, b)| *a |= b),
-                None => union = Some(mask.bits().to_vec()),
+                Some(union) => union.iter_mut().zip(bits).for_each(|(a, b)| *a |= b),
+                None => union = Some(bits),
             }
         }
-        union.map(|bits| Mask::new(width, height, bits)).transpose()
+        union.map(|bits| Mask::new(size.0, size.1, bits)).transpose()
     }
 
     /// Reads the file again if another program changed it.
@@ -443,7 +564,7 @@ impl LabelFile {
         let mut lines = self.lines.clone();
         let mut masks: Vec<NewMask> = Vec::new();
         let mut taken: HashSet<PathBuf> =
-            self.lines.iter().flat_map(|line| &line.label.mask).map(|m| self.mask_path(m)).collect();
+            self.lines.iter().flat_map(|line| line.label.files()).map(|m| self.mask_path(m)).collect();
         let mut removed = HashSet::new();
         for Entry { picture, real, name, label } in entries {
             let at = self.of.get(real).copied().or_else(|| lines.iter().position(|l| l.real == real));
@@ -455,25 +576,26 @@ impl LabelFile {
                 Some(at) => lines[at].image.clone(),
                 None => self.relative(picture)?,
             };
-            let mut files = Vec::new();
-            if let Some(mask) = &drawn.mask {
-                let bytes = png_from_mask(mask)?;
-                let old = at.map(|at| lines[at].label.mask.as_slice()).unwrap_or_default();
-                let path = match old {
-                    [one] if fs::read(self.mask_path(one)).is_ok_and(|old| old == bytes) => {
-                        self.mask_path(one)
-                    }
-                    _ => {
+            let Drawn { tag, shapes, kind, seconds, leave_out } = drawn;
+            let old = at.map_or_else(Vec::new, |at| lines[at].label.files().cloned().collect());
+            let mut old: Vec<PathBuf> = old.iter().map(|file| self.mask_path(file)).collect();
+            let mut save = |mask: Mask| {
+                let bytes = png_from_mask(&mask)?;
+                let same = old.iter().position(|path| fs::read(path).is_ok_and(|old| old == bytes));
+                let path = match same {
+                    Some(same) => old.swap_remove(same),
+                    None => {
                         let path = self.free_mask(name, &bytes, &taken);
                         masks.push(self.new_mask(&path, &bytes)?);
                         path
                     }
                 };
                 taken.insert(path.clone());
-                files.push(MaskFile { path: self.relative(&path)?, rule: MaskRule::AboveHalf });
-            }
-            let Drawn { tag, boxes, rotated, kind, seconds, leave_out, .. } = drawn;
-            let label = Label { tag, boxes, rotated, mask: files, kind, seconds, leave_out };
+                Ok(MaskFile { path: self.relative(&path)?, rule: MaskRule::AboveHalf })
+            };
+            let shapes =
+                shapes.into_iter().map(|shape| shape.with_mask(&mut save)).collect::<Result<Vec<_>>>()?;
+            let label = Label { tag, shapes, kind, seconds, leave_out };
             let line = Line { text: text_of_line(&image, &label)?, image, real: real.to_path_buf(), label };
             match at {
                 Some(at) => lines[at] = line,
@@ -503,9 +625,9 @@ impl LabelFile {
             return Err(error);
         }
         sync_folder(&self.path);
-        let before = self.lines.iter().flat_map(|l| &l.label.mask).map(|m| self.mask_path(m));
+        let before = self.lines.iter().flat_map(|l| l.label.files()).map(|m| self.mask_path(m));
         let named: HashSet<PathBuf> =
-            lines.iter().flat_map(|l| &l.label.mask).map(|m| self.mask_path(m)).collect();
+            lines.iter().flat_map(|l| l.label.files()).map(|m| self.mask_path(m)).collect();
         let old: Vec<PathBuf> = before.filter(|path| !named.contains(path)).collect();
         if !old.is_empty() {
             // Several names may lead to one file.

@@ -1,8 +1,9 @@
 //! Shapes in pictures, and the label file's rules for them. Coordinates are pixel edges, x to the right and y
 //! down, from (0, 0) to (width, height).
 
+use super::file::Form;
 use crate::error::{Error, ErrorKind, Result};
-use crate::imaging::{Mask, filled};
+use crate::imaging::{Mask, Polygon, filled};
 
 pub use crate::imaging::Point;
 
@@ -13,6 +14,9 @@ pub type Rotated = [Point; 4];
 
 /// A box may reach this many pixels outside of its picture, and is clipped: labeling tools round.
 const ROUNDING: f64 = 1.0;
+
+/// More corners of a polygon are a mask.
+pub const MOST_CORNERS: usize = 1000;
 
 fn wrong(text: String) -> Error {
     Error::new(ErrorKind::Usage, text)
@@ -123,18 +127,59 @@ pub fn corners([left, top, right, bottom]: Box) -> Rotated {
     [[left, top], [right, top], [right, bottom], [left, bottom]]
 }
 
-/// The union of shapes and a mask, in a picture of `width` × `height` pixels.
-pub fn painted(boxes: &[Box], rotated: &[Rotated], mask: Option<&Mask>, size: (u32, u32)) -> Vec<bool> {
-    let mut bits = match mask {
-        Some(mask) => mask.bits().to_vec(),
-        None => vec![false; size.0 as usize * size.1 as usize],
-    };
-    for shape in boxes.iter().map(|b| corners(*b)).chain(rotated.iter().copied()) {
-        for (bit, new) in bits.iter_mut().zip(filled(&shape, size)) {
-            *bit |= new;
-        }
+/// Checks a polygon without its picture.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] unless it has 3 to [`MOST_CORNERS`] corners.
+pub fn check_polygon(corners: &[Point]) -> Result<()> {
+    if !(3..=MOST_CORNERS).contains(&corners.len()) || !corners.iter().flatten().all(|&v| is_number(v)) {
+        return Err(wrong(format!(
+            "a polygon must have 3 to {MOST_CORNERS} corners [x, y], not {}",
+            corners.len()
+        )));
     }
-    bits
+    Ok(())
+}
+
+/// A polygon, clipped to a picture of `width` × `height` pixels.
+///
+/// # Errors
+/// As [`check_polygon`]; [`ErrorKind::Usage`] when it reaches outside by a pixel or more, or holds the center of no
+/// pixel.
+pub fn placed_polygon(corners: &[Point], size: (u32, u32)) -> Result<Polygon> {
+    check_polygon(corners)?;
+    clipped_polygon(corners, size)
+}
+
+/// A polygon of any number of corners, clipped to a picture of `width` × `height` pixels.
+///
+/// # Errors
+/// As [`placed_polygon`].
+pub fn clipped_polygon(corners: &[Point], size: (u32, u32)) -> Result<Polygon> {
+    let (w, h) = (f64::from(size.0), f64::from(size.1));
+    let out = |v: f64, side: f64| v <= -ROUNDING || v >= side + ROUNDING;
+    if corners.iter().any(|p| out(p[0], w) || out(p[1], h)) {
+        return Err(wrong(format!(
+            "the polygon reaches outside of the picture, which is {}×{}: does it belong to this picture?",
+            size.0, size.1
+        )));
+    }
+    let placed: Polygon =
+        corners.iter().map(|p| [p[0].clamp(0.0, w), p[1].clamp(0.0, h)].map(rounded)).collect();
+    if !filled(&placed, size).contains(&true) {
+        return Err(wrong("the polygon covers no pixel: remove it or draw it again".into()));
+    }
+    Ok(placed)
+}
+
+/// The pixels of a shape, in a picture of `width` × `height` pixels.
+pub fn painted(form: &Form<Mask>, size: (u32, u32)) -> Vec<bool> {
+    match form {
+        Form::Box(shape) => filled(&corners(*shape), size),
+        Form::Rotated(shape) => filled(shape, size),
+        Form::Polygon(shape) => filled(shape, size),
+        Form::Mask(mask) => mask.bits().to_vec(),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::shapes::{clipped_box, placed_rotated};
+use super::shapes::{clipped_box, placed_polygon, placed_rotated};
 use super::*;
 use crate::error::Result;
 use crate::imaging::{Frame, Mask};
@@ -31,17 +31,25 @@ fn read(path: &Path) -> Result<Value> {
         let check = || {
             let (width, height, _) = Frame::header(real)?;
             let size = (width, height);
-            let boxes = label.boxes.iter().map(|b| clipped_box(b, size)).collect::<Result<Vec<_>>>()?;
-            let rotated =
-                label.rotated.iter().map(|r| placed_rotated(r, size)).collect::<Result<Vec<_>>>()?;
+            let (mut boxes, mut rotated, mut polygons) = (Vec::new(), Vec::new(), Vec::new());
+            for shape in &label.shapes {
+                match &shape.form {
+                    Form::Box(shape) => boxes.push(clipped_box(shape, size)?),
+                    Form::Rotated(shape) => rotated.push(placed_rotated(shape, size)?),
+                    Form::Polygon(shape) => polygons.push(placed_polygon(shape, size)?),
+                    Form::Mask(_) => {}
+                }
+            }
             let masked = file.mask(label, size)?.map_or(0, |mask: Mask| mask.defective_pixels());
             Ok(json!({
                 "image": Path::new(image).file_name().unwrap().to_str().unwrap(),
                 "tag": label.tag,
                 "boxes": boxes,
                 "rotated": rotated,
+                "polygons": polygons,
                 "masked": masked,
-                "type": label.kind,
+                "type": label.kind(),
+                "types": label.shapes.iter().map(|shape| &shape.kind).collect::<Vec<_>>(),
                 "seconds": label.seconds,
             }))
         };

@@ -134,46 +134,6 @@ fn a_full_disk_is_told_before_anything_is_written() {
     }
 }
 
-/// What people read on a page in one language, they read in the other.
-#[test]
-fn every_text_of_the_pages_has_a_german_one() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
-    let german = read(&root.join("german.js"));
-    let has = |text: &str| german.contains(&format!("\n  {}:", json!(text)));
-    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let is_text = |text: &str| text.chars().filter(|c| c.is_alphabetic()).count() > 1;
-    let mut missing = Vec::new();
-    for folder in ["teach/assets"] {
-        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            let source = read(&path);
-            let mut texts: Vec<String> = Vec::new();
-            if path.extension().is_some_and(|e| e == "html") {
-                let body = &source[source.find("<body>").unwrap()..];
-                texts.extend(body.split('>').filter_map(|piece| Some(plain(piece.split_once('<')?.0))));
-                for name in ["aria-label", "placeholder", "alt"] {
-                    let mark = format!("{name}=\"");
-                    let values = body.split(&mark).skip(1);
-                    texts.extend(values.filter_map(|rest| Some(plain(rest.split_once('"')?.0))));
-                }
-            } else {
-                let calls = source.match_indices("t(").filter(|(at, _)| {
-                    !source[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '.' || c == '_')
-                });
-                let literal = |(at, call): (usize, &str)| {
-                    let rest = source[at + call.len()..].trim_start();
-                    rest.strip_prefix('"')?.split_once('"').map(|(text, _)| text.to_owned())
-                };
-                texts.extend(calls.filter_map(literal));
-            }
-            texts.retain(|text| is_text(text) && !has(text));
-            missing.extend(texts.into_iter().map(|text| format!("{}: {text}", path.display())));
-        }
-    }
-    assert!(missing.is_empty(), "{missing:#?}");
-}
-
 /// Whoever writes a program for the service finds every request in the guide.
 #[test]
 fn every_request_is_documented() {

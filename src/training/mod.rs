@@ -33,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::imaging::Frame;
 use crate::inspector::{Features, FrameResiduals, Inspector, Options};
-use crate::labels::{LabelFile, Tag, corners, real};
+use crate::labels::{Form, LabelFile, Tag, corners, real};
 use crate::onnx::head_with_weights;
 use crate::package::{BlockHead, Head, HeadFile, HeadOutput, NetworkInfo, Package};
 
@@ -368,20 +368,20 @@ fn read_labels(path: &Path, goods: &[PathBuf]) -> Result<Vec<Labeled>> {
                     "{name} is labeled defective, but is one of the good pictures: remove it there and enroll again"
                 ));
             }
-            Tag::Defective if label.boxes.is_empty() && label.rotated.is_empty() && label.mask.is_empty() => {
-                Known::Tagged
-            }
+            Tag::Defective if label.shapes.is_empty() => Known::Tagged,
             Tag::Defective => {
                 let (width, height, _) = Frame::header(picture)?;
-                let boxes =
-                    label.boxes.iter().map(|shape| corners(*shape)).chain(label.rotated.iter().copied());
-                let boxes = boxes.map(|shape| shape.to_vec()).collect();
-                Known::Placed { boxes, mask: file.mask(label, (width, height))? }
+                let boxes = label.shapes.iter().filter_map(|shape| match &shape.form {
+                    Form::Box(shape) => Some(corners(*shape).to_vec()),
+                    Form::Rotated(shape) => Some(shape.to_vec()),
+                    Form::Polygon(_) | Form::Mask(_) => None,
+                });
+                Known::Placed { boxes: boxes.collect(), mask: file.mask(label, (width, height))? }
             }
         };
         // A good picture that is enrolled, too, is there already.
         if !goods.contains(picture) {
-            let kind = label.kind.clone().unwrap_or_default();
+            let kind = label.kind().unwrap_or_default();
             labeled.push(Labeled { path: picture.to_path_buf(), known, kind });
         }
     }

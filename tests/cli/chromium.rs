@@ -27,6 +27,8 @@ struct Wire {
     from: Receiver<Value>,
     sent: u64,
     troubles: Vec<String>,
+    /// What is answered instead of the server, by the end of the address.
+    instead: Vec<(String, String)>,
 }
 
 impl Browser {
@@ -63,7 +65,7 @@ impl Browser {
             }
         });
         let to = process.stdin.take().unwrap();
-        let wire = Wire { to, from, sent: 0, troubles: Vec::new() };
+        let wire = Wire { to, from, sent: 0, troubles: Vec::new(), instead: Vec::new() };
         Some(Browser { process, wire: wire.into(), _profile: profile })
     }
 
@@ -138,6 +140,15 @@ impl Wire {
                 if what["entry"]["level"] == "error" && what["entry"]["source"] != "network" =>
             {
                 self.troubles.push(what["entry"].to_string());
+            }
+            Some("Fetch.requestPaused") => {
+                let url = what["request"]["url"].as_str().unwrap();
+                let (_, text) = self.instead.iter().rfind(|(end, _)| url.ends_with(end)).unwrap();
+                let body = base64::engine::general_purpose::STANDARD.encode(text);
+                let headers = json!([{"name": "Content-Type", "value": "text/javascript; charset=utf-8"}]);
+                let answer = json!({"requestId": what["requestId"], "responseCode": 200, "responseHeaders": headers, "body": body});
+                let session = message["sessionId"].as_str().map(str::to_owned);
+                self.send(session.as_deref(), "Fetch.fulfillRequest", answer);
             }
             // "Leave the page?" is answered with yes.
             Some("Page.javascriptDialogOpening") => {
@@ -219,6 +230,14 @@ impl Tab<'_> {
         self.evaluate("window.beforeReload = true");
         self.ask("Page.reload", json!({}));
         self.until("!window.beforeReload && document.readyState === 'complete'");
+    }
+
+    /// Gives the page another script instead of the server's, from the next load on.
+    pub fn replace_script(&self, path: &str, text: &str) {
+        self.browser.wire.borrow_mut().instead.push((path.into(), text.into()));
+        self.ask("Network.enable", json!({}));
+        self.ask("Network.setCacheDisabled", json!({"cacheDisabled": true}));
+        self.ask("Fetch.enable", json!({"patterns": [{"urlPattern": format!("*{path}")}]}));
     }
 
     /// Has fingers instead of a mouse from the next load on.

@@ -217,12 +217,16 @@ fn what_is_saved_is_in_the_file_and_there_again_after_a_restart() {
     let boxed = labeler.id("dent/000.png");
     labeler.save(
         boxed,
-        json!({"tag": "defective", "boxes": [[10, 20.5, 30, 40]], "seconds": 5.25, "type": "dent"}),
+        json!({"tag": "defective", "shapes": [{"box": [10, 20.5, 30, 40], "type": "dent"}], "seconds": 5.25}),
     );
     let masked = labeler.id("dent/001.png");
     let everything = json!({
-        "tag": "defective", "mask": rectangle(5, 6, 7, 8), "boxes": [[1, 2, 3, 4]],
-        "rotated": [[[9, 20], [50, 12], [52, 24], [11, 32]]], "seconds": 12,
+        "tag": "defective", "seconds": 12,
+        "shapes": [
+            {"box": [1.0, 2.0, 3.0, 4.0], "type": null},
+            {"rotated": [[9.0, 20.0], [50.0, 12.0], [52.0, 24.0], [11.0, 32.0]], "type": null},
+            {"mask": rectangle(5, 6, 7, 8), "type": null},
+        ],
     });
     labeler.save(masked, everything.clone());
     labeler.save(labeler.id("ok/000.png"), json!({"tag": "good", "seconds": 1}));
@@ -249,30 +253,95 @@ fn what_is_saved_is_in_the_file_and_there_again_after_a_restart() {
     assert!(pictures.iter().all(|p| p["done"] == true && p["missing"] == false), "{state}");
     assert_eq!(state["types"], json!(["dent"]));
     let label = labeler.detail(labeler.id("dent/001.png"))["label"].clone();
-    for key in ["tag", "mask"] {
+    for key in ["tag", "shapes"] {
         assert_eq!(label[key], everything[key]);
     }
-    assert_eq!(label["boxes"], json!([[1.0, 2.0, 3.0, 4.0]]));
-    assert_eq!(label["rotated"][0][2], json!([52.0, 24.0]));
     assert_eq!(label["seconds"], 12.0);
 
     // A corrected mask takes the place of the old one, and nothing of it is left when its label is removed.
     let id = labeler.id("dent/001.png");
-    labeler.save(id, json!({"mask": rectangle(0, 0, 2, 2)}));
+    labeler.save(id, json!({"shapes": [{"mask": rectangle(0, 0, 2, 2)}]}));
     let masks = |folder: &Folder| files(&folder.path("parts.masks")).len();
     assert_eq!(masks(&folder), 1);
-    assert_eq!(labeler.detail(id)["label"]["mask"], rectangle(0, 0, 2, 2));
+    assert_eq!(labeler.detail(id)["label"]["shapes"], json!([{"mask": rectangle(0, 0, 2, 2), "type": null}]));
     // One that cannot be read is told of, and can be removed.
     let masks_folder = folder.path("parts.masks");
     std::fs::remove_file(masks_folder.join(&files(&masks_folder)[0])).unwrap();
     let label = labeler.detail(id)["label"].clone();
-    assert_eq!((&label["tag"], &label["mask"]), (&"defective".into(), &Value::Null));
+    assert_eq!((&label["tag"], &label["shapes"]), (&"defective".into(), &json!([])));
     assert!(label["lost"].as_str().unwrap().contains("001"), "{label}");
-    let mut again = labeler.label(id, json!({"mask": rectangle(0, 0, 2, 2)}));
+    let mut again = labeler.label(id, json!({"shapes": [{"mask": rectangle(0, 0, 2, 2)}]}));
     again.as_object_mut().unwrap().remove("lost");
     assert_eq!(labeler.put(id, &again).code, 200);
-    labeler.save(id, json!({"tag": null, "boxes": [], "rotated": [], "mask": null}));
+    labeler.save(id, json!({"tag": null, "shapes": []}));
     assert_eq!((masks(&folder), lines(&folder.path("parts.jsonl")).len()), (0, 3));
+}
+
+#[test]
+fn each_shape_has_a_type_of_its_own() {
+    let folder = Folder::new();
+    rejects(&folder);
+    // As it was written before shapes had types.
+    let old = r#"{"image": "rejects/ok/000.png", "defects": [{"box": [1, 2, 3, 4]}, {"box": [5, 6, 7, 8]}], "type": "dent"}"#;
+    folder.file("parts.jsonl", format!("{old}\n").as_bytes());
+    let mut labeler = Labeler::start(&folder);
+    labeler.scored();
+    let shapes = labeler.detail(labeler.id("ok/000.png"))["label"]["shapes"].clone();
+    assert_eq!([&shapes[0]["type"], &shapes[1]["type"]], ["dent"; 2], "{shapes}");
+
+    let triangle = json!([[10.0, 10.0], [30.0, 10.5], [10.0, 30.0]]);
+    let drawn = json!([
+        {"polygon": triangle, "type": "crack"}, {"mask": rectangle(5, 6, 7, 8), "type": "dent"},
+        {"box": [1.0, 2.0, 3.0, 4.0], "type": null}, {"mask": rectangle(50, 50, 3, 3), "type": "crack"},
+    ]);
+    let id = labeler.id("dent/000.png");
+    labeler.save(id, json!({"tag": "defective", "shapes": drawn}));
+    let found = lines(&folder.path("parts.jsonl"));
+    assert_eq!(found[1]["defects"][0], json!({"polygon": [[10, 10], [30, 10.5], [10, 30]], "type": "crack"}));
+    assert_eq!((&found[1]["defects"][2], &found[1]["type"]), (&json!({"box": [1, 2, 3, 4]}), &Value::Null));
+    assert_eq!(files(&folder.path("parts.masks")).len(), 2);
+    python_reads(&folder);
+    labeler.kill();
+    let labeler = Labeler::start(&folder);
+    labeler.scored();
+    assert_eq!(labeler.detail(id)["label"]["shapes"], drawn);
+    assert_eq!(labeler.state()["types"], json!(["crack", "dent"]));
+    // A shape of one type more: its mask has the same file as before.
+    let masks = files(&folder.path("parts.masks"));
+    labeler.save(id, json!({"shapes": drawn.as_array().unwrap()[..2]}));
+    assert!(masks.iter().any(|mask| *mask == files(&folder.path("parts.masks"))[0]));
+
+    // Other tools keep the types, and the corners.
+    labeler.save(id, json!({"shapes": drawn}));
+    drop(labeler);
+    let run = |labels: &str, more: [&str; 2]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["label", "--images"]).arg(folder.path("rejects"));
+        Ran::of(command.arg("--labels").arg(folder.path(labels)).args(more)).exits(0)
+    };
+    for kind in ["coco", "label-studio"] {
+        let place = format!("{kind}:{}", folder.path(kind).display());
+        run("parts.jsonl", ["--export", &place]);
+        run(&format!("{kind}.jsonl"), ["--import", &place]);
+        let back = lines(&folder.path(&format!("{kind}.jsonl")));
+        let told = |line: &Value| {
+            let shapes = line["defects"].as_array().unwrap();
+            shapes.iter().map(|s| (s.get("polygon").cloned(), s.get("type").cloned())).collect::<Vec<_>>()
+        };
+        let back = back.iter().find(|line| line["image"] == "rejects/dent/000.png").unwrap();
+        assert_eq!(told(back), told(&found[1]), "{kind}");
+    }
+    let place = format!("masks:{}", folder.path("truth").display());
+    run("parts.jsonl", ["--export", &place]);
+    let mut written = files(&folder.path("truth"));
+    written.sort();
+    let expected =
+        ["crack/000_mask.png", "defect/dent-000_mask.png", "dent/000_mask.png", "dent/ok-000_mask.png"];
+    assert_eq!(written.len(), 4, "{written:?} for {expected:?}");
+    run("masks.jsonl", ["--import", &place]);
+    let back = lines(&folder.path("masks.jsonl"));
+    let back = back.iter().find(|line| line["image"] == "rejects/dent/000.png").unwrap();
+    assert_eq!(back["defects"].as_array().unwrap().len(), 3, "{back}");
 }
 
 /// Training's own reader takes what was written, and writes the same.
@@ -449,7 +518,7 @@ fn bad_requests_are_refused_and_change_nothing() {
     rejects(&folder);
     let labeler = Labeler::start(&folder);
     let id = labeler.id("dent/000.png");
-    labeler.save(id, json!({"tag": "defective", "boxes": [[1, 2, 3, 4]]}));
+    labeler.save(id, json!({"tag": "defective", "shapes": [{"box": [1, 2, 3, 4]}]}));
     let before = folder.contents();
 
     let click = json!([{"x": 5.5, "y": 5, "positive": true}]);
@@ -472,11 +541,26 @@ fn bad_requests_are_refused_and_change_nothing() {
         assert!(text.contains(told), "{text}");
     }
     for (changes, told) in [
-        (json!({"boxes": [[0, 0, 200, 20]]}), "outside of the picture"),
-        (json!({"boxes": [[30, 0, 20, 20]]}), "left < right"),
-        (json!({"rotated": [[[0, 0], [2, 2], [2, 0], [0, 2]]]}), "twisted"),
-        (json!({"mask": {"size": [80, 96], "counts": [7]}}), "do not make"),
-        (json!({"mask": {"size": [4_000_000_000u32, 4_000_000_000u32], "counts": [7]}}), "its picture 96×80"),
+        (json!({"shapes": [{"box": [0, 0, 200, 20]}]}), "outside of the picture"),
+        (json!({"shapes": [{"box": [30, 0, 20, 20]}]}), "left < right"),
+        (json!({"shapes": [{"rotated": [[0, 0], [2, 2], [2, 0], [0, 2]]}]}), "twisted"),
+        (json!({"shapes": [{"mask": {"size": [80, 96], "counts": [7]}}]}), "do not make"),
+        (
+            json!({"shapes": [{"mask": {"size": [4_000_000_000u32, 4_000_000_000u32], "counts": [7]}}]}),
+            "its picture 96×80",
+        ),
+        (json!({"shapes": [{"polygon": [[0, 0], [5, 5]]}]}), "3 to 1000 corners"),
+        (
+            json!({"shapes": [{"polygon": [[0, 0], [50, 5], [98, 9]]}]}),
+            "outside of the picture, which is 96×80",
+        ),
+        (json!({"shapes": [{"polygon": [[1, 1], [1.2, 1], [1, 1.2]]}]}), "covers no pixel"),
+        (
+            json!({"shapes": [{"box": [1, 2, 3, 4], "polygon": [[0, 0], [5, 5], [0, 5]]}]}),
+            "one of box, rotated",
+        ),
+        (json!({"shapes": [{"type": "dent"}]}), "one of box, rotated, polygon or mask"),
+        (json!({"shapes": [{"box": [1, 2, 3, 4], "type": "a\nb"}]}), "type of a defect"),
         (json!({"tag": "good"}), "good picture has no defects"),
         (json!({"tag": "odd"}), "unknown variant"),
         (json!({"type": "good"}), "it is a tag"),
@@ -561,7 +645,7 @@ fn a_kill_at_any_moment_leaves_a_whole_file_with_the_last_answered_save() {
             });
             let mut last = 0;
             for n in 1.. {
-                label["mask"] = rectangle(n % 40, 3, 10 + n % 40, 20);
+                label["shapes"] = json!([{"mask": rectangle(n % 40, 3, 10 + n % 40, 20)}]);
                 label["seconds"] = n.into();
                 let path = format!("/api/pictures/{id}/label");
                 let asked = Instant::now();
@@ -586,7 +670,7 @@ fn a_kill_at_any_moment_leaves_a_whole_file_with_the_last_answered_save() {
         assert!(n == last || n == last + 1, "{n} after {last}");
         // What is killed locks nothing, and mask and line are of one save.
         let labeler = Labeler::start(&folder);
-        let mask = labeler.detail(labeler.id("dent/000.png"))["label"]["mask"].clone();
+        let mask = labeler.detail(labeler.id("dent/000.png"))["label"]["shapes"][0]["mask"].clone();
         assert_eq!(mask, rectangle(n % 40, 3, 10 + n % 40, 20));
     }
 }
@@ -748,7 +832,7 @@ fn pictures_of_other_kinds_can_be_labeled_too() {
     labeler.get(&format!("/api/pictures/{}", of("broken.png")["id"])).refused(422);
     let id = of("large.png")["id"].as_u64().unwrap();
     assert!(labeler.detail(id)["problem"].as_str().unwrap().contains("200×100"));
-    labeler.save(id, json!({"tag": "defective", "boxes": [[150, 10, 199, 99]]}));
+    labeler.save(id, json!({"tag": "defective", "shapes": [{"box": [150, 10, 199, 99]}]}));
     labeler.get(&format!("/api/pictures/{id}/map.png")).refused(404);
     let bmp = labeler.get(&format!("/api/pictures/{}/image", of("old.bmp")["id"]));
     assert_eq!(bmp.kind, "image/png");
@@ -779,7 +863,7 @@ fn a_full_disk_loses_nothing() {
     command.arg("--images").arg(folder.path("rejects")).arg("--labels").arg(&labels);
     let labeler = Labeler::of(command);
     let id = labeler.id("dent/000.png");
-    labeler.save(id, json!({"tag": "defective", "mask": rectangle(1, 1, 5, 5)}));
+    labeler.save(id, json!({"tag": "defective", "shapes": [{"mask": rectangle(1, 1, 5, 5)}]}));
     let before = contents(&disk);
     let text = std::fs::read(&labels).unwrap();
     // Full to the last block.
@@ -787,8 +871,8 @@ fn a_full_disk_loses_nothing() {
     while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
     let other = labeler.id("dent/001.png");
     let changes = [
-        (id, json!({"mask": rectangle(9, 9, 20, 20)})),
-        (other, json!({"tag": "defective", "mask": rectangle(2, 2, 3, 3)})),
+        (id, json!({"shapes": [{"mask": rectangle(9, 9, 20, 20)}]})),
+        (other, json!({"tag": "defective", "shapes": [{"mask": rectangle(2, 2, 3, 3)}]})),
         (labeler.id("ok/000.png"), json!({"tag": "good"})),
     ];
     for (id, changes) in &changes {
@@ -919,8 +1003,8 @@ fn nothing_outside_of_the_folder_of_masks_is_touched() {
     folder.file("parts.jsonl", lines.as_bytes());
     let labeler = Labeler::start(&folder);
     for image in ["dent/000.png", "dent/001.png", "ok/000.png"] {
-        labeler.save(labeler.id(image), json!({"mask": rectangle(1, 1, 5, 5)}));
-        labeler.save(labeler.id(image), json!({"mask": null, "tag": "good"}));
+        labeler.save(labeler.id(image), json!({"shapes": [{"mask": rectangle(1, 1, 5, 5)}]}));
+        labeler.save(labeler.id(image), json!({"shapes": [], "tag": "good"}));
     }
     for victim in victims {
         assert!(victim.exists(), "{}", victim.display());
@@ -931,7 +1015,7 @@ fn nothing_outside_of_the_folder_of_masks_is_touched() {
     let id = labeler.id("ok/001.png");
     std::fs::remove_dir_all(folder.path("parts.masks")).unwrap();
     std::os::unix::fs::symlink(folder.path("elsewhere"), folder.path("parts.masks")).unwrap();
-    let label = labeler.label(id, json!({"tag": "defective", "mask": rectangle(1, 1, 5, 5)}));
+    let label = labeler.label(id, json!({"tag": "defective", "shapes": [{"mask": rectangle(1, 1, 5, 5)}]}));
     let text = labeler.put(id, &label).refused(422);
     assert!(text.contains("parts.masks") && text.contains("link"), "{text}");
     assert_eq!(files(&folder.path("elsewhere")), [PathBuf::from("victim.png")]);

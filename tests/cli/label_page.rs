@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use super::chromium::{Browser, Tab};
 use super::common::{Folder, PROGRAM, SIZE, dented_part, part, skip};
+use super::texts::{LANGUAGES, Language, Pages, everything_is_translated, nothing_is_cut_off, speak};
+use super::web_page::is_usable;
 
 /// The middle of the dent in pictures of [`dented_part`].
 const DENT: (f64, f64) = (57.6, 36.0);
@@ -617,6 +619,177 @@ fn a_defect_type_is_that_of_its_picture_alone() {
     tab.until("document.querySelector('#types option[value=bulge]')");
     go_to(&tab, "dent/20.png");
     assert_eq!(tab.evaluate("document.querySelector('#type').value"), "bulge");
+}
+
+/// The types of the shapes in a picture's label.
+fn types(work: &Work, name: &str) -> Vec<String> {
+    let label = work.label(name).unwrap_or_default();
+    let common = label["type"].as_str().unwrap_or_default();
+    let shapes = label["defects"].as_array().cloned().unwrap_or_default();
+    shapes.iter().map(|shape| shape["type"].as_str().unwrap_or(common).to_owned()).collect()
+}
+
+#[test]
+fn each_shape_has_a_type_of_its_own() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/20.png");
+    let shown = || tab.evaluate("document.querySelector('#type').value").as_str().unwrap().to_owned();
+    let name = |text: &str| {
+        tab.key("t");
+        tab.write(text);
+        tab.key("Enter");
+    };
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    name("dent");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent"]);
+    // The next one has the type that is shown, until it gets another.
+    tab.key("Escape");
+    draw_box(&tab, (60.0, 60.0), (80.0, 75.0));
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "dent"]);
+    name("crack");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "crack"]);
+    // Painted areas of two types are two masks; with nothing selected a type is that of what comes.
+    tab.keys(&["Escape", "b", "[", "[", "["]);
+    tab.drag(&[place(&tab, (70.0, 20.0)), place(&tab, (80.0, 20.0))], "left");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "crack", "crack"]);
+    name("spot");
+    assert_eq!(shown(), "spot");
+    tab.drag(&[place(&tab, (20.0, 60.0)), place(&tab, (30.0, 60.0))], "left");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "crack", "crack", "spot"]);
+    assert_eq!(work.shapes("dent/20.png", "mask").len(), 2);
+    tab.picture("types");
+    // By keys alone: from shape to shape, another type, and back.
+    tab.key("v");
+    assert_eq!(shown(), "dent");
+    tab.key("v");
+    assert_eq!(shown(), "crack");
+    tab.key("v");
+    name("spot");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "crack", "spot"]);
+    assert_eq!(work.shapes("dent/20.png", "mask").len(), 1, "masks of one type are one");
+    tab.key("Control+z");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "crack", "crack", "spot"]);
+    // The eraser takes from masks of every type.
+    tab.keys(&["Escape", "e"]);
+    tab.drag(&[place(&tab, (20.0, 60.0)), place(&tab, (32.0, 60.0))], "left");
+    tab.drag(&[place(&tab, (70.0, 20.0)), place(&tab, (82.0, 20.0))], "left");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "crack"]);
+
+    go_to(&tab, "dent/21.png");
+    assert_eq!(shown(), "");
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    saved(&tab, || types(&work, "dent/21.png") == [""]);
+    // What was typed stays with its shape.
+    go_to(&tab, "dent/20.png");
+    tab.key("v");
+    assert_eq!(shown(), "dent");
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn polygons_are_drawn_by_their_corners() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/20.png");
+    let click = |x: f64, y: f64| tab.click(place(&tab, (x, y)));
+    tab.key("y");
+    let corners = [(10.0, 10.0), (40.0, 12.0), (38.0, 30.0), (25.0, 18.0), (12.0, 30.0)];
+    corners.iter().for_each(|&(x, y)| click(x, y));
+    tab.hover(place(&tab, (11.0, 20.0)));
+    tab.picture("polygon");
+    click(10.0, 10.0);
+    saved(&tab, || work.shapes("dent/20.png", "polygon").len() == 1);
+    let flat: Vec<f64> = corners.iter().flat_map(|&(x, y)| [x, y]).collect();
+    assert_near(&work.shapes("dent/20.png", "polygon")[0], &flat);
+    // A corner, and the whole, by the mouse.
+    tab.drag(&[place(&tab, (25.0, 18.0)), place(&tab, (25.0, 24.0))], "left");
+    saved(&tab, || work.shapes("dent/20.png", "polygon")[0][3][1].as_f64() > Some(23.0));
+    tab.drag(&[place(&tab, (14.0, 14.0)), place(&tab, (24.0, 14.0))], "left");
+    saved(&tab, || work.shapes("dent/20.png", "polygon")[0][0][0].as_f64() > Some(19.0));
+
+    // Escape drops it, and two corners are none. Backspace takes the last corner back, and Enter closes.
+    tab.key("Escape");
+    click(60.0, 60.0);
+    click(80.0, 60.0);
+    tab.keys(&["Enter", "Escape"]);
+    assert_eq!(tab.text("#name"), "dent/20.png");
+    click(60.0, 60.0);
+    click(80.0, 60.0);
+    click(90.0, 5.0);
+    tab.key("Backspace");
+    click(70.0, 75.0);
+    tab.key("Enter");
+    saved(&tab, || work.shapes("dent/20.png", "polygon").len() == 2);
+    assert_near(&work.shapes("dent/20.png", "polygon")[1], &[60.0, 60.0, 80.0, 60.0, 70.0, 75.0]);
+    assert_eq!(tab.text("#name"), "dent/20.png");
+    assert!(tab.evaluate("canvas.ariaLabel").as_str().unwrap().contains("2 polygons"));
+    tab.picture("polygons");
+
+    // Without a mouse.
+    go_to(&tab, "dent/21.png");
+    tab.keys(&["ArrowRight", "Space", "Shift+ArrowRight", "Space", "Shift+ArrowDown", "Space", "Enter"]);
+    saved(&tab, || work.shapes("dent/21.png", "polygon").len() == 1);
+    // With a finger.
+    go_to(&tab, "dent/22.png");
+    let tablet = browser.open(&work.url(), 1024, 768);
+    tablet.use_fingers();
+    tablet.until(READY);
+    go_to(&tablet, "dent/22.png");
+    tablet.evaluate("document.querySelector('[data-tool=polygon]').click()");
+    for corner in [(10.0, 10.0), (40.0, 12.0), (30.0, 40.0), (10.0, 10.0)] {
+        tablet.fingers(&[vec![place(&tablet, corner)]]);
+    }
+    saved(&tablet, || work.shapes("dent/22.png", "polygon").len() == 1);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn every_language_fits_on_every_screen() {
+    /// What comes from files and people: names, and types of defects.
+    const NAMES: &str = "#product, #name, #list, #type, #prompt, #canvas, #conflicttitle";
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/21.png");
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    saved(&tab, || work.shapes("dent/21.png", "box").len() == 1);
+    for (width, height) in [(1280, 800), (1024, 768), (390, 844)] {
+        let tab = browser.open(&work.url(), width, height);
+        for language in LANGUAGES {
+            let what = format!("labeler-{width}-{language:?}").to_lowercase();
+            speak(&tab, Pages::Labeler, language);
+            tab.until(READY);
+            go_to(&tab, "dent/20.png");
+            tab.until("!document.querySelector('#offer').hidden");
+            is_usable(&tab, &what);
+            tab.evaluate("document.body.scrollIntoView()");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&what);
+            if width == 390 {
+                tab.evaluate("document.querySelector('aside').scrollIntoView()");
+                tab.picture(&format!("{what}-panel"));
+                tab.evaluate("document.body.scrollIntoView()");
+            }
+            // With a selected shape there are other words.
+            tab.evaluate("document.querySelector('#jump').click()");
+            tab.key("b");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&format!("{what}-brush"));
+            tab.key("?");
+            tab.until("document.querySelector('#help').open");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&format!("{what}-keys"));
+            if language == Language::Long {
+                everything_is_translated(&tab, NAMES);
+            }
+            tab.key("?");
+        }
+        tab.evaluate("localStorage.removeItem('language')");
+    }
+    assert_eq!(browser.troubles(), [""; 0]);
 }
 
 /// `WEAKREST_LOOK=DIR cargo test --test cli -- --ignored look_at_the_labeler` labels pictures of one's own, enrolled

@@ -34,6 +34,8 @@ mod run;
 mod runtime;
 mod teach;
 #[cfg(feature = "workshop")]
+mod texts;
+#[cfg(feature = "workshop")]
 mod train;
 mod usage;
 #[cfg(feature = "workshop")]

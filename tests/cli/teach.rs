@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::chromium::{Browser, Tab};
 use super::common::*;
 use super::run::{Service, parts};
+#[cfg(feature = "workshop")]
+use super::texts::{LANGUAGES, Language, Pages, everything_is_translated, nothing_is_cut_off, speak};
 
 /// Far longer than enrolling takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -614,14 +616,33 @@ fn a_person_teaches_a_product_in_the_browser() {
         .until("document.querySelectorAll('#good li').length > 0 && !document.querySelector('#live').hidden");
     phone.picture("teach-390");
     assert_eq!(covered(&phone), json!([]));
-    // German texts are longer.
-    phone.evaluate("localStorage.setItem('language', 'de')");
-    phone.reload();
-    phone.until("document.querySelector('#enroll').textContent === 'Lernen'");
-    phone.until("document.querySelector('#state').textContent === 'In Betrieb: disc'");
-    phone
-        .until("document.querySelectorAll('#good li').length > 0 && !document.querySelector('#live').hidden");
-    phone.picture("teach-390-german");
-    assert_eq!(covered(&phone), json!([]));
+    for (width, tab) in [(1280, &tab), (390, &phone)] {
+        tab.focus();
+        for language in LANGUAGES {
+            speak(tab, Pages::Service, language);
+            if language == Language::German {
+                tab.until("document.querySelector('#enroll').textContent === 'Lernen'");
+                tab.until("document.querySelector('#state').textContent === 'In Betrieb: disc'");
+            }
+            tab.until(
+                "document.querySelectorAll('#good li').length > 0 && !document.querySelector('#live').hidden",
+            );
+            tab.until("document.querySelectorAll('#recent li').length > 0 && document.querySelector('#expected').textContent");
+            let what = format!("teach-{width}-{language:?}").to_lowercase();
+            assert_eq!(covered(tab), json!([]), "{what}");
+            nothing_is_cut_off(tab, &what, "#summary, #events");
+            if language == Language::Long {
+                everything_is_translated(
+                    tab,
+                    "#obstacles, #chosen, #summary, #advice, #events, #failed, #collecting, #products",
+                );
+            }
+            let height = tab.evaluate("document.documentElement.scrollHeight").as_f64().unwrap();
+            for (i, share) in [0.0, 0.25, 0.5, 0.75, 1.0].into_iter().enumerate() {
+                tab.evaluate(&format!("scrollTo(0, {})", share * height));
+                tab.picture(&format!("{what}-{}", i + 1));
+            }
+        }
+    }
     assert_eq!(browser.troubles(), Vec::<String>::new());
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::chromium::{Browser, Tab};
 use crate::common::*;
 use crate::run::{Service, config, http, parts};
+use crate::texts::{LANGUAGES, Language, Pages, everything_is_translated, nothing_is_cut_off, speak};
 
 /// Widths of a desktop and of a phone, with their heights.
 const SCREENS: [(u32, u32); 2] = [(1280, 900), (390, 844)];
@@ -96,7 +97,7 @@ impl Site {
 fn out_of_reach(tab: &Tab) -> String {
     tab.evaluate(
         "[...document.querySelectorAll('button, input, select, a, summary')].filter((control) => {
-            if (control.disabled || !control.checkVisibility() || control.closest('dialog')) return false;
+            if (control.disabled || !control.checkVisibility({ visibilityProperty: true }) || control.closest('dialog')) return false;
             control.scrollIntoView({ block: 'center' });
             const box = control.getBoundingClientRect();
             const hit = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
@@ -119,6 +120,34 @@ pub fn is_usable(tab: &Tab, name: &str) {
     assert_eq!(tab.evaluate(wide), "", "{name}: wider than the screen");
 }
 
+/// What comes from the service itself on its pages: names, reasons and messages.
+const NAMES: &str = "#product, #problems, #remarks, #answer, #reason, #footer, #since, #entries, #recipe, #trouble, \
+                     #parts-kept span:last-child, #period";
+
+/// Looks at a page in each language on each screen, once `ready` returns.
+#[track_caller]
+fn in_all_languages(browser: &Browser, site: &Site, path: &str, name: &str, ready: impl Fn(&Tab)) {
+    for (width, height) in SCREENS {
+        let tab = browser.open(&site.url(path), width, height);
+        for language in LANGUAGES {
+            let what = format!("{name}-{width}-{language:?}").to_lowercase();
+            speak(&tab, Pages::Service, language);
+            ready(&tab);
+            is_usable(&tab, &what);
+            nothing_is_cut_off(&tab, &what, "#footer");
+            if language == Language::Long {
+                everything_is_translated(&tab, NAMES);
+            }
+            let height = tab.evaluate("document.documentElement.scrollHeight").as_f64().unwrap();
+            for (i, top) in [0.0, 0.5, 1.0].into_iter().enumerate() {
+                tab.evaluate(&format!("window.scrollTo(0, {})", top * height));
+                tab.picture(&format!("{what}-{}", i + 1));
+            }
+        }
+        tab.evaluate("localStorage.removeItem('language')");
+    }
+}
+
 #[test]
 fn every_control_of_the_page_can_be_reached() {
     let Some(browser) = Browser::start() else { return };
@@ -138,6 +167,29 @@ fn every_control_of_the_page_can_be_reached() {
         tab.evaluate("document.querySelector('#rejects').scrollIntoView()");
         tab.picture(&format!("service-{width}-rejects"));
     }
+    in_all_languages(&browser, &site, "/", "line", |tab| {
+        tab.until("document.querySelectorAll('#rejects .label').length >= 4");
+        tab.until("[...document.querySelectorAll('#rejects img')].every((i) => i.complete)");
+    });
+    // What holds while the line is halted, and the forms.
+    assert_eq!(http(&site.address, "POST /api/halt").0, 200);
+    in_all_languages(&browser, &site, "/", "halted", |tab| {
+        tab.until("document.querySelector('#before')?.hidden === false");
+        for (dialog, open) in [
+            (".sign-in", "import('/session.js').then((module) => module.openForm())"),
+            ("#ask", "document.querySelector('#ask').showModal()"),
+        ] {
+            tab.evaluate(open);
+            nothing_is_cut_off(tab, dialog, "#footer");
+            let (width, language) =
+                (tab.evaluate("innerWidth"), tab.evaluate("document.documentElement.lang"));
+            tab.picture(&format!("dialog-{width}-{}-{}", language.as_str().unwrap(), &dialog[1..]));
+            tab.evaluate(&format!("document.querySelector('{dialog}').close()"));
+        }
+    });
+    in_all_languages(&browser, &site, "/audit", "audit", |tab| {
+        tab.until("document.querySelectorAll('#entries tr').length > 0");
+    });
     assert_eq!(browser.troubles(), Vec::<String>::new());
 }
 
@@ -302,6 +354,11 @@ fn the_numbers_are_those_of_the_journal() {
             tab.picture(&format!("numbers-{width}-{name}"));
         }
     }
+    in_all_languages(&browser, &site, "/numbers", "numbers", |tab| {
+        tab.until("document.querySelector('#parts')?.textContent === '25'");
+        tab.until(&format!("document.querySelectorAll('#parts-kept li').length > {rejects}"));
+        tab.until("document.querySelectorAll('#heat rect').length === 576");
+    });
     // By keyboard alone.
     let tab = browser.open(&site.url("/numbers"), 1280, 900);
     tab.until("document.querySelector('#parts')?.textContent === '25'");

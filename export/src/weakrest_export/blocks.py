@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from weakrest_export.errors import ExportError
-from weakrest_export.labels import Label, Mask, read_mask
+from weakrest_export.labels import Area, Label, read_mask
 from weakrest_export.pictures import pixels
 from weakrest_export.shapes import Bits
 
@@ -150,8 +150,8 @@ def from_label(label: Label, cells: Cells, positive: float = 0.5, negative: floa
         return good(cells)
     if not label.defects:
         return from_tag(cells)
-    masks = [defect for defect in label.defects if isinstance(defect, Mask)]
-    boxes = [defect.corners for defect in label.defects if not isinstance(defect, Mask)]
+    masks = [defect for defect in label.defects if isinstance(defect, Area)]
+    boxes = [defect.corners for defect in label.defects if not isinstance(defect, Area)]
     made = from_boxes(boxes, cells)
     if masks:
         bits = np.logical_or.reduce([read_mask(mask, label.size) for mask in masks])

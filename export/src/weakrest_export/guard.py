@@ -87,7 +87,7 @@ def compare(
         ExportError: if a head cannot be trained or added.
     """
     types = {
-        str(label.image.resolve()): label.type or "no type" for label in labels if label.tag == "defective"
+        str(label.image.resolve()): label.kind or "no type" for label in labels if label.tag == "defective"
     }
     # Alike types go to different folds.
     pictures = sorted(types, key=lambda image: (types[image], image))

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from weakrest_export import labels, raster, synthetic
 from weakrest_export.errors import ExportError
-from weakrest_export.labels import Box, Defect, Label, Mask, Rotated
+from weakrest_export.labels import Area, Box, Defect, Label, Mask, Rotated
 from weakrest_export.mask_files import Bits
 from weakrest_export.raster import Float, Rng, f32
 
@@ -86,11 +86,11 @@ def _paste_one(label: Label, goods: Sequence[Path], stem: Path, rng: Rng) -> Lab
         image, mask = stem.with_suffix(".png"), stem.with_name(f"{stem.name}_mask.png")
         raster.image(pasted).save(image, compress_level=1)
         defects = _moved(source.defects, down, across, (width, height))
-        if any(isinstance(defect, Mask) for defect in source.defects):
+        if any(isinstance(defect, Area) for defect in source.defects):
             Image.fromarray(region.astype(np.uint8) * 255).save(mask)
             defects.append(Mask(mask))
         if defects:
-            return Label(image, (width, height), "defective", tuple(defects), label.type, leave_out=good)
+            return Label(image, (width, height), "defective", tuple(defects), label.kind, leave_out=good)
     return None
 
 
@@ -105,7 +105,7 @@ def _source(label: Label, below: Float) -> _Source:
     region = np.zeros(pixels.shape[:2], bool)
     polygons = Image.new("1", pixels.shape[1::-1])
     for defect in label.defects:
-        if isinstance(defect, Mask):
+        if isinstance(defect, Area):
             region |= labels.read_mask(defect, label.size)
         else:
             ImageDraw.Draw(polygons).polygon([tuple(corner) for corner in defect.corners], fill=1)

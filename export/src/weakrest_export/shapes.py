@@ -20,6 +20,22 @@ def is_convex(polygon: ArrayLike) -> bool:
     return bool((turns > 0).all() or (turns < 0).all())
 
 
+def filled(polygon: ArrayLike, size: tuple[int, int]) -> Bits:
+    """The pixels with their centers inside a polygon (even-odd rule), as the program fills it."""
+    width, height = size
+    corners = np.asarray(polygon, dtype=np.float64)
+    middles = np.arange(height)[:, None] + 0.5
+    (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
+    rows, sides = np.nonzero((y0 <= middles) != (y1 <= middles))
+    at = x0[sides] + (rows + 0.5 - y0[sides]) * (x1 - x0)[sides] / (y1 - y0)[sides]
+    # From the first pixel with its center right of the edge on, inside becomes outside.
+    starts = np.clip(np.floor(at - 0.5) + 1, 0, width).astype(np.intp)
+    changes = np.zeros((height, width + 1), np.int64)
+    np.add.at(changes, (rows, starts), 1)
+    bits: Bits = changes.cumsum(axis=1)[:, :width] % 2 == 1
+    return bits
+
+
 def components(bits: Bits, gap: int) -> list[Points]:
     """The connected components, top one first. Components with a gap of at most `gap` pixels count as one.
 

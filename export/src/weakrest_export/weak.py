@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from weakrest_export.errors import ExportError
-from weakrest_export.labels import Box, Defect, Label, Mask, Rotated, Size, make_rotated, read_mask
+from weakrest_export.labels import Area, Box, Defect, Label, Rotated, Size, make_rotated, read_mask
 from weakrest_export.mask_files import Bits, refuse_inverted
 from weakrest_export.pictures import picture_size
 from weakrest_export.shapes import components, is_convex, smallest_box, upright_box
@@ -60,7 +60,7 @@ def jitter(
     upright, and rotated boxes stay convex. No corner moves further out of the picture. Thin boxes move less.
     """
     return tuple(
-        defect if isinstance(defect, Mask) else _jitter(defect, size, share, rng) for defect in defects
+        defect if isinstance(defect, Area) else _jitter(defect, size, share, rng) for defect in defects
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from weakrest_export import adclick, adclick_train, blocks, labels, pasting, prompts, synthetic
 from weakrest_export.errors import ExportError
 from weakrest_export.files import read_text
-from weakrest_export.labels import Box, Label, Mask, Rotated
+from weakrest_export.labels import Area, Box, Label, Mask, Polygon, Rotated
 from weakrest_export.program import call
 from weakrest_export.residuals import INDEX, Residuals
 from weakrest_export.samples import KINDS, Kind, Sample
@@ -30,7 +30,7 @@ Vectors = npt.NDArray[np.float32]
 
 Encode = Callable[[Sequence[str]], Vectors]
 
-_SHAPES = {Box: "boxes", Rotated: "rotated", Mask: "blocks"}
+_SHAPES = {Box: "boxes", Rotated: "rotated", Polygon: "blocks", Mask: "blocks"}
 
 
 def read_labels(product: Product, setting: LabelSetting) -> tuple[list[Label], str]:
@@ -138,7 +138,7 @@ def prepare_clicks(
         ExportError: see `_gather`; if a mask cannot be read, or the backbone has another grid.
     """
     drawn = [
-        label for label in found if label.tag == "good" or any(isinstance(d, Mask) for d in label.defects)
+        label for label in found if label.tag == "good" or any(isinstance(d, Area) for d in label.defects)
     ]
     gathered = _gather(product, drawn, work, see=True)
     read = gathered.residuals
@@ -151,14 +151,14 @@ def prepare_clicks(
     for at, ((known, kind), picture) in enumerate(zip(gathered.labels, read.pictures, strict=True)):
         mask, words, boxes = None, list[str](), []
         if known is not None and known.tag == "defective":
-            boxes = [defect.corners for defect in known.defects if not isinstance(defect, Mask)]
-            masks = [labels.read_mask(d, known.size) for d in known.defects if isinstance(d, Mask)]
+            boxes = [defect.corners for defect in known.defects if not isinstance(defect, Area)]
+            masks = [labels.read_mask(d, known.size) for d in known.defects if isinstance(d, Area)]
             mask = np.logical_or.reduce(masks)
             said = prompts.SYNTHETIC if kind == "synthetic" else phrases or {}
-            words = prompts.phrases_of(known.type, said)
+            words = prompts.phrases_of(known.kind, said)
         share = adclick_train.share_of(mask, vars(picture), read.stride, boxes)
         vectors = encode(words) if words and encode else np.zeros((0, adclick.PROMPT), np.float32)
-        type = None if known is None else known.type
+        type = None if known is None else known.kind
         samples.append(adclick_train.Sample(read, at, share, kind, vectors, type))
     return samples
 

@@ -5,8 +5,8 @@ import { showConflict, decide } from "./conflict.js";
 import { desk, fetchAll, library, nextOpen, saver, settings, stage, watch } from "./desk.js";
 import {
   accept,
-  addBox,
-  changeBox,
+  add,
+  change,
   click,
   promptChanged,
   redo,
@@ -24,6 +24,7 @@ import { $, toolButtons } from "./page.js";
 import { showButtons, showEmpty, showHint, showPicture, showSaved, showTypes } from "./panel.js";
 import { docOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";
+import { t } from "./texts.js";
 import { choose, largest, setBrush, setNegative, setOpacity, shown } from "./tools.js";
 import { open, skip, step } from "./turn.js";
 
@@ -54,7 +55,7 @@ async function poll() {
       if (again) saver.retry();
     } catch (error) {
       desk.lost = true;
-      if (!desk.state) showEmpty(`${asProblem(error).message} This page retries by itself.`);
+      if (!desk.state) showEmpty(`${asProblem(error).message} ${t("This page retries by itself.")}`);
     }
     showSaved();
   }
@@ -90,7 +91,7 @@ function merge(fresh) {
   $("shownearest").disabled = !fresh.nearest;
   const toggle = $("shownearest").parentElement;
   if (toggle) {
-    toggle.title = fresh.nearest ? "" : "Needs weakrest label --good DIR: the folder of enrolled pictures.";
+    toggle.title = fresh.nearest ? "" : t("Needs weakrest label --good DIR: the folder of enrolled pictures.");
   }
   showList();
   showTypes();
@@ -99,7 +100,7 @@ function merge(fresh) {
     fetchAll(desk.current);
     showPicture();
   } else if (!desk.order.length) {
-    showEmpty(`No pictures in ${fresh.folder} yet. New pictures appear here.`);
+    showEmpty(t("No pictures in {0} yet. New pictures appear here.", fresh.folder));
   } else {
     const name = sessionStorage.getItem(AT);
     sessionStorage.removeItem(AT);
@@ -128,7 +129,7 @@ function order(fresh, wasPreparing) {
  */
 function begin(state) {
   saver.open(state.labels);
-  document.title = `label ${state.product} – weakrest`;
+  document.title = t("label {0} – weakrest", state.product);
   say($("product"), state.product);
   $("promptfield").hidden = !state.adclick;
   $("noclicks").hidden = Boolean(state.adclick);
@@ -157,7 +158,7 @@ library.arrived = (picture) => {
     replaced(picture);
   }
   if (picture.lost) {
-    notify(`A mask of ${picture.name} cannot be read: ${picture.lost}. The next save replaces it.`, "error");
+    notify(t("A mask of {0} cannot be read: {1}. The next save replaces it.", picture.name, picture.lost), "error");
     picture.lost = null;
   }
   if (picture.isOther) return void poll();
@@ -173,8 +174,8 @@ function replaced(picture) {
   library.forget(picture);
   library.refresh(picture);
   fetchAll(picture);
-  const next = saver.isUnsaved(picture) ? " Then press Ctrl+S, or change the label, to save it." : "";
-  notify(`${picture.name} has changed on disk. Check that the label still fits.${next}`, "error");
+  const next = saver.isUnsaved(picture) ? t("Then press Ctrl+S, or change the label, to save it.") : "";
+  notify(`${t("{0} has changed on disk. Check that the label still fits.", picture.name)} ${next}`, "error");
 }
 
 saver.hooks = {
@@ -198,11 +199,14 @@ saver.hooks = {
 stage.hooks = {
   click,
   stroke,
-  addBox,
-  changeBox,
-  selection: showButtons,
+  add,
+  change,
+  selection: () => {
+    showButtons();
+    showTypes();
+  },
   hint: showHint,
-  view: () => say($("fit"), stage.scene.id === null ? "100 %" : `${Math.round(stage.view.scale * 100)} %`),
+  view: () => say($("fit"), `${Math.round(stage.scene.id === null ? 100 : stage.view.scale * 100)} %`),
 };
 
 // --- the page's elements ---

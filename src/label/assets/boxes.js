@@ -1,11 +1,12 @@
 // @ts-check
-// The geometry of boxes, in pixels of the picture.
+// The geometry of boxes and polygons, in pixels of the picture.
 
 /** @typedef {[x: number, y: number]} Point */
 /** @typedef {{ width: number, height: number }} Size */
 /** @typedef {[left: number, top: number, right: number, bottom: number]} Upright */
 /** @typedef {[Point, Point, Point, Point]} Rotated Four corners in order. */
-/** @typedef {Upright | Rotated} Box */
+/** @typedef {Point[]} Polygon Corners in order, at least three. */
+/** @typedef {{ box: Upright } | { rotated: Rotated } | { polygon: Polygon }} Outline A shape with corners. */
 
 /** @type {(value: number, low: number, high: number) => number} */
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -14,19 +15,15 @@ const rounded = (value) => Math.round(value * 10) / 10;
 /** @type {(points: Point[]) => Rotated} */
 const round = (points) => /** @type {Rotated} */ (points.map((p) => p.map(rounded)));
 
-/**
- * @param {Box} box
- * @returns {box is Rotated}
- */
-export const isRotated = (box) => Array.isArray(box[0]);
 /** @type {(point: Point, size: Size) => boolean} */
 export const inside = ([x, y], { width, height }) => x >= 0 && y >= 0 && x <= width && y <= height;
 /** @type {(point: Point, size: Size) => Point} */
 export const clip = ([x, y], { width, height }) => [clamp(x, 0, width), clamp(y, 0, height)];
-/** @type {(box: Box) => Rotated} */
-export const cornersOf = (box) => {
-  if (isRotated(box)) return box;
-  const [l, t, r, b] = box;
+/** @type {(shape: Outline) => Point[]} */
+export const cornersOf = (shape) => {
+  if ("rotated" in shape) return shape.rotated;
+  if ("polygon" in shape) return shape.polygon;
+  const [l, t, r, b] = shape.box;
   return [
     [l, t],
     [r, t],
@@ -34,11 +31,10 @@ export const cornersOf = (box) => {
     [l, b],
   ];
 };
-/** @type {(box: Box) => Point} */
-export const centerOf = (box) => {
-  const corners = cornersOf(box);
+/** @type {(corners: Point[]) => Point} */
+export const centerOf = (corners) => {
   /** @type {(axis: 0 | 1) => number} */
-  const mean = (axis) => corners.reduce((sum, p) => sum + p[axis], 0) / 4;
+  const mean = (axis) => corners.reduce((sum, p) => sum + p[axis], 0) / corners.length;
   return [mean(0), mean(1)];
 };
 
@@ -70,13 +66,20 @@ export function along([from, to], point) {
 }
 
 /**
- * The box with one corner moved and the opposite corner fixed; `null` if nothing would be left.
- * @type {(box: Box, corner: number, point: Point, picture: Size) => Box | null}
+ * The shape with one corner moved; of a box the opposite corner is fixed. `null` if nothing would be left.
+ * @type {(shape: Outline, corner: number, point: Point, picture: Size) => Outline | null}
  */
-export function resized(box, corner, point, picture) {
-  const corners = cornersOf(box);
+export function resized(shape, corner, point, picture) {
+  const corners = cornersOf(shape);
+  if ("polygon" in shape) {
+    const to = /** @type {Point} */ (clip(point, picture).map(rounded));
+    return { polygon: corners.map((old, i) => (i === corner ? to : old)) };
+  }
   const fixed = corners[(corner + 2) % 4];
-  if (!isRotated(box)) return upright(fixed, clip(point, picture));
+  if ("box" in shape) {
+    const box = upright(fixed, clip(point, picture));
+    return box && { box };
+  }
   const [a, b] = [corners[0], corners[1]];
   const length = Math.hypot(b[0] - a[0], b[1] - a[1]) || 1;
   const [ux, uy] = [(b[0] - a[0]) / length, (b[1] - a[1]) / length];
@@ -86,22 +89,25 @@ export function resized(box, corner, point, picture) {
   /** @type {(s: number, t: number) => Point} */
   const at = (s, t) => [fixed[0] + s * ux - t * uy, fixed[1] + s * uy + t * ux];
   const made = round([at(0, 0), at(u, 0), at(u, v), at(0, v)]);
-  return inside(centerOf(made), picture) ? made : null;
+  return inside(centerOf(made), picture) ? { rotated: made } : null;
 }
 
 /**
- * The box moved, and kept on the picture.
- * @type {(box: Box, by: Point, picture: Size) => Box}
+ * The shape moved, and kept on the picture.
+ * @type {(shape: Outline, by: Point, picture: Size) => Outline}
  */
-export function moved(box, [dx, dy], picture) {
-  if (!isRotated(box)) {
-    const [l, t, r, b] = box;
-    const [x, y] = [clamp(dx, -l, picture.width - r), clamp(dy, -t, picture.height - b)];
-    return /** @type {Upright} */ ([l + x, t + y, r + x, b + y].map(rounded));
+export function moved(shape, [dx, dy], picture) {
+  const corners = cornersOf(shape);
+  if ("rotated" in shape) {
+    const center = centerOf(corners);
+    const to = clip([center[0] + dx, center[1] + dy], picture);
+    return { rotated: round(corners.map(([x, y]) => [x + to[0] - center[0], y + to[1] - center[1]])) };
   }
-  const center = centerOf(box);
-  const to = clip([center[0] + dx, center[1] + dy], picture);
-  return round(box.map(([x, y]) => [x + to[0] - center[0], y + to[1] - center[1]]));
+  const [xs, ys] = [corners.map(([x]) => x), corners.map(([, y]) => y)];
+  const x = clamp(dx, -Math.min(...xs), picture.width - Math.max(...xs));
+  const y = clamp(dy, -Math.min(...ys), picture.height - Math.max(...ys));
+  const made = round(corners.map((p) => [p[0] + x, p[1] + y]));
+  return "box" in shape ? { box: [...made[0], ...made[2]] } : { polygon: made };
 }
 
 /**
@@ -127,25 +133,25 @@ export function knobOf(box, distance) {
   return [x + ((x - cx) / length) * distance, y + ((y - cy) / length) * distance];
 }
 
-/** @type {(box: Box, point: Point) => boolean} */
-export function contains(box, [x, y]) {
-  const corners = cornersOf(box);
-  const sides = corners.map(([ax, ay], i) => {
-    const [bx, by] = corners[(i + 1) % 4];
-    return (bx - ax) * (y - ay) - (by - ay) * (x - ax) >= 0;
+/** @type {(shape: Outline, point: Point) => boolean} By the even-odd rule. */
+export function contains(shape, [x, y]) {
+  const corners = cornersOf(shape);
+  const crossed = corners.filter(([ax, ay], i) => {
+    const [bx, by] = corners[(i + 1) % corners.length];
+    return ay <= y !== by <= y && x > ax + ((y - ay) * (bx - ax)) / (by - ay);
   });
-  return sides.every((side) => side === sides[0]);
+  return crossed.length % 2 === 1;
 }
 
 /**
- * The distance from a point to the box's outline.
- * @type {(box: Box, point: Point) => number}
+ * The distance from a point to the shape's outline.
+ * @type {(shape: Outline, point: Point) => number}
  */
-export function rimDistance(box, [x, y]) {
-  const corners = cornersOf(box);
+export function rimDistance(shape, [x, y]) {
+  const corners = cornersOf(shape);
   return Math.min(
     ...corners.map(([ax, ay], i) => {
-      const [bx, by] = corners[(i + 1) % 4];
+      const [bx, by] = corners[(i + 1) % corners.length];
       const [dx, dy] = [bx - ax, by - ay];
       const t = clamp(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy || 1), 0, 1);
       return Math.hypot(x - ax - t * dx, y - ay - t * dy);

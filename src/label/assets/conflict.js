@@ -8,18 +8,19 @@ import { sketch } from "./painter.js";
 import { $ } from "./page.js";
 import { summary } from "./panel.js";
 import { docOf } from "./picture.js";
+import { t } from "./texts.js";
 
 /** @import { Doc } from "./picture.js" */
 
 export async function showConflict() {
   const [picture] = saver.conflicts;
   if (!picture?.conflict || $("conflict").open) return;
-  say($("conflicttitle"), `${picture.name} was also saved by another tab`);
+  say($("conflicttitle"), t("{0} was also saved by another tab", picture.name));
   $("conflict").showModal();
   /** @type {[HTMLCanvasElement, string, Doc][]} */
   const sides = [
-    [$("minecanvas"), "This tab", picture.doc],
-    [$("theirscanvas"), "Other tab", docOf(picture.conflict)],
+    [$("minecanvas"), t("This tab"), picture.doc],
+    [$("theirscanvas"), t("Other tab"), docOf(picture.conflict)],
   ];
   for (const [canvas, title, doc] of sides) {
     const text = `${title}: ${summary(doc)}`;

@@ -45,7 +45,7 @@ const PLACE = "weakrest label settings";
  * @property {number} brush
  * @property {number} opacity
  * @property {boolean} map
- * @property {string} type The defect type of the label that is to come, of this picture alone.
+ * @property {string | null} type The defect type of the next shape, of this picture alone; null if none was chosen.
  * @property {Record<string, string>} prompts
  */
 
@@ -55,11 +55,11 @@ export const settings = {
   brush: 24,
   opacity: 0.6,
   map: false,
-  type: "",
+  type: null,
   prompts: {},
   ...stored(),
 };
-settings.type = "";
+settings.type = null;
 
 function stored() {
   try {

@@ -3,18 +3,18 @@
 
 import { desk, fetchAll, library, offered, remember, saver, settings, stage, usable, watch } from "./desk.js";
 import { showProgress, showRow } from "./list.js";
+import { Mask } from "./mask.js";
 import { notify } from "./notices.js";
 import { $ } from "./page.js";
-import { showHint, shownType, showPicture, showTypes, showWorking } from "./panel.js";
-import { CLEARED, contentOf, docOf } from "./picture.js";
+import { penType, showHint, shownType, showPicture, showTypes, showWorking } from "./panel.js";
+import { CLEARED, contentOf, maskOf, retyped, withMask } from "./picture.js";
 import { asProblem, ask } from "./server.js";
+import { t } from "./texts.js";
 import { open, skip } from "./turn.js";
 
-/** @import { Box, Point } from "./boxes.js" */
-/** @import { Mask } from "./mask.js" */
-/** @import { Doc, Picture } from "./picture.js" */
+/** @import { Outline, Point } from "./boxes.js" */
+/** @import { Doc, Picture, Shape } from "./picture.js" */
 /** @import { Tag } from "./server.js" */
-/** @import { BoxKind } from "./stage.js" */
 
 /** A mask that takes longer than this is announced, in milliseconds. */
 const SLOW = 200;
@@ -22,12 +22,11 @@ const SLOW = 200;
 /**
  * Changes the label of the current picture.
  * @param {Picture} picture
- * @param {Partial<Doc>} change
+ * @param {Partial<Doc>} changes
  */
-function act(picture, change) {
+function act(picture, changes) {
   watch.stir();
-  const type = change.tag === "good" ? null : (picture.doc.type ?? (settings.type || null));
-  picture.apply({ type, ...change });
+  picture.apply({ type: changes.tag === "good" ? null : penType(), ...changes });
   desk.acted.push(picture);
   settle(picture);
 }
@@ -56,11 +55,15 @@ export function click([x, y], positive) {
   const picture = usable();
   if (!picture) return;
   const { doc } = picture;
+  const of = penType();
+  // Clicks of another type begin anew.
+  const goesOn = doc.of === of;
   /** @type {(value: number) => number} */
   const at = (value) => Math.round(value * 100) / 100;
   act(picture, {
-    clicks: [...doc.clicks, { x: at(x), y: at(y), positive }],
-    previous: doc.open ? doc.previous : doc.mask,
+    clicks: [...(goesOn ? doc.clicks : []), { x: at(x), y: at(y), positive }],
+    of,
+    previous: goesOn && doc.open ? doc.previous : maskOf(doc.shapes, of),
     open: true,
   });
 }
@@ -82,21 +85,21 @@ async function solve(picture) {
       clicks: doc.clicks,
       previous: doc.previous && doc.previous.toRuns(),
       prompt: (settings.prompts[shownType()] ?? "") || null,
-      type: doc.type,
+      type: doc.of,
     };
     const path = `/api/pictures/${picture.id}/click`;
     const answer = await (await ask(path, { method: "POST", body, signal: asking.signal })).json();
     if (picture.doc !== doc) return;
-    const mask = docOf({ tag: null, boxes: [], rotated: [], mask: answer.mask, type: null }).mask;
-    picture.set({ ...doc, mask, previous: null, open: false });
-    if (answer.unknown_words) notify("Unknown words in the prompt. The mask was made without them.");
-    if (!mask) notify("Nothing found here. Click closer to the center of the defect, or use the brush.");
+    const mask = Mask.fromRuns(answer.mask);
+    picture.set({ ...doc, shapes: withMask(doc.shapes, doc.of, mask), previous: null, open: false });
+    if (answer.unknown_words) notify(t("Unknown words in the prompt. The mask was made without them."));
+    if (!mask.area) notify(t("Nothing found here. Click closer to the center of the defect, or use the brush."));
     settle(picture);
   } catch (error) {
     if (asking.signal.aborted || picture.doc !== doc) return;
     withdraw(picture, doc);
     const problem = asProblem(error);
-    notify(`Click failed. ${problem.message}`, "error");
+    notify(t("Click failed. {0}", problem.message), "error");
     if (problem.status === 409) {
       library.forget(picture);
       library.refresh(picture);
@@ -126,30 +129,34 @@ function withdraw(picture, doc) {
   }
 }
 
-/** @param {Mask} mask */
-export function stroke(mask) {
+/** @param {Shape[]} drawn */
+export function stroke(drawn) {
   const picture = usable();
   if (!picture) return;
   const { doc } = picture;
-  const nothing = !mask.area;
-  if (nothing && !doc.mask) return;
-  if (nothing) act(picture, { mask: null, clicks: [], previous: null, open: false });
-  else act(picture, { mask, previous: doc.open ? mask : null });
+  const shapes = drawn.filter((shape) => !("mask" in shape) || shape.mask.area);
+  if (!shapes.some((shape) => "mask" in shape) && !doc.shapes.some((shape) => "mask" in shape)) return;
+  const mask = maskOf(shapes, doc.of);
+  if (mask) act(picture, { shapes, previous: doc.open ? mask : null });
+  else act(picture, { shapes, clicks: [], previous: null, open: false });
 }
 
-/** @param {BoxKind} kind @param {Box} box */
-export function addBox(kind, box) {
+/** @param {Outline} shape */
+export function add(shape) {
   const picture = usable();
   if (!picture) return;
-  act(picture, { [kind]: [...picture.doc[kind], box] });
-  stage.selected = { kind, index: picture.doc[kind].length - 1 };
+  act(picture, { shapes: [...picture.doc.shapes, { ...shape, type: penType() }] });
+  stage.selected = picture.doc.shapes.length - 1;
+  showTypes();
   showHint();
 }
 
-/** @param {BoxKind} kind @param {number} index @param {Box} box */
-export function changeBox(kind, index, box) {
+/** @param {number} index @param {Outline} shape */
+export function change(index, shape) {
   const picture = usable();
-  if (picture) act(picture, { [kind]: picture.doc[kind].map((old, i) => (i === index ? box : old)) });
+  if (!picture) return;
+  const changed = (/** @type {Shape} */ old) => ({ ...shape, type: old.type });
+  act(picture, { shapes: picture.doc.shapes.map((old, i) => (i === index ? changed(old) : old)) });
 }
 
 /**
@@ -164,19 +171,23 @@ export function tag(value) {
   skip();
 }
 
-/** Removes the selected box, or else the whole label. */
+/** Removes the last corner of a polygon that is being drawn, the selected shape, or else the whole label. */
 export function remove() {
   const picture = usable();
   if (!picture) return;
+  if (stage.drawing) return stage.back();
   const { selected } = stage;
   const { doc } = picture;
   stage.cancel();
-  if (selected) act(picture, { [selected.kind]: doc[selected.kind].filter((_, i) => i !== selected.index) });
-  else if (doc.tag !== null || doc.open) act(picture, CLEARED);
+  if (selected !== null) {
+    const shapes = doc.shapes.filter((_, i) => i !== selected);
+    // Clicks go with their mask.
+    act(picture, maskOf(shapes, doc.of) ? { shapes } : { shapes, clicks: [], previous: null, open: false });
+  } else if (doc.tag !== null || doc.open) act(picture, CLEARED);
 }
 
 export function undo() {
-  if (stage.drawing) return stage.cancel();
+  if (stage.drawing) return stage.back();
   stage.cancel();
   // The last change may be the tag of the picture before.
   let picture = desk.current;
@@ -203,15 +214,31 @@ export function redo() {
 
 export function accept() {
   const [picture, suggestion] = [usable(), offered()];
-  if (picture && suggestion) act(picture, { mask: suggestion.mask });
+  if (!picture || !suggestion) return;
+  act(picture, { shapes: withMask(picture.doc.shapes, penType(), suggestion.mask) });
 }
 
+/** The type of the selected shape; else of the next shapes, and of those of this picture that have none yet. */
 export function typeChanged() {
-  const type = $("type").value.trim();
-  settings.type = type;
+  const type = $("type").value.trim() || null;
   const picture = usable();
-  if (picture && picture.doc.tag === "defective" && (picture.doc.type ?? "") !== type) {
-    act(picture, { type: type || null });
+  const { selected } = stage;
+  settings.type = type ?? "";
+  if (picture && picture.doc.tag === "defective") {
+    const { doc } = picture;
+    /** @type {(shape: Shape, index: number) => boolean} */
+    const which = (shape, index) => (selected === null ? shape.type === null : index === selected);
+    const shapes = retyped(doc.shapes, which, type);
+    const differs = doc.shapes.length
+      ? doc.shapes.some((shape, i) => which(shape, i) && shape.type !== type)
+      : doc.type !== type;
+    if (differs) {
+      const chosen = selected === null ? undefined : shapes[Math.min(selected, shapes.length - 1)];
+      const clicked = doc.shapes.findIndex((shape) => "mask" in shape && shape.type === doc.of);
+      const of = clicked >= 0 && which(doc.shapes[clicked], clicked) ? type : doc.of;
+      act(picture, { shapes, type, of });
+      stage.selected = chosen ? shapes.indexOf(chosen) : null;
+    }
   }
   showTypes();
 }
@@ -220,5 +247,5 @@ export function promptChanged() {
   remember({ prompts: { ...settings.prompts, [shownType()]: $("prompt").value.trim() } });
   // A prompt may improve a mask made from clicks alone.
   const picture = usable();
-  if (picture?.doc.clicks.length) act(picture, { previous: picture.doc.mask, open: true });
+  if (picture?.doc.clicks.length) act(picture, { previous: maskOf(picture.doc.shapes, picture.doc.of), open: true });
 }

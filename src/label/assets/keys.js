@@ -6,6 +6,7 @@ import { accept, redo, remove, tag, undo } from "./edit.js";
 import { make } from "./elements.js";
 import { showSide } from "./list.js";
 import { $ } from "./page.js";
+import { t } from "./texts.js";
 import { choose, escape, grow, setNegative, setOpacity, toggle } from "./tools.js";
 import { skip, step } from "./turn.js";
 
@@ -16,49 +17,51 @@ const HELD_FROM = 350;
 
 /** @type {Record<string, Key[]>} */
 const KEYS = {
-  Label: [
-    ["G", "Good, then next picture", () => tag("good")],
-    ["D", "Defective, then next picture", () => tag("defective")],
-    ["S", "Accept the suggestion", accept],
-    ["Enter", "Skip to the next unlabeled picture", skip],
-    ["N", "Next picture", () => step(1), "PageDown"],
-    ["P", "Previous picture", () => step(-1), "PageUp"],
+  [t("Label")]: [
+    ["G", t("Good, then next picture"), () => tag("good")],
+    ["D", t("Defective, then next picture"), () => tag("defective")],
+    ["S", t("Accept the suggestion"), accept],
+    ["Enter", t("Skip to the next unlabeled picture"), () => stage.finish() || skip()],
+    ["N", t("Next picture"), () => step(1), "PageDown"],
+    ["P", t("Previous picture"), () => step(-1), "PageUp"],
   ],
-  Draw: [
-    ["C", "Click", () => choose("click"), "1"],
-    ["R", "Rotated box", () => choose("rotated"), "2"],
-    ["U", "Upright box", () => choose("box"), "3"],
-    ["B", "Brush", () => choose("brush"), "4"],
-    ["E", "Eraser", () => choose("eraser"), "5"],
-    ["X", "Click marks defect or background", () => stage.tool === "click" && setNegative(!stage.negative)],
-    ["[", "Smaller brush", () => grow(-1)],
-    ["]", "Larger brush", () => grow(1)],
+  [t("Draw")]: [
+    ["C", t("Click"), () => choose("click"), "1"],
+    ["R", t("Rotated box"), () => choose("rotated"), "2"],
+    ["U", t("Upright box"), () => choose("box"), "3"],
+    ["Y", t("Polygon"), () => choose("polygon"), "4"],
+    ["B", t("Brush"), () => choose("brush"), "5"],
+    ["E", t("Eraser"), () => choose("eraser"), "6"],
+    ["X", t("Click marks defect or background"), () => stage.tool === "click" && setNegative(!stage.negative)],
+    ["[", t("Smaller brush"), () => grow(-1)],
+    ["]", t("Larger brush"), () => grow(1)],
   ],
-  Edit: [
-    ["Ctrl+Z", "Undo", undo],
-    ["Ctrl+Shift+Z", "Redo", redo, "Ctrl+Y"],
-    ["Delete", "Remove the selected box, or all", remove, "Backspace"],
-    ["Escape", "Cancel the shape", escape],
-    ["T", "Defect type", () => $("type").select()],
-    ["I", "Prompt", () => $("prompt").select()],
-    ["Ctrl+S", "Save now", () => saver.retry()],
+  [t("Edit")]: [
+    ["Ctrl+Z", t("Undo"), undo],
+    ["Ctrl+Shift+Z", t("Redo"), redo, "Ctrl+Y"],
+    ["V", t("Select the next shape"), () => stage.cycle()],
+    ["Delete", t("Remove the selected shape, or all"), remove, "Backspace"],
+    ["Escape", t("Cancel the shape"), escape],
+    ["T", t("Defect type"), () => $("type").select()],
+    ["I", t("Prompt"), () => $("prompt").select()],
+    ["Ctrl+S", t("Save now"), () => saver.retry()],
   ],
-  "Draw without a mouse": [
-    ["Arrows", "Move the pointer (Shift: fast, Ctrl: slow)"],
-    ["Space", "Click, or start and end a shape"],
-    ["Shift+Space", "The same as the right button"],
+  [t("Draw without a mouse")]: [
+    ["Arrows", t("Move the pointer (Shift: fast, Ctrl: slow)")],
+    ["Space", t("Click, or start and end a shape")],
+    ["Shift+Space", t("The same as the right button")],
   ],
-  View: [
-    ["M", "Label", () => toggle("mask")],
-    ["A", "Anomaly map", () => toggle("map")],
-    ["W", "Good reference", () => toggle("nearest")],
-    [",", "Less opaque", () => setOpacity(stage.opacity - 0.1)],
-    [".", "More opaque", () => setOpacity(stage.opacity + 0.1)],
-    ["+", "Zoom in", () => stage.view.zoom(1.4), "="],
-    ["-", "Zoom out", () => stage.view.zoom(1 / 1.4)],
-    ["0", "Fit to window", () => stage.view.fit()],
-    ["L", "List of pictures", showSide],
-    ["?", "This help", () => $("help").showModal()],
+  [t("View")]: [
+    ["M", t("Marks"), () => toggle("mask")],
+    ["A", t("Anomaly map"), () => toggle("map")],
+    ["W", t("Good reference"), () => toggle("nearest")],
+    [",", t("Less opaque"), () => setOpacity(stage.opacity - 0.1)],
+    [".", t("More opaque"), () => setOpacity(stage.opacity + 0.1)],
+    ["+", t("Zoom in"), () => stage.view.zoom(1.4), "="],
+    ["-", t("Zoom out"), () => stage.view.zoom(1 / 1.4)],
+    ["0", t("Fit to window"), () => stage.view.fit()],
+    ["L", t("List of pictures"), showSide],
+    ["?", t("This help"), () => $("help").showModal()],
   ],
 };
 
@@ -70,7 +73,7 @@ for (const [key, , run, also] of Object.values(KEYS).flat()) {
 }
 const PEEK = ["M", "A", "W"];
 /** Keys that repeat while they are down. */
-const REPEATED = [..."[],.+=-NP", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"];
+const REPEATED = [..."[],.+=-NPV", "PageDown", "PageUp", "Ctrl+Z", "Ctrl+Shift+Z"];
 /** @type {Map<string, [x: number, y: number]>} */
 const ARROWS = new Map([
   ["ArrowLeft", [-1, 0]],
@@ -179,7 +182,7 @@ export function showKeys() {
     for (const [key, help] of keys) {
       const line = make("p", help);
       const names = make("span");
-      key.split(/\+(?=.)/).forEach((name) => names.append(" ", make("kbd", name)));
+      key.split(/\+(?=.)/).forEach((name) => names.append(" ", make("kbd", t(name))));
       line.append(names);
       section.append(line);
     }

@@ -4,6 +4,7 @@
 import { Mask } from "./mask.js";
 import { contentOf, docOf, Picture } from "./picture.js";
 import { asProblem, ask, Problem } from "./server.js";
+import { t } from "./texts.js";
 
 /** @import { Part } from "./picture.js" */
 /** @import { Detail, Entry } from "./server.js" */
@@ -192,7 +193,7 @@ export class Library {
     /** @type {Detail} */
     const detail = await (await ask(`/api/pictures/${picture.id}`)).json();
     picture.isOther = detail.name !== picture.name;
-    if (picture.isOther) throw new Problem(409, "The labeler was started again.");
+    if (picture.isOther) throw new Problem(409, t("The labeler was started again."));
     picture.lost = detail.label.lost ?? null;
     picture.content.detail = contentIn(detail.label.revision);
     if (picture.loaded && (picture.width !== detail.width || picture.height !== detail.height)) {

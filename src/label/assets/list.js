@@ -3,7 +3,8 @@
 
 import { desk, isThere, kindOf, library, multiple, saver } from "./desk.js";
 import { inner, make, say } from "./elements.js";
-import { $, plural } from "./page.js";
+import { $ } from "./page.js";
+import { count, fixed, t, whole } from "./texts.js";
 
 /** @import { Entry } from "./server.js" */
 /** @typedef {{ item: HTMLElement, button: HTMLButtonElement, mark: Element, score: Element,
@@ -30,7 +31,7 @@ export function showList() {
   order.forEach(showRow);
   const preparing = state?.preparing ?? 0;
   $("preparing").hidden = !preparing;
-  say($("preparing"), `Inspecting ${plural(preparing, "more picture")}.`);
+  say($("preparing"), count(preparing, "Inspecting {0} more picture.", "Inspecting {0} more pictures."));
   showProgress();
 }
 
@@ -59,13 +60,13 @@ export function showRow(entry) {
   const unsaved = Boolean(picture && saver.isUnsaved(picture));
   const times = multiple(entry);
   say(row.mark, kind === "good" ? "✓" : kind === "defective" ? "●" : "");
-  say(row.score, unsaved ? "not saved" : times === null ? "" : `${times.toFixed(2)}×`);
+  say(row.score, unsaved ? t("not saved") : times === null ? "" : `${fixed(times, 2)}×`);
   const className = [kind, !isThere(entry) && "missing", unsaved && "unsaved"].filter(Boolean).join(" ");
   if (row.button.className !== className) row.button.className = className;
   const facts = [
     entry.name,
-    entry.missing ? "removed" : entry.error ? "unreadable" : (kind ?? "no label"),
-    times && `${times.toFixed(2)} times the threshold`,
+    entry.missing ? t("removed") : entry.error ? t("unreadable") : kind ? t(kind) : t("no label"),
+    times && t("{0} times the threshold", fixed(times, 2)),
   ];
   const name = facts.filter(Boolean).join(", ");
   if (row.button.ariaLabel !== name) [row.button.ariaLabel, row.button.title] = [name, name];
@@ -90,13 +91,13 @@ export function showCurrent(entry) {
 export function showProgress() {
   const there = desk.order.filter(isThere);
   const done = there.filter((entry) => kindOf(entry) !== null).length;
-  say($("count"), `${done} of ${there.length} labeled`);
+  say($("count"), t("{0} of {1} labeled", whole(done), whole(there.length)));
   $("bar").ariaValueMax = String(there.length);
   $("bar").ariaValueNow = String(done);
   inner($("bar"), "i").style.width = `${there.length ? (100 * done) / there.length : 0}%`;
   const mean = desk.spent.reduce((sum, s) => sum + s.seconds, 0) / desk.spent.length;
   const minutes = (mean * (there.length - done)) / 60;
-  const rest = minutes < 1 ? "less than a minute left" : `about ${Math.round(minutes)} min left`;
+  const rest = minutes < 1 ? t("less than a minute left") : t("about {0} min left", whole(Math.round(minutes)));
   say($("rest"), desk.spent.length < 2 || done === there.length ? "" : rest);
 }
 

@@ -83,10 +83,39 @@ export class Mask {
     return { size: [this.height, this.width], counts };
   }
 
+  /** @param {Point} point */
+  contains([x, y]) {
+    const row = this.rows[Math.floor(y)] ?? NONE;
+    return row.some((from, i) => i % 2 === 0 && from <= x && x < row[i + 1]);
+  }
+
+  /** @returns {Point[]} Left top and right bottom of what is marked. */
+  get corners() {
+    const lines = this.rows.flatMap((row, y) => (row.length ? [{ row, y }] : []));
+    const left = lines.reduce((least, { row }) => Math.min(least, row[0]), this.width);
+    const right = lines.reduce((most, { row }) => Math.max(most, row[row.length - 1]), 0);
+    return [
+      [left, lines[0]?.y ?? 0],
+      [right, (lines.at(-1)?.y ?? 0) + 1],
+    ];
+  }
+
   get area() {
     let area = 0;
     for (const row of this.rows) for (let i = 0; i < row.length; i += 2) area += row[i + 1] - row[i];
     return area;
+  }
+
+  /**
+   * The union with another mask of the picture.
+   * @param {Mask} other
+   */
+  joined(other) {
+    const rows = this.rows.slice();
+    other.rows.forEach((row, y) => {
+      for (let i = 0; i < row.length; i += 2) rows[y] = joined(rows[y], row[i], row[i + 1]);
+    });
+    return new Mask(this.width, this.height, rows);
   }
 
   /**

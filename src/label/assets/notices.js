@@ -3,6 +3,7 @@
 
 import { make } from "./elements.js";
 import { $ } from "./page.js";
+import { t } from "./texts.js";
 
 /** More messages than this hide the oldest. */
 const SHOWN = 3;
@@ -19,7 +20,7 @@ export function notify(text, kind = "") {
   for (const other of notices.children) if (other.firstChild?.textContent === text) other.remove();
   const notice = make("div", undefined, `notice ${kind}`);
   const close = make("button", "✕", "plain");
-  close.ariaLabel = "Close";
+  close.ariaLabel = t("Close");
   close.addEventListener("click", () => notice.remove());
   notice.append(make("p", text), close);
   notices.append(notice);

@@ -77,5 +77,3 @@ export const toolButtons = () => document.querySelectorAll("button[data-tool]");
 
 /** @type {(element: Element, on: boolean) => void} */
 export const press = (element, on) => element.setAttribute("aria-pressed", String(on));
-/** @type {(n: number, one: string, many?: string) => string} */
-export const plural = (n, one, many = `${one}s`) => `${n} ${n === 1 ? one : many}`;

@@ -1,10 +1,10 @@
 // @ts-check
 // Paints the picture and everything on it.
 
-import { cornersOf, isRotated, knobOf, upright } from "./boxes.js";
+import { cornersOf, knobOf, upright } from "./boxes.js";
 
-/** @import { Box, Point } from "./boxes.js" */
-/** @import { Click } from "./picture.js" */
+/** @import { Outline, Point } from "./boxes.js" */
+/** @import { Click, Shape } from "./picture.js" */
 /** @import { Raster } from "./library.js" */
 /** @import { Stage } from "./stage.js" */
 
@@ -59,19 +59,21 @@ export class Painter {
     c.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
     const { doc } = scene;
     if (!doc) return;
-    const mask = gesture?.kind === "stroke" ? gesture.mask : doc.mask;
-    if (show.mask && mask) {
-      c.globalAlpha = stage.opacity * 0.6;
+    const shapes = gesture?.kind === "stroke" ? gesture.shapes : doc.shapes;
+    for (const [i, shape] of shapes.entries()) {
+      if (!show.mask || !("mask" in shape)) continue;
+      c.globalAlpha = stage.opacity * (stage.selected === i ? 0.85 : 0.6);
       c.fillStyle = MASK;
-      c.fill(mask.path, "evenodd");
+      c.fill(shape.mask.path, "evenodd");
       c.globalAlpha = 1;
-      this.#line(mask.path, MASK, 1.75);
+      this.#line(shape.mask.path, MASK, stage.selected === i ? 2.5 : 1.75);
     }
     if (show.mask && scene.suggestion && !gesture) {
       this.#line(scene.suggestion.mask.path, "#fff", 1.75, [7, 6]);
     }
-    if (show.mask) this.#boxes(stage);
+    if (show.mask) this.#outlines(stage);
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (show.mask) for (const shape of shapes) this.#name(shape, view);
     if (show.mask) doc.clicks.forEach((click) => this.#mark(click, view.toScreen([click.x, click.y])));
     if (stage.enabled) this.#pen(stage);
   }
@@ -98,22 +100,57 @@ export class Painter {
   }
 
   /** @param {Stage} stage */
-  #boxes(stage) {
+  #outlines(stage) {
     const { gesture } = stage;
-    for (const b of stage.boxes()) {
-      const changed =
-        gesture && "of" in gesture && gesture.of === b.of && gesture.index === b.index && gesture.made;
-      this.#box(changed || b.box, stage.isSelected(b), stage.opacity);
+    for (const { index, shape } of stage.outlines()) {
+      const changed = gesture && "index" in gesture && gesture.index === index && gesture.made;
+      this.#outline(changed || shape, stage.selected === index, stage.opacity);
     }
     if (gesture?.kind === "upright") {
       const box = upright(gesture.from, gesture.to);
-      if (box) this.#box(box, false, stage.opacity);
-    } else if (gesture?.kind === "axis") {
-      const path = new Path2D();
-      path.moveTo(...gesture.from);
-      path.lineTo(...gesture.to);
-      this.#line(path, BOX, 2);
-    } else if (gesture?.kind === "width") this.#box(gesture.made, false, stage.opacity);
+      if (box) this.#outline({ box }, false, stage.opacity);
+    } else if (gesture?.kind === "axis") this.#open([gesture.from, gesture.to]);
+    else if (gesture?.kind === "polygon") {
+      this.#open([...gesture.points, gesture.to]);
+      for (const [i, point] of gesture.points.entries()) this.#knob(point, i ? 3 : 5.5);
+    } else if (gesture?.kind === "width") this.#outline({ rotated: gesture.made }, false, stage.opacity);
+  }
+
+  /** @param {Point[]} points */
+  #open(points) {
+    const path = new Path2D();
+    points.forEach((p, i) => (i ? path.lineTo(...p) : path.moveTo(...p)));
+    this.#line(path, BOX, 2);
+  }
+
+  /** @param {Point} point @param {number} radius */
+  #knob(point, radius) {
+    const c = this.#context;
+    const dot = new Path2D();
+    dot.arc(...point, radius / this.#scale, 0, 2 * Math.PI);
+    this.#line(dot, BOX, 2);
+    c.fillStyle = "#fff";
+    c.fill(dot);
+  }
+
+  /**
+   * Writes a shape's type above it.
+   * @param {Shape} shape
+   * @param {import("./view.js").View} view
+   */
+  #name(shape, view) {
+    if (!shape.type) return;
+    const corners = "mask" in shape ? shape.mask.corners : cornersOf(shape);
+    const at = corners.map((point) => view.toScreen(point));
+    const [x, y] = [Math.min(...at.map((p) => p[0])), Math.min(...at.map((p) => p[1]))];
+    const c = this.#context;
+    c.font = "600 13px system-ui, sans-serif";
+    c.textBaseline = "bottom";
+    c.lineJoin = "round";
+    [c.strokeStyle, c.lineWidth, c.fillStyle] = [DARK, 4, "#fff"];
+    const place = /** @type {const} */ ([shape.type, Math.max(x, 4), Math.max(y - 4, 18)]);
+    c.strokeText(...place);
+    c.fillText(...place);
   }
 
   /**
@@ -137,26 +174,18 @@ export class Painter {
     c.setLineDash([]);
   }
 
-  /** @param {Box} box @param {boolean} selected @param {number} opacity */
-  #box(box, selected, opacity) {
-    const [c, scale] = [this.#context, this.#scale];
-    const path = outline(cornersOf(box));
+  /** @param {Outline} shape @param {boolean} selected @param {number} opacity */
+  #outline(shape, selected, opacity) {
+    const c = this.#context;
+    const path = outline(cornersOf(shape));
     c.globalAlpha = opacity * (selected ? 0.35 : 0.15);
     c.fillStyle = BOX;
-    c.fill(path);
+    c.fill(path, "evenodd");
     c.globalAlpha = 1;
     this.#line(path, BOX, selected ? 2.5 : 2);
     if (!selected) return;
-    /** @type {(point: Point, radius: number) => void} */
-    const knob = (point, radius) => {
-      const dot = new Path2D();
-      dot.arc(...point, radius / scale, 0, 2 * Math.PI);
-      this.#line(dot, BOX, 2);
-      c.fillStyle = "#fff";
-      c.fill(dot);
-    };
-    for (const corner of cornersOf(box)) knob(corner, 4.5);
-    if (isRotated(box)) knob(knobOf(box, KNOB / scale), 5.5);
+    for (const corner of cornersOf(shape)) this.#knob(corner, 4.5);
+    if ("rotated" in shape) this.#knob(knobOf(shape.rotated, KNOB / this.#scale), 5.5);
   }
 
   /** @param {Click} click @param {Point} at */
@@ -233,10 +262,11 @@ export function sketch(canvas, { width, height, ready }, doc) {
   c.scale(scale, scale);
   if (ready.image) c.drawImage(ready.image.full, 0, 0, width, height);
   [c.lineWidth, c.strokeStyle, c.fillStyle] = [2 / scale, MASK, "rgb(255 46 154 / 0.4)"];
-  if (doc.mask) {
-    c.fill(doc.mask.path, "evenodd");
-    c.stroke(doc.mask.path);
+  for (const shape of doc.shapes) {
+    const isMask = "mask" in shape;
+    const path = isMask ? shape.mask.path : outline(cornersOf(shape));
+    c.strokeStyle = isMask ? MASK : BOX;
+    if (isMask) c.fill(path, "evenodd");
+    c.stroke(path);
   }
-  c.strokeStyle = BOX;
-  for (const box of [...doc.boxes, ...doc.rotated]) c.stroke(outline(cornersOf(box)));
 }

@@ -3,29 +3,35 @@
 
 import { desk, fetchAll, indexOf, isThere, library, multiple, nextOpen, offered, settings } from "./desk.js";
 import { saver, stage, usable } from "./desk.js";
-import { inner, make, number, say } from "./elements.js";
+import { inner, make, say } from "./elements.js";
 import { notify } from "./notices.js";
-import { $, plural, press } from "./page.js";
+import { $, press } from "./page.js";
+import { commonType } from "./picture.js";
+import { count, fixed, number, t } from "./texts.js";
 
 /** @import { Doc } from "./picture.js" */
 
 const touch = matchMedia("(pointer: coarse)").matches;
 const HINTS = touch
   ? {
-      click: "Tap the defect. Pan and zoom with two fingers.",
-      rotated: "Draw a line along the defect.",
-      width: "Now draw across the defect to set the width.",
-      box: "Drag from corner to corner. Tap a box to edit it.",
-      brush: "Paint the defect.",
-      eraser: "Erase background.",
+      click: t("Tap the defect. Pan and zoom with two fingers."),
+      rotated: t("Draw a line along the defect."),
+      width: t("Now draw across the defect to set the width."),
+      box: t("Drag from corner to corner. Tap a box to edit it."),
+      polygon: t("Tap the corners of the defect in their order. Tap a shape to edit it."),
+      corners: t("Tap the next corner, or the first one again to close."),
+      brush: t("Paint the defect."),
+      eraser: t("Erase background."),
     }
   : {
-      click: "Left-click the defect. Right-click to exclude background.",
-      rotated: "Drag a line along the defect. Click a box to edit it.",
-      width: "Now move across the defect to set the width, and click.",
-      box: "Drag from corner to corner. Click a box to edit it.",
-      brush: "Paint the defect. The right button erases.",
-      eraser: "Erase background. The right button paints.",
+      click: t("Left-click the defect. Right-click to exclude background."),
+      rotated: t("Drag a line along the defect. Click a box to edit it."),
+      width: t("Now move across the defect to set the width, and click."),
+      box: t("Drag from corner to corner. Click a box to edit it."),
+      polygon: t("Click the corners of the defect in their order. Click a shape to edit it."),
+      corners: t("Click the next corner. The first one, or Enter, closes; Escape cancels."),
+      brush: t("Paint the defect. The right button erases."),
+      eraser: t("Erase background. The right button paints."),
     };
 
 export function showPicture() {
@@ -49,17 +55,19 @@ export function showPicture() {
   const times = multiple(entry);
   const facts =
     entry.score === null || times === null
-      ? ["not inspected yet"]
-      : [`score ${number(entry.score)}`, `${times.toFixed(2)} × threshold`];
+      ? [t("not inspected yet")]
+      : [t("score {0}", number(entry.score)), t("{0} × threshold", fixed(times, 2))];
   say($("score"), facts.join(" · "));
   $("canvas").setAttribute("aria-label", `${current.name}, ${summary(doc)}`);
-  const missing = entry.missing ? `${current.name} was removed from the folder.` : (entry.error ?? "");
+  const missing = entry.missing ? t("{0} was removed from the folder.", current.name) : (entry.error ?? "");
   const lacking = problem && !(ready.image && current.loaded);
   showEmpty(missing || (lacking ? `${current.name}: ${problem.message}` : ""));
   $("offer").hidden = !suggestion;
   if (suggestion) {
-    const text = `Suggestion: the detector is ${suggestion.sure ? "" : "not "}sure.`;
-    say(inner($("offer"), "span"), text);
+    const sure = suggestion.sure
+      ? t("Suggestion: the detector is sure.")
+      : t("Suggestion: the detector is not sure.");
+    say(inner($("offer"), "span"), sure);
   }
   showTypes();
   showButtons();
@@ -92,14 +100,18 @@ export function showEmpty(text) {
  * @param {Doc} doc
  */
 export function summary(doc) {
-  if (doc.tag === null) return "no label";
-  if (doc.tag === "good") return "good";
-  const boxes = doc.boxes.length + doc.rotated.length;
+  if (doc.tag === null) return t("no label");
+  if (doc.tag === "good") return t("good");
+  const pixels = doc.shapes.reduce((sum, shape) => sum + ("mask" in shape ? shape.mask.area : 0), 0);
+  const polygons = doc.shapes.filter((shape) => "polygon" in shape).length;
+  const boxes = doc.shapes.filter((shape) => "box" in shape || "rotated" in shape).length;
   const shapes = [
-    doc.mask && `mask of ${plural(doc.mask.area, "pixel")}`,
-    boxes && plural(boxes, "box", "boxes"),
+    pixels && count(pixels, "mask of {0} pixel", "mask of {0} pixels"),
+    boxes && count(boxes, "{0} box", "{0} boxes"),
+    polygons && count(polygons, "{0} polygon", "{0} polygons"),
   ];
-  return ["defective", doc.type, ...shapes].filter(Boolean).join(", ");
+  const types = new Set([...doc.shapes.map((shape) => shape.type), doc.type].filter(Boolean));
+  return [t("defective"), ...types, ...shapes].filter(Boolean).join(", ");
 }
 
 export function showButtons() {
@@ -113,17 +125,19 @@ export function showButtons() {
   $("undo").disabled = !past.length && !desk.acted.some((p) => p.past.length);
   $("redo").disabled = !future.length;
   $("clear").disabled = !can || (doc.tag === null && !doc.open);
-  say(inner($("clear"), "span"), stage.selected ? "Remove" : "Clear");
+  say(inner($("clear"), "span"), stage.selected === null ? t("Clear") : t("Remove"));
   const at = indexOf(current);
   $("previous").disabled = at <= 0;
   $("next").disabled = at >= desk.order.length - 1;
 }
 
 export function showHint() {
-  const key = touch ? "Remove" : "Delete";
-  const selected = `Drag a corner to resize, the inside to move. ${key} removes the box.`;
+  const selected = touch
+    ? t("Drag a corner to resize, the inside to move. Remove deletes the shape.")
+    : t("Drag a corner to resize, the inside to move. The Delete key removes the shape.");
   const width = stage.gesture?.kind === "width" && HINTS.width;
-  say($("hint"), width || (stage.selected && !stage.drawing ? selected : HINTS[stage.tool]));
+  const polygon = stage.gesture?.kind === "polygon" && HINTS.corners;
+  say($("hint"), width || polygon || (stage.selected !== null && !stage.drawing ? selected : HINTS[stage.tool]));
 }
 
 export function showWorking() {
@@ -132,16 +146,21 @@ export function showWorking() {
 
 // --- defect type and prompt ---
 
-/** The defect type of the label, or of the next one. */
+/** The defect type of the next shape: what was chosen, or what all shapes of this picture have. */
+export const penType = () => (settings.type ?? (desk.current && commonType(desk.current.doc))) || null;
+
+/** The defect type of the selected shape, or of the next one. */
 export const shownType = () => {
-  const doc = desk.current?.doc;
-  return doc?.tag === "defective" ? (doc.type ?? "") : settings.type;
+  const selected = stage.selected === null ? undefined : desk.current?.doc.shapes[stage.selected];
+  return (selected ? selected.type : penType()) ?? "";
 };
 
 export function showTypes() {
   const { state } = desk;
   if (!state) return;
-  const own = desk.order.flatMap((entry) => library.known(entry.id)?.doc.type ?? []);
+  stage.type = penType();
+  const docs = desk.order.flatMap((entry) => library.known(entry.id)?.doc ?? []);
+  const own = docs.flatMap((doc) => [...doc.shapes, doc].flatMap(({ type }) => type ?? []));
   options($("types"), [...new Set([...state.types, ...own])]);
   const shown = shownType();
   if (document.activeElement !== $("type")) $("type").value = shown;
@@ -167,8 +186,8 @@ export function showSaved() {
   const { status } = saver;
   const detail = status[2];
   let [kind, text] = status;
-  if (!desk.state) [kind, text] = ["saving", "Connecting…"];
-  if (desk.lost && kind !== "trouble") [kind, text] = ["trouble", "No connection to the labeler"];
+  if (!desk.state) [kind, text] = ["saving", t("Connecting…")];
+  if (desk.lost && kind !== "trouble") [kind, text] = ["trouble", t("No connection to the labeler")];
   $("save").className = `plain ${kind}`;
   say($("saved"), text);
   if (detail !== told) {

@@ -3,21 +3,22 @@
 
 import { Mask } from "./mask.js";
 
-/** @import { Rotated, Upright } from "./boxes.js" */
-/** @import { Entry, Label, Problem, Tag } from "./server.js" */
+/** @import { Outline } from "./boxes.js" */
+/** @import { Drawing, Entry, Label, Problem, Tag } from "./server.js" */
 /** @import { Raster } from "./library.js" */
 
 /** @typedef {{ x: number, y: number, positive: boolean }} Click */
+
+/** @typedef {(Outline | { mask: Mask }) & { type: string | null }} Shape There is one mask at most of each type. */
 
 /**
  * What is drawn on a picture.
  * @typedef {object} Doc
  * @property {Tag | null} tag
- * @property {Upright[]} boxes
- * @property {Rotated[]} rotated
- * @property {Mask | null} mask
- * @property {string | null} type
+ * @property {Shape[]} shapes
+ * @property {string | null} type Of a defect without a shape.
  * @property {Click[]} clicks
+ * @property {string | null} of The type whose mask the clicks make.
  * @property {Mask | null} previous The mask that the clicks start from.
  * @property {boolean} open Whether the clicks still wait for their mask.
  */
@@ -27,11 +28,10 @@ import { Mask } from "./mask.js";
 /** @type {Doc} */
 const BLANK = {
   tag: null,
-  boxes: [],
-  rotated: [],
-  mask: null,
+  shapes: [],
   type: null,
   clicks: [],
+  of: null,
   previous: null,
   open: false,
 };
@@ -40,15 +40,74 @@ const BLANK = {
 export const CLEARED = { ...BLANK };
 delete (/** @type {Partial<Doc>} */ (CLEARED).type);
 
-/** @param {Doc} doc */
-const hasShapes = (doc) => Boolean(doc.mask || doc.boxes.length || doc.rotated.length);
+/**
+ * The mask of a type.
+ * @param {Shape[]} shapes
+ * @param {string | null} type
+ */
+export function maskOf(shapes, type) {
+  const found = shapes.find((shape) => "mask" in shape && shape.type === type);
+  return found && "mask" in found ? found.mask : null;
+}
+
+/**
+ * The shapes with the mask of a type set, or removed.
+ * @param {Shape[]} shapes
+ * @param {string | null} type
+ * @param {Mask | null} mask
+ * @returns {Shape[]}
+ */
+export function withMask(shapes, type, mask) {
+  const at = shapes.findIndex((shape) => "mask" in shape && shape.type === type);
+  if (!mask?.area) return shapes.filter((_, i) => i !== at);
+  if (at < 0) return [...shapes, { mask, type }];
+  return shapes.map((shape, i) => (i === at ? { mask, type } : shape));
+}
+
+/**
+ * The shapes with another type of those that `which` takes. Masks of one type become one.
+ * @param {Shape[]} shapes
+ * @param {(shape: Shape, index: number) => boolean} which
+ * @param {string | null} type
+ * @returns {Shape[]}
+ */
+export function retyped(shapes, which, type) {
+  /** @type {Shape[]} */
+  let made = [];
+  shapes.forEach((old, i) => {
+    const shape = which(old, i) ? { ...old, type } : old;
+    const other = "mask" in shape ? maskOf(made, shape.type) : null;
+    if ("mask" in shape && other) made = withMask(made, shape.type, shape.mask.joined(other));
+    else made = [...made, shape];
+  });
+  return made;
+}
+
+/**
+ * The type that all shapes have.
+ * @param {Doc} doc
+ */
+export const commonType = ({ shapes, type }) =>
+  shapes.length ? (shapes.every((s) => s.type === shapes[0].type) ? shapes[0].type : null) : type;
+
+/** @type {(shape: Shape) => Drawing} */
+const drawingOf = (shape) => ("mask" in shape ? { mask: shape.mask.toRuns(), type: shape.type } : shape);
+
+/**
+ * What of a document is saved.
+ * @param {Doc} doc
+ */
+export const savedOf = ({ tag, shapes, type }) => ({ tag, shapes: shapes.map(drawingOf), type });
 
 /**
  * The label in `doc` as text. Equal texts are equal labels.
  * @param {Doc} doc
  */
-export const contentOf = ({ tag, boxes, rotated, mask, type }) =>
-  JSON.stringify({ tag, boxes, rotated, mask: mask && mask.toRuns(), type });
+export const contentOf = (doc) => {
+  // In one order of keys.
+  const { tag, shapes, type } = savedOf(doc);
+  return JSON.stringify([tag, type, shapes.map((s) => Object.entries(s).sort((a, b) => (a[0] < b[0] ? -1 : 1)))]);
+};
 
 /**
  * The document of a label.
@@ -56,15 +115,10 @@ export const contentOf = ({ tag, boxes, rotated, mask, type }) =>
  * @returns {Doc}
  */
 export function docOf(label) {
-  const mask = label.mask && Mask.fromRuns(label.mask);
-  return {
-    ...BLANK,
-    tag: label.tag,
-    boxes: label.boxes,
-    rotated: label.rotated,
-    mask: mask?.area ? mask : null,
-    type: label.type,
-  };
+  const shapes = label.shapes.map((shape) =>
+    "mask" in shape ? { mask: Mask.fromRuns(shape.mask), type: shape.type } : shape,
+  );
+  return { ...BLANK, tag: label.tag, shapes, type: label.type };
 }
 
 export class Picture {
@@ -141,9 +195,9 @@ export class Picture {
 
   /** @param {Doc} doc */
   set(doc) {
-    const mask = doc.mask?.area ? doc.mask : null;
-    const shaped = hasShapes({ ...doc, mask });
-    this.doc = { ...doc, mask, tag: shaped ? "defective" : doc.tag };
+    const shapes = doc.shapes.filter((shape) => !("mask" in shape) || shape.mask.area);
+    const shaped = shapes.length > 0;
+    this.doc = { ...doc, shapes, tag: shaped ? "defective" : doc.tag, type: shaped ? null : doc.type };
     this.touched = true;
   }
 

@@ -1,8 +1,9 @@
 // @ts-check
 // Saves labels: one request at a time, always the latest state, until the server has it.
 
-import { contentOf, docOf } from "./picture.js";
+import { contentOf, docOf, savedOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";
+import { count, t } from "./texts.js";
 
 /** @import { Picture } from "./picture.js" */
 /** @import { Label, Problem } from "./server.js" */
@@ -87,17 +88,18 @@ export class Saver {
 
   /** @returns {[kind: "saved" | "saving" | "trouble", text: string, detail?: string]} */
   get status() {
-    const count = this.#waiting.size;
-    if (!count) return ["saved", "Saved"];
-    const kept = count === 1 ? "kept in this page" : `${count} pictures kept in this page`;
-    if (this.#trouble) return ["trouble", `Not saved, ${kept}`, `${this.#trouble} Retrying.`];
+    const unsaved = this.#waiting.size;
+    if (!unsaved) return ["saved", t("Saved")];
+    const kept = count(unsaved, "Not saved, kept in this page", "Not saved, {0} pictures kept in this page");
+    if (this.#trouble) return ["trouble", kept, `${this.#trouble} ${t("Retrying.")}`];
     const [conflict] = this.conflicts;
     if (conflict) {
-      return ["trouble", "Not saved: also saved by another tab", `${conflict.name}: choose a label to keep.`];
+      const choose = t("{0}: choose a label to keep.", conflict.name);
+      return ["trouble", t("Not saved: also saved by another tab"), choose];
     }
     const refused = [...this.#waiting.values()].find((picture) => picture.refused);
-    if (refused) return ["trouble", `Not saved, ${kept}`, `${refused.name}: ${refused.refused}`];
-    return ["saving", "Saving…"];
+    if (refused) return ["trouble", kept, `${refused.name}: ${refused.refused}`];
+    return ["saving", t("Saving…")];
   }
 
   /**
@@ -124,7 +126,9 @@ export class Saver {
     try {
       for (const key of Object.keys(localStorage)) {
         if (key.startsWith(this.#place)) {
-          found.push([key.slice(this.#place.length), JSON.parse(localStorage.getItem(key) ?? "")]);
+          const label = JSON.parse(localStorage.getItem(key) ?? "");
+          // A page of before shapes had types kept labels in another form.
+          if (Array.isArray(label.shapes)) found.push([key.slice(this.#place.length), label]);
         }
       }
     } catch {
@@ -155,9 +159,7 @@ export class Saver {
 
   /** @param {Picture} picture */
   #body({ revision, doc, seconds }) {
-    const { tag, boxes, rotated, mask, type } = doc;
-    const label = { revision, tag, boxes, rotated, mask: mask && mask.toRuns(), type };
-    return { ...label, seconds: Math.round(seconds * 10) / 10 };
+    return { revision, ...savedOf(doc), seconds: Math.round(seconds * 10) / 10 };
   }
 
   async #run() {

@@ -2,8 +2,9 @@
 // Requests to the labeler, and the types of its answers.
 
 import { $ } from "./page.js";
+import { t } from "./texts.js";
 
-/** @import { Rotated, Upright } from "./boxes.js" */
+/** @import { Outline } from "./boxes.js" */
 /** @import { Runs } from "./mask.js" */
 
 /** @typedef {"good" | "defective"} Tag */
@@ -40,15 +41,15 @@ import { $ } from "./page.js";
  * @property {Entry[]} pictures
  */
 
+/** @typedef {(Outline | { mask: Runs }) & { type: string | null }} Drawing A shape as the server tells it. */
+
 /**
  * A label.
  * @typedef {object} Label
  * @property {string} revision
  * @property {Tag | null} tag
- * @property {Upright[]} boxes
- * @property {Rotated[]} rotated
- * @property {Runs | null} mask
- * @property {string | null} type
+ * @property {Drawing[]} shapes
+ * @property {string | null} type Of a defect without a shape.
  * @property {number} [seconds]
  * @property {string} [lost] Why a mask of this label cannot be read.
  */
@@ -102,7 +103,7 @@ export async function ask(path, { method = "GET", body, signal, timeout = 30000 
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Problem(0, "The labeler does not answer. Check that weakrest label is still running.");
+    throw new Problem(0, t("The labeler does not answer. Check that weakrest label is still running."));
   }
   if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
@@ -110,7 +111,7 @@ export async function ask(path, { method = "GET", body, signal, timeout = 30000 
     await tokenFromPerson(Boolean(token));
     return ask(path, { method, body, signal, timeout });
   }
-  throw new Problem(response.status, answer.error ?? `The labeler answered ${response.status}.`, answer);
+  throw new Problem(response.status, answer.error ?? t("The labeler answered {0}.", response.status), answer);
 }
 
 /** @type {Promise<void> | null} */
@@ -123,8 +124,8 @@ let person = null;
 function tokenFromPerson(wrong) {
   person ??= new Promise((done) => {
     const [dialog, input] = [$("tokens"), $("token")];
-    const why = wrong ? "Wrong token." : "Labeling from another machine needs a token.";
-    $("tokenwhy").textContent = `${why} The token is in the file given with --token-file.`;
+    const why = wrong ? t("Wrong token.") : t("Labeling from another machine needs a token.");
+    $("tokenwhy").textContent = `${why} ${t("The token is in the file given with --token-file.")}`;
     const given = () => {
       if (!input.value.trim()) return;
       sessionStorage.setItem("token", input.value.trim());

@@ -7,7 +7,6 @@ import {
   contains,
   cornersOf,
   inside,
-  isRotated,
   knobOf,
   moved,
   resized,
@@ -17,24 +16,25 @@ import {
 } from "./boxes.js";
 import { Mask } from "./mask.js";
 import { KNOB, Painter } from "./painter.js";
+import { maskOf, withMask } from "./picture.js";
 import { View } from "./view.js";
 
-/** @import { Box, Point, Rotated } from "./boxes.js" */
+/** @import { Outline, Point, Rotated } from "./boxes.js" */
 /** @import { Raster } from "./library.js" */
-/** @import { Doc } from "./picture.js" */
+/** @import { Doc, Shape } from "./picture.js" */
 
-/** @typedef {"click" | "rotated" | "box" | "brush" | "eraser"} Tool */
-/** @typedef {"boxes" | "rotated"} BoxKind */
-/** @typedef {{ of: BoxKind, index: number, box: Box }} Listed A box of the document. */
+/** @typedef {"click" | "rotated" | "box" | "polygon" | "brush" | "eraser"} Tool */
+/** @typedef {{ index: number, shape: Outline }} Listed A box or polygon of the document. */
 /** @typedef {Listed & { kind: "resize", corner: number }
  *         | Listed & { kind: "turn", center: Point }
  *         | Listed & { kind: "move" }} Grip What a pointer takes hold of. */
-/** @typedef {{ kind: "stroke", erase: boolean, last: Point, mask: Mask }} Stroke */
+/** @typedef {{ kind: "stroke", erase: boolean, last: Point, shapes: Shape[] }} Stroke */
 /** @typedef {{ kind: "upright", from: Point, to: Point }
  *         | { kind: "axis", from: Point, to: Point }} Span */
 /** @typedef {{ kind: "width", axis: [Point, Point], made: Rotated }} Width */
-/** @typedef {Grip & { from: Point, made: Box | null }} Grab */
-/** @typedef {Stroke | Span | Width | Grab} Gesture */
+/** @typedef {{ kind: "polygon", points: Point[], to: Point }} Corners Set so far, and where the next would be. */
+/** @typedef {Grip & { from: Point, made: Outline | null }} Grab */
+/** @typedef {Stroke | Span | Width | Corners | Grab} Gesture */
 /** @typedef {{ at: Point, from: Point, touch: boolean, drawing: boolean, panning: boolean,
  *              tap: boolean | null }} Pointer */
 
@@ -55,9 +55,9 @@ import { View } from "./view.js";
  * What the page does with finished shapes and other changes.
  * @typedef {object} Hooks
  * @property {(point: Point, positive: boolean) => void} click
- * @property {(mask: Mask) => void} stroke
- * @property {(kind: BoxKind, box: Box) => void} addBox
- * @property {(kind: BoxKind, index: number, box: Box) => void} changeBox
+ * @property {(shapes: Shape[]) => void} stroke
+ * @property {(shape: Outline) => void} add
+ * @property {(index: number, shape: Outline) => void} change
  * @property {() => void} selection
  * @property {() => void} hint
  * @property {() => void} view
@@ -84,14 +84,16 @@ export class Stage {
   brush = 24;
   negative = false;
   enabled = false;
-  /** @type {{ kind: BoxKind, index: number } | null} The selected box. */
+  /** @type {string | null} The type of what is painted next. */
+  type = null;
+  /** @type {number | null} The selected shape. */
   selected = null;
   /** @type {Hooks} */
   hooks = {
     click: nothing,
     stroke: nothing,
-    addBox: nothing,
-    changeBox: nothing,
+    add: nothing,
+    change: nothing,
     selection: nothing,
     hint: nothing,
     view: nothing,
@@ -200,7 +202,7 @@ export class Stage {
     if (touch && fingers.length > 1) {
       // A second finger: the first one does not draw.
       for (const finger of fingers) [finger.drawing, finger.panning, finger.tap] = [false, true, null];
-      this.cancel();
+      if (this.gesture?.kind !== "polygon") this.cancel();
       return;
     }
     if (event.button === 1 || this.space) {
@@ -211,7 +213,8 @@ export class Stage {
     }
     const negative = (event.button === 2 || event.shiftKey) !== this.negative;
     // A second finger may follow: a tap counts when the finger is lifted.
-    if (touch && this.tool === "click") pointer.tap = negative;
+    const corner = this.tool === "polygon" && (this.drawing || !this.#grip(this.view.toPicture(at), true));
+    if (touch && (this.tool === "click" || corner)) pointer.tap = negative;
     else if (event.button === 0 || ["click", "brush", "eraser"].includes(this.tool)) {
       pointer.drawing = true;
       this.hover = at;
@@ -313,7 +316,7 @@ export class Stage {
   // --- drawing: one point begins, others follow, one ends ---
 
   get #isBoxTool() {
-    return this.tool === "box" || this.tool === "rotated";
+    return this.tool === "box" || this.tool === "rotated" || this.tool === "polygon";
   }
 
   /** @param {Point} point @param {boolean} negative @param {boolean} [touch] */
@@ -324,26 +327,28 @@ export class Stage {
       if (inside(point, scene)) this.hooks.click(point, !negative);
     } else if (this.tool === "brush" || this.tool === "eraser") {
       const erase = (this.tool === "eraser") !== negative;
-      const before = scene.doc.mask ?? Mask.empty(scene.width, scene.height);
-      this.gesture = {
-        kind: "stroke",
-        erase,
-        last: point,
-        mask: before.stroke(point, point, this.brush / 2, erase),
-      };
+      this.gesture = { kind: "stroke", erase, last: point, shapes: scene.doc.shapes };
+      this.move(point);
     } else if (this.gesture?.kind === "width") {
       this.move(point);
+    } else if (this.gesture?.kind === "polygon") {
+      const at = clip(point, scene);
+      const [first] = this.gesture.points;
+      const reach = (touch ? 22 : 9) / this.view.scale;
+      if (Math.hypot(at[0] - first[0], at[1] - first[1]) <= reach) this.finish();
+      else this.gesture = { kind: "polygon", points: [...this.gesture.points, at], to: at };
     } else {
       const grip = this.#grip(point, touch);
+      const at = clip(point, scene);
       if (grip) {
-        this.selected = { kind: grip.of, index: grip.index };
+        this.selected = grip.index;
         this.gesture = /** @type {Grab} */ ({ ...grip, from: point, made: null });
+      } else if (this.tool === "polygon") {
+        this.selected = null;
+        this.gesture = { kind: "polygon", points: [at], to: at };
+        this.hooks.hint();
       } else {
-        this.gesture = {
-          kind: this.tool === "box" ? "upright" : "axis",
-          from: clip(point, scene),
-          to: clip(point, scene),
-        };
+        this.gesture = { kind: this.tool === "box" ? "upright" : "axis", from: at, to: at };
       }
       this.hooks.selection();
     }
@@ -355,43 +360,85 @@ export class Stage {
     const { gesture, scene } = this;
     if (!gesture || !scene.doc) return;
     if (gesture.kind === "stroke") {
-      gesture.mask = gesture.mask.stroke(gesture.last, point, this.brush / 2, gesture.erase);
+      gesture.shapes = this.#stroked(gesture, point);
       gesture.last = point;
-    } else if (gesture.kind === "upright" || gesture.kind === "axis") {
+    } else if (gesture.kind === "upright" || gesture.kind === "axis" || gesture.kind === "polygon") {
       gesture.to = clip(point, scene);
     } else if (gesture.kind === "width") {
       gesture.made = along(gesture.axis, point);
     } else {
-      const box = scene.doc[gesture.of][gesture.index];
+      const { shape } = gesture;
       /** @type {Point} */
       const by = [point[0] - gesture.from[0], point[1] - gesture.from[1]];
       if (gesture.kind === "move") {
         // A small movement only selects.
-        if (gesture.made || Math.hypot(...by) * this.view.scale > 3) gesture.made = moved(box, by, scene);
+        if (gesture.made || Math.hypot(...by) * this.view.scale > 3) gesture.made = moved(shape, by, scene);
       } else if (gesture.kind === "resize") {
-        gesture.made = resized(box, gesture.corner, point, scene) ?? gesture.made;
-      } else if (isRotated(box)) {
+        gesture.made = resized(shape, gesture.corner, point, scene) ?? gesture.made;
+      } else if ("rotated" in shape) {
         const [cx, cy] = gesture.center;
         /** @type {(at: Point) => number} */
         const angle = ([x, y]) => Math.atan2(y - cy, x - cx);
-        gesture.made = turned(box, angle(point) - angle(gesture.from));
+        gesture.made = { rotated: turned(shape.rotated, angle(point) - angle(gesture.from)) };
       }
     }
     this.redraw();
   }
 
+  /**
+   * The shapes with a stroke: of the chosen type, or erased from all masks.
+   * @param {Stroke} stroke
+   * @param {Point} to
+   */
+  #stroked({ shapes, last, erase }, to) {
+    const { width, height } = this.scene;
+    /** @type {(mask: Mask) => Mask} */
+    const stroke = (mask) => mask.stroke(last, to, this.brush / 2, erase);
+    if (erase) return shapes.map((shape) => ("mask" in shape ? { ...shape, mask: stroke(shape.mask) } : shape));
+    return withMask(shapes, this.type, stroke(maskOf(shapes, this.type) ?? Mask.empty(width, height)));
+  }
+
+  /** Closes the polygon that is being drawn, if it has enough corners. Returns whether one was drawn. */
+  finish() {
+    if (this.gesture?.kind !== "polygon") return false;
+    const { points } = this.gesture;
+    if (points.length > 2) {
+      this.gesture = null;
+      this.hooks.add({ polygon: points.map(([x, y]) => [Math.round(x * 10) / 10, Math.round(y * 10) / 10]) });
+      this.redraw();
+    }
+    return true;
+  }
+
+  /** Takes back what was drawn last of an unfinished shape. */
+  back() {
+    const { gesture } = this;
+    if (gesture?.kind !== "polygon" || gesture.points.length < 2) return void this.cancel();
+    this.gesture = { ...gesture, points: gesture.points.slice(0, -1) };
+    this.redraw();
+  }
+
+  /** Selects the next shape, after the last one none. */
+  cycle() {
+    const next = this.selected === null ? 0 : this.selected + 1;
+    this.selected = next < (this.scene.doc?.shapes.length ?? 0) ? next : null;
+    this.hooks.selection();
+    this.redraw();
+  }
+
   /** @param {Point} point */
   end(point) {
-    if (this.gesture?.kind !== "stroke") this.move(point);
+    if (this.gesture?.kind === "polygon") return;
+    this.move(point);
     const gesture = this.gesture;
     if (!gesture) return;
     this.gesture = null;
     const far =
       "to" in gesture ? Math.hypot(gesture.to[0] - gesture.from[0], gesture.to[1] - gesture.from[1]) : 0;
-    if (gesture.kind === "stroke") this.hooks.stroke(gesture.mask);
+    if (gesture.kind === "stroke") this.hooks.stroke(gesture.shapes);
     else if (gesture.kind === "upright") {
       const box = far * this.view.scale > 4 ? upright(gesture.from, gesture.to) : null;
-      if (box) this.hooks.addBox("boxes", box);
+      if (box) this.hooks.add({ box });
       else this.#select(point);
     } else if (gesture.kind === "axis") {
       if (far * this.view.scale > 6 && far >= 1) {
@@ -400,8 +447,8 @@ export class Stage {
         this.gesture = { kind: "width", axis, made: along(axis, gesture.to) };
         this.hooks.hint();
       } else this.#select(point);
-    } else if (gesture.kind === "width") this.hooks.addBox("rotated", gesture.made);
-    else if (gesture.made) this.hooks.changeBox(gesture.of, gesture.index, gesture.made);
+    } else if (gesture.kind === "width") this.hooks.add({ rotated: gesture.made });
+    else if (gesture.made) this.hooks.change(gesture.index, gesture.made);
     this.redraw();
   }
 
@@ -446,25 +493,16 @@ export class Stage {
       this.end(this.cursor);
     else {
       this.begin(this.cursor, negative);
-      // The keyboard only selects boxes.
-      if (this.gesture && "of" in this.gesture) this.gesture = null;
+      // The keyboard only selects shapes.
+      if (this.gesture && "index" in this.gesture) this.gesture = null;
     }
   }
 
-  // --- boxes under the pointer ---
+  // --- shapes under the pointer ---
 
   /** @returns {Listed[]} */
-  boxes() {
-    const { doc } = this.scene;
-    if (!doc) return [];
-    /** @type {(of: BoxKind) => Listed[]} */
-    const list = (of) => doc[of].map((box, index) => ({ of, index, box }));
-    return [...list("boxes"), ...list("rotated")];
-  }
-
-  /** @param {Listed} box */
-  isSelected({ of, index }) {
-    return this.selected?.kind === of && this.selected?.index === index;
+  outlines() {
+    return (this.scene.doc?.shapes ?? []).flatMap((shape, index) => ("mask" in shape ? [] : { index, shape }));
   }
 
   /**
@@ -477,25 +515,30 @@ export class Stage {
     const reach = (touch ? 22 : 9) / this.view.scale;
     /** @type {(at: Point) => boolean} */
     const near = ([x, y]) => Math.hypot(x - point[0], y - point[1]) <= reach;
-    const all = this.boxes();
-    const chosen = all.find((b) => this.isSelected(b));
+    const all = this.outlines();
+    const chosen = all.find(({ index }) => index === this.selected);
     if (chosen) {
-      const corner = cornersOf(chosen.box).findIndex(near);
+      const { shape } = chosen;
+      const corner = cornersOf(shape).findIndex(near);
       if (corner >= 0) return { ...chosen, kind: "resize", corner };
-      if (isRotated(chosen.box) && near(knobOf(chosen.box, KNOB / this.view.scale))) {
-        const [a, , c] = chosen.box;
+      if ("rotated" in shape && near(knobOf(shape.rotated, KNOB / this.view.scale))) {
+        const [a, , c] = shape.rotated;
         return { ...chosen, kind: "turn", center: [(a[0] + c[0]) / 2, (a[1] + c[1]) / 2] };
       }
-      if (contains(chosen.box, point)) return { ...chosen, kind: "move" };
+      if (contains(shape, point)) return { ...chosen, kind: "move" };
     }
-    const rim = all.findLast((b) => rimDistance(b.box, point) <= reach / 2);
+    const rim = all.findLast(({ shape }) => rimDistance(shape, point) <= reach / 2);
     return rim ? { ...rim, kind: "move" } : null;
   }
 
   /** @param {Point} point */
   #select(point) {
-    const hit = this.boxes().findLast((b) => contains(b.box, point));
-    this.selected = hit ? { kind: hit.of, index: hit.index } : null;
+    const shapes = this.scene.doc?.shapes ?? [];
+    const hit = (/** @type {Shape} */ shape) =>
+      "mask" in shape ? shape.mask.contains(point) : contains(shape, point);
+    // Boxes lie over masks.
+    const at = this.outlines().findLast(({ shape }) => contains(shape, point))?.index ?? shapes.findLastIndex(hit);
+    this.selected = at < 0 ? null : at;
     this.hooks.selection();
   }
 }

@@ -7,6 +7,7 @@ import { hideSide } from "./list.js";
 import { notify } from "./notices.js";
 import { $, press, toolButtons } from "./page.js";
 import { showHint } from "./panel.js";
+import { whole } from "./texts.js";
 
 /** @import { Tool } from "./stage.js" */
 /** @typedef {"mask" | "map" | "nearest"} Layer */
@@ -45,7 +46,7 @@ export function setBrush(size) {
   stage.brush = Math.round(Math.min(Math.max(size, 1), largest()));
   remember({ brush: stage.brush });
   $("brush").value = String((100 * Math.log(stage.brush)) / Math.log(largest()));
-  say($("brushsize"), `${stage.brush} px`);
+  say($("brushsize"), `${whole(stage.brush)} px`);
   stage.redraw();
 }
 

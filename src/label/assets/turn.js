@@ -5,6 +5,7 @@ import { desk, fetchAll, indexOf, isThere, kindOf, library, nextOpen, saver, set
 import { hideSide, showCurrent } from "./list.js";
 import { notify } from "./notices.js";
 import { showPicture } from "./panel.js";
+import { t, whole } from "./texts.js";
 
 /** @import { Entry } from "./server.js" */
 
@@ -18,7 +19,7 @@ export function open(entry) {
   const picture = library.picture(entry);
   desk.current = picture;
   // Another picture can show another defect.
-  settings.type = "";
+  settings.type = null;
   desk.visited.add(entry.id);
   watch.turnTo(picture);
   if (!picture.touched && picture.loaded) library.refresh(picture);
@@ -52,6 +53,6 @@ export function skip() {
   const { order, state } = desk;
   if (order.length && order.every((e) => !isThere(e) || kindOf(e) !== null)) {
     const count = order.filter(isThere).length;
-    notify(`All ${count} pictures are labeled. The labels are in ${state?.labels}.`, "done");
+    notify(t("All {0} pictures are labeled. The labels are in {1}.", whole(count), state?.labels ?? ""), "done");
   }
 }

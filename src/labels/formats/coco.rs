@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{Collected, Labeled, Log, Shelf, id, list, note_types, number, numbers, side, text, wrong};
+use super::{
+    Collected, Labeled, Log, Shelf, UNKNOWN, id, list, note_types, number, numbers, side, text, wrong,
+};
 use crate::error::Result;
-use crate::labels::file::Tag;
+use crate::labels::file::{Form, Tag};
 use crate::labels::runs::{bits_from_runs, runs};
 use crate::labels::shapes::Point;
 
@@ -59,8 +61,9 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
         let Some(image) = image else { continue };
         let picture = &mut pictures[image];
         picture.marked = true;
+        let first = picture.shapes.len();
         match annotation(entry, name, picture, &place) {
-            Ok(()) => picture.name(name),
+            Ok(()) => picture.name(first..picture.shapes.len(), name),
             Err(e) => {
                 let e = e.within(format!("{place} ({})", picture.found.name));
                 picture.spoil(e, log);
@@ -164,7 +167,7 @@ fn counts_from_text(text: &str) -> Option<Vec<u64>> {
 }
 
 /// A file with the labels, as far as COCO can hold them.
-pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
+pub fn write<'a>(labeled: &'a [Labeled], notes: &mut Vec<String>) -> Value {
     note_types(labeled, notes);
     let mut names: Vec<&str> = Vec::new();
     let (mut images, mut annotations) = (Vec::new(), Vec::new());
@@ -175,24 +178,39 @@ pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
             entry["seconds"] = json!(seconds);
         }
         images.push(entry);
-        let category = 1 + names.iter().position(|name| *name == one.kind()).unwrap_or_else(|| {
-            names.push(one.kind());
-            names.len() - 1
-        });
-        let mut add = |shape: Value, bbox: Value, area: f64, crowd: u8| {
+        let mut add = |kind: &'a str, shape: Value, bbox: Value, area: f64, crowd: u8| {
+            let category = 1 + names.iter().position(|name| *name == kind).unwrap_or_else(|| {
+                names.push(kind);
+                names.len() - 1
+            });
             annotations.push(json!({
                 "id": annotations.len() + 1, "image_id": image, "category_id": category,
                 "segmentation": shape, "bbox": bbox, "area": area, "iscrowd": crowd,
             }));
         };
-        if one.label.tag == Tag::Good || one.is_only_tagged() {
-            add(json!([]), json!([]), 0.0, 0);
+        match one.label.tag {
+            Tag::Good => add("good", json!([]), json!([]), 0.0, 0),
+            Tag::Defective if one.is_only_tagged() => add(UNKNOWN, json!([]), json!([]), 0.0, 0),
+            Tag::Defective => {}
         }
-        for &[left, top, right, bottom] in &one.label.boxes {
-            let (w, h) = (right - left, bottom - top);
-            add(json!([]), json!([left, top, w, h]), w * h, 0);
-        }
-        for corners in &one.label.rotated {
+        for shape in &one.label.shapes {
+            let kind = shape.kind.as_deref().unwrap_or(UNKNOWN);
+            let corners = match &shape.form {
+                &Form::Box([left, top, right, bottom]) => {
+                    let (w, h) = (right - left, bottom - top);
+                    add(kind, json!([]), json!([left, top, w, h]), w * h, 0);
+                    continue;
+                }
+                Form::Mask(mask) => {
+                    let (w, h) = (width as usize, height as usize);
+                    let columns = (0..w * h).map(|i| mask.bits()[(i % h) * w + i / h]);
+                    let rle = json!({"size": [height, width], "counts": runs(columns)});
+                    add(kind, rle, json!(bounds(mask.bits(), w)), mask.defective_pixels() as f64, 1);
+                    continue;
+                }
+                Form::Rotated(corners) => corners.as_slice(),
+                Form::Polygon(corners) => corners.as_slice(),
+            };
             let flat: Vec<f64> = corners.iter().flatten().copied().collect();
             let along = |axis: usize| {
                 let values = corners.iter().map(|p| p[axis]);
@@ -201,19 +219,13 @@ pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
                 (low, high - low)
             };
             let ((x, w), (y, h)) = (along(0), along(1));
-            let area = (0..4)
+            let area = (0..corners.len())
                 .map(|i| {
-                    let (a, b) = (corners[i], corners[(i + 1) % 4]);
+                    let (a, b) = (corners[i], corners[(i + 1) % corners.len()]);
                     a[0] * b[1] - a[1] * b[0]
                 })
                 .sum::<f64>();
-            add(json!([flat]), json!([x, y, w, h]), area.abs() / 2.0, 0);
-        }
-        if let Some(mask) = &one.mask {
-            let (w, h) = (width as usize, height as usize);
-            let columns = (0..w * h).map(|i| mask.bits()[(i % h) * w + i / h]);
-            let rle = json!({"size": [height, width], "counts": runs(columns)});
-            add(rle, json!(bounds(mask.bits(), w)), mask.defective_pixels() as f64, 1);
+            add(kind, json!([flat]), json!([x, y, w, h]), area.abs() / 2.0, 0);
         }
     }
     let categories: Vec<Value> =

@@ -37,8 +37,9 @@ pub fn read(text: &str, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>> 
             }
             picture.marked = true;
             let place = format!("{place} ({}), shape {number} <{kind}>", picture.found.name);
+            let first = picture.shapes.len();
             match shape(&mut picture, node) {
-                Ok(name) => picture.name(name),
+                Ok(name) => picture.name(first..picture.shapes.len(), name),
                 Err(e) => picture.spoil(e.within(place), log),
             }
         }

@@ -1,9 +1,13 @@
 //! Label Studio JSON, including its brush masks.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
-use super::{Collected, Labeled, Log, Shelf, id, list, note_types, number, side, wrong};
+use super::{Collected, Labeled, Log, Shelf, UNKNOWN, id, list, note_types, number, side, wrong};
 use crate::error::Result;
+use crate::labels::file::{Form, Tag};
 use crate::labels::shapes::Point;
 
 /// Types of results that are not shapes, even where they repeat a region's coordinates.
@@ -56,7 +60,7 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
             }
             let results = list(work, "result", &at)?;
             picture.marked = results.is_empty();
-            let mut seen: Vec<String> = Vec::new();
+            let mut seen: HashMap<String, Range<usize>> = HashMap::new();
             for (place, region) in results {
                 let kind = region.get("type").and_then(Value::as_str).unwrap_or_default();
                 if REMARKS.contains(&kind) {
@@ -66,12 +70,14 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
                 picture.marked = true;
                 // A shape and its label may be two regions with one id.
                 let id = id(region, "id").unwrap_or_else(|| place.clone());
-                if let Err(e) = result(&mut picture, region, kind, !seen.contains(&id)) {
-                    let e = e.within(format!("{place} ({})", picture.found.name));
-                    picture.spoil(e, log);
-                }
-                if kind != "choices" {
-                    seen.push(id);
+                match result(&mut picture, region, kind, seen.get(&id).cloned()) {
+                    Ok(shapes) if kind != "choices" => drop(seen.insert(id, shapes)),
+                    Ok(_) => {}
+                    Err(e) => {
+                        let e = e.within(format!("{place} ({})", picture.found.name));
+                        picture.spoil(e, log);
+                        seen.insert(id, 0..0);
+                    }
                 }
             }
             if !picture.marked {
@@ -86,26 +92,36 @@ pub fn read(data: &Value, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected>
     Ok(pictures)
 }
 
-/// Adds a result. A shape is added only if it is `new`.
-fn result(picture: &mut Collected, region: &Value, kind: &str, new: bool) -> Result<()> {
+/// Adds a result, unless its shapes are known already. Returns its shapes.
+fn result(
+    picture: &mut Collected,
+    region: &Value,
+    kind: &str,
+    known: Option<Range<usize>>,
+) -> Result<Range<usize>> {
     let value = region.get("value").filter(|v| v.is_object());
     let value = value.ok_or_else(|| wrong("has no valid value: export again"))?;
     let texts =
         |key: &str| value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     for choice in texts("choices") {
         match choice.trim().to_lowercase().as_str() {
-            "good" | "defective" => picture.name(choice),
+            "good" | "defective" => picture.tags.push(choice.to_owned()),
             _ => picture.choices.push(choice.to_owned()),
         }
     }
     if kind == "choices" {
-        return Ok(());
+        return Ok(0..0);
     }
-    if new {
-        shape(picture, region, value)?;
-    }
-    LABELS.into_iter().flat_map(texts).for_each(|label| picture.name(label));
-    Ok(())
+    let shapes = match known {
+        Some(known) => known,
+        None => {
+            let first = picture.shapes.len();
+            shape(picture, region, value)?;
+            first..picture.shapes.len()
+        }
+    };
+    LABELS.into_iter().flat_map(texts).for_each(|label| picture.name(shapes.clone(), label));
+    Ok(shapes)
 }
 
 fn shape(picture: &mut Collected, region: &Value, value: &Value) -> Result<()> {
@@ -246,9 +262,8 @@ pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
     note_types(labeled, notes);
     let tasks = (1..).zip(labeled).map(|(id, one)| {
         let (width, height) = one.size;
-        let kind = one.kind();
         let mut result: Vec<Value> = Vec::new();
-        let mut add = |shape: &str, labels: &str, mut value: Value| {
+        let mut add = |kind: &str, shape: &str, labels: &str, mut value: Value| {
             value[labels] = json!([kind]);
             result.push(json!({
                 "id": format!("{id}-{}", result.len() + 1), "type": labels, "from_name": shape,
@@ -257,21 +272,30 @@ pub fn write(labeled: &[Labeled], notes: &mut Vec<String>) -> Value {
             }));
         };
         let percent = |p: Point| [p[0] * 100.0 / f64::from(width), p[1] * 100.0 / f64::from(height)];
-        if one.is_only_tagged() {
-            add("tag", "choices", json!({}));
+        match one.label.tag {
+            Tag::Good => add("good", "tag", "choices", json!({})),
+            Tag::Defective if one.is_only_tagged() => add(UNKNOWN, "tag", "choices", json!({})),
+            Tag::Defective => {}
         }
-        for &[left, top, right, bottom] in &one.label.boxes {
-            let ([x, y], [w, h]) = (percent([left, top]), percent([right - left, bottom - top]));
-            let value = json!({"x": x, "y": y, "width": w, "height": h, "rotation": 0});
-            add("box", "rectanglelabels", value);
-        }
-        for corners in &one.label.rotated {
-            let points: Vec<Point> = corners.iter().map(|p| percent(*p)).collect();
-            add("polygon", "polygonlabels", json!({"points": points, "closed": true}));
-        }
-        if let Some(mask) = &one.mask {
-            let value = json!({"format": "rle", "rle": brush_from_bits(mask.bits())});
-            add("brush", "brushlabels", value);
+        for shape in &one.label.shapes {
+            let kind = shape.kind.as_deref().unwrap_or(UNKNOWN);
+            let mut polygon = |corners: &[Point]| {
+                let points: Vec<Point> = corners.iter().map(|p| percent(*p)).collect();
+                add(kind, "polygon", "polygonlabels", json!({"points": points, "closed": true}));
+            };
+            match &shape.form {
+                &Form::Box([left, top, right, bottom]) => {
+                    let ([x, y], [w, h]) = (percent([left, top]), percent([right - left, bottom - top]));
+                    let value = json!({"x": x, "y": y, "width": w, "height": h, "rotation": 0});
+                    add(kind, "box", "rectanglelabels", value);
+                }
+                Form::Rotated(corners) => polygon(corners),
+                Form::Polygon(corners) => polygon(corners),
+                Form::Mask(mask) => {
+                    let value = json!({"format": "rle", "rle": brush_from_bits(mask.bits())});
+                    add(kind, "brush", "brushlabels", value);
+                }
+            }
         }
         let mut annotation = json!({"id": id, "was_cancelled": false, "result": result});
         if let Some(seconds) = one.label.seconds {

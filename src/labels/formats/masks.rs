@@ -1,6 +1,7 @@
 //! Mask files in MVTec layout: `TYPE/NAME_mask.png`, defects white.
 
-use std::collections::HashSet;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,8 +43,7 @@ pub fn read(folder: &Path, shelf: &Shelf, log: &mut Log) -> Result<Vec<Collected
         match collected.iter_mut().find(|c| c.found == one.found) {
             // Defects of two types in one picture.
             Some(old) => {
-                one.names.iter().for_each(|name| old.name(name));
-                old.paint(mask.bits().to_vec())?;
+                old.shapes.extend(one.shapes);
             }
             None => collected.push(one),
         }
@@ -68,7 +68,7 @@ fn mask_of(file: &Found, shelf: &Shelf) -> Result<(Collected, Mask)> {
         one.marked = true;
         one.paint(mask.bits().to_vec())?;
         if !kind.is_empty() && kind != UNTYPED {
-            one.name(kind);
+            one.name(0..1, kind);
         }
     }
     Ok((one, mask))
@@ -136,28 +136,42 @@ pub fn write(
             tagged += 1;
             continue;
         }
-        let kind = one.label.kind.as_deref().unwrap_or(UNTYPED);
-        if kind.contains(['/', '\\']) || kind.starts_with('.') {
-            return Err(wrong(format!("the type {kind:?} of {} cannot name a folder: change it", one.name)));
+        // One mask for each type.
+        let mut kinds: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+        for shape in &one.label.shapes {
+            let bits = painted(&shape.form, one.size);
+            match kinds.entry(shape.kind.as_deref().unwrap_or(UNTYPED)) {
+                Vacant(new) => drop(new.insert(bits)),
+                Occupied(mut old) => old.get_mut().iter_mut().zip(bits).for_each(|(a, b)| *a |= b),
+            }
         }
-        let stem = stem_of(one.name);
-        let short = stem.rsplit('/').next().unwrap_or(stem);
-        let is_clear = picture_of(&format!("{kind}/{short}"), kind, short, shelf)
-            .is_ok_and(|found| found.name == one.name);
-        let path = [is_clear.then(|| short.to_owned()), Some(flat(stem)), Some(flat(one.name))]
-            .into_iter()
-            .flatten()
-            .map(|name| format!("{}{SUFFIX}.png", mask_name(&name)))
-            .map(|name| folder.join(kind).join(name))
-            .find(|path| !taken.contains(path))
-            .ok_or_else(|| wrong(format!("there is no free name for the mask of {}: rename it", one.name)))?;
-        if path.exists() && !overwrite {
-            let error = Error::new(ErrorKind::Usage, "exists");
-            return Err(error.within(path.display()).with_hint(Hint::Exists));
+        for (kind, bits) in kinds {
+            if kind.contains(['/', '\\']) || kind.starts_with('.') {
+                return Err(wrong(format!(
+                    "the type {kind:?} of {} cannot name a folder: change it",
+                    one.name
+                )));
+            }
+            let stem = stem_of(one.name);
+            let short = stem.rsplit('/').next().unwrap_or(stem);
+            let is_clear = picture_of(&format!("{kind}/{short}"), kind, short, shelf)
+                .is_ok_and(|found| found.name == one.name);
+            let path = [is_clear.then(|| short.to_owned()), Some(flat(stem)), Some(flat(one.name))]
+                .into_iter()
+                .flatten()
+                .map(|name| format!("{}{SUFFIX}.png", mask_name(&name)))
+                .map(|name| folder.join(kind).join(name))
+                .find(|path| !taken.contains(path))
+                .ok_or_else(|| {
+                    wrong(format!("there is no free name for the mask of {}: rename it", one.name))
+                })?;
+            if path.exists() && !overwrite {
+                let error = Error::new(ErrorKind::Usage, "exists");
+                return Err(error.within(path.display()).with_hint(Hint::Exists));
+            }
+            taken.insert(path.clone());
+            files.push((path, png_from_mask(&Mask::new(one.size.0, one.size.1, bits)?)?));
         }
-        let bits = painted(&one.label.boxes, &one.label.rotated, one.mask.as_ref(), one.size);
-        taken.insert(path.clone());
-        files.push((path, png_from_mask(&Mask::new(one.size.0, one.size.1, bits)?)?));
     }
     if tagged > 0 {
         notes.push(format!("left out: {tagged} defective pictures without a shape"));

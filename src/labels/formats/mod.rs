@@ -1,9 +1,10 @@
 //! Labels of other tools: import and export of COCO JSON, Label Studio JSON and mask files in MVTec layout;
 //! import of CVAT's XML.
 //!
-//! - Upright and rotated boxes stay boxes. Polygons with four convex corners become rotated boxes.
-//! - Other polygons, ellipses and painted masks become one mask.
-//! - Label names become the type of the defects, except *good* and *defective*: they are the tag.
+//! - Upright and rotated boxes stay boxes. Polygons with four convex corners become rotated boxes; others stay
+//!   polygons.
+//! - Ellipses and painted masks become one mask of each type.
+//! - Label names become the type of their defect, except *good* and *defective*: they are the tag.
 //! - Comments, ratings and relations are ignored, with a note.
 //! - Invalid entries stop the import, unless the caller skips them.
 
@@ -13,17 +14,19 @@ mod label_studio;
 mod masks;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde_json::Value;
 use unicode_normalization_alignments::UnicodeNormalization;
 
-use super::file::{Drawn, Entry, Label, LabelFile, Tag};
+use super::file::{Drawn, Entry, Form, LabelFile, Shape, Tag};
 use super::lock::Lock;
 use super::pictures::{self, Found};
 use super::shapes::{
-    Box, Point, Rotated, clipped_box, corners, is_convex, is_number, placed_rotated, turned,
+    MOST_CORNERS, Point, Rotated, clipped_box, clipped_polygon, corners, is_convex, is_number,
+    placed_rotated, turned,
 };
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::files;
@@ -98,19 +101,48 @@ pub struct Import {
 /// has a label already, without `overwrite`; as [`LabelFile::save_all`].
 pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result<Summary> {
     let shelf = Shelf::new(images, &LabelFile::open(labels)?)?;
-    let mut log = Log::default();
-    let text = match from.format {
-        Format::Masks => String::new(),
-        _ => files::read_text(&from.path)?,
+    let source = match from.format {
+        Format::Masks => Source::Masks(&from.path),
+        format => Source::Text(format, &files::read_text(&from.path)?),
     };
-    let json = || json_from_text(&text);
-    let read: Vec<Collected> = match from.format {
-        Format::Coco => json().and_then(|data| coco::read(&data, &shelf, &mut log)),
-        Format::LabelStudio => json().and_then(|data| label_studio::read(&data, &shelf, &mut log)),
-        Format::Cvat => cvat::read(&text, &shelf, &mut log),
-        Format::Masks => masks::read(&from.path, &shelf, &mut log),
-    }
-    .map_err(|e| e.within(from.path.display()))?;
+    let (drawn, notes) = read(source, &shelf, how).map_err(|e| e.within(from.path.display()))?;
+    let _lock = Lock::take(LabelFile::open(labels)?.path())?;
+    put(&mut LabelFile::open(labels)?, drawn, notes, how)
+}
+
+/// Imports another tool's labels of the pictures below `images` from the text of a file into a label file that is
+/// locked already.
+///
+/// # Errors
+/// As [`import`].
+pub(crate) fn import_text(
+    format: Format,
+    text: &str,
+    images: &Path,
+    file: &mut LabelFile,
+    how: Import,
+) -> Result<Summary> {
+    let (drawn, notes) = read(Source::Text(format, text), &Shelf::new(images, file)?, how)?;
+    put(file, drawn, notes, how)
+}
+
+/// Where another tool's labels come from.
+enum Source<'a> {
+    Text(Format, &'a str),
+    Masks(&'a Path),
+}
+
+/// The labels of a source, with notes.
+fn read(source: Source, shelf: &Shelf, how: Import) -> Result<(Vec<(Found, Drawn)>, Vec<String>)> {
+    let mut log = Log::default();
+    let read: Vec<Collected> = match source {
+        Source::Masks(folder) => masks::read(folder, shelf, &mut log)?,
+        Source::Text(Format::Cvat, text) => cvat::read(text, shelf, &mut log)?,
+        Source::Text(Format::LabelStudio, text) => {
+            label_studio::read(&json_from_text(text)?, shelf, &mut log)?
+        }
+        Source::Text(_, text) => coco::read(&json_from_text(text)?, shelf, &mut log)?,
+    };
     let unclear: Vec<String> =
         read.iter().filter(|c| c.spoiled && !c.is_told()).map(|c| c.found.name.clone()).collect();
     let marked: Vec<Collected> =
@@ -128,23 +160,25 @@ pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result
             }
         })
         .collect();
-    let mut notes = log.finish(how.skip_bad).map_err(|e| e.within(from.path.display()))?;
+    let mut notes = log.finish(how.skip_bad)?;
     if !unclear.is_empty() {
         notes.push(format!("left out, because none of their shapes is valid: {}", unclear.join(", ")));
     }
     if drawn.is_empty() {
         let mut text = "has no marked picture; tag pictures or draw defects".to_owned();
         notes.iter().for_each(|note| text.push_str(&format!("\n  {note}")));
-        let error = Error::new(ErrorKind::Usage, text).within(from.path.display());
-        return Err(error.with_hint(Hint::NothingMarked));
+        return Err(Error::new(ErrorKind::Usage, text).with_hint(Hint::NothingMarked));
     }
-    let _lock = Lock::take(LabelFile::open(labels)?.path())?;
-    let mut file = LabelFile::open(labels)?;
+    Ok((drawn, notes))
+}
+
+/// Saves what was read.
+fn put(file: &mut LabelFile, drawn: Vec<(Found, Drawn)>, notes: Vec<String>, how: Import) -> Result<Summary> {
     if !how.overwrite
         && let Some((found, _)) = drawn.iter().find(|(found, _)| file.label(&found.real).is_some())
     {
         let error = Error::new(ErrorKind::Usage, format!("{} has a label already", found.name));
-        return Err(error.within(labels.display()).with_hint(Hint::Exists));
+        return Err(error.within(file.path().display()).with_hint(Hint::Exists));
     }
     let pictures = drawn.len();
     let entries = drawn.iter().map(|(found, drawn)| Entry {
@@ -207,40 +241,67 @@ impl Log {
 pub fn export(to: &Place, images: &Path, labels: &Path, overwrite: bool) -> Result<Summary> {
     let file = LabelFile::open(labels)?;
     let shelf = Shelf::new(images, &file)?;
-    let mut notes = Vec::new();
-    let (mut whole, mut elsewhere) = (Vec::new(), 0);
-    for (real, image, label) in file.iter() {
-        let Some(found) = shelf.by_real(real) else {
-            if elsewhere == 0 {
-                notes.push(format!("left out: {image} is not below {}", images.display()));
-            }
-            elsewhere += 1;
-            continue;
-        };
-        let (width, height, _) = Frame::header(&found.path)?;
-        let mask = file.mask(label, (width, height))?;
-        whole.push(Labeled { name: &found.name, size: (width, height), label, mask });
-    }
-    if elsewhere > 1 {
-        notes.push(format!("left out: {} more for the same reason", elsewhere - 1));
-    }
-    if whole.is_empty() {
-        let text = format!("has no labels of pictures below {}", images.display());
-        return Err(Error::new(ErrorKind::Usage, text).within(labels.display()));
-    }
+    let (whole, mut notes) = labeled(&file, &shelf)?;
     if to.format != Format::Masks && to.path.exists() && !overwrite {
         let error = Error::new(ErrorKind::Usage, "exists");
         return Err(error.within(to.path.display()).with_hint(Hint::Exists));
     }
     match to.format {
-        Format::Coco => write_json(&to.path, &coco::write(&whole, &mut notes))?,
-        Format::LabelStudio => write_json(&to.path, &label_studio::write(&whole, &mut notes))?,
+        Format::Masks => masks::write(&to.path, &whole, &shelf, overwrite, &mut notes)?,
+        format => files::write_file(&to.path, text_of(format, &whole, &mut notes)?.as_bytes())?,
+    }
+    Ok(Summary { pictures: whole.len(), notes })
+}
+
+/// The text of a file with the labels of the pictures below `images` for another tool. Masks are no text.
+///
+/// # Errors
+/// As [`export`].
+pub(crate) fn export_text(format: Format, images: &Path, file: &LabelFile) -> Result<(String, Summary)> {
+    let shelf = Shelf::new(images, file)?;
+    let (whole, mut notes) = labeled(file, &shelf)?;
+    let text = text_of(format, &whole, &mut notes)?;
+    Ok((text, Summary { pictures: whole.len(), notes }))
+}
+
+/// The labels of a folder's pictures, with notes.
+fn labeled<'a>(file: &'a LabelFile, shelf: &'a Shelf) -> Result<(Vec<Labeled<'a>>, Vec<String>)> {
+    let mut notes = Vec::new();
+    let (mut whole, mut elsewhere) = (Vec::new(), 0);
+    for (real, image, label) in file.iter() {
+        let Some(found) = shelf.by_real(real) else {
+            if elsewhere == 0 {
+                notes.push(format!("left out: {image} is not below {}", shelf.folder.display()));
+            }
+            elsewhere += 1;
+            continue;
+        };
+        let (width, height, _) = Frame::header(&found.path)?;
+        let size = (width, height);
+        whole.push(Labeled { name: &found.name, size, label: file.load(label, size)? });
+    }
+    if elsewhere > 1 {
+        notes.push(format!("left out: {} more for the same reason", elsewhere - 1));
+    }
+    if whole.is_empty() {
+        let text = format!("has no labels of pictures below {}", shelf.folder.display());
+        return Err(Error::new(ErrorKind::Usage, text).within(file.path().display()));
+    }
+    Ok((whole, notes))
+}
+
+fn text_of(format: Format, whole: &[Labeled], notes: &mut Vec<String>) -> Result<String> {
+    let value = match format {
+        Format::Coco => coco::write(whole, notes),
+        Format::LabelStudio => label_studio::write(whole, notes),
         Format::Cvat => {
             return Err(wrong("CVAT's XML can only be imported: export to coco:FILE, which CVAT reads"));
         }
-        Format::Masks => masks::write(&to.path, &whole, &shelf, overwrite, &mut notes)?,
-    }
-    Ok(Summary { pictures: whole.len(), notes })
+        Format::Masks => return Err(wrong("masks are a folder, not a file: export to masks:DIR")),
+    };
+    let text = serde_json::to_string_pretty(&value)
+        .map_err(|e| Error::new(ErrorKind::Usage, "cannot be written as JSON").with_source(e))?;
+    Ok(text + "\n")
 }
 
 fn json_from_text(text: &str) -> Result<Value> {
@@ -269,39 +330,25 @@ fn without_nan(text: &str) -> String {
     made
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::new(ErrorKind::Usage, "cannot be written as JSON").with_source(e))?;
-    bytes.push(b'\n');
-    files::write_file(path, &bytes)
-}
-
 /// A picture with its label, for the export.
 struct Labeled<'a> {
     name: &'a str,
     size: (u32, u32),
-    label: &'a Label,
-    mask: Option<Mask>,
+    label: Drawn,
 }
 
-impl Labeled<'_> {
-    /// Name of its defects.
-    fn kind(&self) -> &str {
-        match self.label.tag {
-            Tag::Good => "good",
-            Tag::Defective if self.is_only_tagged() => "defective",
-            Tag::Defective => self.label.kind.as_deref().unwrap_or("defective"),
-        }
-    }
+/// The name of a defect of an unknown type.
+const UNKNOWN: &str = "defective";
 
+impl Labeled<'_> {
     fn is_only_tagged(&self) -> bool {
-        self.label.boxes.is_empty() && self.label.rotated.is_empty() && self.mask.is_none()
+        self.label.shapes.is_empty()
     }
 }
 
 /// Notes types of pictures without shapes: the formats cannot hold them.
 fn note_types(labeled: &[Labeled], notes: &mut Vec<String>) {
-    let count = labeled.iter().filter(|l| l.is_only_tagged() && l.label.kind.is_some()).count();
+    let count = labeled.iter().filter(|l| l.label.kind.is_some()).count();
     if count > 0 {
         notes.push(format!("left out: the type of {count} pictures without shapes; draw their defects"));
     }
@@ -399,10 +446,9 @@ fn wrong(text: impl Into<String>) -> Error {
 struct Collected {
     found: Found,
     size: (u32, u32),
-    names: Vec<String>,
-    boxes: Vec<Box>,
-    rotated: Vec<Rotated>,
-    bits: Option<Vec<bool>>,
+    /// Tags of the picture.
+    tags: Vec<String>,
+    shapes: Vec<Shape<Vec<bool>>>,
     seconds: Option<f64>,
     /// Choices other than good and defective.
     choices: Vec<String>,
@@ -426,10 +472,8 @@ impl Collected {
         Ok(Collected {
             found: found.clone(),
             size: (width, height),
-            names: Vec::new(),
-            boxes: Vec::new(),
-            rotated: Vec::new(),
-            bits: None,
+            tags: Vec::new(),
+            shapes: Vec::new(),
             seconds: None,
             choices: Vec::new(),
             marked: false,
@@ -437,13 +481,9 @@ impl Collected {
         })
     }
 
-    fn has_shapes(&self) -> bool {
-        !self.boxes.is_empty() || !self.rotated.is_empty() || self.bits.is_some()
-    }
-
     /// Whether it is certainly defective.
     fn is_told(&self) -> bool {
-        self.has_shapes() || self.names.iter().any(|name| name.trim().to_lowercase() == "defective")
+        !self.shapes.is_empty() || self.tags.iter().any(|tag| is_word(tag, "defective"))
     }
 
     /// Notes an invalid shape.
@@ -452,22 +492,33 @@ impl Collected {
         log.bad.push(error);
     }
 
-    fn name(&mut self, name: &str) {
-        if !self.names.iter().any(|known| known == name) {
-            self.names.push(name.to_owned());
+    /// Names these shapes, or tags the picture if there are none.
+    fn name(&mut self, shapes: Range<usize>, name: &str) {
+        if shapes.is_empty() {
+            self.tags.push(name.to_owned());
         }
+        for shape in &mut self.shapes[shapes] {
+            shape.kind = Some(match &shape.kind {
+                Some(known) => format!("{known}+{name}"),
+                None => name.to_owned(),
+            });
+        }
+    }
+
+    fn add(&mut self, form: Form<Vec<bool>>) {
+        self.shapes.push(Shape { form, kind: None });
     }
 
     /// Adds a box, rotated about a point.
     fn boxed(&mut self, [left, top, width, height]: [f64; 4], degrees: f64, about: Point) -> Result<()> {
         let shape = [left, top, left + width, top + height];
         if degrees % 360.0 == 0.0 {
-            self.boxes.push(clipped_box(&shape, self.size)?);
+            self.add(Form::Box(clipped_box(&shape, self.size)?));
             return Ok(());
         }
         let points = turned(&corners(shape), about, degrees);
         let points: Rotated = std::array::from_fn(|i| points[i]);
-        self.rotated.push(placed_rotated(&points, self.size)?);
+        self.add(Form::Rotated(placed_rotated(&points, self.size)?));
         Ok(())
     }
 
@@ -475,17 +526,15 @@ impl Collected {
         if let Ok(four) = Rotated::try_from(points)
             && is_convex(&four)
         {
-            self.rotated.push(placed_rotated(&four, self.size)?);
+            self.add(Form::Rotated(placed_rotated(&four, self.size)?));
             return Ok(());
         }
-        let out = |v: f64, side: u32| v <= -1.0 || v >= f64::from(side) + 1.0;
-        if points.iter().any(|p| out(p[0], self.size.0) || out(p[1], self.size.1)) {
-            return Err(wrong(format!(
-                "the shape reaches outside of the picture, which is {}×{}: does it belong to this picture?",
-                self.size.0, self.size.1
-            )));
-        }
-        self.paint(filled(points, self.size))
+        let placed = clipped_polygon(points, self.size)?;
+        self.add(match placed.len() <= MOST_CORNERS {
+            true => Form::Polygon(placed),
+            false => Form::Mask(filled(&placed, self.size)),
+        });
+        Ok(())
     }
 
     /// Adds an ellipse (center and radii), rotated about its center.
@@ -494,57 +543,82 @@ impl Collected {
             .map(|i| f64::from(i) * std::f64::consts::TAU / 64.0)
             .map(|angle| [x + rx * angle.cos(), y + ry * angle.sin()])
             .collect();
-        self.polygon(&turned(&points, [x, y], degrees))
+        let placed = clipped_polygon(&turned(&points, [x, y], degrees), self.size)?;
+        self.paint(filled(&placed, self.size))
     }
 
     fn paint(&mut self, bits: Vec<bool>) -> Result<()> {
         if !bits.contains(&true) {
             return Err(wrong("the shape covers no pixel: remove it or draw it again"));
         }
-        match &mut self.bits {
-            Some(old) => old.iter_mut().zip(bits).for_each(|(old, new)| *old |= new),
-            none => *none = Some(bits),
-        }
+        self.add(Form::Mask(bits));
         Ok(())
     }
 
     fn drawn(self, log: &mut Log) -> Result<Drawn> {
-        let shapes = self.has_shapes();
-        let mut names: Vec<String> = Vec::new();
-        for name in self.names.iter().map(|name| name.trim()) {
-            if !names.iter().any(|known| known.to_lowercase() == name.to_lowercase()) {
-                names.push(name.to_owned());
+        // Names that differ only in case are one.
+        let mut known: Vec<String> = Vec::new();
+        let mut spelled = |name: &str| {
+            let name = name.trim();
+            let old = known.iter().find(|old| old.to_lowercase() == name.to_lowercase()).cloned();
+            old.unwrap_or_else(|| {
+                known.push(name.to_owned());
+                name.to_owned()
+            })
+        };
+        let mut shapes: Vec<Shape<Vec<bool>>> = Vec::new();
+        for Shape { form, kind } in self.shapes {
+            let kind = kind.map(|kind| spelled(&kind));
+            // One mask of each type.
+            let same = |old: &&mut Shape<Vec<bool>>| old.kind == kind && matches!(old.form, Form::Mask(_));
+            match (form, shapes.iter_mut().find(same).map(|old| &mut old.form)) {
+                (Form::Mask(bits), Some(Form::Mask(old))) => {
+                    old.iter_mut().zip(bits).for_each(|(old, new)| *old |= new);
+                }
+                (form, _) => shapes.push(Shape { form, kind }),
             }
         }
-        let is = |name: &str, wanted: &str| name.to_lowercase() == wanted;
-        let good = names.iter().any(|name| is(name, "good"));
-        let defective = names.iter().any(|name| is(name, "defective"));
-        if good && (shapes || names.len() > 1) {
+        let tags: Vec<String> = self.tags.iter().map(|tag| spelled(tag)).collect();
+        let is = |wanted: &str| known.iter().any(|name| is_word(name, wanted));
+        let (good, defective) = (is("good"), is("defective"));
+        if good && (!shapes.is_empty() || known.len() > 1) {
             return Err(wrong(format!(
                 "{} is tagged good but has defects: remove the tag or the defects",
                 self.found.name
             )));
         }
         let mut kinds: Vec<String> =
-            names.into_iter().filter(|name| !is(name, "good") && !is(name, "defective")).collect();
-        if kinds.is_empty() && (shapes || !(good || defective)) {
+            tags.into_iter().filter(|tag| !is_word(tag, "good") && !is_word(tag, "defective")).collect();
+        for shape in &mut shapes {
+            shape.kind = shape.kind.take().filter(|kind| !is_word(kind, "defective"));
+        }
+        // A choice is the type of shapes without one.
+        let typed = shapes.iter().any(|shape| shape.kind.is_some());
+        if kinds.is_empty() && !typed && (!shapes.is_empty() || !(good || defective)) {
             kinds = self.choices;
         } else {
             self.choices.iter().for_each(|choice| log.ignore(&format!("choice {choice:?}")));
         }
         let kind = (!kinds.is_empty()).then(|| kinds.join("+"));
-        if let Some(kind) = kind.as_deref().filter(|_| !shapes) {
+        if let Some(kind) = kind.as_deref().filter(|_| shapes.is_empty()) {
             return Err(wrong(format!(
                 "{}: unknown tag {kind:?}: tag pictures good or defective, or draw the defects",
                 self.found.name
             )));
         }
-        let mask = self.bits.map(|bits| Mask::new(self.size.0, self.size.1, bits)).transpose()?;
         // A marked picture without shape and tag has no defect.
-        let tag = if shapes || defective { Tag::Defective } else { Tag::Good };
-        let Collected { boxes, rotated, seconds, .. } = self;
-        Ok(Drawn { tag, boxes, rotated, mask, kind, seconds, leave_out: None })
+        let tag = if !shapes.is_empty() || defective { Tag::Defective } else { Tag::Good };
+        let shapes = shapes.into_iter().map(|shape| {
+            let shape = shape.with_mask(|bits| Mask::new(self.size.0, self.size.1, bits))?;
+            Ok(Shape { kind: shape.kind.or_else(|| kind.clone()), ..shape })
+        });
+        let shapes = shapes.collect::<Result<Vec<_>>>()?;
+        Ok(Drawn { tag, shapes, kind: None, seconds: self.seconds, leave_out: None })
     }
+}
+
+fn is_word(name: &str, wanted: &str) -> bool {
+    name.trim().to_lowercase() == wanted
 }
 
 /// The list at a key, each entry with its place.

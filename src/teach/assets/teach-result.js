@@ -1,9 +1,9 @@
 // @ts-check
 // The new package: what was measured, what it changes, and its threshold.
 
-import { make, number, say } from "./elements.js";
+import { make, say } from "./elements.js";
 import { $, called, enlarge, input, refill } from "./teach-api.js";
-import { t } from "./texts.js";
+import { fixed, number, t } from "./texts.js";
 
 /** @import { Product, Shadow, Trial } from "./teach-api.js" */
 
@@ -35,7 +35,7 @@ export function showResult(product) {
   $("resultsection").hidden = !candidate;
   if (!candidate || !changes) return;
   const state = product.is_active ? t("This package is active.") : t("This package is not active yet.");
-  const speed = candidate.milliseconds ? t("{0} ms a picture.", candidate.milliseconds.toFixed(0)) : "";
+  const speed = candidate.milliseconds ? t("{0} ms a picture.", fixed(candidate.milliseconds, 0)) : "";
   const threshold = number(candidate.threshold);
   const of = t("{0} good pictures of {1} parts, threshold {2}.", candidate.images, candidate.parts, threshold);
   say($("summary"), `${state} ${of} ${speed} ${candidate.promise}`);

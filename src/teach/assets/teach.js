@@ -1,12 +1,12 @@
 // @ts-check
 // Teaching: collect, enroll, try, judge, activate.
 
-import { make, number, say } from "./elements.js";
+import { make, say } from "./elements.js";
 import { showSession, whyNot } from "./session.js";
 import { $, called, change, dialog, input, line, refill, setLine, tell } from "./teach-api.js";
 import { showAreas } from "./teach-areas.js";
 import { chosenThreshold, drawHistogram, showResult, showScores, showShadow, tile } from "./teach-result.js";
-import { t, translatePage } from "./texts.js";
+import { fixed, number, t } from "./texts.js";
 
 /** @import { Answer, Product, Recent, Teaching } from "./teach-api.js" */
 /** @import { Parts, Status } from "./service.js" */
@@ -166,17 +166,17 @@ function showRecent(recent) {
 }
 
 /** @type {(share: number) => string} */
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${fixed(100 * share, 1)} %`;
 
 /** @param {Teaching} news */
 function showAid({ aid }) {
   if (!aid.size[0]) return;
   best = { sharpness: Math.max(best.sharpness, aid.sharpness), clipped: Math.min(best.clipped, aid.clipped) };
   const scale = Math.max(8, 1.15 * best.sharpness);
-  say($("sharpness"), t("{0} (best {1})", aid.sharpness.toFixed(1), best.sharpness.toFixed(1)));
+  say($("sharpness"), t("{0} (best {1})", fixed(aid.sharpness, 1), fixed(best.sharpness, 1)));
   $("sharpnessbar").style.width = `${(100 * aid.sharpness) / scale}%`;
   $("sharpnessbest").style.left = `${(100 * best.sharpness) / scale}%`;
-  say($("brightness"), aid.brightness.toFixed(0));
+  say($("brightness"), fixed(aid.brightness, 0));
   $("brightnessbar").style.width = `${(100 * aid.brightness) / 255}%`;
   say($("clipped"), t("{0} (best {1})", percent(aid.clipped), percent(best.clipped)));
   $("clippedbar").style.width = `${100 * aid.clipped}%`;
@@ -220,7 +220,7 @@ async function showThreshold() {
   const threshold = line.engine.threshold ?? 1;
   showScores({ good: [...at.good, ...of("pass")], bad: [...at.bad, ...of("reject")], threshold });
   const above = live.filter((p) => Number(p.score) > value).length;
-  const [expected, low, high] = at.per_1000.map((v) => v.toFixed(v < 10 ? 1 : 0));
+  const [expected, low, high] = at.per_1000.map((v) => fixed(v, v < 10 ? 1 : 0));
   const promised = at.good.length
     ? t(
         "By {0} good pictures: {1} false rejects per 1,000 parts (95 % between {2} and {3}).",
@@ -286,6 +286,5 @@ $("reset").addEventListener("click", () => (best = { sharpness: 0, clipped: 1 })
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) void poll();
 });
-translatePage(document.querySelector("header .buttons"));
 window.addEventListener("unhandledrejection", () => tell(t("The page has met an error; load it again."), true));
 void poll();

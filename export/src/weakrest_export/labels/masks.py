@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from weakrest_export import mask_files
+from weakrest_export import mask_files, shapes
 from weakrest_export.errors import ExportError
-from weakrest_export.labels.model import Label, Mask
+from weakrest_export.labels.model import Area, Label, Mask, Polygon
 from weakrest_export.mask_files import Bits
 from weakrest_export.pictures import Size, pixels
 
 
-def read_mask(mask: Mask, size: Size) -> Bits:
-    """Reads which pixels are defective, see `mask_files.read`.
+def read_mask(mask: Area, size: Size) -> Bits:
+    """Reads which pixels are defective: those inside a polygon, and of a mask see `mask_files.read`.
 
     Returns:
         `[height, width]`.
@@ -18,6 +18,8 @@ def read_mask(mask: Mask, size: Size) -> Bits:
     Raises:
         ExportError: if the file cannot be read or is ambiguous, does not have the size, or marks no pixel.
     """
+    if isinstance(mask, Polygon):
+        return shapes.filled(mask.points, size)
     bits = mask_files.read(mask.path, mask.rule)
     if bits.shape != size[::-1]:
         found = pixels(bits.shape[::-1])

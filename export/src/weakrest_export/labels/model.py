@@ -16,12 +16,13 @@ Tag = Literal["good", "defective"]
 
 @dataclass(frozen=True)
 class Box:
-    """An upright box inside its picture."""
+    """An upright box inside its picture. `type` is that of its defect, where it has one of its own."""
 
     left: float
     top: float
     right: float
     bottom: float
+    type: str | None = None
 
     @property
     def corners(self) -> Points:
@@ -35,11 +36,20 @@ class Rotated:
     """A convex shape of four corners. Its center is in the picture; corners may be outside, at the rim."""
 
     points: tuple[tuple[float, float], ...]
+    type: str | None = None
 
     @property
     def corners(self) -> Points:
         """`[4, 2]`, in the order of drawing."""
         return np.array(self.points, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """At least three corners inside the picture. Pixels with their centers inside are defective."""
+
+    points: tuple[tuple[float, float], ...]
+    type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,24 @@ class Mask:
     Attributes:
         path: of the file.
         rule: which values are defective, see `mask_files.read`.
+        type: of the defect, where it has one of its own.
     """
 
     path: Path
     rule: Rule = "above-half"
+    type: str | None = None
 
 
-Defect = Box | Rotated | Mask
+Area = Polygon | Mask
+"""What says of each pixel whether it is defective: `read_mask` reads it."""
+Defect = Box | Rotated | Area
 
-_NAMES = ((Box, "upright boxes"), (Rotated, "rotated boxes"), (Mask, "masks"))
+_NAMES = (
+    (Box, "upright boxes"),
+    (Rotated, "rotated boxes"),
+    (Polygon, "polygons"),
+    (Mask, "masks"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,7 @@ class Label:
         size: of the picture, as viewers show it.
         tag: good or defective.
         defects: where they are; empty for a good picture, and for a defective picture with only a tag.
-        type: kind of defect, where known.
+        type: of the defects without one of their own, where known.
         seconds: time spent on labeling, where known.
         leave_out: the enrolled picture that a synthetic one was made from.
     """
@@ -81,6 +100,12 @@ class Label:
     type: str | None = None
     seconds: float | None = None
     leave_out: Path | None = None
+
+    @property
+    def kind(self) -> str | None:
+        """The types of its defects in one word, where known."""
+        kinds = [defect.type or self.type for defect in self.defects] or [self.type]
+        return "+".join(dict.fromkeys(kind for kind in kinds if kind)) or None
 
 
 def summary(labels: Sequence[Label]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -10,12 +11,13 @@ import numpy as np
 from weakrest_export.errors import ExportError
 from weakrest_export.files import read_text
 from weakrest_export.json_text import number, numbers, parse_json, shown
-from weakrest_export.labels.model import Box, Defect, Label, Mask, Rotated, Tag
+from weakrest_export.labels.model import Box, Defect, Label, Mask, Polygon, Rotated, Tag
 from weakrest_export.mask_files import Rule
 from weakrest_export.pictures import Size, picture_size, pixels
-from weakrest_export.shapes import is_convex
+from weakrest_export.shapes import filled, is_convex
 
 KEYS = ("image", "tag", "defects", "type", "seconds", "leave_out")
+MOST_CORNERS = 1000
 ROUNDING = 1.0
 """A box may extend beyond its picture by less than this, in pixels: labeling tools round. It is clipped."""
 
@@ -105,6 +107,28 @@ def make_rotated(value: object, size: Size, where: str) -> Rotated:
     return Rotated(points)
 
 
+def make_polygon(value: object, size: Size, where: str) -> Polygon:
+    """Makes a polygon of at least three `[x, y]`, in order around it, clipped to the picture.
+
+    Raises:
+        ExportError: starting with `where`, if it extends too far beyond the picture or covers no pixel.
+    """
+    if not isinstance(value, list) or not 3 <= len(value) <= MOST_CORNERS:
+        raise ExportError(
+            f"{where}: must be a list of 3 to {MOST_CORNERS} corners [x, y], not {shown(value)}"
+        )
+    points = np.array([numbers(corner, 2, where) for corner in value])
+    if (points <= -ROUNDING).any() or (points >= np.array(size) + ROUNDING).any():
+        raise ExportError(
+            f"{where}: {shown(value)} reaches outside of the picture of {pixels(size)} pixels: "
+            "give pixels of this picture"
+        )
+    points = points.clip(0, size)
+    if not filled(points, size).any():
+        raise ExportError(f"{where}: {shown(value)} covers no pixel: remove it or draw it again")
+    return Polygon(tuple((x, y) for x, y in points.tolist()))
+
+
 def _label(data: object, folder: Path, where: str) -> Label:
     if not isinstance(data, dict):
         raise ExportError(f'{where}: must be a JSON object such as {{"image": "001.png", "tag": "good"}}')
@@ -134,15 +158,21 @@ def _label(data: object, folder: Path, where: str) -> Label:
 
 
 def _defect(data: object, size: Size, folder: Path, where: str) -> Defect:
-    shapes = [key for key in ("box", "rotated", "mask") if isinstance(data, dict) and key in data]
+    forms = ("box", "rotated", "polygon", "mask")
+    shapes = [key for key in forms if isinstance(data, dict) and key in data]
     if not isinstance(data, dict) or len(shapes) != 1:
-        raise ExportError(f"{where}: must be an object with one of box, rotated or mask, not {shown(data)}")
+        raise ExportError(
+            f"{where}: must be an object with one of box, rotated, polygon or mask, not {shown(data)}"
+        )
     shape = shapes[0]
-    _known(data, (shape, "rule") if shape == "mask" else (shape,), where)
+    _known(data, (shape, "type", "rule") if shape == "mask" else (shape, "type"), where)
+    kind = _text(data, "type", where) if "type" in data else None
     if shape == "box":
-        return make_box(data["box"], size, f"{where}: box")
+        return replace(make_box(data["box"], size, f"{where}: box"), type=kind)
     if shape == "rotated":
-        return make_rotated(data["rotated"], size, f"{where}: rotated box")
+        return replace(make_rotated(data["rotated"], size, f"{where}: rotated box"), type=kind)
+    if shape == "polygon":
+        return replace(make_polygon(data["polygon"], size, f"{where}: polygon"), type=kind)
     rule = data.get("rule", "above-half")
     if rule not in get_args(Rule):
         raise ExportError(f"{where}: unknown rule {shown(rule)}: write {' or '.join(get_args(Rule))}")
@@ -153,7 +183,7 @@ def _defect(data: object, size: Size, folder: Path, where: str) -> Defect:
             f"{where}: mask {mask} has {pixels(found)} pixels, but its picture has {pixels(size)}: "
             "give the mask of this picture"
         )
-    return Mask(mask, rule)
+    return Mask(mask, rule, kind)
 
 
 def _known(data: dict[str, Any], keys: Sequence[str], where: str) -> None:

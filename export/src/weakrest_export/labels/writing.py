@@ -9,7 +9,7 @@ from typing import Any
 
 from weakrest_export.errors import Exit, ExportError
 from weakrest_export.files import write_whole
-from weakrest_export.labels.model import Box, Defect, Label, Mask
+from weakrest_export.labels.model import Box, Defect, Label, Mask, Polygon
 
 
 def write(path: Path, labels: Sequence[Label], overwrite: bool = False) -> None:
@@ -54,12 +54,17 @@ def _object(label: Label, folder: Path) -> dict[str, Any]:
 
 
 def _shape(defect: Defect, folder: Path) -> dict[str, Any]:
+    return _form(defect, folder) | ({} if defect.type is None else {"type": defect.type})
+
+
+def _form(defect: Defect, folder: Path) -> dict[str, Any]:
     if isinstance(defect, Mask):
         rule = {} if defect.rule == "above-half" else {"rule": defect.rule}
         return {"mask": _relative(defect.path, folder), **rule}
     if isinstance(defect, Box):
         return {"box": [_rounded(v) for v in (defect.left, defect.top, defect.right, defect.bottom)]}
-    return {"rotated": [[_rounded(x), _rounded(y)] for x, y in defect.points]}
+    key = "polygon" if isinstance(defect, Polygon) else "rotated"
+    return {key: [[_rounded(x), _rounded(y)] for x, y in defect.points]}
 
 
 def _rounded(value: float) -> float:

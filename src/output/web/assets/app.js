@@ -2,8 +2,8 @@
 // The service's page: polls the state, and sends what the buttons ask for.
 
 import { showChart } from "./chart.js";
-import { make, number, say } from "./elements.js";
-import { $, dress, duration, fill, moment, ms, title, whole } from "./page.js";
+import { make, say } from "./elements.js";
+import { $, dress, duration, fill, moment, ms, title } from "./page.js";
 import {
   fadePicture,
   forgetPictures,
@@ -16,6 +16,7 @@ import {
 } from "./parts.js";
 import { SignedOut, ask, read } from "./service.js";
 import { openForm, readYou, showSession, whyNot } from "./session.js";
+import { number, t, whole } from "./texts.js";
 
 /** @import { Part, Parts, Status } from "./service.js" */
 
@@ -99,7 +100,7 @@ function connected(yes) {
   $("lost").hidden = yes;
   if (yes) return;
   say($("lost"), lostText(lastAnswer));
-  document.title = "no connection – weakrest";
+  document.title = `${t("no connection")} – weakrest`;
   for (const name of BUTTONS) $(name).disabled = true;
 }
 
@@ -112,7 +113,7 @@ async function signedOut() {
     showSession(you, () => schedule(0));
     document.body.classList.add("stale");
     for (const name of BUTTONS) $(name).disabled = true;
-    say($("lost"), "Sign in to see the line.");
+    say($("lost"), t("Sign in to see the line."));
     $("lost").hidden = false;
     if (!offered) openForm();
     offered = true;
@@ -125,8 +126,8 @@ async function signedOut() {
 function showStatus(s) {
   const product = s.engine.product || "weakrest";
   say($("product"), product);
-  document.title = `${s.state} – ${product}`;
-  say($("state"), s.state);
+  document.title = `${t(s.state)} – ${product}`;
+  say($("state"), t(s.state));
   dress($("state"), `badge ${s.state}`);
   showProblems(Object.entries(s.problems));
   $("teach").hidden = !s.teaches;
@@ -151,23 +152,29 @@ function showStatus(s) {
     rejected: counted.rejects,
     faults: counted.faults,
   };
-  const from = counted.journal ? "" : ", the start of the service";
-  say($("since"), `${product} with this package, since ${moment(counted.since_ms)}${from}`);
+  const since = counted.journal
+    ? t("{0} with this package, since {1}", product, moment(counted.since_ms))
+    : t("{0} with this package, since the start of the service, {1}", product, moment(counted.since_ms));
+  say($("since"), since);
   for (const id of /** @type {const} */ (["parts", "passes", "rejected", "faults"])) {
     say($(id), whole(counts[id]));
     $(id).parentElement?.classList.toggle("zero", counts[id] === 0);
   }
-  const times = s.stages.map((t) => {
-    const [last, mean, worst] = [t.last_ms, t.mean_ms, t.worst_ms].map((v) => (t.count ? ms(v) : "–"));
-    return [t.name, last, mean, worst];
+  const times = s.stages.map(({ name, count, last_ms, mean_ms, worst_ms }) => {
+    const [last, mean, worst] = [last_ms, mean_ms, worst_ms].map((v) => (count ? ms(v) : "–"));
+    return [t(name), last, mean, worst];
   });
   fill($("stages"), times);
   const losses = lossesOf(s);
-  fill($("beside"), losses.length ? losses : [["nothing lost, late or missed", ""]]);
-  const package_ = s.engine.package ? `package ${s.engine.package.slice(0, 12)} · ` : "";
-  const uptime = `running for ${duration(s.uptime_s)}`;
-  const threshold = `threshold ${number(s.engine.threshold)}`;
-  say($("footer"), `${package_}${s.engine.provider} · ${threshold} · ${uptime} · weakrest ${s.version}`);
+  fill($("beside"), losses.length ? losses : [[t("nothing lost, late or missed"), ""]]);
+  const facts = [
+    s.engine.package && t("package {0}", s.engine.package.slice(0, 12)),
+    s.engine.provider,
+    t("threshold {0}", number(s.engine.threshold)),
+    t("running for {0}", duration(s.uptime_s)),
+    `weakrest ${s.version}`,
+  ];
+  say($("footer"), facts.filter(Boolean).join(" · "));
 }
 
 /** The reload that was asked for, and how many there were before it. */
@@ -182,7 +189,7 @@ function showReload({ count, refused }) {
     reload.before = count;
   } else if (count > reload.before) {
     reload.asked = false;
-    answer(refused ?? "The new configuration is in use.", refused !== null);
+    answer(refused ?? t("The new configuration is in use."), refused !== null);
   }
 }
 
@@ -197,7 +204,7 @@ async function showRecipes({ recipes, engine, you }) {
   listed = engine.recipe;
   /** @type {{ recipes: { number: number, name: string }[] }} */
   const known = await read("/api/recipes");
-  const all = [{ number: 0, name: "configuration" }, ...known.recipes];
+  const all = [{ number: 0, name: t("configuration") }, ...known.recipes];
   const options = all.map((recipe) => {
     const option = make("option", `${recipe.number} ${recipe.name}`);
     option.value = String(recipe.number);
@@ -215,7 +222,7 @@ function showProblems(problems) {
   $("problems").hidden = !problems.length;
   const items = problems.map(([component, problem]) => {
     const item = make("li", undefined, `notice ${problem.severity}`);
-    item.append(make("b", `${component} `), problem.text);
+    item.append(make("b", `${t(component)} `), problem.text);
     return item;
   });
   $("problems").replaceChildren(...items);
@@ -228,21 +235,21 @@ function showProblems(problems) {
 function lossesOf(s) {
   /** @type {[name: string, count: number][]} */
   const all = [
-    ["frames dropped", s.dropped_frames],
-    ["frames lost", s.lost_frames],
-    ["camera lost", s.camera_losses],
-    ["late inspections", s.late_inspections],
-    ["missed pulses", s.missed_pulses],
-    ["late pulses", s.late_pulses],
-    ["packages swapped", s.swaps],
+    [t("frames dropped"), s.dropped_frames],
+    [t("frames lost"), s.lost_frames],
+    [t("camera lost"), s.camera_losses],
+    [t("late inspections"), s.late_inspections],
+    [t("missed pulses"), s.missed_pulses],
+    [t("late pulses"), s.late_pulses],
+    [t("packages swapped"), s.swaps],
   ];
   /** @type {(counts: Record<string, number>, name: (key: string) => string) => [string, number][]} */
   const each = (counts, name) => Object.entries(counts).map(([key, n]) => [name(key), n]);
   return [
-    ...each(s.faults, (kind) => `faults: ${kind}`),
+    ...each(s.faults, (kind) => t("faults: {0}", t(kind))),
     ...all,
-    ...each(s.outputs_dropped, (name) => `${name}: parts dropped`),
-    ...each(s.outputs_failed, (name) => `${name}: parts failed`),
+    ...each(s.outputs_dropped, (name) => t("{0}: parts dropped", name)),
+    ...each(s.outputs_failed, (name) => t("{0}: parts failed", name)),
   ]
     .filter(([, n]) => n)
     .map(([name, n]) => [name, whole(n)]);
@@ -263,7 +270,7 @@ function answer(text, bad) {
 
 /** @param {Part} part */
 const labelPart = (part) =>
-  change(`rejects/${keyOf(part)}/label`, `Copied ${title(part)} to the label folder.`);
+  change(`rejects/${keyOf(part)}/label`, t("Copied {0} to the label folder.", title(part)));
 
 /** @param {string} action @param {string} [success] @param {object} [body] */
 async function change(action, success = "", body) {
@@ -280,36 +287,36 @@ async function change(action, success = "", body) {
     if (response.status === 401 && accounts) {
       openForm();
     } else if (response.status === 401) {
-      const why = token ? "Wrong token." : "This needs a token.";
-      say($("why"), `${why} The token is in the file that web.token_file names.`);
+      const why = token ? t("Wrong token.") : t("This needs a token.");
+      say($("why"), `${why} ${t("The token is in the file that web.token_file names.")}`);
       asked = [action, success, body];
       $("token").value = "";
       $("ask").showModal();
     } else {
-      const done = action === "trigger" ? `Triggered part ${whole(told.part ?? 0)}.` : success;
+      const done = action === "trigger" ? t("Triggered part {0}.", whole(told.part ?? 0)) : success;
       const problem = response.ok ? told.warning : told.error;
       answer(problem ?? done, problem !== undefined);
       schedule(0);
     }
   } catch {
     reload.asked = false;
-    answer("The service does not answer.", true);
+    answer(t("The service does not answer."), true);
   }
 }
 
 $("trigger").addEventListener("click", () => change("trigger"));
 $("resume").addEventListener("click", () => change("resume"));
-$("reload").addEventListener("click", () => change("reload", "Reading configuration and package …"));
+$("reload").addEventListener("click", () => change("reload", t("Reading configuration and package …")));
 $("recipe").addEventListener("change", () => {
   const [recipe] = $("recipe").selectedOptions;
-  if (confirm(`Inspect the next parts with recipe ${recipe.textContent}?`)) {
-    change("recipe", "Loading the recipe …", { recipe: Number(recipe.value) });
+  if (confirm(t("Inspect the next parts with recipe {0}?", recipe.textContent ?? ""))) {
+    change("recipe", t("Loading the recipe …"), { recipe: Number(recipe.value) });
   } else {
     listed = -1;
   }
 });
 $("halt").addEventListener("click", () => {
-  if (confirm("Halt the line? Every part is a fault until you resume.")) change("halt");
+  if (confirm(t("Halt the line? Every part is a fault until you resume."))) change("halt");
 });
 $("ask")
   .querySelector("form")

@@ -4,6 +4,7 @@
 import { make, say } from "./elements.js";
 import { ask } from "./service.js";
 import { openForm, readYou, showSession, whyNot } from "./session.js";
+import { clock, date, t } from "./texts.js";
 
 /**
  * @typedef {object} Entry
@@ -40,7 +41,8 @@ const short = (value) => (value === null ? "" : typeof value === "string" ? valu
 /** @param {Entry} entry */
 function show(entry) {
   const row = make("tr");
-  const when = entry.at.replace("T", " ").replace(/\.\d+Z$/, " UTC");
+  const time = Date.parse(entry.at);
+  const when = `${date(time, "UTC")} ${clock(time, "UTC")} UTC`;
   const cells = [String(entry.n), when, entry.who, entry.from ?? "", entry.what];
   row.append(...[...cells, short(entry.before), short(entry.after)].map((text) => make("td", text)));
   body.prepend(row);
@@ -74,7 +76,7 @@ async function poll() {
       offered = true;
     }
   } catch {
-    tell("No connection to the service.");
+    tell(t("No connection to the service."));
   }
   timer = window.setTimeout(poll, wait);
 }

@@ -1,8 +1,9 @@
 // @ts-check
 // The chart of the latest scores.
 
-import { inner, make, number, say } from "./elements.js";
+import { inner, make, say } from "./elements.js";
 import { $, ratio } from "./page.js";
+import { number, t, whole } from "./texts.js";
 
 /** @import { Part } from "./service.js" */
 
@@ -31,9 +32,9 @@ export function showChart(parts) {
     span.style.top = `${height(value)}%`;
     return span;
   };
-  const highest = top === CEILING ? `${CEILING}× and more` : `${number(top)}×`;
-  $("scale").replaceChildren(label("threshold", 1), label(highest, top));
+  const highest = top === CEILING ? t("{0}× and more", CEILING) : `${number(top)}×`;
+  $("scale").replaceChildren(label(t("threshold"), 1), label(highest, top));
   const rejected = parts.filter((p) => p.verdict === "reject").length;
-  $("chart").setAttribute("aria-label", `Scores of the latest ${parts.length} parts, ${rejected} rejected`);
-  say($("span"), `Latest ${parts.length} parts. Newest on the right. Score as a multiple of the threshold.`);
+  $("chart").setAttribute("aria-label", t("Scores of the latest {0} parts, {1} rejected", whole(parts.length), whole(rejected)));
+  say($("span"), t("Latest {0} parts. Newest on the right. Score as a multiple of the threshold.", whole(parts.length)));
 }

@@ -1,7 +1,8 @@
 // @ts-check
 // Drawings of numbers: trends, and where regions of rejects lie.
 
-import { make, number } from "./elements.js";
+import { make } from "./elements.js";
+import { count as counted, number, t } from "./texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -41,14 +42,15 @@ export function trend(name, values, kind = "", text = number) {
     if (pen === "M") path += "h0.1";
     pen = "L";
   });
-  const range = `${text(low)} to ${text(high)}`;
-  const label = known.length ? `${name}, ${range}, last ${text(/** @type {number} */ (known.at(-1)))}` : name;
+  const range = t("{0} to {1}", text(low), text(high));
+  const last = known.at(-1);
+  const label = last === undefined ? name : t("{0}, {1}, last {2}", name, range, text(last));
   const svg = drawn("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img" });
   svg.setAttribute("aria-label", label);
   svg.append(drawn("path", { d: path, class: kind }));
   const figure = make("figure");
   const caption = make("figcaption");
-  caption.append(make("span", name), make("span", known.length ? range : "not known"));
+  caption.append(make("span", name), make("span", known.length ? range : t("not known")));
   figure.append(caption, svg);
   return figure;
 }
@@ -78,7 +80,7 @@ export function spots(place, heat, picture) {
     });
     if (count) {
       const title = document.createElementNS(SVG, "title");
-      title.textContent = `${count} rejects`;
+      title.textContent = counted(count, "{0} reject", "{0} rejects");
       cell.append(title);
     }
     svg.append(cell);

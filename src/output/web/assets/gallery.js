@@ -1,7 +1,8 @@
 // @ts-check
 // Search in the kept parts.
 
-import { make, number, say } from "./elements.js";
+import { make, say } from "./elements.js";
+import { clock, count as counted, date, number, t, whole } from "./texts.js";
 
 /**
  * @typedef {object} Kept
@@ -37,7 +38,7 @@ export async function find(go_on) {
   for (const [key, id] of [["verdict", "verdict"], ["day", "day"], ["part", "number"], ["least", "least"], ["most", "most"]]) {
     query.set(key, value(id).replace(",", "."));
   }
-  say($("keptof"), "Searching …");
+  say($("keptof"), t("Searching …"));
   $("more").hidden = true;
   try {
     const response = await fetch(`/api/kept?${query}`, { signal: AbortSignal.timeout(20000) });
@@ -47,11 +48,11 @@ export async function find(go_on) {
     after = body.next;
     $("parts-kept").append(...body.parts.map(shown));
     const count = $("parts-kept").children.length;
-    const more = after === null ? "" : ", there may be more";
-    say($("keptof"), count ? `${count} parts, the newest first${more}` : `No part found${more}.`);
+    const found = count ? counted(count, "{0} part.", "{0} parts, the newest first.") : t("No part found.");
+    say($("keptof"), after === null ? found : `${found} ${t("There may be more.")}`);
     $("more").hidden = after === null;
   } catch (error) {
-    if (mine === search) say($("keptof"), error instanceof Error ? error.message : "The service does not answer.");
+    if (mine === search) say($("keptof"), error instanceof Error ? error.message : t("The service does not answer."));
   }
 }
 
@@ -66,16 +67,16 @@ function shown(part) {
     const picture = make("img");
     picture.loading = "lazy";
     picture.alt = "";
-    picture.addEventListener("error", () => picture.replaceWith(make("em", "its picture is not kept any more")));
+    picture.addEventListener("error", () => picture.replaceWith(make("em", t("its picture is not kept any more"))));
     picture.src = best;
     link.append(picture);
   } else {
-    link.append(make("em", "no picture was taken"));
+    link.append(make("em", t("no picture was taken")));
   }
   const multiple = part.multiple === null ? "" : ` ${number(part.multiple)}×`;
-  link.append(make("b", `${part.verdict}${multiple}`, part.verdict));
-  const time = new Date(part.time_ms);
-  link.append(make("span", `part ${part.part} · ${time.toLocaleDateString("en-CA")} ${time.toLocaleTimeString("en-GB")}`));
+  link.append(make("b", `${t(part.verdict)}${multiple}`, part.verdict));
+  const time = `${date(part.time_ms)} ${clock(part.time_ms)}`;
+  link.append(make("span", t("part {0} · {1}", whole(part.part), time)));
   if (part.product) link.append(make("span", part.product));
   item.append(link);
   if (part.picture && part.product) item.append(answers(part, part.product));
@@ -90,12 +91,13 @@ function shown(part) {
 function answers(part, product) {
   const pair = make("div", undefined, "pair");
   for (const answer of ["good", "bad"]) {
-    const button = make("button", answer === "good" ? "Good" : "Bad");
+    const button = make("button", answer === "good" ? t("Good") : t("Bad"));
     button.type = "button";
-    button.setAttribute("aria-label", `Part ${part.part} was ${answer}`);
+    const name = answer === "good" ? t("Part {0} was good", part.part) : t("Part {0} was bad", part.part);
+    button.setAttribute("aria-label", name);
     button.addEventListener("click", async () => {
       const told = await tell({ kept: `${part.name.slice(0, 8)}/${part.name}`, product, answer });
-      say($("keptof"), told ?? `Part ${part.part} is kept as ${answer}. Enroll ${product} again to use it.`);
+      say($("keptof"), told ?? t("The answer is kept. Enroll {0} again to use it.", product));
       if (told) return;
       for (const other of pair.children) other.setAttribute("aria-pressed", String(other === button));
     });
@@ -119,6 +121,6 @@ async function tell(question) {
     const response = await fetch("/api/teach/answer-kept", options);
     return response.ok ? null : (await response.json()).error;
   } catch {
-    return "The service does not answer.";
+    return t("The service does not answer.");
   }
 }

@@ -1,9 +1,10 @@
 // @ts-check
 // The page of the numbers: asks for a period, and shows what the journal counted.
 
-import { make, number, say } from "./elements.js";
+import { make, say } from "./elements.js";
 import { spots, trend } from "./figures.js";
 import { find } from "./gallery.js";
+import { count, date, fixed, number, t, whole } from "./texts.js";
 
 /**
  * @typedef {object} Counts
@@ -43,10 +44,8 @@ const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const field = (id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
 const DAY = 86_400_000;
 
-/** @type {(n: number) => string} */
-const whole = (n) => n.toLocaleString("en-US");
 /** @type {(share: number) => string} */
-const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+const percent = (share) => `${fixed(100 * share, share < 0.1 ? 2 : 1)} %`;
 /** @type {(counts: Counts) => number | null} Faults are not judged. */
 const share = ({ passes, rejects }) => (passes + rejects ? rejects / (passes + rejects) : null);
 /** @type {(value: number | null, text?: (value: number) => string) => string} */
@@ -58,10 +57,10 @@ const midnight = (text) => new Date(`${text}T00:00`).getTime();
 
 /** @type {Record<string, string>} */
 const QUANTITIES = {
-  light: "light (brightness)",
-  focus: "focus (sharpness)",
-  noise: "noise (deviation)",
-  scores: "scores of good parts",
+  light: t("light (brightness)"),
+  focus: t("focus (sharpness)"),
+  noise: t("noise (deviation)"),
+  scores: t("scores of good parts"),
 };
 
 /** Counts the questions: the answer to an old one is not shown. */
@@ -73,7 +72,7 @@ async function load() {
   const [from, end] = [midnight(field("from").value), midnight(field("to").value)];
   // The day after, also where a day has 23 or 25 hours.
   const to = midnight(day(end + 1.5 * DAY));
-  if (!(from < to)) return trouble("Set a first and a last day, in this order.");
+  if (!(from < to)) return trouble(t("Set a first and a last day, in this order."));
   const query = new URLSearchParams({
     from: `${from}`,
     to: `${to}`,
@@ -88,7 +87,7 @@ async function load() {
   });
   history.replaceState(null, "", `?${address}`);
   /** @type {HTMLAnchorElement} */ ($("table")).href = `/api/numbers.csv?${query}`;
-  say($("period"), `${field("from").value} to ${field("to").value}`);
+  say($("period"), t("{0} to {1}", date(from), date(end)));
   $("numbers").classList.add("old");
   try {
     const [numbers, heat] = await Promise.all([read(`/api/numbers?${query}`), read(`/api/numbers/heat?${query}`)]);
@@ -98,7 +97,7 @@ async function load() {
     trouble("");
     $("numbers").classList.remove("old");
   } catch (error) {
-    if (mine === question) trouble(error instanceof Error ? error.message : "The service does not answer.");
+    if (mine === question) trouble(error instanceof Error ? error.message : t("The service does not answer."));
   }
 }
 
@@ -123,7 +122,7 @@ function show({ packages, total, faults, groups, trend: points, drift, remarks }
   const chosen = field("product").value;
   if (chosen && !products.includes(chosen)) products.push(chosen);
   const option = (/** @type {string} */ product) => {
-    const element = make("option", product || "all");
+    const element = make("option", product || t("all"));
     element.value = product;
     element.selected = product === chosen;
     return element;
@@ -132,24 +131,31 @@ function show({ packages, total, faults, groups, trend: points, drift, remarks }
 
   for (const id of /** @type {const} */ (["parts", "passes", "rejects", "faults"])) say($(id), whole(total[id]));
   say($("share"), known(share(total), percent));
-  const kinds = Object.entries(faults).map(([kind, count]) => `${kind} ${whole(count)}`);
-  say($("kinds"), kinds.length ? `Faults: ${kinds.join(", ")}` : "");
+  const kinds = Object.entries(faults).map(([kind, n]) => `${t(kind)} ${whole(n)}`);
+  say($("kinds"), kinds.length ? t("Faults: {0}", kinds.join(", ")) : "");
 
   $("nodrift").hidden = drift.length > 0;
   rows($("drift"), drift, ({ quantity, usual, now, change, alarm }) => [
     QUANTITIES[quantity] ?? quantity,
     number(usual),
     number(now),
-    `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(1)} %`,
-    alarm ? "changed" : "as usual",
+    `${change < 0 ? "−" : "+"}${fixed(Math.abs(100 * change), 1)} %`,
+    alarm ? t("changed") : t("as usual"),
   ]);
   [...$("drift").children].forEach((row, i) => row.classList.toggle("alarm", drift[i].alarm));
 
   const by = field("by").value;
-  say($("groupsof"), `By ${by}`);
-  say($("groupname"), by);
+  say($("groupsof"), t("By {0}", t(by)));
+  say($("groupname"), t(by));
+  /** @type {(group: Group) => string} */
+  const called = ({ name: given }) => {
+    if (by === "package") return given.slice(0, 12);
+    if (by === "day") return date(midnight(given));
+    const [begin, end] = given.split(" to ");
+    return by === "shift" && end ? t("{0} to {1}", begin, end) : given;
+  };
   rows($("groups"), groups, (group) => [
-    [group.day, group.product, by === "package" ? group.name.slice(0, 12) : group.name].filter(Boolean).join(" · "),
+    [group.day && date(midnight(group.day)), group.product, called(group)].filter(Boolean).join(" · "),
     whole(group.parts),
     whole(group.rejects),
     known(share(group), percent),
@@ -158,11 +164,11 @@ function show({ packages, total, faults, groups, trend: points, drift, remarks }
   ]);
 
   $("trends").replaceChildren(
-    trend("rejected", points.map(share), "reject", percent),
-    trend("mean score of good parts, of the threshold", points.map((p) => p.score)),
-    trend("light: brightness", points.map((p) => p.brightness)),
-    trend("focus: sharpness", points.map((p) => p.sharpness)),
-    trend("noise: deviation", points.map((p) => p.noise)),
+    trend(t("rejected"), points.map(share), "reject", percent),
+    trend(t("mean score of good parts, of the threshold"), points.map((p) => p.score)),
+    trend(t("light: brightness"), points.map((p) => p.brightness)),
+    trend(t("focus: sharpness"), points.map((p) => p.sharpness)),
+    trend(t("noise: deviation"), points.map((p) => p.noise)),
   );
 }
 
@@ -193,8 +199,8 @@ async function showSpots(heat) {
   const pictured = status.picture !== null && (!product || product === status.engine.product);
   spots($("heat"), heat, pictured ? "/api/live.jpg?plain=1" : null);
   const text = heat.parts
-    ? `${whole(heat.parts)} rejects, in whole days (UTC). The darker, the more of them have a region there.`
-    : "No reject of this period has a picture whose size is known.";
+    ? `${count(heat.parts, "{0} reject", "{0} rejects")}. ${t("In whole days (UTC). The darker, the more of them have a region there.")}`
+    : t("No reject of this period has a picture whose size is known.");
   say($("spotsof"), text);
 }
 

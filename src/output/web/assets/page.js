@@ -2,6 +2,7 @@
 // Small helpers for the page's elements and numbers.
 
 import { make, say } from "./elements.js";
+import { clock, count, date, fixed, t, whole } from "./texts.js";
 
 /** @import { Part } from "./service.js" */
 
@@ -85,22 +86,17 @@ export function fill(body, lines) {
 }
 
 /** @type {(ms: number) => string} */
-export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
-/** @type {(ms: number) => string} */
 export const moment = (time) => {
-  const date = new Date(time);
-  const today = date.toDateString() === new Date().toDateString();
-  return today ? clock(time) : `${date.toLocaleDateString("en-CA")}, ${clock(time)}`;
+  const today = date(time) === date(Date.now());
+  return today ? clock(time) : `${date(time)}, ${clock(time)}`;
 };
-/** @type {(n: number) => string} */
-export const whole = (n) => n.toLocaleString("en-US");
 /** @type {(value: number) => string} */
-export const ms = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
+export const ms = (value) => (fixed(value, value >= 100 ? 0 : 1));
 /** @type {(seconds: number) => string} */
 export const duration = (seconds) => {
   const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3600)];
   if (hours < 1) return minutes < 1 ? `${Math.floor(seconds)} s` : `${minutes} min`;
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : count(Math.floor(hours / 24), "{0} day", "{0} days");
 };
 
 /**
@@ -110,4 +106,4 @@ export const duration = (seconds) => {
 export const ratio = ({ score, threshold }) =>
   score === null || threshold === null || !(threshold > 0) ? null : score / threshold;
 /** @type {(part: Part) => string} */
-export const title = ({ part, time_ms }) => `part ${whole(part)} · ${moment(time_ms)}`;
+export const title = ({ part, time_ms }) => t("part {0} · {1}", whole(part), moment(time_ms));

@@ -1,9 +1,10 @@
 // @ts-check
 // The last part, the latest picture, and the last rejects.
 
-import { inner, make, number, say } from "./elements.js";
-import { $, clock, dress, ms, ratio, title, whole } from "./page.js";
+import { inner, make, say } from "./elements.js";
+import { $, dress, ms, ratio, title } from "./page.js";
 import { ask, read } from "./service.js";
+import { clock, number, t, whole } from "./texts.js";
 
 /** @import { Part, Parts, Status } from "./service.js" */
 
@@ -20,28 +21,39 @@ export function showVerdict(part, status) {
   $("before").hidden = !stopped || !part;
   if (stopped) return showStopped(part, status);
   dress($("verdict"), `verdict ${part?.verdict ?? ""}`);
-  say($("word"), part?.verdict.toUpperCase() ?? "–");
-  say($("part"), part ? title(part) : "no part yet");
+  showWord(part ? t(part.verdict).toUpperCase() : "–");
+  say($("part"), part ? title(part) : t("no part yet"));
   const multiple = part ? ratio(part) : null;
   $("ratio").hidden = multiple === null;
   if (multiple !== null) {
     const text = `${number(multiple)}×`;
     say(inner($("ratio"), "b"), text);
-    inner($("ratio"), ".meter").setAttribute("aria-label", `${text} the threshold`);
+    inner($("ratio"), ".meter").setAttribute("aria-label", t("{0} the threshold", text));
     inner($("ratio"), "i").style.width = `${Math.min(multiple * 50, 100)}%`;
   }
   const count = part?.regions.length ?? 0;
-  const areas = count < 2 ? "one region" : count < 16 ? `${count} regions` : "16 regions or more";
-  say($("reason"), part?.reason || (count ? `${areas} above the threshold` : ""));
+  const areas =
+    count < 2
+      ? t("one region above the threshold")
+      : count < 16
+        ? t("{0} regions above the threshold", count)
+        : t("16 regions or more above the threshold");
+  say($("reason"), part?.reason || (count ? areas : ""));
   const scores = part && part.score !== null ? scoresOf(part) : "";
-  say($("score"), part ? `${scores}${ms(part.latency_ms)} ms` : "");
+  say($("score"), part ? [scores, `${ms(part.latency_ms)} ms`].filter(Boolean).join(" · ") : "");
+}
+
+/** @param {string} word */
+function showWord(word) {
+  say($("word"), word);
+  $("word").style.setProperty("--letters", String(word.length));
 }
 
 /** What a state without inspection is called, and what it means where no problem says it. */
 const STOPPED = /** @type {Record<string, [word: string, meaning: string]>} */ ({
-  Preoperational: ["STARTING", "No part is inspected yet."],
-  Halted: ["HALTED", "Every part is a fault until somebody resumes the line."],
-  Error: ["ERROR", "Parts cannot be inspected."],
+  Preoperational: [t("STARTING"), t("No part is inspected yet.")],
+  Halted: [t("HALTED"), t("Every part is a fault until somebody resumes the line.")],
+  Error: [t("ERROR"), t("Parts cannot be inspected.")],
 });
 
 /**
@@ -51,19 +63,19 @@ const STOPPED = /** @type {Record<string, [word: string, meaning: string]>} */ (
 function showStopped(part, { state, problems }) {
   const [word, meaning] = STOPPED[state] ?? [state.toUpperCase(), ""];
   dress($("verdict"), `verdict stopped ${state}`);
-  say($("word"), word);
+  showWord(word);
   say($("part"), meaning);
   $("ratio").hidden = true;
   const named = Object.entries(problems);
   const [component, problem] =
     named.find(([name, { severity }]) => (state === "Halted" ? name === "halted" : severity === "error")) ?? [];
-  say($("reason"), problem ? `${component}: ${problem.text}` : "");
+  say($("reason"), problem ? `${t(component ?? "")}: ${problem.text}` : "");
   say($("score"), "");
-  say($("before"), part ? `Last part: ${part.verdict.toUpperCase()}, ${title(part)}` : "");
+  say($("before"), part ? t("Last part: {0}, {1}", t(part.verdict).toUpperCase(), title(part)) : "");
 }
 
 /** @type {(part: Part) => string} */
-const scoresOf = ({ score, threshold }) => `score ${number(score)} · threshold ${number(threshold)} · `;
+const scoresOf = ({ score, threshold }) => t("score {0} · threshold {1}", number(score), number(threshold));
 
 /** What the picture shows: its part, and whether without the anomaly map. */
 let shown = "";
@@ -87,8 +99,8 @@ export async function showPicture(part) {
   });
   URL.revokeObjectURL(picture.src);
   // The answer names the part: it may be newer than the one asked for.
-  const of = `part ${whole(Number(response.headers.get("x-part")))}`;
-  picture.alt = `Latest picture, ${of}${plain ? "" : ", with its anomaly map"}`;
+  const of = t("part {0}", whole(Number(response.headers.get("x-part"))));
+  picture.alt = plain ? t("Latest picture, {0}", of) : t("Latest picture, {0}, with its anomaly map", of);
   $("picture").replaceChildren(picture);
   say($("caption"), of);
   pictured = part;
@@ -139,17 +151,17 @@ function reject(part, key, source, label) {
   const [item, button, picture] = [make("li"), make("button"), make("img")];
   item.dataset.key = key;
   button.type = "button";
-  button.setAttribute("aria-label", `Enlarge ${title(part)}`);
+  button.setAttribute("aria-label", t("Enlarge {0}", title(part)));
   picture.src = source;
   picture.alt = "";
-  picture.addEventListener("error", () => picture.replaceWith(make("em", "its picture is not kept any more")));
+  picture.addEventListener("error", () => picture.replaceWith(make("em", t("its picture is not kept any more"))));
   button.append(picture, make("b", `${number(ratio(part))}×`), make("span", title(part)));
   button.addEventListener("click", () => enlarge(part, source));
   item.append(button);
   if (label) {
-    const own = make("button", "Label", "label");
+    const own = make("button", t("Label"), "label");
     own.type = "button";
-    own.setAttribute("aria-label", `Copy ${title(part)} to the label folder`);
+    own.setAttribute("aria-label", t("Copy {0} to the label folder", title(part)));
     own.addEventListener("click", () => label(part));
     item.append(own);
   }
@@ -159,10 +171,10 @@ function reject(part, key, source, label) {
 /** @param {Part} part @param {string} source */
 function enlarge(part, source) {
   $("largepicture").src = source;
-  $("largepicture").alt = `Rejected part ${part.part} with its anomaly map`;
+  $("largepicture").alt = t("Rejected part {0} with its anomaly map", whole(part.part));
   const regions = part.regions.slice(0, REGIONS);
-  const sizes = regions.map((r) => `${r.width} × ${r.height} px at x ${r.x}, y ${r.y}`);
-  const scores = `${title(part)} · score ${number(part.score)}, threshold ${number(part.threshold)}`;
+  const sizes = regions.map((r) => t("{0} × {1} px at x {2}, y {3}", r.width, r.height, r.x, r.y));
+  const scores = `${title(part)} · ${scoresOf(part)}`;
   say($("largetext"), [scores, ...sizes].join("\n"));
   $("large").showModal();
 }
@@ -170,7 +182,7 @@ function enlarge(part, source) {
 /** The service was started again: forget the pictures of the old run. */
 export function forgetPictures() {
   [shown, pictured, rejectShown] = ["", null, ""];
-  $("picture").replaceChildren(make("p", "no picture yet"));
+  $("picture").replaceChildren(make("p", t("no picture yet")));
   say($("caption"), "");
 }
 
@@ -186,5 +198,5 @@ export function fadePicture(last) {
 /** @type {(since: number | null) => string} */
 export const lostText = (since) =>
   since === null
-    ? "No connection to the service."
-    : `No connection to the service since ${clock(since)}. This page shows the state of that time.`;
+    ? t("No connection to the service.")
+    : t("No connection to the service since {0}. This page shows the state of that time.", clock(since));

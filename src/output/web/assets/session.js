@@ -4,6 +4,7 @@
 
 import { make, say } from "./elements.js";
 import { ask } from "./service.js";
+import { t } from "./texts.js";
 
 /**
  * @typedef {"view" | "operate" | "engineer"} Role
@@ -26,10 +27,11 @@ const ROLES = ["view", "operate", "engineer"];
 export function whyNot(you, needed) {
   if (you.changes === "token") return "";
   if (you.changes === "refused")
-    return "Read-only page: set web.token_file or web.accounts_file to allow changes.";
-  if (you.role === null) return `Sign in: this needs the role ${needed}.`;
+    return t("Read-only page: set web.token_file or web.accounts_file to allow changes.");
+  if (you.role === null) return t("Sign in: this needs the role {0}.", t(needed));
   if (ROLES.indexOf(you.role) >= ROLES.indexOf(needed)) return "";
-  return `${you.name ?? "You"} may not: this needs the role ${needed}, not ${you.role}.`;
+  const why = t("This needs the role {0}, not {1}.", t(needed), t(you.role));
+  return you.name ? `${you.name}: ${why}` : why;
 }
 
 /** @type {HTMLDialogElement | null} */
@@ -49,15 +51,15 @@ export function showSession(you, onChange) {
   const key = JSON.stringify(you);
   if (!place || shown === key) return;
   shown = key;
-  const link = make("a", "changes");
+  const link = make("a", t("changes"));
   link.href = "/audit";
   const mayRead = you.changes === "token" || you.role === "engineer";
   const parts = mayRead && location.pathname !== link.pathname ? [link] : [];
   if (you.changes !== "account") return place.replaceChildren(...parts);
-  const button = make("button", you.role ? "Sign out" : "Sign in");
+  const button = make("button", you.role ? t("Sign out") : t("Sign in"));
   button.type = "button";
   button.addEventListener("click", you.role ? signOut : openForm);
-  const name = make("span", you.role ? `${you.name ?? ""} (${you.role})` : "not signed in");
+  const name = make("span", you.role ? `${you.name ?? ""} (${t(you.role)})` : t("not signed in"));
   place.replaceChildren(...parts, name, button);
 }
 
@@ -91,9 +93,9 @@ function field(label, type, autocomplete) {
 
 function makeForm() {
   const [form, box, why, buttons] = [make("form"), make("dialog"), make("p"), make("div", undefined, "buttons")];
-  const name = field("Name", "text", "username");
-  const password = field("Password", "password", "current-password");
-  const [cancel, submit] = [make("button", "Cancel"), make("button", "Sign in")];
+  const name = field(t("Name"), "text", "username");
+  const password = field(t("Password"), "password", "current-password");
+  const [cancel, submit] = [make("button", t("Cancel")), make("button", t("Sign in"))];
   cancel.type = "button";
   cancel.addEventListener("click", () => box.close());
   submit.type = "submit";
@@ -118,11 +120,11 @@ function makeForm() {
         say(why, (await response.json()).error);
       }
     } catch {
-      say(why, "The service does not answer.");
+      say(why, t("The service does not answer."));
     }
     submit.disabled = false;
   });
-  box.setAttribute("aria-label", "Sign in");
+  box.setAttribute("aria-label", t("Sign in"));
   box.className = "sign-in";
   box.append(form);
   document.body.append(box);

@@ -97,7 +97,7 @@ fn a_browser_shows_the_line() {
     assert_eq!(counted, ["31", "26", "4", "1"]);
     assert_eq!(dom.matches("src=\"/api/rejects/").count(), 4);
     assert_eq!(text_of(&dom, "caption"), "part 30");
-    assert!(dom.contains("id=\"old\"> (last part with a picture)"), "the fault has none of its own");
+    assert!(dom.contains("id=\"old\">(last part with a picture)"), "the fault has none of its own");
     assert!(dom.contains("alt=\"Latest picture, part 30, with its anomaly map\""));
     assert!(dom.contains("aria-label=\"Scores of the latest 31 parts, 4 rejected\""));
     assert!(!dom.contains("id=\"halt\" type=\"button\" disabled"));
