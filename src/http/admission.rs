@@ -1,20 +1,24 @@
 //! Who gets in: every route says which role it needs, and every request shows which it has.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+use utoipa::ToSchema;
 
+use super::api::{About, Api, Document, Needs};
 use super::attempts::Attempts;
 use super::certificate::Certificates;
 use super::connections::{Peer, neighborhood};
@@ -70,7 +74,7 @@ pub(crate) enum Standing {
 }
 
 /// What a page needs to know of whoever looks at it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct You {
     /// How changes are allowed here: `account`, `token`, `local` or `refused`.
     pub changes: &'static str,
@@ -139,40 +143,65 @@ impl Guard {
 pub(crate) struct Routes<S> {
     guard: Arc<Guard>,
     all: Router<S>,
+    document: Document,
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// No routes yet.
     pub fn new(gate: Arc<Gate>) -> Self {
-        Routes { guard: Arc::new(Guard::new(gate)), all: Router::new() }
+        Routes { guard: Arc::new(Guard::new(gate)), all: Router::new(), document: Document::default() }
     }
 
-    /// Adds routes that are open to all, signed in or not: the files of the page itself.
-    pub fn open(mut self, routes: Router<S>) -> Self {
+    /// Adds the files of the page itself. They are open to all, signed in or not.
+    pub fn page(mut self, routes: Router<S>) -> Self {
         self.all = self.all.merge(routes);
         self
     }
 
+    /// Adds routes that are open to all, signed in or not.
+    pub fn open(self, routes: Api<S>) -> Self {
+        self.needing(Needs::Nothing, routes)
+    }
+
     /// Adds routes that change nothing. Those of [`Role::View`] are open to all, unless only those who are
     /// signed in may look.
-    pub fn looks(mut self, role: Role, routes: Router<S>) -> Self {
+    pub fn looks(self, role: Role, routes: Api<S>) -> Self {
         let check = middleware::from_fn_with_state((Arc::clone(&self.guard), role), may_look);
-        self.all = self.all.merge(routes.route_layer(check));
-        self
+        self.needing(Needs::Look(role), routes.routed(|router| router.route_layer(check)))
     }
 
     /// Adds routes that change something. They also need a header that other sites cannot send.
-    pub fn changes(mut self, role: Role, routes: Router<S>) -> Self {
+    pub fn changes(self, role: Role, routes: Api<S>) -> Self {
         let check = middleware::from_fn_with_state((Arc::clone(&self.guard), role), may_change);
-        self.all = self.all.merge(routes.route_layer(check));
+        self.needing(Needs::Change(role), routes.routed(|router| router.route_layer(check)))
+    }
+
+    fn needing(mut self, needs: Needs, routes: Api<S>) -> Self {
+        self.all = self.all.merge(self.document.add(&self.guard.gate, needs, routes));
         self
     }
 
-    /// The server's router, with signing in and headers for all.
-    pub fn router(self, state: S) -> Router {
-        self.all
-            .with_state(state)
-            .merge(sign_in::routes(&self.guard))
+    /// The server's router, with signing in, the document of the interface and headers for all. `title` names the
+    /// interface.
+    pub fn router(self, title: &str, state: S) -> Router {
+        let signing_in = sign_in::routes(&self.guard);
+        let document = Arc::new(OnceLock::<Bytes>::new());
+        let known = Arc::clone(&document);
+        let about = About::new("This document").gives::<Value>();
+        let own = Api::new().get(
+            "/api/openapi.json",
+            move || async move {
+                let text = known.get().cloned().unwrap_or_default();
+                ([(header::CONTENT_TYPE, "application/json")], text)
+            },
+            about,
+        );
+        let all = self.open(own);
+        let Routes { guard, all, document: mut growing } = all;
+        let signing_in = growing.add(&guard.gate, Needs::Nothing, signing_in);
+        document.get_or_init(|| growing.text(title).into());
+        all.with_state(state)
+            .merge(signing_in)
             .fallback(|uri: Uri| async move {
                 problem(StatusCode::NOT_FOUND, format!("no such page: {}", uri.path()))
             })
@@ -180,7 +209,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                 let text = format!("{} does not accept {method}", uri.path());
                 problem(StatusCode::METHOD_NOT_ALLOWED, text)
             })
-            .layer(middleware::from_fn_with_state(self.guard, super::everybody))
+            .layer(middleware::from_fn_with_state(guard, super::everybody))
     }
 }
 

@@ -3,6 +3,7 @@
 //! HTTP/1.1, plain or encrypted. Everything is served from memory.
 
 mod admission;
+mod api;
 mod attempts;
 mod certificate;
 mod connections;
@@ -27,11 +28,13 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use admission::Guard;
 pub(crate) use admission::{Gate, Routes, Standing, You};
+pub(crate) use api::{About, Api};
 pub(crate) use certificate::{Certificate, Certificates, day_of, self_signed};
 use connections::{Limited, Peer};
 use tls::Secured;
@@ -192,12 +195,15 @@ impl Drop for Server {
 }
 
 /// The answer to a failed request, for people and machines.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Refusal {
+    /// Why it is refused, and what to do.
+    error: String,
+}
+
+/// A [`Refusal`] with its code.
 pub(crate) fn problem(code: StatusCode, text: impl Into<String>) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        error: String,
-    }
-    (code, Json(Body { error: text.into() })).into_response()
+    (code, Json(Refusal { error: text.into() })).into_response()
 }
 
 /// A file inside the program.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::order::{Standing, order};
 use super::prompts::{self, Prompts, check_type};
@@ -55,12 +56,14 @@ impl Picture {
 }
 
 /// A label for the page.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Told {
     /// Identifies the picture's file and its label. A save must give it.
     pub revision: String,
     tag: Option<Tag>,
+    #[schema(value_type = Vec<[f64; 4]>)]
     boxes: Vec<Box>,
+    #[schema(value_type = Vec<[[f64; 2]; 4]>)]
     rotated: Vec<Rotated>,
     mask: Option<Rle>,
     r#type: Option<String>,
@@ -71,15 +74,17 @@ pub struct Told {
 }
 
 /// A label to save.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// [`Told::revision`] of the label that it replaces.
     pub revision: String,
     tag: Option<Tag>,
     #[serde(default)]
+    #[schema(value_type = Vec<[f64; 4]>)]
     boxes: Vec<Box>,
     #[serde(default)]
+    #[schema(value_type = Vec<[[f64; 2]; 4]>)]
     rotated: Vec<Rotated>,
     #[serde(default)]
     mask: Option<Rle>,

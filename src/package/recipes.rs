@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,7 +17,7 @@ pub struct RecipeSettings {
 }
 
 /// A package that can be chosen by its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Recipe {
     /// 1 to 65534; 0 for `inspection.package`.
     pub number: u16,

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
@@ -45,7 +46,7 @@ const FOLDER: &str = "teach";
 const CHOSEN: &str = "teach-product.json";
 
 /// How good parts are collected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase", tag = "mode")]
 pub(crate) enum Collecting {
     /// Not at all.
@@ -80,7 +81,7 @@ pub(crate) struct Recent {
 }
 
 /// What the camera shows, for focus and exposure.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub(crate) struct Aid {
     /// Sharpness, 0 to 255.
     pub sharpness: f32,

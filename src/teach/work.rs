@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::Place;
 use super::program::{Program, Stop};
@@ -67,7 +68,7 @@ fn check_count(product: &str, count: usize, active: &Path) -> Result<()> {
 }
 
 /// The progress of enrolling, for the page.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub(crate) struct Progress {
     pub running: bool,
     pub step: String,

@@ -26,6 +26,7 @@ mod label_import;
 #[cfg(feature = "workshop")]
 mod label_page;
 mod modbus;
+mod openapi;
 mod package;
 mod processors;
 mod recipes;
