@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use log::Level;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -53,10 +54,21 @@ pub(crate) struct Gate {
     pub most_body: u64,
     /// The error for a larger body.
     pub too_large: &'static str,
+    /// A request that may have a larger body.
+    pub larger: Option<Larger>,
     /// The option or key that names the token file.
     pub token_file: &'static str,
     /// The option or key that sets the address.
     pub listen: &'static str,
+}
+
+/// A request that may have a larger body than the others.
+pub(crate) struct Larger {
+    pub path: &'static str,
+    /// The largest body, in bytes.
+    pub most_body: u64,
+    /// The error for a larger body.
+    pub too_large: &'static str,
 }
 
 /// What a request may do before any token is looked at.
@@ -85,6 +97,11 @@ pub(crate) struct You {
 }
 
 impl Gate {
+    /// The rules for larger bodies, if they hold for this request.
+    pub fn larger(&self, uri: &Uri) -> Option<&Larger> {
+        self.larger.as_ref().filter(|larger| larger.path == uri.path())
+    }
+
     /// What a request may do before any token is looked at.
     pub fn standing(&self, request: &Parts) -> Standing {
         if let Some(members) = &self.members {
@@ -124,17 +141,21 @@ pub(super) struct Guard {
     pub names: Attempts<String>,
     /// A password takes the processor for a while: one after the other, beside the inspection.
     pub turns: Semaphore,
-    /// KiB left for bodies.
+    /// KiB left for bodies, and for those that may be larger.
     pub bodies: Semaphore,
+    pub larger: Semaphore,
 }
 
 impl Guard {
     fn new(gate: Arc<Gate>) -> Guard {
-        let bodies = (LARGEST_BODIES * gate.most_body).max(1 << 20) >> 10;
-        let bodies =
-            Semaphore::new(usize::try_from(bodies).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
+        let room = |most_body: u64| {
+            let room = (LARGEST_BODIES * most_body).max(1 << 20) >> 10;
+            Semaphore::new(usize::try_from(room).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))
+        };
+        let bodies = room(gate.most_body);
+        let larger = room(gate.larger.as_ref().map_or(0, |larger| larger.most_body));
         let (attempts, names) = (Attempts::default(), Attempts::default());
-        Guard { gate, attempts, names, turns: Semaphore::new(1), bodies }
+        Guard { gate, attempts, names, turns: Semaphore::new(1), bodies, larger }
     }
 }
 
@@ -347,7 +368,15 @@ async fn may_change(State((guard, role)): Needed, request: Request, next: Next) 
         return refusal;
     }
     if let Some(who) = who {
-        log::info!("web: {} requested by {} from {}", request.uri.path(), who.person, address(&request));
+        // Many pictures a second may come to be judged, which changes nothing.
+        let level = if guard.gate.larger(&request.uri).is_some() { Level::Debug } else { Level::Info };
+        log::log!(
+            level,
+            "web: {} requested by {} from {}",
+            request.uri.path(),
+            who.person,
+            address(&request)
+        );
         request.extensions.insert(who);
     }
     // Only now: a refused client uses no memory.

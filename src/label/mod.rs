@@ -88,6 +88,7 @@ impl Labeler {
             is_local: http::is_local(address),
             most_body: server::MOST_BODY as u64,
             too_large: "the request is too large for a label, or has no length",
+            larger: None,
             token_file: "the token file",
             listen: "the listen address",
         });

@@ -19,6 +19,7 @@ mod halt;
 mod head;
 mod inspect;
 mod install;
+mod judge;
 #[cfg(feature = "workshop")]
 mod label;
 #[cfg(feature = "workshop")]

@@ -34,6 +34,14 @@ impl Asked {
         (code, json)
     }
 
+    /// The same with a file as the body.
+    pub fn post(&mut self, request: &str, place: &str, file: &[u8]) -> (u16, Value) {
+        let (code, kind, body) = self.send(request, place, file);
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        self.answers.push(json!({"request": request, "code": code, "kind": kind, "body": json}));
+        (code, json)
+    }
+
     /// The same with any body, unnoted. Gives code, kind and body of the answer.
     pub fn send(&self, request: &str, place: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
         let agent: ureq::Agent = ureq::Agent::config_builder()
@@ -97,7 +105,7 @@ impl Asked {
 }
 
 /// A service with everything that has answers: it waits for triggers.
-fn service(more: &str) -> (Folder, Service, Asked) {
+pub fn service(more: &str) -> (Folder, Service, Asked) {
     let folder = Folder::new();
     let package = folder.package("disc.weakrest");
     folder.package("recipes/1-ring.weakrest");

@@ -41,6 +41,9 @@ use crate::settings::range;
 use picture::Shot;
 pub(crate) use site::Site;
 
+/// The request that has a picture as its body, and the picture's most bytes.
+pub(crate) const INSPECT: &str = "/api/inspect";
+const MOST_PICTURE: u64 = 64 << 20;
 /// The most regions reported for a part. A part with defects all over can have thousands; the picture shows
 /// them.
 const MAX_REGIONS: usize = 16;
@@ -215,7 +218,7 @@ impl WebPage {
             numbers: numbers::Numbers::new(numbers::Shifts::new(&settings.shifts)?),
             memory: Mutex::default(),
         });
-        let more = site.additions.unwrap_or_default();
+        let more = site.additions;
         let router = server::router(Arc::clone(&gate), Arc::clone(&shared), more);
         let certificates = gate.certificates.as_ref();
         let server =
@@ -347,6 +350,18 @@ pub(crate) struct Additions {
     pub operate: Api<Arc<Shared>>,
     /// Changes by those who set it up.
     pub engineer: Api<Arc<Shared>>,
+}
+
+impl Additions {
+    /// Those of both.
+    pub fn and(self, other: Additions) -> Additions {
+        Additions {
+            page: self.page.merge(other.page),
+            looks: self.looks.merge(other.looks),
+            operate: self.operate.merge(other.operate),
+            engineer: self.engineer.merge(other.engineer),
+        }
+    }
 }
 
 /// What the server's thread and the publishing thread share.

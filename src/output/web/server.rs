@@ -223,7 +223,7 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         changes: you.changes,
         you,
         labels: shared.site.labeling.is_some(),
-        teaches: shared.site.additions.is_some(),
+        teaches: shared.site.teaches,
         recipes: shared.site.recipes.is_some(),
         uptime_s: shared.started.elapsed().as_secs_f64(),
         started_ms,
