@@ -141,8 +141,8 @@ features:
 	$(CARGO) check --locked --quiet --no-default-features --features workshop --all-targets
 
 python: $(VENV)/installed
-	cd export && ../$(VENV)/bin/ruff check --config pyproject.toml . ../tools ../tests/board ../tests/modbus
-	cd export && ../$(VENV)/bin/ruff format --config pyproject.toml --check . ../tools ../tests/board ../tests/modbus
+	cd export && ../$(VENV)/bin/ruff check --config pyproject.toml . ../tools ../tests/board ../tests/modbus ../tests/openapi
+	cd export && ../$(VENV)/bin/ruff format --config pyproject.toml --check . ../tools ../tests/board ../tests/modbus ../tests/openapi
 	cd export && ../$(VENV)/bin/mypy --strict src
 	cd export && ../$(VENV)/bin/python -m pytest -q
 
@@ -155,7 +155,7 @@ $(VENV)/installed: export/requirements.lock export/text-encoder.lock export/pypr
 
 format: $(VENV)/installed
 	$(CARGO) fmt --all
-	cd export && ../$(VENV)/bin/ruff format --config pyproject.toml . ../tools ../tests/board ../tests/modbus
+	cd export && ../$(VENV)/bin/ruff format --config pyproject.toml . ../tools ../tests/board ../tests/modbus ../tests/openapi
 
 # After `make demo`.
 readme-picture: build

@@ -1,6 +1,7 @@
 //! The anomaly map: from one score per cell to one per pixel, one per picture, and regions.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Components, Placement};
@@ -52,7 +53,7 @@ impl MapParameters {
 }
 
 /// A connected area of the anomaly map above the threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Region {
     /// Left edge of the bounding box in frame pixels.
     pub x: u32,

@@ -18,6 +18,7 @@ pub mod fuzzing;
 mod http;
 mod imaging;
 pub mod inspector;
+mod judge;
 #[cfg(feature = "workshop")]
 mod label;
 #[cfg(feature = "workshop")]
@@ -26,6 +27,7 @@ mod onnx;
 pub mod output;
 pub mod package;
 pub mod pipeline;
+mod program;
 pub mod record;
 #[cfg(feature = "workshop")]
 mod report;

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use crate::inspector::{Inspection, OverlayOptions, Provider, StageTimes, overlay};
-use crate::{Error, ErrorKind, Frame, Package, Region, Result, Verdict};
+use crate::inspector::{Inspection, OverlayOptions, Provider, overlay};
+use crate::judge::Judged;
+use crate::{Error, ErrorKind, Frame, Package, Result, Verdict};
 
 use super::names::distinct_names;
 #[cfg(feature = "workshop")]
 use super::report::PictureReport;
-use super::terminal::{ms, reader_is_gone};
+use super::terminal::reader_is_gone;
 #[cfg(not(feature = "workshop"))]
 use super::workshop::hand_over;
 use super::{Outcome, RuntimeArguments, inspector, number, parent, pictures_in};
@@ -161,32 +162,6 @@ struct Line<'a> {
     result: Option<Judged<'a>>,
 }
 
-#[derive(Serialize)]
-struct Judged<'a> {
-    score: f32,
-    threshold: f32,
-    regions: &'a [Region],
-    provider: Provider,
-    milliseconds: Milliseconds,
-}
-
-#[derive(Serialize)]
-struct Milliseconds {
-    features: f64,
-    residuals: f64,
-    classify: f64,
-}
-
-impl From<StageTimes> for Milliseconds {
-    fn from(times: StageTimes) -> Self {
-        Milliseconds {
-            features: ms(times.features),
-            residuals: ms(times.residuals),
-            classify: ms(times.classify),
-        }
-    }
-}
-
 /// Prints one line per picture.
 struct Lines {
     json: bool,
@@ -200,13 +175,7 @@ struct Lines {
 impl Lines {
     fn judged(&mut self, image: &Path, inspection: &Inspection) -> Result<()> {
         if self.json {
-            let result = Judged {
-                score: inspection.score,
-                threshold: inspection.threshold,
-                regions: &inspection.regions,
-                provider: self.provider,
-                milliseconds: inspection.times.into(),
-            };
+            let result = Judged::new(inspection, self.provider);
             return self.json(image, &inspection.verdict, Some(result));
         }
         let worst: Vec<String> = inspection

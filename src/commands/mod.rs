@@ -16,6 +16,7 @@ mod enroll;
 #[cfg(feature = "workshop")]
 mod evaluate;
 mod inspect;
+mod judge;
 #[cfg(feature = "workshop")]
 mod label;
 mod levels;
@@ -82,6 +83,9 @@ enum Command {
     Levels(levels::Levels),
     /// Inspect pictures
     Inspect(inspect::Inspect),
+    /// Judge what the service sends
+    #[command(hide = true)]
+    Judge(judge::Judge),
     /// Measure accuracy on a labeled data set
     Evaluate(Evaluate),
     /// Show, verify, install or extend a package
@@ -159,6 +163,7 @@ fn carry_out(command: Command) -> Result<Outcome> {
         Command::Enroll(command) => command.run(),
         Command::Levels(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Judge(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Package(command) => command.run(),
         Command::Label(command) => command.run(),

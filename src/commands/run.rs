@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::access::{Audit, Registry, Who};
 use crate::clock::Clock;
 use crate::config::{Config, InspectionSettings, Recipes};
+use crate::judge::{self, Judge};
 use crate::onnx::{Interrupt, Provider};
 use crate::output::journal::{Journal, Past};
 use crate::output::line::bits::Bits;
@@ -27,12 +28,14 @@ use crate::output::web::{self, WebPage};
 use crate::output::{Labeling, Output, Reopening, run_id};
 use crate::package::Package;
 use crate::pipeline::{Pipeline, Settings, Setup, SharedStages, Stages, TriggerSource};
+use crate::program::Program;
 use crate::record::{Halts, Part, Record, Reloads, Severity};
 use crate::state::StateFolder;
-use crate::teach::{Place, Program, Pupil, Teacher, routes};
+use crate::teach::{Place, Pupil, Teacher, routes};
 use crate::{Error, ErrorKind, Result};
 
 use super::alarms::Alarms;
+use super::judge::Job;
 use super::{Outcome, StateArguments, advice, inspector};
 
 /// Arguments of `run`.
@@ -109,8 +112,10 @@ impl Run {
         let halts = Halts::open(state.clone())?;
         let audit = Audit::open(state.path().to_owned())?;
         let teacher = Teacher::new(config.teach.clone(), state.clone());
-        let site = Site { halts, state, json: self.json, registry: Arc::default(), audit, teacher };
+        let judge = Judge::start()?;
+        let site = Site { halts, state, json: self.json, registry: Arc::default(), audit, teacher, judge };
         let mut alarms = Alarms::read(site.state.clone());
+        site.judge.set(task(&config, &stages));
         let pipeline = site.start(&config, &stages, config.line.open()?)?;
         let mut line = Running {
             site,
@@ -369,7 +374,10 @@ impl Running {
         if stages.engine().recipe != self.stages.engine().recipe {
             self.site.state.write(RECIPE, &stages.engine().recipe)?;
         }
+        // Whoever sees the new package in the status gets its verdicts.
+        self.site.judge.set(task(&new, &stages));
         self.change_now(new, stages).inspect_err(|_| {
+            self.site.judge.set(task(&self.config, &self.stages));
             if let Err(e) = self.site.state.write(RECIPE, &self.stages.engine().recipe) {
                 log::error!("a restart would use another recipe: {}", e.chain());
             }
@@ -536,26 +544,50 @@ struct Site {
     audit: Arc<Audit>,
     /// Outlives lines, so that their restarts do not end what it does.
     teacher: Arc<Teacher>,
+    /// The same for pictures that other programs send.
+    judge: Arc<Judge>,
 }
 
 /// The component of a missing package.
 const PACKAGE: &str = "package";
 
+/// The program itself, for work beside the line.
+fn program(config: &Config) -> Program {
+    Program {
+        // The file can have been replaced by an update; the kernel still has this one.
+        file: "/proc/self/exe".into(),
+        onnxruntime: config.inspection.onnxruntime.clone(),
+        providers: config.inspection.providers.clone(),
+    }
+}
+
+/// What pictures of other programs are judged with.
+fn task(config: &Config, stages: &SharedStages) -> judge::Task {
+    let engine = stages.engine();
+    let job = Job {
+        inspection: config.inspection.clone(),
+        framing: config.framing.clone(),
+        package: engine.package.clone(),
+        recipe: engine.recipe,
+    };
+    judge::Task {
+        program: program(config),
+        has_package: stages.has_package(),
+        // Its keys are texts. What is no UTF-8 in a path is refused by the process.
+        job: serde_json::to_value(job).unwrap_or_default(),
+        limit: limit_of(config),
+    }
+}
+
 /// Where teaching puts packages.
 fn place(config: &Config) -> Place {
     let inspection = &config.inspection;
-    let program = Program {
-        // The file can have been replaced by an update; the kernel still has this one.
-        file: "/proc/self/exe".into(),
-        onnxruntime: inspection.onnxruntime.clone(),
-        providers: inspection.providers.clone(),
-    };
     Place {
         package: inspection.package.clone(),
         signed: !inspection.public_keys.is_empty(),
         threshold: inspection.threshold,
         software_trigger: config.trigger.source == TriggerSource::Software,
-        program,
+        program: program(config),
     }
 }
 
@@ -648,7 +680,11 @@ impl Site {
                 state: Some(self.state.path().to_owned()),
                 audit: Some(Arc::clone(&self.audit)),
                 recipes: config.recipes.as_ref().map(Recipes::folder),
-                additions: teacher.map(|teacher| routes(teacher, kept, Arc::clone(&self.audit))),
+                teaches: teacher.is_some(),
+                additions: match teacher {
+                    Some(teacher) => self.judge.routes().and(routes(teacher, kept, Arc::clone(&self.audit))),
+                    None => self.judge.routes(),
+                },
             };
             attach(&mut pipeline, config, "web", &run, move |_| {
                 WebPage::within(&settings, Arc::clone(&control), site.clone())

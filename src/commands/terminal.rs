@@ -193,8 +193,3 @@ pub fn print_table(table: &Table, names: usize) -> Result<()> {
     }
     Ok(())
 }
-
-/// A duration in milliseconds, to the microsecond.
-pub fn ms(duration: std::time::Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
-}

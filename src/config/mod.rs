@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::camera::{Framing, HealthSettings, Source};
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ pub struct Config {
 }
 
 /// The package and how to run it: `[inspection]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InspectionSettings {
     /// The package.

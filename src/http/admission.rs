@@ -1,20 +1,25 @@
 //! Who gets in: every route says which role it needs, and every request shows which it has.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use log::Level;
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+use utoipa::ToSchema;
 
+use super::api::{About, Api, Document, Needs};
 use super::attempts::Attempts;
 use super::certificate::Certificates;
 use super::connections::{Peer, neighborhood};
@@ -49,10 +54,21 @@ pub(crate) struct Gate {
     pub most_body: u64,
     /// The error for a larger body.
     pub too_large: &'static str,
+    /// A request that may have a larger body.
+    pub larger: Option<Larger>,
     /// The option or key that names the token file.
     pub token_file: &'static str,
     /// The option or key that sets the address.
     pub listen: &'static str,
+}
+
+/// A request that may have a larger body than the others.
+pub(crate) struct Larger {
+    pub path: &'static str,
+    /// The largest body, in bytes.
+    pub most_body: u64,
+    /// The error for a larger body.
+    pub too_large: &'static str,
 }
 
 /// What a request may do before any token is looked at.
@@ -70,7 +86,7 @@ pub(crate) enum Standing {
 }
 
 /// What a page needs to know of whoever looks at it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct You {
     /// How changes are allowed here: `account`, `token`, `local` or `refused`.
     pub changes: &'static str,
@@ -81,6 +97,11 @@ pub(crate) struct You {
 }
 
 impl Gate {
+    /// The rules for larger bodies, if they hold for this request.
+    pub fn larger(&self, uri: &Uri) -> Option<&Larger> {
+        self.larger.as_ref().filter(|larger| larger.path == uri.path())
+    }
+
     /// What a request may do before any token is looked at.
     pub fn standing(&self, request: &Parts) -> Standing {
         if let Some(members) = &self.members {
@@ -120,17 +141,21 @@ pub(super) struct Guard {
     pub names: Attempts<String>,
     /// A password takes the processor for a while: one after the other, beside the inspection.
     pub turns: Semaphore,
-    /// KiB left for bodies.
+    /// KiB left for bodies, and for those that may be larger.
     pub bodies: Semaphore,
+    pub larger: Semaphore,
 }
 
 impl Guard {
     fn new(gate: Arc<Gate>) -> Guard {
-        let bodies = (LARGEST_BODIES * gate.most_body).max(1 << 20) >> 10;
-        let bodies =
-            Semaphore::new(usize::try_from(bodies).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
+        let room = |most_body: u64| {
+            let room = (LARGEST_BODIES * most_body).max(1 << 20) >> 10;
+            Semaphore::new(usize::try_from(room).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))
+        };
+        let bodies = room(gate.most_body);
+        let larger = room(gate.larger.as_ref().map_or(0, |larger| larger.most_body));
         let (attempts, names) = (Attempts::default(), Attempts::default());
-        Guard { gate, attempts, names, turns: Semaphore::new(1), bodies }
+        Guard { gate, attempts, names, turns: Semaphore::new(1), bodies, larger }
     }
 }
 
@@ -139,40 +164,65 @@ impl Guard {
 pub(crate) struct Routes<S> {
     guard: Arc<Guard>,
     all: Router<S>,
+    document: Document,
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// No routes yet.
     pub fn new(gate: Arc<Gate>) -> Self {
-        Routes { guard: Arc::new(Guard::new(gate)), all: Router::new() }
+        Routes { guard: Arc::new(Guard::new(gate)), all: Router::new(), document: Document::default() }
     }
 
-    /// Adds routes that are open to all, signed in or not: the files of the page itself.
-    pub fn open(mut self, routes: Router<S>) -> Self {
+    /// Adds the files of the page itself. They are open to all, signed in or not.
+    pub fn page(mut self, routes: Router<S>) -> Self {
         self.all = self.all.merge(routes);
         self
     }
 
+    /// Adds routes that are open to all, signed in or not.
+    pub fn open(self, routes: Api<S>) -> Self {
+        self.needing(Needs::Nothing, routes)
+    }
+
     /// Adds routes that change nothing. Those of [`Role::View`] are open to all, unless only those who are
     /// signed in may look.
-    pub fn looks(mut self, role: Role, routes: Router<S>) -> Self {
+    pub fn looks(self, role: Role, routes: Api<S>) -> Self {
         let check = middleware::from_fn_with_state((Arc::clone(&self.guard), role), may_look);
-        self.all = self.all.merge(routes.route_layer(check));
-        self
+        self.needing(Needs::Look(role), routes.routed(|router| router.route_layer(check)))
     }
 
     /// Adds routes that change something. They also need a header that other sites cannot send.
-    pub fn changes(mut self, role: Role, routes: Router<S>) -> Self {
+    pub fn changes(self, role: Role, routes: Api<S>) -> Self {
         let check = middleware::from_fn_with_state((Arc::clone(&self.guard), role), may_change);
-        self.all = self.all.merge(routes.route_layer(check));
+        self.needing(Needs::Change(role), routes.routed(|router| router.route_layer(check)))
+    }
+
+    fn needing(mut self, needs: Needs, routes: Api<S>) -> Self {
+        self.all = self.all.merge(self.document.add(&self.guard.gate, needs, routes));
         self
     }
 
-    /// The server's router, with signing in and headers for all.
-    pub fn router(self, state: S) -> Router {
-        self.all
-            .with_state(state)
-            .merge(sign_in::routes(&self.guard))
+    /// The server's router, with signing in, the document of the interface and headers for all. `title` names the
+    /// interface.
+    pub fn router(self, title: &str, state: S) -> Router {
+        let signing_in = sign_in::routes(&self.guard);
+        let document = Arc::new(OnceLock::<Bytes>::new());
+        let known = Arc::clone(&document);
+        let about = About::new("This document").gives::<Value>();
+        let own = Api::new().get(
+            "/api/openapi.json",
+            move || async move {
+                let text = known.get().cloned().unwrap_or_default();
+                ([(header::CONTENT_TYPE, "application/json")], text)
+            },
+            about,
+        );
+        let all = self.open(own);
+        let Routes { guard, all, document: mut growing } = all;
+        let signing_in = growing.add(&guard.gate, Needs::Nothing, signing_in);
+        document.get_or_init(|| growing.text(title).into());
+        all.with_state(state)
+            .merge(signing_in)
             .fallback(|uri: Uri| async move {
                 problem(StatusCode::NOT_FOUND, format!("no such page: {}", uri.path()))
             })
@@ -180,7 +230,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                 let text = format!("{} does not accept {method}", uri.path());
                 problem(StatusCode::METHOD_NOT_ALLOWED, text)
             })
-            .layer(middleware::from_fn_with_state(self.guard, super::everybody))
+            .layer(middleware::from_fn_with_state(guard, super::everybody))
     }
 }
 
@@ -318,7 +368,15 @@ async fn may_change(State((guard, role)): Needed, request: Request, next: Next) 
         return refusal;
     }
     if let Some(who) = who {
-        log::info!("web: {} requested by {} from {}", request.uri.path(), who.person, address(&request));
+        // Many pictures a second may come to be judged, which changes nothing.
+        let level = if guard.gate.larger(&request.uri).is_some() { Level::Debug } else { Level::Info };
+        log::log!(
+            level,
+            "web: {} requested by {} from {}",
+            request.uri.path(),
+            who.person,
+            address(&request)
+        );
         request.extensions.insert(who);
     }
     // Only now: a refused client uses no memory.

@@ -3,6 +3,7 @@
 //! HTTP/1.1, plain or encrypted. Everything is served from memory.
 
 mod admission;
+mod api;
 mod attempts;
 mod certificate;
 mod connections;
@@ -27,11 +28,13 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use admission::Guard;
-pub(crate) use admission::{Gate, Routes, Standing, You};
+pub(crate) use admission::{Gate, Larger, Routes, Standing, You};
+pub(crate) use api::{About, Api};
 pub(crate) use certificate::{Certificate, Certificates, day_of, self_signed};
 use connections::{Limited, Peer};
 use tls::Secured;
@@ -192,12 +195,15 @@ impl Drop for Server {
 }
 
 /// The answer to a failed request, for people and machines.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Refusal {
+    /// Why it is refused, and what to do.
+    pub error: String,
+}
+
+/// A [`Refusal`] with its code.
 pub(crate) fn problem(code: StatusCode, text: impl Into<String>) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        error: String,
-    }
-    (code, Json(Body { error: text.into() })).into_response()
+    (code, Json(Refusal { error: text.into() })).into_response()
 }
 
 /// A file inside the program.
@@ -247,8 +253,12 @@ fn last_word(code: StatusCode, text: impl Into<String>) -> Response {
 fn refusal(gate: &Gate, request: &Request) -> Option<Response> {
     let headers = request.headers();
     // A body of unknown length is refused.
-    if headers.contains_key(header::TRANSFER_ENCODING) || length(headers) > gate.most_body {
-        return Some(last_word(StatusCode::PAYLOAD_TOO_LARGE, gate.too_large));
+    let (most, too_large) = match gate.larger(request.uri()) {
+        Some(larger) => (larger.most_body, larger.too_large),
+        None => (gate.most_body, gate.too_large),
+    };
+    if headers.contains_key(header::TRANSFER_ENCODING) || length(headers) > most {
+        return Some(last_word(StatusCode::PAYLOAD_TOO_LARGE, too_large));
     }
     let Some(host) = host(headers) else {
         return Some(problem(StatusCode::BAD_REQUEST, "the request needs exactly one Host header"));
@@ -327,7 +337,8 @@ async fn with_body(guard: &Guard, request: Request, next: Next) -> Response {
         peer.is_sending();
     }
     let room = u32::try_from(length.div_ceil(1 << 10)).unwrap_or(u32::MAX);
-    let Ok(Ok(_room)) = timeout(TURN, guard.bodies.acquire_many(room)).await else {
+    let bodies = if guard.gate.larger(request.uri()).is_some() { &guard.larger } else { &guard.bodies };
+    let Ok(Ok(_room)) = timeout(TURN, bodies.acquire_many(room)).await else {
         return last_word(StatusCode::SERVICE_UNAVAILABLE, "too many large requests at once: try again");
     };
     let (parts, body) = request.into_parts();

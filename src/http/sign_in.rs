@@ -1,43 +1,64 @@
 //! Signing in and out.
-//!
-//! | request | answer |
-//! |---|---|
-//! | `GET /api/session` | who is signed in, and what they may do |
-//! | `POST /api/session` | signs in with `{"name": …, "password": …}` and sets the cookie |
-//! | `DELETE /api/session` | signs out |
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::admission::{Guard, You, address, asker, foreign, turn};
+use super::api::{About, Api};
 use super::{TURN, last_word, length, problem, with_body};
 use crate::access::accounts::LONGEST;
 use crate::access::{Person, Who};
 
 /// The cookie's name.
-const COOKIE: &str = "weakrest-session";
+pub(super) const COOKIE: &str = "weakrest-session";
 /// Digits of a session's secret.
 const DIGITS: usize = 64;
 /// The largest request: a name and a password, every character escaped.
 const MOST_BODY: u64 = 16 * LONGEST as u64;
 
 /// The routes.
-pub(super) fn routes(guard: &Arc<Guard>) -> Router {
+pub(super) fn routes(guard: &Arc<Guard>) -> Api<()> {
+    const PATH: &str = "/api/session";
     let check = middleware::from_fn_with_state(Arc::clone(guard), may_sign_in);
-    let of = get(who).merge(post(sign_in).delete(sign_out).route_layer(check));
-    Router::new().route("/api/session", of).with_state(Arc::clone(guard))
+    let none = "No accounts are set, so nobody can sign in";
+    let signs = |text| About::new(text).gives::<You>().refuses(StatusCode::NOT_FOUND, none);
+    let changes = Api::new()
+        .post(
+            PATH,
+            sign_in,
+            signs("Signs in, and sets the cookie of the session")
+                .takes::<Given>()
+                .refuses(StatusCode::UNAUTHORIZED, "The name or the password is wrong")
+                .refuses(StatusCode::REQUEST_TIMEOUT, "The body came too slowly")
+                .refuses(StatusCode::UNPROCESSABLE_ENTITY, "The body is no name with a password")
+                .refuses(StatusCode::TOO_MANY_REQUESTS, "Too many wrong passwords came from this address")
+                .refuses(StatusCode::SERVICE_UNAVAILABLE, "Too many people sign in at once"),
+        )
+        .delete(PATH, sign_out, signs("Signs out"))
+        .routed(|router| router.route_layer(check));
+    let looks =
+        Api::new().get(PATH, who, About::new("Who is signed in, and what they may do").gives::<You>());
+    looks.merge(changes).with_state(Arc::clone(guard))
+}
+
+/// Who signs in.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = SignIn)]
+struct Given {
+    name: String,
+    password: String,
 }
 
 /// The secret of a request's session.
@@ -79,11 +100,6 @@ async fn sign_in(State(guard): State<Arc<Guard>>, request: Request) -> Response 
 }
 
 async fn signed_in(guard: &Guard, request: &Parts, body: Body) -> Result<Response, Response> {
-    #[derive(Deserialize)]
-    struct Given {
-        name: String,
-        password: String,
-    }
     let Some(members) = guard.gate.members.clone() else {
         return Err(problem(StatusCode::NOT_FOUND, "no accounts are set"));
     };

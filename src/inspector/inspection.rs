@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::anomaly::{AnomalyMap, Region};
 
@@ -14,7 +15,7 @@ use crate::anomaly::{AnomalyMap, Region};
 /// assert_eq!(Verdict::Reject.to_string(), "reject");
 /// assert_eq!(Verdict::Fault("no frame".into()).to_string(), "fault (no frame)");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase", tag = "verdict", content = "reason")]
 pub enum Verdict {
     /// The score is at most the threshold.

@@ -2,20 +2,7 @@
 //!
 //! One thread serves the page. Another thread owns the label file and the networks, and answers the page's
 //! commands. While nobody waits it scores pictures, to show the least certain ones first, and makes the next
-//! pictures ready. Every change is on disk before its answer.
-//!
-//! | request | answer |
-//! |---|---|
-//! | `GET /` | the page |
-//! | `GET /api/state` | pictures in the order of work, types, prompts |
-//! | `GET /api/pictures/{id}` | label and suggestion |
-//! | `GET /api/pictures/{id}/image` | the picture in a format for browsers |
-//! | `GET /api/pictures/{id}/map.png` | the anomaly map, to lay over the picture |
-//! | `GET /api/pictures/{id}/nearest.png` | what the part should look like |
-//! | `POST /api/pictures/{id}/click` | a mask from clicks |
-//! | `PUT /api/pictures/{id}/label` | saves the label |
-//!
-//! Errors are answered with `{"error": "…"}`.
+//! pictures ready. Every change is on disk before its answer. `server.rs` lists the requests.
 
 mod assets;
 mod nearest;
@@ -101,6 +88,7 @@ impl Labeler {
             is_local: http::is_local(address),
             most_body: server::MOST_BODY as u64,
             too_large: "the request is too large for a label, or has no length",
+            larger: None,
             token_file: "the token file",
             listen: "the listen address",
         });

@@ -8,19 +8,19 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use super::assets;
 use super::ready::for_browser;
 use super::refusal::Refusal;
 use super::session::{Change, Told};
-use super::work::{Clicks, Png, Reply, Urgent, Work};
+use super::work::{Clicks, Detail, MaskFromClicks, Png, Reply, State as Listing, Urgent, Work};
 use crate::access::Role;
 use crate::error::{Error, ErrorKind};
-use crate::http::{Gate, Routes};
+use crate::http::{About, Api, Gate, Routes};
 
 /// Largest request: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
@@ -28,21 +28,62 @@ pub const MOST_BODY: usize = 32 << 20;
 /// The routes.
 pub fn router(gate: Arc<Gate>, work: Work) -> Router {
     // Only people with the token may see pictures of products.
-    let private = Router::new()
-        .route("/api/state", get(state))
-        .route("/api/pictures/{id}", get(detail))
-        .route("/api/pictures/{id}/image", get(image))
-        .route("/api/pictures/{id}/map.png", get(map))
-        .route("/api/pictures/{id}/nearest.png", get(nearest));
-    let changes = Router::new()
-        .route("/api/pictures/{id}/click", post(click))
-        .route("/api/pictures/{id}/label", put(save))
-        .layer(DefaultBodyLimit::max(MOST_BODY));
+    let about = |text| {
+        About::new(text)
+            .refuses(StatusCode::NOT_FOUND, "There is no such picture or view")
+            .refuses(StatusCode::GONE, "The picture's file is gone")
+            .answers::<Refused>(StatusCode::CONFLICT, "The picture's file has changed")
+            .refuses(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The picture cannot be read, or the text says what is wrong",
+            )
+            .refuses(StatusCode::SERVICE_UNAVAILABLE, "Not ready yet, or too much is asked at once")
+    };
+    let private = Api::new()
+        .get("/api/state", state, about("Pictures in the order of work, types, prompts").gives::<Listing>())
+        .get("/api/pictures/{id}", detail, about("Label and suggestion").gives::<Detail>())
+        .get(
+            "/api/pictures/{id}/image",
+            image,
+            about("The picture in a format for browsers").gives_file("image/png").gives_file("image/jpeg"),
+        )
+        .get(
+            "/api/pictures/{id}/map.png",
+            map,
+            about("The anomaly map, to lay over the picture").gives_file("image/png"),
+        )
+        .get(
+            "/api/pictures/{id}/nearest.png",
+            nearest,
+            about("What the part should look like").gives_file("image/png"),
+        );
+    let changes = Api::new()
+        .post(
+            "/api/pictures/{id}/click",
+            click,
+            about("A mask from clicks")
+                .takes::<Clicks>()
+                .gives::<MaskFromClicks>()
+                .refuses(StatusCode::NOT_IMPLEMENTED, "The package has no network for clicks"),
+        )
+        .put(
+            "/api/pictures/{id}/label",
+            save,
+            about("Saves the label")
+                .takes::<Change>()
+                .gives::<Revision>()
+                .answers::<Refused>(StatusCode::CONFLICT, "Somebody else saved this picture in between")
+                .refuses(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    "The disk is full; everything saved before is still there",
+                ),
+        )
+        .routed(|router| router.layer(DefaultBodyLimit::max(MOST_BODY)));
     Routes::new(gate)
-        .open(assets::routes())
+        .page(assets::routes())
         .looks(Role::Engineer, private)
         .changes(Role::Engineer, changes)
-        .router(work)
+        .router("weakrest: the labeler", work)
 }
 
 /// The answer to a refused request.
@@ -92,15 +133,17 @@ impl From<Error> for Problem {
     }
 }
 
+/// A refusal, with the label that is there instead.
+#[derive(Serialize, ToSchema)]
+struct Refused {
+    error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<Box<Told>>,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            error: String,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            label: Option<Box<Told>>,
-        }
-        (self.code, Json(Body { error: self.text, label: self.label })).into_response()
+        (self.code, Json(Refused { error: self.text, label: self.label })).into_response()
     }
 }
 
@@ -183,17 +226,19 @@ async fn click(
     Ok(Json(ask(work, move |reply| Urgent::Click(id, clicks, asked, reply)).await?).into_response())
 }
 
+/// Identifies a saved label.
+#[derive(Serialize, ToSchema)]
+struct Revision {
+    revision: String,
+}
+
 async fn save(
     State(work): State<Work>,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    #[derive(Serialize)]
-    struct Body {
-        revision: String,
-    }
     let id = id_of(&id)?;
     let change: Change = body_of(body)?;
     let revision = ask(work, move |reply| Urgent::Save(id, change, reply)).await?;
-    Ok(Json(Body { revision }).into_response())
+    Ok(Json(Revision { revision }).into_response())
 }

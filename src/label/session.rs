@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::order::{Standing, order};
 use super::prompts::{self, Prompts, check_type};
@@ -56,14 +57,17 @@ impl Picture {
 }
 
 /// A shape for the page, with one form.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Drawing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<[f64; 4]>)]
     r#box: Option<Box>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<[[f64; 2]; 4]>)]
     rotated: Option<Rotated>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<[f64; 2]>>)]
     polygon: Option<Polygon>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mask: Option<Rle>,
@@ -101,7 +105,7 @@ impl Drawing {
 }
 
 /// A label for the page.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Told {
     /// Identifies the picture's file and its label. A save must give it.
     pub revision: String,
@@ -117,7 +121,7 @@ pub struct Told {
 }
 
 /// A label to save.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// [`Told::revision`] of the label that it replaces.

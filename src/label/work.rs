@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::prompts::Prompts;
 use super::refusal::Refusal;
@@ -55,7 +56,7 @@ pub enum Idle {
 }
 
 /// All pictures.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct State {
     /// Picture numbers are valid in this run of the program only.
     pub session: String,
@@ -74,6 +75,7 @@ pub struct State {
     /// Types of defects.
     pub types: Vec<String>,
     /// Phrases by type.
+    #[schema(value_type = std::collections::BTreeMap<String, Vec<String>>)]
     pub prompts: Prompts,
     /// Scores above it are rejected.
     pub threshold: f32,
@@ -84,14 +86,14 @@ pub struct State {
 }
 
 /// The network that makes masks from clicks.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Adclick {
     /// Its name.
     pub name: String,
 }
 
 /// A picture in the list.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Listed {
     /// Its number.
     pub id: usize,
@@ -118,7 +120,7 @@ pub struct Listed {
 }
 
 /// Where a defect may be, before the first click.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Suggestion {
     /// The area.
     pub mask: Rle,
@@ -127,7 +129,7 @@ pub struct Suggestion {
 }
 
 /// One picture.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Detail {
     /// Its number.
     pub id: usize,
@@ -156,7 +158,7 @@ pub struct PictureFile {
 }
 
 /// Clicks on one picture.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Clicks {
     /// The clicks, in their order.
@@ -173,7 +175,7 @@ pub struct Clicks {
 }
 
 /// One click.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Clicked {
     /// Pixels from the left edge.
@@ -185,7 +187,7 @@ pub struct Clicked {
 }
 
 /// A mask from clicks.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct MaskFromClicks {
     /// The mask.
     pub mask: Rle,

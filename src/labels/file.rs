@@ -29,6 +29,7 @@ use rustix::io::Errno;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use tempfile::NamedTempFile;
+use utoipa::ToSchema;
 
 use super::shapes::{Box, Rotated, check_box, check_polygon, check_rotated, is_number, rounded};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +37,7 @@ use crate::files;
 use crate::imaging::{Mask, MaskRule, Polygon, filled, png_from_mask};
 
 /// Good or defective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tag {
     /// No defect.

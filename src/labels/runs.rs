@@ -1,13 +1,14 @@
 //! Masks as run lengths, the form of the page and of other tools.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::{Frame, Mask};
 
 /// A mask as run lengths along its rows from the top left: the number of background pixels, of defective
 /// pixels, of background pixels, and so on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rle {
     /// Height and width in pixels.

@@ -14,6 +14,7 @@ use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::engines::Engines;
 use super::{Interrupt, Runtime};
@@ -26,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// assert_eq!(Provider::TensorRt.name(), "tensorrt");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// NVIDIA TensorRT in half precision, and CUDA for the nodes that it does not take.

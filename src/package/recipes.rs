@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,7 +17,7 @@ pub(crate) struct RecipeFolder(pub PathBuf);
 pub(crate) const NUMBERS: RangeInclusive<u16> = 1..=65534;
 
 /// A package that can be chosen by its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Recipe {
     /// 1 to 65534; 0 for `inspection.package`.
     pub number: u16,

@@ -1,9 +1,10 @@
 //! Slow changes of the pictures and of the good parts' scores.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What can change without any part being bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Quantity {
     /// Mean brightness of the pictures, 0 to 255.
@@ -44,7 +45,7 @@ impl Quantity {
 }
 
 /// One quantity, as usual with this package and now.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Drift {
     /// What is compared.
     pub quantity: Quantity,

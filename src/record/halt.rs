@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::part::{civil, unix_ms};
 use super::{Problem, Severity};
@@ -22,7 +23,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Who halted the line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HaltedBy {
     /// A person, through the web page, its API, or a PLC.
@@ -32,7 +33,7 @@ pub enum HaltedBy {
 }
 
 /// Why the line is halted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Halt {
     /// Time of the halt, in milliseconds since 1970.
     pub since_ms: u64,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 pub use drift::{Drift, Quantity};
 pub use halt::{Halt, HaltedBy, Halts};
@@ -21,7 +22,7 @@ use crate::imaging::Frame;
 use crate::inspector::{Inspection, Verdict};
 
 /// Kind of a fault: one word for counters and machines. The verdict has the full reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// The verdict came after the part's deadline, or never.
@@ -97,7 +98,7 @@ impl std::fmt::Display for FaultKind {
 }
 
 /// What inspects the parts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Engine {
     /// Name of the product.
     pub product: String,

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Drift, Engine, FaultKind, Halt, Halts, Record};
 use crate::error::Result;
 use crate::inspector::Verdict;
 
 /// State of the inspector, named as in OPC 40100-1 (machine vision).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub enum State {
     /// Starting or stopping. No part is inspected.
     Preoperational,
@@ -45,7 +46,7 @@ impl std::fmt::Display for State {
 }
 
 /// Severity of a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Parts cannot be inspected.
@@ -55,7 +56,7 @@ pub enum Severity {
 }
 
 /// How the reloads of the configuration ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloads {
     /// Ended reloads since the process started.
     pub count: u64,
@@ -64,7 +65,7 @@ pub struct Reloads {
 }
 
 /// Something that does not work at the moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     /// Error or warning.
     pub severity: Severity,
@@ -447,7 +448,7 @@ fn note(problems: &Mutex<Problems>, component: &'static str, problem: Problem) {
 }
 
 /// [`Status`] at one moment, for JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Snapshot {
     /// The state.
     pub state: State,

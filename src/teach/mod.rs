@@ -1,10 +1,9 @@
 //! Teaching on the service's own page: collect good parts, enroll beside the running line, try the new package on live
 //! parts, answer for single parts, and activate. [`Teacher`] outlives the line's restarts.
 //!
-//! What takes long runs as another process at the lowest priority: see [`program`]. Nothing here can delay the line: the
+//! What takes long runs as another process at the lowest priority: see [`crate::program`]. Nothing here can delay the line: the
 //! [`Pupil`] is an output like every other.
 
-mod program;
 mod pupil;
 mod server;
 mod shadow;
@@ -21,16 +20,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
 use crate::output::Control;
 use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{Package, Source};
+use crate::program::{Program, Stop};
 use crate::state::StateFolder;
 
-pub(crate) use program::Program;
-use program::Stop;
 pub(crate) use pupil::Pupil;
 pub(crate) use server::routes;
 pub use store::Settings;
@@ -45,7 +44,7 @@ const FOLDER: &str = "teach";
 const CHOSEN: &str = "teach-product.json";
 
 /// How good parts are collected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase", tag = "mode")]
 pub(crate) enum Collecting {
     /// Not at all.
@@ -80,7 +79,7 @@ pub(crate) struct Recent {
 }
 
 /// What the camera shows, for focus and exposure.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub(crate) struct Aid {
     /// Sharpness, 0 to 255.
     pub sharpness: f32,

@@ -1,24 +1,4 @@
 //! The routes of teaching.
-//!
-//! | request | answer |
-//! |---|---|
-//! | `GET /teach` | the page |
-//! | `GET /api/teach` | everything that the page shows |
-//! | `GET /api/teach/good/{picture}`, `/bad/{picture}` | a collected picture as JPEG; `?side=N` scales it |
-//! | `GET /api/teach/recent/{id}` | the picture of a latest part as JPEG |
-//! | `GET /api/teach/threshold?value=N` | what a threshold would reject |
-//! | `POST /api/teach/product` `{name}` | chooses a product, and creates it if it is new |
-//! | `POST /api/teach/settings` `{quality?, false_reject_percent?, ignore?}` | changes the product's settings |
-//! | `POST /api/teach/collect` `{mode, count?, seconds?}` | `off`, `next` or `timed` |
-//! | `POST /api/teach/remove` `{answer, picture}` | removes a collected picture |
-//! | `POST /api/teach/hold` `{on}` | lets the latest parts stay while the page is open |
-//! | `POST /api/teach/answer` `{id, answer}` | a person's answer for a latest part |
-//! | `POST /api/teach/answer-kept` `{kept, product, answer}` | the same for a part of the pictures folder |
-//! | `POST /api/teach/enroll`, `stop` | starts and stops enrolling |
-//! | `POST /api/teach/shadow` `{on}` | the new package judges live parts, without effect |
-//! | `POST /api/teach/threshold` `{value}` | makes a new package of the active one, with this threshold |
-//! | `POST /api/teach/activate` `{package, reason?}` | makes the new package the active one |
-//! | `POST /api/teach/back` | goes back to the package before |
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,18 +7,18 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::store::{Answer, Product};
 use super::trial::{self, ACTIVE_FILE, Changes, Trial, false_rejects};
 use super::{Aid, Collecting, Teacher, shadow, work};
 use crate::access::{Audit, Who};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{asset, problem};
+use crate::http::{About, Api, asset, problem};
 use crate::imaging::{Frame, Polygon};
 use crate::output::web::Additions;
 use crate::output::web::picture::encoded;
@@ -62,42 +42,100 @@ struct Desk {
 /// The routes of teaching, for the web page. `kept` is the folder of kept pictures.
 pub(crate) fn routes(teacher: Arc<Teacher>, kept: Option<PathBuf>, audit: Arc<Audit>) -> Additions {
     let desk = Desk { teacher, kept, audit };
-    let open = Router::new()
+    let page = Router::new()
         .route("/teach", asset("text/html; charset=utf-8", include_str!("assets/teach.html")))
         .route("/teach.js", asset(SCRIPT, include_str!("assets/teach.js")))
         .route("/teach-api.js", asset(SCRIPT, include_str!("assets/teach-api.js")))
         .route("/teach-areas.js", asset(SCRIPT, include_str!("assets/teach-areas.js")))
         .route("/teach-result.js", asset(SCRIPT, include_str!("assets/teach-result.js")))
         .route("/teach.css", asset("text/css; charset=utf-8", include_str!("assets/teach.css")));
-    let looks = Router::new()
-        .route("/api/teach", get(everything))
-        .route("/api/teach/good/{picture}", get(good_picture))
-        .route("/api/teach/bad/{picture}", get(bad_picture))
-        .route("/api/teach/recent/{id}", get(recent_picture))
-        .route("/api/teach/threshold", get(at_threshold))
+    let changes = |text| {
+        About::new(text)
+            .gives::<Everything>()
+            .refuses(StatusCode::CONFLICT, "It is impossible as it is; the text says why")
+            .refuses(StatusCode::INSUFFICIENT_STORAGE, "The disk is full, so nothing was changed")
+    };
+    let picture = |text| {
+        About::new(text)
+            .query::<Side>()
+            .gives_file("image/jpeg")
+            .refuses(StatusCode::CONFLICT, "There is no such picture")
+    };
+    let looks = Api::new()
+        .get(
+            "/api/teach",
+            everything,
+            About::new("Products, pictures, progress, the new package and what it changes")
+                .gives::<Everything>()
+                .refuses(StatusCode::CONFLICT, "The product's files are damaged"),
+        )
+        .get("/api/teach/good/{picture}", good_picture, picture("A collected picture of a good part"))
+        .get("/api/teach/bad/{picture}", bad_picture, picture("A collected picture of a bad part"))
+        .get("/api/teach/recent/{id}", recent_picture, picture("The picture of a latest part"))
+        .get(
+            "/api/teach/threshold",
+            at_threshold,
+            About::new("What a threshold would reject")
+                .query::<Threshold>()
+                .gives::<AtThreshold>()
+                .refuses(StatusCode::CONFLICT, "There is no product"),
+        )
         .with_state(desk.clone());
-    let operate = Router::new()
-        .route("/api/teach/hold", post(hold))
-        .route("/api/teach/answer", post(answer))
-        .route("/api/teach/answer-kept", post(answer_kept))
+    let operate = Api::new()
+        .post(
+            "/api/teach/hold",
+            hold,
+            changes("Lets the latest parts stay while somebody looks at them").takes::<Switch>(),
+        )
+        .post(
+            "/api/teach/answer",
+            answer,
+            changes("A person's answer for a latest part").takes::<AnswerRecent>(),
+        )
+        .post(
+            "/api/teach/answer-kept",
+            answer_kept,
+            changes("The same for a kept part").takes::<AnswerKept>(),
+        )
         .with_state(desk.clone());
-    let engineer = Router::new()
-        .route("/api/teach/product", post(choose))
-        .route("/api/teach/settings", post(settings))
-        .route("/api/teach/collect", post(collect))
-        .route("/api/teach/remove", post(remove))
-        .route("/api/teach/enroll", post(enroll))
-        .route("/api/teach/stop", post(stop))
-        .route("/api/teach/shadow", post(shadow))
-        .route("/api/teach/threshold", post(threshold))
-        .route("/api/teach/activate", post(activate))
-        .route("/api/teach/back", post(back))
+    let engineer = Api::new()
+        .post(
+            "/api/teach/product",
+            choose,
+            changes("Chooses a product, and creates it if it is new").takes::<ChosenName>(),
+        )
+        .post(
+            "/api/teach/settings",
+            settings,
+            changes("Changes the product's settings").takes::<NewSettings>(),
+        )
+        .post("/api/teach/collect", collect, changes("How good parts are collected").takes::<Collect>())
+        .post("/api/teach/remove", remove, changes("Removes a collected picture").takes::<Removed>())
+        .post("/api/teach/enroll", enroll, changes("Starts to enroll"))
+        .post("/api/teach/stop", stop, changes("Stops enrolling"))
+        .post(
+            "/api/teach/shadow",
+            shadow,
+            changes("The new package judges live parts, without effect").takes::<Switch>(),
+        )
+        .post(
+            "/api/teach/threshold",
+            threshold,
+            changes("Makes a new package of the one in use, with this threshold").takes::<Threshold>(),
+        )
+        .post(
+            "/api/teach/activate",
+            activate,
+            changes("Makes the new package the one in use").takes::<Activate>(),
+        )
+        .post("/api/teach/back", back, changes("Goes back to the package before"))
         .with_state(desk);
-    Additions { open, looks, operate, engineer }
+    Additions { page, looks, operate, engineer }
 }
 
 /// A part that a person can answer for.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LatestPart)]
 struct Latest {
     id: u64,
     part: u64,
@@ -108,7 +146,8 @@ struct Latest {
     answer: Option<Answer>,
 }
 
-#[derive(Serialize)]
+/// The product that is taught.
+#[derive(Serialize, ToSchema)]
 struct ChosenProduct {
     #[serde(flatten)]
     settings: Product,
@@ -123,7 +162,9 @@ struct ChosenProduct {
     is_active: bool,
 }
 
-#[derive(Serialize)]
+/// Teaching at one moment.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Teaching)]
 struct Everything {
     products: Vec<String>,
     product: Option<ChosenProduct>,
@@ -291,8 +332,9 @@ async fn everything(State(desk): State<Desk>) -> Response {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 struct Side {
+    /// The longest side in pixels: 320 by default, 16 to 2048.
     side: Option<u32>,
 }
 
@@ -336,22 +378,28 @@ async fn recent_picture(State(desk): State<Desk>, Path(id): Path<u64>, uri: Uri)
     .await
 }
 
+/// A threshold.
+#[derive(Deserialize, IntoParams, ToSchema)]
+struct Threshold {
+    /// Scores above it are rejected.
+    value: f32,
+}
+
+/// What a threshold would reject.
+#[derive(Serialize, Default, ToSchema)]
+struct AtThreshold {
+    /// Scores of good parts that the active package has.
+    good: Vec<f32>,
+    /// Scores of known defects.
+    bad: Vec<f32>,
+    /// Expected false rejects per 1,000 parts, and the limits that hold with 95 %.
+    per_1000: [f64; 3],
+    /// Known defects that are rejected.
+    caught: usize,
+}
+
 async fn at_threshold(State(desk): State<Desk>, uri: Uri) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        value: f32,
-    }
-    #[derive(Serialize, Default)]
-    struct Body {
-        /// Scores of good parts that the active package has, and of known defects.
-        good: Vec<f32>,
-        bad: Vec<f32>,
-        /// Expected false rejects per 1,000 parts, and the limits that hold with 95 %.
-        per_1000: [f64; 3],
-        /// Known defects that are rejected.
-        caught: usize,
-    }
-    let Ok(Query(Question { value })) = Query::try_from_uri(&uri) else {
+    let Ok(Query(Threshold { value })) = Query::try_from_uri(&uri) else {
         return problem(StatusCode::BAD_REQUEST, "give a threshold, such as /api/teach/threshold?value=2.5");
     };
     let done = away(desk, move |desk| {
@@ -359,7 +407,7 @@ async fn at_threshold(State(desk): State<Desk>, uri: Uri) -> Response {
         let active = teacher.control()?.status().engine();
         let product = match teacher.store.product(&active.product) {
             Ok(product) => product,
-            Err(_) => return Ok(Body { per_1000: false_rejects(0, 0), ..Body::default() }),
+            Err(_) => return Ok(AtThreshold { per_1000: false_rejects(0, 0), ..AtThreshold::default() }),
         };
         let measured: Option<Trial> = product.read(ACTIVE_FILE)?;
         let (good, bad): (Vec<f32>, Vec<f32>) = measured
@@ -368,7 +416,7 @@ async fn at_threshold(State(desk): State<Desk>, uri: Uri) -> Response {
             .unwrap_or_default();
         let above = good.iter().filter(|score| **score > value).count();
         let caught = bad.iter().filter(|score| **score > value).count();
-        Ok(Body { per_1000: false_rejects(above, good.len()), caught, good, bad })
+        Ok(AtThreshold { per_1000: false_rejects(above, good.len()), caught, good, bad })
     });
     match done.await {
         Ok(body) => Json(body).into_response(),
@@ -376,23 +424,31 @@ async fn at_threshold(State(desk): State<Desk>, uri: Uri) -> Response {
     }
 }
 
+/// A product.
+#[derive(Deserialize, ToSchema)]
+struct ChosenName {
+    name: String,
+}
+
 async fn choose(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        name: String,
-    }
-    asked(desk, who, ("teach: product", body), |desk, q: Question, who| desk.teacher.choose(&q.name, who))
+    asked(desk, who, ("teach: product", body), |desk, q: ChosenName, who| desk.teacher.choose(&q.name, who))
         .await
 }
 
+/// Settings of a product. What is missing stays.
+#[derive(Deserialize, ToSchema)]
+struct NewSettings {
+    /// The level of quality: `fast`, `standard` or `best`.
+    quality: Option<String>,
+    /// Accepted share of false rejects, in percent: 0.01 to 50.
+    false_reject_percent: Option<f64>,
+    /// Areas that are never inspected: corners in shares of the picture's width and height, 0 to 1.
+    #[schema(value_type = Option<Vec<Vec<[f64; 2]>>>)]
+    ignore: Option<Vec<Polygon>>,
+}
+
 async fn settings(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        quality: Option<String>,
-        false_reject_percent: Option<f64>,
-        ignore: Option<Vec<Polygon>>,
-    }
-    asked(desk, who, ("teach: settings", body), |desk, q: Question, who| {
+    asked(desk, who, ("teach: settings", body), |desk, q: NewSettings, who| {
         let apply = |product: &mut Product| {
             if let Some(quality) = q.quality {
                 product.quality = quality;
@@ -409,70 +465,84 @@ async fn settings(State(desk): State<Desk>, Extension(who): Extension<Who>, body
     .await
 }
 
+/// How to collect good parts.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase", tag = "mode")]
+enum Collect {
+    /// Not at all.
+    Off,
+    /// The next parts, this many: 1 by default, at most 1000.
+    Next { count: Option<u32> },
+    /// A part from time to time: after 0.2 to 3600 s.
+    Timed { seconds: f64 },
+}
+
 async fn collect(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "lowercase", tag = "mode")]
-    enum Question {
-        Off,
-        Next { count: Option<u32> },
-        Timed { seconds: f64 },
-    }
-    asked(desk, who, ("teach: collect", body), |desk, q: Question, who| {
+    asked(desk, who, ("teach: collect", body), |desk, q: Collect, who| {
         let how = match q {
-            Question::Off => Collecting::Off,
-            Question::Next { count } => Collecting::Next { left: count.unwrap_or(1).clamp(1, 1000) },
-            Question::Timed { seconds } => Collecting::Timed { seconds },
+            Collect::Off => Collecting::Off,
+            Collect::Next { count } => Collecting::Next { left: count.unwrap_or(1).clamp(1, 1000) },
+            Collect::Timed { seconds } => Collecting::Timed { seconds },
         };
         desk.teacher.collect(how, who)
     })
     .await
 }
 
+/// A collected picture.
+#[derive(Deserialize, ToSchema)]
+struct Removed {
+    answer: Answer,
+    picture: String,
+}
+
 async fn remove(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        answer: Answer,
-        picture: String,
-    }
-    asked(desk, who, ("teach: remove picture", body), |desk, q: Question, who| {
+    asked(desk, who, ("teach: remove picture", body), |desk, q: Removed, who| {
         desk.teacher.remove(q.answer, &q.picture, who)
     })
     .await
 }
 
+/// On or off.
+#[derive(Deserialize, ToSchema)]
+struct Switch {
+    on: bool,
+}
+
 /// Changes nothing but what the page shows, so it is not recorded.
 async fn hold(State(desk): State<Desk>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        on: bool,
-    }
-    let Ok(Question { on }) = serde_json::from_slice(&body) else {
+    let Ok(Switch { on }) = serde_json::from_slice(&body) else {
         return problem(StatusCode::BAD_REQUEST, "the request cannot be read: give {\"on\": true or false}");
     };
     desk.teacher.hold(on);
     everything(State(desk)).await
 }
 
+/// An answer for a latest part.
+#[derive(Deserialize, ToSchema)]
+struct AnswerRecent {
+    id: u64,
+    answer: Answer,
+}
+
 async fn answer(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        id: u64,
-        answer: Answer,
-    }
-    asked(desk, who, ("teach: answer", body), |desk, q: Question, who| {
+    asked(desk, who, ("teach: answer", body), |desk, q: AnswerRecent, who| {
         desk.teacher.answer(q.id, q.answer, who)
     })
     .await
 }
 
+/// An answer for a kept part.
+#[derive(Deserialize, ToSchema)]
+struct AnswerKept {
+    /// The day and the name of the part, `DAY/NAME`.
+    kept: String,
+    product: String,
+    answer: Answer,
+}
+
 async fn answer_kept(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        kept: String,
-        product: String,
-        answer: Answer,
-    }
-    asked(desk, who, ("teach: answer", body), |desk, q: Question, who| {
+    asked(desk, who, ("teach: answer", body), |desk, q: AnswerKept, who| {
         let unset = || Error::setting("pictures.folder", "is missing, so no pictures are kept");
         let folder = desk.kept.as_ref().ok_or_else(unset)?;
         desk.teacher.answer_kept(folder, &q.kept, &q.product, q.answer, who)
@@ -493,31 +563,27 @@ async fn stop(State(desk): State<Desk>, Extension(who): Extension<Who>) -> Respo
 }
 
 async fn shadow(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        on: bool,
-    }
-    asked(desk, who, ("teach: trial", body), |desk, q: Question, _| desk.teacher.shadow(q.on)).await
+    asked(desk, who, ("teach: trial", body), |desk, q: Switch, _| desk.teacher.shadow(q.on)).await
 }
 
 async fn threshold(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        value: f32,
-    }
-    asked(desk, who, ("teach: threshold", body), |desk, q: Question, who| {
+    asked(desk, who, ("teach: threshold", body), |desk, q: Threshold, who| {
         desk.teacher.set_threshold(q.value, who)
     })
     .await
 }
 
+/// The new package.
+#[derive(Deserialize, ToSchema)]
+struct Activate {
+    /// Its hash, as shown.
+    package: String,
+    /// Why, if known defects are newly missed.
+    reason: Option<String>,
+}
+
 async fn activate(State(desk): State<Desk>, Extension(who): Extension<Who>, body: Bytes) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        package: String,
-        reason: Option<String>,
-    }
-    asked(desk, who, ("teach: activate", body), |desk, q: Question, who| {
+    asked(desk, who, ("teach: activate", body), |desk, q: Activate, who| {
         desk.teacher.activate(&q.package, q.reason.as_deref(), who)
     })
     .await

@@ -6,16 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Recent;
-use super::program::{Program, Stop};
 use super::trial::Trial;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_file;
 use crate::output::pictures::png_of;
+use crate::program::{Program, Stop};
 
 /// A part that both packages judged.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Twice {
     /// The part's id among the latest parts.
     pub id: u64,
@@ -28,7 +29,7 @@ pub(crate) struct Twice {
 }
 
 /// The state of a shadow, for the page.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub(crate) struct Seen {
     /// Whether it runs, and the package.
     pub running: bool,
@@ -39,6 +40,7 @@ pub(crate) struct Seen {
     pub active_rejects: u64,
     pub shadow_rejects: u64,
     /// The latest parts of which the verdicts differ.
+    #[schema(value_type = Vec<Twice>)]
     pub differing: VecDeque<Twice>,
     /// Why it ended.
     pub error: Option<String>,

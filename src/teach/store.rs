@@ -17,6 +17,7 @@ use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{TEMPORARY, parent, sha256, write_file};
@@ -55,7 +56,7 @@ impl Settings {
 }
 
 /// What a person said of a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// The part is good.
@@ -82,7 +83,7 @@ impl Answer {
 }
 
 /// A product's settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Product {
     /// Its name, as in the package.
     pub name: String,
@@ -92,6 +93,7 @@ pub struct Product {
     pub false_reject_percent: f64,
     /// Areas that are never inspected: corners in shares of the picture's width and height, 0 to 1.
     #[serde(default)]
+    #[schema(value_type = Vec<Vec<[f64; 2]>>)]
     pub ignore: Vec<Polygon>,
 }
 

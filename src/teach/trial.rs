@@ -5,13 +5,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use statrs::distribution::{Beta, ContinuousCDF};
+use utoipa::ToSchema;
 
 use super::store::{Answer, CANDIDATE, Event, ProductFolder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::package::{ORDINARY, PAINTED, Package, Standard, ThresholdRule, golden_tolerance};
 
 /// A picture's score.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Scored {
     /// Name of the picture.
     pub picture: String,
@@ -20,7 +21,7 @@ pub struct Scored {
 }
 
 /// A package, and its scores of the judged pictures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Trial {
     /// Names the package: SHA-256 of its manifest.
     pub package: String,
@@ -122,7 +123,7 @@ impl Trial {
 }
 
 /// What a trial changes, against the active package.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct Changes {
     /// Good pictures that the active package rejects, and the trial does not.
     pub fewer_false_rejects: Vec<String>,

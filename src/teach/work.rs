@@ -6,14 +6,15 @@ use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::Place;
-use super::program::{Program, Stop};
 use super::store::{Answer, CANDIDATE, Product, ProductFolder, utc};
 use super::trial::{self, ACTIVE_FILE, CANDIDATE_FILE, Scored, Trial};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_file;
 use crate::imaging::Polygon;
+use crate::program::{Program, Stop};
 
 /// Levels of quality, as the command line names them.
 const LEVELS: [&str; 3] = ["fast", "standard", "best"];
@@ -67,7 +68,7 @@ fn check_count(product: &str, count: usize, active: &Path) -> Result<()> {
 }
 
 /// The progress of enrolling, for the page.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub(crate) struct Progress {
     pub running: bool,
     pub step: String,

@@ -8,7 +8,7 @@ use crate::common::*;
 use crate::run::{Service, config, http, parts};
 
 /// Runs `account add` with this text on its standard input.
-fn add(name: &str, role: &str, file: &Path, input: &str) -> Ran {
+pub fn add(name: &str, role: &str, file: &Path, input: &str) -> Ran {
     let mut child = Command::new(PROGRAM)
         .args(["account", "add", name, "--role", role, "--file"])
         .arg(file)

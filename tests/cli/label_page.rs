@@ -19,15 +19,15 @@ const READY: &str = "document.querySelector('#good')?.disabled === false";
 const SAVED: &str = "document.querySelector('#saved').textContent === 'Saved'";
 
 /// A folder of rejects, and the labeler that is started on it.
-struct Work {
+pub struct Work {
     folder: Folder,
     process: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Work {
     /// On three dented parts and a good one.
-    fn start() -> Work {
+    pub fn start() -> Work {
         Self::within(Folder::new())
     }
 

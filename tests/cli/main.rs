@@ -19,6 +19,7 @@ mod halt;
 mod head;
 mod inspect;
 mod install;
+mod judge;
 #[cfg(feature = "workshop")]
 mod label;
 #[cfg(feature = "workshop")]
@@ -26,6 +27,7 @@ mod label_import;
 #[cfg(feature = "workshop")]
 mod label_page;
 mod modbus;
+mod openapi;
 mod package;
 mod processors;
 mod recipes;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::files::sha256;
 
@@ -18,7 +19,7 @@ pub(super) const TORN: &str = "torn line";
 pub(super) const DAMAGE: &str = "damage found";
 
 /// One line without its hash.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Entry {
     /// Counts from 1, through all files.
     pub n: u64,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::Who;
 use crate::clock::utc;
 use crate::error::{Error, ErrorKind, Result};
-use chain::Entry;
+pub(crate) use chain::Entry;
 pub(crate) use log::Limits;
 use log::Log;
 

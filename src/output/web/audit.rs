@@ -6,15 +6,15 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::Shared;
-use super::server::SCRIPT;
+use super::server::{After, SCRIPT};
+use crate::access::audit::Entry;
 use crate::access::{Audit, Who};
 use crate::error::{Error, ErrorKind};
-use crate::http::{asset, problem};
+use crate::http::{About, Api, asset, problem};
 
 /// Lines in one answer to the page.
 const MOST: usize = 200;
@@ -27,11 +27,38 @@ pub(super) fn page<S: Clone + Send + Sync + 'static>() -> Router<S> {
 }
 
 /// The record, for engineers.
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/api/audit", get(latest))
-        .route("/api/audit.jsonl", get(lines))
-        .route("/api/audit.csv", get(table))
+pub(super) fn routes() -> Api<Arc<Shared>> {
+    let about = |text| About::new(text).refuses(StatusCode::NOT_FOUND, "No audit log is kept");
+    let full = |about: About| about.refuses(StatusCode::INSUFFICIENT_STORAGE, "The disk is full");
+    Api::new()
+        .get("/api/audit", latest, full(about("Who changed what")).query::<After>().gives::<Latest>())
+        .get("/api/audit.jsonl", lines, full(about("All of it, a line each")).gives_file(LINES))
+        .get("/api/audit.csv", table, full(about("All of it, as a table")).gives_file(TABLE))
+}
+
+const LINES: &str = "application/jsonl";
+const TABLE: &str = "text/csv; charset=utf-8";
+
+/// Lines of the audit log.
+#[derive(ToSchema)]
+#[schema(as = AuditLines)]
+#[expect(
+    dead_code,
+    reason = "each line is JSON already, and is passed on to the byte: its hash is of these bytes"
+)]
+struct Latest {
+    entries: Vec<Line>,
+}
+
+/// A line with its hash.
+#[derive(ToSchema)]
+#[schema(as = AuditLine)]
+#[expect(dead_code, reason = "as above")]
+struct Line {
+    #[serde(flatten)]
+    entry: Entry,
+    /// SHA-256 of the line without it.
+    hash: String,
 }
 
 impl Shared {
@@ -76,12 +103,7 @@ async fn read(shared: &Shared, after: u64, most: usize) -> Result<Vec<String>, R
 }
 
 async fn latest(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        #[serde(default)]
-        after: u64,
-    }
-    let Ok(Query(Question { after })) = Query::try_from_uri(&uri) else {
+    let Ok(Query(After { after })) = Query::try_from_uri(&uri) else {
         return problem(StatusCode::BAD_REQUEST, "after must be a number, such as /api/audit?after=17");
     };
     match read(&shared, after, MOST).await {
@@ -103,7 +125,7 @@ async fn lines(State(shared): State<Arc<Shared>>) -> Response {
     match read(&shared, 0, usize::MAX).await {
         Ok(lines) => {
             let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
-            (file("application/jsonl", "attachment; filename=\"audit.jsonl\""), text).into_response()
+            (file(LINES, "attachment; filename=\"audit.jsonl\""), text).into_response()
         }
         Err(refusal) => refusal,
     }
@@ -118,7 +140,7 @@ async fn table(State(shared): State<Arc<Shared>>) -> Response {
                 let cells = COLUMNS.map(|column| cell(&line[column]));
                 text.extend([cells.join(",").as_str(), "\r\n"]);
             }
-            (file("text/csv; charset=utf-8", "attachment; filename=\"audit.csv\""), text).into_response()
+            (file(TABLE, "attachment; filename=\"audit.csv\""), text).into_response()
         }
         Err(refusal) => refusal,
     }

@@ -5,21 +5,7 @@
 //! [`Settings::view`] says otherwise. Changes need an account with a role, or a token: see
 //! [`Settings::accounts_file`] and [`Settings::token_file`].
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /` | the page |
-//! | `GET /api/status` | state, problems, counters, times |
-//! | `GET /api/parts?after=N` | the latest parts; `after` is `next` of the previous answer |
-//! | `GET /api/rejects` | the rejected parts with a picture |
-//! | `GET /api/rejects/{part}.jpg` | one of these pictures, at most 640 pixels long. `{run}-{part}.jpg` for a part of an earlier run, as it is kept |
-//! | `GET /api/live.jpg`, `?plain=1` | the latest picture, with or without anomaly map; `X-Part` is its part |
-//! | `GET /numbers`, `/api/numbers`, … | what the journal counts, and the kept pictures: see `numbers.rs` |
-//! | `GET /metrics` | for Prometheus |
-//! | `GET /healthz` | 200 while parts are inspected, otherwise 503 with the problems |
-//! | `POST /api/rejects/{part}/label` | copies the part's original to the label folder; needs the header below |
-//! | `POST /api/trigger`, `halt`, `resume`, `reload` | control the line; need the header `X-Weakrest: 1` |
-//! | `GET /audit`, `/api/audit?after=N`, `/api/audit.csv`, `/api/audit.jsonl` | who changed what |
-//! | `GET`, `POST`, `DELETE /api/session` | who is signed in; signs in; signs out |
+//! `server.rs`, `numbers.rs` and `audit.rs` list the requests with their descriptions.
 //!
 //! Every failed request is answered with `{"error": "…"}`.
 
@@ -41,12 +27,13 @@ use std::time::{Instant, SystemTime};
 use axum::Router;
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::journal::{PastPart, Tally};
 use super::pictures::gallery;
 use super::{Control, Output};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{self, Gate, Server};
+use crate::http::{self, Api, Gate, Server};
 use crate::inspector::{Region, Verdict};
 use crate::record::part::unix_ms;
 use crate::record::{Engine, FaultKind, Record, Status};
@@ -54,6 +41,9 @@ use crate::settings::range;
 use picture::Shot;
 pub(crate) use site::Site;
 
+/// The request that has a picture as its body, and the picture's most bytes.
+pub(crate) const INSPECT: &str = "/api/inspect";
+const MOST_PICTURE: u64 = 64 << 20;
 /// The most regions reported for a part. A part with defects all over can have thousands; the picture shows
 /// them.
 const MAX_REGIONS: usize = 16;
@@ -228,7 +218,7 @@ impl WebPage {
             numbers: numbers::Numbers::new(numbers::Shifts::new(&settings.shifts)?),
             memory: Mutex::default(),
         });
-        let more = site.additions.unwrap_or_default();
+        let more = site.additions;
         let router = server::router(Arc::clone(&gate), Arc::clone(&shared), more);
         let certificates = gate.certificates.as_ref();
         let server =
@@ -353,13 +343,25 @@ impl WebPage {
 #[derive(Clone, Default)]
 pub(crate) struct Additions {
     /// Pages and scripts, open to all.
-    pub open: Router<Arc<Shared>>,
+    pub page: Router<Arc<Shared>>,
     /// For those who may look.
-    pub looks: Router<Arc<Shared>>,
+    pub looks: Api<Arc<Shared>>,
     /// Changes by those who operate the line.
-    pub operate: Router<Arc<Shared>>,
+    pub operate: Api<Arc<Shared>>,
     /// Changes by those who set it up.
-    pub engineer: Router<Arc<Shared>>,
+    pub engineer: Api<Arc<Shared>>,
+}
+
+impl Additions {
+    /// Those of both.
+    pub fn and(self, other: Additions) -> Additions {
+        Additions {
+            page: self.page.merge(other.page),
+            looks: self.looks.merge(other.looks),
+            operate: self.operate.merge(other.operate),
+            engineer: self.engineer.merge(other.engineer),
+        }
+    }
 }
 
 /// What the server's thread and the publishing thread share.
@@ -437,12 +439,13 @@ enum Picture {
 }
 
 /// A part, as sent to the page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Part {
     /// The earlier run that it belongs to. `None`: the present one.
     run: Option<String>,
     part: u64,
     #[serde(flatten, serialize_with = "names")]
+    #[schema(value_type = Names)]
     engine: Arc<Engine>,
     /// Time of the trigger, in milliseconds since 1970.
     time_ms: u64,
@@ -497,11 +500,13 @@ impl Part {
     }
 }
 
+/// What inspected a part.
+#[derive(Serialize, ToSchema)]
+struct Names<'a> {
+    product: &'a str,
+    package: &'a str,
+}
+
 fn names<S: serde::Serializer>(engine: &Arc<Engine>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Names<'a> {
-        product: &'a str,
-        package: &'a str,
-    }
     Names { product: &engine.product, package: &engine.package }.serialize(serializer)
 }

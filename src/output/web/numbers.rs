@@ -1,14 +1,5 @@
 //! What the journal counts, and the kept pictures.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /numbers` | the page |
-//! | `GET /api/numbers` | counts of a period, by shift, day, product or package; the trend; what changed |
-//! | `GET /api/numbers/heat` | where regions of the rejects lie |
-//! | `GET /api/numbers.csv` | the rows of a period |
-//! | `GET /api/kept` | kept parts, newest first |
-//! | `GET /api/kept/{file}` | one of their files |
-//!
 //! `from` and `to` are milliseconds since 1970, `to` not included; without them the last seven days.
 //! `product` and `package` select. Shifts and days are those of the device's time zone. Counts are kept by
 //! quarters of an hour, so a period is widened to whole ones; the rows of the table are exact.
@@ -24,19 +15,20 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
+use utoipa::{IntoParams, ToSchema};
 
 use super::super::journal::read::{self, HEAD, Judged, Known, Numbers as Found, Question, Reader};
 use super::super::journal::{GRID, Totals};
 use super::super::pictures::gallery;
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{asset, problem};
+use crate::http::{About, Api, asset, problem};
 use crate::record::part::{civil, unix_ms};
 use crate::record::{Drift, Quantity};
 
@@ -127,22 +119,54 @@ pub(super) fn page() -> Router<Arc<Shared>> {
         .route("/numbers.css", asset(STYLE, include_str!("assets/numbers.css")))
 }
 
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/api/numbers", get(numbers))
-        .route("/api/numbers/heat", get(heat))
-        .route("/api/numbers.csv", get(table))
-        .route("/api/kept", get(kept))
-        .route("/api/kept/{file}", get(kept_by_name))
+pub(super) fn routes() -> Api<Arc<Shared>> {
+    let busy =
+        |about: About| about.refuses(StatusCode::SERVICE_UNAVAILABLE, "Others ask, or the journal is in use");
+    let counted =
+        |text| busy(About::new(text).query::<Asked>()).refuses(StatusCode::NOT_FOUND, "There is no journal");
+    const NONE: &str = "No pictures are kept, or not this one";
+    Api::new()
+        .get(
+            "/api/numbers",
+            numbers,
+            counted("Counts of a period by shift, day, product or package; the trend; what changed")
+                .gives::<Answer>(),
+        )
+        .get(
+            "/api/numbers/heat",
+            heat,
+            counted("Where regions of the rejects lie, in whole days").gives::<Heat>(),
+        )
+        .get("/api/numbers.csv", table, counted("The parts of a period as a table").gives_file(TABLE))
+        .get(
+            "/api/kept",
+            kept,
+            busy(About::new("Kept parts, newest first").query::<Search>().gives::<Page>())
+                .refuses(StatusCode::NOT_FOUND, NONE),
+        )
+        .get(
+            "/api/kept/{file}",
+            kept_by_name,
+            About::new("A file of a kept part: NAME.png, NAME.overlay.jpg or NAME.json")
+                .gives_file("image/png")
+                .gives_file("image/jpeg")
+                .gives::<Value>()
+                .refuses(StatusCode::NOT_FOUND, NONE),
+        )
 }
 
+const TABLE: &str = "text/csv; charset=utf-8";
+
 /// The query of most requests.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 struct Asked {
+    /// Milliseconds since 1970; by default a week before `to`.
     from: Option<i64>,
+    /// Milliseconds since 1970, not included; by default now.
     to: Option<i64>,
     product: Option<String>,
     package: Option<String>,
+    /// Groups: `shift` (default), `day`, `product` or `package`.
     by: Option<String>,
 }
 
@@ -207,7 +231,7 @@ async fn turn(of: &Arc<Semaphore>) -> std::result::Result<OwnedSemaphorePermit, 
 }
 
 /// Counts, as they are sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Counts {
     parts: i64,
     passes: i64,
@@ -236,7 +260,8 @@ impl Counts {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// Counts of a shift, day, product or package.
+#[derive(Debug, Serialize, ToSchema)]
 struct Group {
     /// The day, `YYYY-MM-DD`, for shifts and days.
     day: Option<String>,
@@ -249,20 +274,26 @@ struct Group {
     counts: Counts,
 }
 
-#[derive(Debug, Serialize)]
+/// A point of the trend.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrendPoint)]
 struct Point {
     time_ms: i64,
     #[serde(flatten)]
     counts: Counts,
 }
 
-#[derive(Debug, Serialize)]
+/// A product with a package that inspected it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KnownPackage)]
 struct Package {
     product: String,
     package: String,
 }
 
-#[derive(Debug, Serialize)]
+/// A drift in words.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ToldDrift)]
 struct Changed {
     text: String,
     change: f64,
@@ -270,7 +301,9 @@ struct Changed {
     drift: Drift,
 }
 
-#[derive(Debug, Serialize)]
+/// The counts of a period.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Numbers)]
 struct Answer {
     from_ms: i64,
     to_ms: i64,
@@ -402,18 +435,20 @@ fn date(day: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// Where regions of the rejects lie.
+#[derive(Serialize, ToSchema)]
+struct Heat {
+    /// Rejects whose picture's size is known.
+    parts: i64,
+    columns: i64,
+    rows: i64,
+    /// Rejects with a region in each cell, row by row from the top left.
+    cells: Vec<i64>,
+    width: Option<i64>,
+    height: Option<i64>,
+}
+
 async fn heat(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
-    #[derive(Serialize)]
-    struct Heat {
-        /// Rejects whose picture's size is known.
-        parts: i64,
-        columns: i64,
-        rows: i64,
-        /// Rejects with a region in each cell, row by row from the top left.
-        cells: Vec<i64>,
-        width: Option<i64>,
-        height: Option<i64>,
-    }
     let question = match Asked::read(&uri) {
         Ok((_, question)) => question,
         Err(refusal) => return *refusal,
@@ -500,14 +535,14 @@ async fn table(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
         }
     });
     let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (header::CONTENT_TYPE, TABLE.to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
     (headers, Body::from_stream(Pieces(pieces))).into_response()
 }
 
 /// Which kept parts are asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 struct Search {
     verdict: Option<String>,
     product: Option<String>,
@@ -528,7 +563,9 @@ struct Content {
     most: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+/// A kept part.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = KeptPart)]
 struct Shown {
     name: String,
     run: String,
@@ -543,12 +580,16 @@ struct Shown {
     overlay: bool,
 }
 
+/// Kept parts.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KeptParts)]
+struct Page {
+    parts: Vec<Shown>,
+    /// Goes on as `after`.
+    next: Option<String>,
+}
+
 async fn kept(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        parts: Vec<Shown>,
-        next: Option<String>,
-    }
     let wrong = |text: &str| problem(StatusCode::BAD_REQUEST, text);
     let Ok(Query(search)) = Query::<Search>::try_from_uri(&uri) else {
         return wrong("invalid query; use /api/kept?verdict=reject&day=2026-03-04&least=1.5");
@@ -611,7 +652,7 @@ async fn kept(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
             }
             fits
         })?;
-        Ok::<_, Error>(Body { parts: shown, next: page.next })
+        Ok::<_, Error>(Page { parts: shown, next: page.next })
     });
     match listed.await {
         Ok(Ok(body)) => Json(body).into_response(),

@@ -1,5 +1,6 @@
 //! The routes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,34 +8,66 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, StatusCode, Uri, header, request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::super::Labeled;
 use super::{Additions, Part, Picture, Shared, audit, metrics, numbers};
 use crate::access::{Role, Who};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Gate, Routes, Standing, You, asset, problem};
+use crate::http::{About, Api, Gate, Routes, Standing, You, asset, problem};
 use crate::package::{Recipe, RecipeFolder};
 use crate::record::part::unix_ms;
-use crate::record::{Snapshot, Stage};
+use crate::record::{self, Problem, Snapshot, Stage};
 
 pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The routes.
 pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Additions) -> Router {
-    let operate = Router::new()
-        .route("/api/trigger", post(trigger))
-        .route("/api/halt", post(halt))
-        .route("/api/resume", post(resume));
-    let engineer = Router::new()
-        .route("/api/reload", post(reload))
-        .route("/api/recipe", post(choose_recipe))
-        .route("/api/rejects/{part}/label", post(label));
+    const JPEG: &str = "image/jpeg";
+    const REJECTS: &str = "The part is not among the latest rejects";
+    let changes = |text| {
+        About::new(text)
+            .gives::<Changed>()
+            .refuses(StatusCode::CONFLICT, "It is impossible at the moment; the text says why")
+            .refuses(StatusCode::INSUFFICIENT_STORAGE, "The disk is full, so nothing was changed")
+    };
+    let operate = Api::new()
+        .post(
+            "/api/trigger",
+            trigger,
+            About::new("Triggers a part")
+                .gives::<Triggered>()
+                .refuses(StatusCode::CONFLICT, "The line has no software trigger")
+                .refuses(StatusCode::SERVICE_UNAVAILABLE, "The line takes no part at the moment"),
+        )
+        .post("/api/halt", halt, changes("Halts the line: parts are faults until somebody resumes it"))
+        .post("/api/resume", resume, changes("Resumes the line"));
+    let engineer = Api::new()
+        .post(
+            "/api/reload",
+            reload,
+            changes("Reads configuration and package again; the result is in the status"),
+        )
+        .post(
+            "/api/recipe",
+            choose_recipe,
+            changes("Takes another package for the next parts; the result is in the status, as for a reload")
+                .takes::<ChosenRecipe>(),
+        )
+        .post(
+            "/api/rejects/{part}/label",
+            label,
+            About::new("Copies the part's original to the label folder")
+                .gives::<LabelCopy>()
+                .refuses(StatusCode::NOT_FOUND, REJECTS)
+                .refuses(StatusCode::NOT_FOUND, "No label folder is set")
+                .refuses(StatusCode::INSUFFICIENT_STORAGE, "The disk is full"),
+        );
     // The page itself, with which people sign in.
-    let open = Router::new()
+    let page = Router::new()
         .route("/", asset("text/html; charset=utf-8", include_str!("assets/index.html")))
         .route("/app.js", asset(SCRIPT, include_str!("assets/app.js")))
         .route("/chart.js", asset(SCRIPT, include_str!("assets/chart.js")))
@@ -52,27 +85,56 @@ pub(super) fn router(gate: Arc<Gate>, shared: Arc<Shared>, more: Additions) -> R
                 concat!(include_str!("../../colors.css"), include_str!("assets/style.css")),
             ),
         )
-        .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")))
-        .route("/healthz", get(health));
-    let looks = Router::new()
-        .route("/api/status", get(status))
-        .route("/api/parts", get(parts))
-        .route("/api/recipes", get(recipes))
-        .route("/api/rejects", get(rejects))
-        .route("/api/rejects/{part}", get(reject_picture))
-        .route("/api/live.jpg", get(live_picture))
-        .merge(numbers::routes())
-        .route("/metrics", get(metrics));
+        .route("/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")));
+    let open = Api::new().get(
+        "/healthz",
+        health,
+        About::new("Whether parts are inspected")
+            .gives::<Health>()
+            .answers::<Health>(StatusCode::SERVICE_UNAVAILABLE, "Parts are not inspected"),
+    );
+    let looks = Api::new()
+        .get(
+            "/api/status",
+            status,
+            About::new("State, problems, counters, times, the package in use").gives::<Told>(),
+        )
+        .get("/api/parts", parts, About::new("The latest parts").query::<After>().gives::<Parts>())
+        .get(
+            "/api/recipes",
+            recipes,
+            About::new("The packages to choose from, and the one in use").gives::<Recipes>(),
+        )
+        .get("/api/rejects", rejects, About::new("The latest rejects, which have a picture").gives::<Parts>())
+        .get(
+            "/api/rejects/{part}",
+            reject_picture,
+            About::new("The picture of a reject: PART.jpg, or RUN-PART.jpg for a part of an earlier run")
+                .gives_file(JPEG)
+                .refuses(StatusCode::NOT_FOUND, REJECTS),
+        )
+        .get(
+            "/api/live.jpg",
+            live_picture,
+            About::new("The latest picture; the header X-Part is its part")
+                .query::<Plain>()
+                .gives_file(JPEG)
+                .refuses(StatusCode::NOT_FOUND, "There is no picture yet"),
+        )
+        .get("/metrics", metrics, About::new("Counters for Prometheus").gives_file(metrics::CONTENT_TYPE))
+        .merge(numbers::routes());
     Routes::new(gate)
-        .open(open.merge(audit::page()).merge(numbers::page()).merge(more.open))
+        .page(page.merge(audit::page()).merge(numbers::page()).merge(more.page))
+        .open(open)
         .looks(Role::View, looks.merge(more.looks))
         .looks(Role::Engineer, audit::routes())
         .changes(Role::Operate, operate.merge(more.operate))
         .changes(Role::Engineer, engineer.merge(more.engineer))
-        .router(shared)
+        .router("weakrest: the service", shared)
 }
 
-#[derive(Serialize)]
+/// The time of a stage.
+#[derive(Serialize, ToSchema)]
 struct StageTime {
     name: &'static str,
     count: u64,
@@ -81,44 +143,48 @@ struct StageTime {
     worst_ms: f64,
 }
 
+/// The service at one moment.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Status)]
+struct Told {
+    #[serde(flatten)]
+    status: Snapshot,
+    stages: Vec<StageTime>,
+    version: &'static str,
+    /// How changes are allowed here: `account`, `token`, `local` or `refused`.
+    changes: &'static str,
+    you: You,
+    /// Whether rejects can be copied to the label folder.
+    labels: bool,
+    /// Whether there is a page for teaching.
+    teaches: bool,
+    /// Whether there are packages to choose from.
+    recipes: bool,
+    uptime_s: f64,
+    /// Identifies this run: part numbers start again with each run.
+    started_ms: u64,
+    /// The part of the latest picture.
+    picture: Option<u64>,
+    /// The latest part among the rejects.
+    last_reject: Option<u64>,
+    /// Differs when the list of rejects has changed.
+    reject_changes: u64,
+    /// What was counted of the present product with the present package.
+    counted: Counted,
+}
+/// What was counted of a product with a package.
+#[derive(Serialize, ToSchema)]
+struct Counted {
+    since_ms: u64,
+    /// Whether it goes on from what the journal has counted. Otherwise it begins with this run.
+    journal: bool,
+    parts: u64,
+    passes: u64,
+    rejects: u64,
+    faults: u64,
+}
+
 async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        #[serde(flatten)]
-        status: Snapshot,
-        stages: Vec<StageTime>,
-        version: &'static str,
-        /// How changes are allowed here: `account`, `token`, `local` or `refused`.
-        changes: &'static str,
-        you: You,
-        /// Whether rejects can be copied to the label folder.
-        labels: bool,
-        /// Whether there is a page for teaching.
-        teaches: bool,
-        /// Whether there are packages to choose from.
-        recipes: bool,
-        uptime_s: f64,
-        /// Identifies this run: part numbers start again with each run.
-        started_ms: u64,
-        /// The part of the latest picture.
-        picture: Option<u64>,
-        /// The latest part among the rejects.
-        last_reject: Option<u64>,
-        /// Differs when the list of rejects has changed.
-        reject_changes: u64,
-        /// What was counted of the present product with the present package.
-        counted: Counted,
-    }
-    #[derive(Serialize)]
-    struct Counted {
-        since_ms: u64,
-        /// Whether it goes on from what the journal has counted. Otherwise it begins with this run.
-        journal: bool,
-        parts: u64,
-        passes: u64,
-        rejects: u64,
-        faults: u64,
-    }
     let status = shared.control.status();
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
     let stages = Stage::ALL.map(|stage| {
@@ -150,14 +216,14 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
         (picture, last, memory.reject_changes, counted, unix_ms(shared.started_at) + memory.generation)
     };
     let you = shared.gate.you(&request);
-    Json(Body {
+    Json(Told {
         status: status.snapshot(),
         stages: stages.into(),
         version: env!("CARGO_PKG_VERSION"),
         changes: you.changes,
         you,
         labels: shared.site.labeling.is_some(),
-        teaches: shared.site.additions.is_some(),
+        teaches: shared.site.teaches,
         recipes: shared.site.recipes.is_some(),
         uptime_s: shared.started.elapsed().as_secs_f64(),
         started_ms,
@@ -169,12 +235,14 @@ async fn status(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
     .into_response()
 }
 
-#[derive(Serialize)]
+/// Parts since an answer before.
+#[derive(Serialize, ToSchema)]
 struct Parts {
     started_ms: u64,
     /// The next `after`. Parts can be published out of order, so it is no part number.
     next: u64,
     /// In order of publication.
+    #[schema(value_type = Vec<Part>)]
     parts: Vec<Shown>,
 }
 
@@ -199,13 +267,16 @@ impl Serialize for Shown {
     }
 }
 
+/// Where to go on.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct After {
+    /// `next` of the answer before, or 0.
+    #[serde(default)]
+    pub after: u64,
+}
+
 async fn parts(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        #[serde(default)]
-        after: u64,
-    }
-    let Ok(Query(Question { after })) = Query::try_from_uri(&uri) else {
+    let Ok(Query(After { after })) = Query::try_from_uri(&uri) else {
         return problem(StatusCode::BAD_REQUEST, "after must be a number, such as /api/parts?after=17");
     };
     let (started_ms, next, parts) = {
@@ -243,17 +314,19 @@ async fn reject_picture(State(shared): State<Arc<Shared>>, Path(file): Path<Stri
     }
 }
 
+/// A copy of a part's original.
+#[derive(Serialize, ToSchema)]
+struct LabelCopy {
+    file: String,
+    /// False if the file was already there.
+    copied: bool,
+}
+
 async fn label(
     State(shared): State<Arc<Shared>>,
     Extension(who): Extension<Who>,
     Path(part): Path<String>,
 ) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        file: String,
-        /// False if the file was already there.
-        copied: bool,
-    }
     let Some(labeling) = shared.site.labeling.clone() else {
         let text = "set pictures.label_folder to copy rejects there for labeling";
         return problem(StatusCode::NOT_FOUND, text);
@@ -272,7 +345,7 @@ async fn label(
     };
     match tokio::task::spawn_blocking(copy).await {
         Ok(Ok(Labeled { file, copied })) => {
-            Json(Body { file: file.display().to_string(), copied }).into_response()
+            Json(LabelCopy { file: file.display().to_string(), copied }).into_response()
         }
         Ok(Err(e)) => {
             let code = match e.kind() {
@@ -286,12 +359,14 @@ async fn label(
     }
 }
 
+#[derive(Deserialize, IntoParams)]
+struct Plain {
+    /// `1`: without the anomaly map.
+    plain: Option<String>,
+}
+
 async fn live_picture(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        plain: Option<String>,
-    }
-    let Ok(Query(Question { plain })) = Query::try_from_uri(&uri) else {
+    let Ok(Query(Plain { plain })) = Query::try_from_uri(&uri) else {
         return problem(StatusCode::BAD_REQUEST, "invalid query; use /api/live.jpg or /api/live.jpg?plain=1");
     };
     let plain = plain.is_some_and(|p| p != "0");
@@ -316,12 +391,15 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
+/// Whether parts are inspected.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    state: record::State,
+    /// What is wrong, by component. It is empty for those who may not look.
+    problems: BTreeMap<&'static str, Problem>,
+}
+
 async fn health(State(shared): State<Arc<Shared>>, request: request::Parts) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        state: crate::record::State,
-        problems: std::collections::BTreeMap<&'static str, crate::record::Problem>,
-    }
     let status = shared.control.status();
     // Programs that watch the service do not sign in. What is wrong is for those who may look.
     let may_look =
@@ -329,19 +407,21 @@ async fn health(State(shared): State<Arc<Shared>>, request: request::Parts) -> R
     let problems = if may_look { status.problems() } else { Default::default() };
     let state = status.state();
     let code = match state {
-        crate::record::State::Operational => StatusCode::OK,
+        record::State::Operational => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (code, Json(Body { state, problems })).into_response()
+    (code, Json(Health { state, problems })).into_response()
+}
+
+/// A part that was triggered.
+#[derive(Serialize, ToSchema)]
+struct Triggered {
+    part: u64,
 }
 
 async fn trigger(State(shared): State<Arc<Shared>>) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        part: u64,
-    }
     match tokio::task::spawn_blocking(move || shared.control.trigger()).await {
-        Ok(Ok(part)) => Json(Body { part }).into_response(),
+        Ok(Ok(part)) => Json(Triggered { part }).into_response(),
         Ok(Err(e)) if e.kind() == ErrorKind::Usage => problem(StatusCode::CONFLICT, e.chain()),
         Ok(Err(e)) => problem(StatusCode::SERVICE_UNAVAILABLE, e.chain()),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "trigger failed; see the service's log"),
@@ -382,16 +462,18 @@ async fn reload(State(shared): State<Arc<Shared>>, Extension(who): Extension<Who
     .await
 }
 
+/// The packages to choose from.
+#[derive(Serialize, ToSchema)]
+struct Recipes {
+    /// The one in use; 0 is the configuration's package.
+    recipe: u16,
+    recipes: Vec<Recipe>,
+}
+
 async fn recipes(State(shared): State<Arc<Shared>>) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        /// The one in use; 0 is the configuration's package.
-        recipe: u16,
-        recipes: Vec<Recipe>,
-    }
     let list = tokio::task::spawn_blocking(move || {
         let recipes = shared.site.recipes.as_ref().map_or(Ok(Vec::new()), RecipeFolder::list)?;
-        Ok::<_, Error>(Body { recipe: shared.control.status().engine().recipe, recipes })
+        Ok::<_, Error>(Recipes { recipe: shared.control.status().engine().recipe, recipes })
     });
     match list.await {
         Ok(Ok(body)) => Json(body).into_response(),
@@ -400,17 +482,21 @@ async fn recipes(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
+/// A recipe to take.
+#[derive(Deserialize, ToSchema)]
+struct ChosenRecipe {
+    /// Its number; 0 for the configuration's package.
+    #[schema(maximum = 65534)]
+    recipe: u16,
+}
+
 /// Loading takes a moment, and goes on beside the line. How it ended is in the status.
 async fn choose_recipe(
     State(shared): State<Arc<Shared>>,
     Extension(who): Extension<Who>,
     body: Bytes,
 ) -> Response {
-    #[derive(Deserialize)]
-    struct Question {
-        recipe: u16,
-    }
-    let Ok(Question { recipe }) = serde_json::from_slice(&body) else {
+    let Ok(ChosenRecipe { recipe }) = serde_json::from_slice(&body) else {
         return problem(StatusCode::BAD_REQUEST, "the request cannot be read: give {\"recipe\": 0 to 65534}");
     };
     change(shared, move |shared| {
@@ -430,20 +516,23 @@ fn state_of(shared: &Shared) -> Value {
     json!({"state": shared.control.status().state()})
 }
 
+/// What a change led to.
+#[derive(Serialize, ToSchema)]
+struct Changed {
+    state: record::State,
+    /// What is not as it should be, although the change was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+}
+
 /// Makes a change and answers with the new state, and with what the change gives as a warning.
 async fn change(
     shared: Arc<Shared>,
     action: impl FnOnce(&Shared) -> Result<Option<String>> + Send + 'static,
 ) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        state: crate::record::State,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        warning: Option<String>,
-    }
     let done = tokio::task::spawn_blocking(move || {
         let warning = action(&shared)?;
-        Ok::<_, Error>(Body { state: shared.control.status().state(), warning })
+        Ok::<_, Error>(Changed { state: shared.control.status().state(), warning })
     });
     match done.await {
         Ok(Ok(body)) => Json(body).into_response(),

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::Map;
 
-use super::{Additions, Settings, Tls, View};
+use super::{Additions, INSPECT, MOST_PICTURE, Settings, Tls, View};
 use crate::access::accounts::Accounts;
 use crate::access::{Audit, Limits, Registry, Who};
 use crate::error::{Error, Result};
-use crate::http::{self, Certificates, Gate};
+use crate::http::{self, Certificates, Gate, Larger};
 use crate::output::Labeling;
 use crate::output::journal::Past;
 use crate::package::RecipeFolder;
@@ -36,8 +36,9 @@ pub(crate) struct Site {
     pub kept: Option<PathBuf>,
     /// Packages to choose from.
     pub recipes: Option<RecipeFolder>,
-    /// Routes of other rooms.
-    pub additions: Option<Additions>,
+    /// Routes of other rooms, and whether teaching is among them.
+    pub additions: Additions,
+    pub teaches: bool,
 }
 
 impl Site {
@@ -61,6 +62,11 @@ impl Site {
             // Ignored areas have the most.
             most_body: 256 << 10,
             too_large: "request body too large: at most 256 KiB",
+            larger: Some(Larger {
+                path: INSPECT,
+                most_body: MOST_PICTURE,
+                too_large: "request body too large: a picture has at most 64 MiB, and its length is told before",
+            }),
             token_file: "web.token_file",
             listen: "web.listen",
         })

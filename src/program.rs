@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::Provider;
 
 /// How to start the program.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
     /// Its file.
     pub file: PathBuf,
@@ -67,9 +67,8 @@ impl Program {
         stop: &Stop,
         mut line: impl FnMut(Value),
     ) -> Result<()> {
-        let failed = |e| Error::new(ErrorKind::Io, "cannot start weakrest again").with_source(e);
-        let mut command = Command::new(&self.file);
-        command.args(arguments).args(["--json", "--background"]);
+        let mut command = self.command(arguments);
+        command.arg("--json");
         if let Some(library) = &self.onnxruntime {
             command.arg("--onnxruntime").arg(library);
         }
@@ -78,24 +77,13 @@ impl Program {
             command.arg("--provider").arg(names.join(","));
         }
         command.arg("--").args(files);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // The service's own talk with systemd is not the child's.
-        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         let mut child = command.spawn().map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         *stop.child() = Some(child);
         if stop.is_asked() {
             stop.stop();
         }
-        let listener = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            if let Some(mut err) = err {
-                let _ = err.by_ref().take(COMPLAINTS).read_to_end(&mut text);
-                // A full pipe would stop the program.
-                let _ = std::io::copy(&mut err, &mut std::io::sink());
-            }
-            String::from_utf8_lossy(&text).into_owned()
-        });
+        let listener = std::thread::spawn(move || complaints(err));
         let mut lines = out.map(BufReader::new);
         let mut bytes = Vec::new();
         while let Some(lines) = &mut lines {
@@ -113,22 +101,51 @@ impl Program {
         if stop.is_asked() {
             return Err(Error::new(ErrorKind::Runtime, "stopped"));
         }
-        let said: Vec<&str> = complaints.lines().filter(|line| !is_remark(line)).collect();
-        let said = said.join("; ");
         match status.and_then(|status| status.code()) {
             // 1 is a verdict: a part is rejected. 3 without an error is a picture that cannot be inspected.
             Some(0 | 1) => Ok(()),
-            Some(3) if said.is_empty() => Ok(()),
-            code => {
-                let text = match (said.strip_prefix("error: ").unwrap_or(&said), code) {
-                    ("", Some(code)) => format!("weakrest ended with exit code {code}"),
-                    ("", None) => "weakrest was killed, maybe because memory ran out".to_owned(),
-                    (said, _) => said.to_owned(),
-                };
-                Err(Error::new(ErrorKind::Runtime, text))
-            }
+            Some(3) if complaints.is_empty() => Ok(()),
+            code => Err(why(&complaints, code)),
         }
     }
+
+    /// A command of the program in the background, with pipes for what it prints.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.file);
+        command.args(arguments).arg("--background");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // The service's own talk with systemd is not the child's.
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+        command
+    }
+}
+
+/// Why the program cannot be started.
+pub fn failed(e: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, "cannot start weakrest again").with_source(e)
+}
+
+/// Reads to its end what a program says, without its notes.
+pub fn complaints(err: Option<ChildStderr>) -> String {
+    let mut text = Vec::new();
+    if let Some(mut err) = err {
+        let _ = err.by_ref().take(COMPLAINTS).read_to_end(&mut text);
+        // A full pipe would stop the program.
+        let _ = std::io::copy(&mut err, &mut std::io::sink());
+    }
+    let text = String::from_utf8_lossy(&text);
+    let said: Vec<&str> = text.lines().filter(|line| !is_remark(line)).collect();
+    said.join("; ")
+}
+
+/// Why a program has ended, by what it said and its exit code.
+pub fn why(complaints: &str, code: Option<i32>) -> Error {
+    let text = match (complaints.strip_prefix("error: ").unwrap_or(complaints), code) {
+        ("", Some(code)) => format!("weakrest ended with exit code {code}"),
+        ("", None) => "weakrest was killed, maybe because memory ran out".to_owned(),
+        (said, _) => said.to_owned(),
+    };
+    Error::new(ErrorKind::Runtime, text)
 }
 
 /// Whether a line is a note or of the log, and no error.
