@@ -13,6 +13,8 @@ mod mask;
 mod measures;
 mod overlay;
 mod polygon;
+#[cfg(feature = "workshop")]
+mod trace;
 
 pub use components::Components;
 pub(crate) use defect::{Defect, DefectKind};
@@ -34,6 +36,8 @@ pub(crate) use overlay::{FOUND, Lines, TRUTH, tint};
 #[cfg(feature = "workshop")]
 pub(crate) use polygon::filled;
 pub use polygon::{Point, Polygon};
+#[cfg(feature = "workshop")]
+pub(crate) use trace::trace;
 
 #[cfg(test)]
 mod tests;

@@ -17,10 +17,14 @@ use super::assets;
 use super::ready::for_browser;
 use super::refusal::Refusal;
 use super::session::{Change, Told};
-use super::work::{Clicks, Detail, MaskFromClicks, Png, Reply, State as Listing, Urgent, Work};
+use super::work::{
+    Clicks, Detail, Line, MaskFromClicks, MaskOfLine, Png, Reply, State as Listing, Urgent, Work,
+};
 use crate::access::Role;
 use crate::error::{Error, ErrorKind};
 use crate::http::{About, Api, Gate, Routes};
+use crate::imaging::{Frame, trace};
+use crate::labels::{Rle, runs};
 
 /// Largest request: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
@@ -65,6 +69,13 @@ pub fn router(gate: Arc<Gate>, work: Work) -> Router {
                 .takes::<Clicks>()
                 .gives::<MaskFromClicks>()
                 .refuses(StatusCode::NOT_IMPLEMENTED, "The package has no network for clicks"),
+        )
+        .post(
+            "/api/pictures/{id}/line",
+            line,
+            about("A mask of a thin line, such as a scratch, through points")
+                .takes::<Line>()
+                .gives::<MaskOfLine>(),
         )
         .put(
             "/api/pictures/{id}/label",
@@ -230,6 +241,25 @@ async fn click(
 #[derive(Serialize, ToSchema)]
 struct Revision {
     revision: String,
+}
+
+async fn line(
+    State(work): State<Work>,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let id = id_of(&id)?;
+    let line: Line = body_of(body)?;
+    let asked = Instant::now();
+    let file = ask(work, move |reply| Urgent::File(id, reply)).await?;
+    // It needs no network, so the labeler's thread goes on with others.
+    apart(move || {
+        let mask = trace(&Frame::decode(&file.bytes)?, &line.points)?;
+        let counts = runs(mask.bits().iter().copied());
+        let mask = Rle { size: [mask.height(), mask.width()], counts };
+        Ok(Json(MaskOfLine { mask, milliseconds: asked.elapsed().as_secs_f64() * 1e3 }).into_response())
+    })
+    .await
 }
 
 async fn save(

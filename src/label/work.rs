@@ -157,6 +157,23 @@ pub struct PictureFile {
     pub hash: String,
 }
 
+/// A thin line on one picture.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Points on it, in their order: x and y in pixels.
+    pub points: Vec<(f32, f32)>,
+}
+
+/// A mask of a thin line.
+#[derive(Serialize, ToSchema)]
+pub struct MaskOfLine {
+    /// The mask.
+    pub mask: Rle,
+    /// Time from the request to the answer.
+    pub milliseconds: f64,
+}
+
 /// Clicks on one picture.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -133,5 +133,3 @@ fn a_full_disk_is_told_before_anything_is_written() {
         assert_eq!(product.pictures(Answer::Good).unwrap(), [""; 0]);
     }
 }
-
-}

@@ -746,6 +746,59 @@ fn polygons_are_drawn_by_their_corners() {
     assert_eq!(browser.troubles(), [""; 0]);
 }
 
+/// Three clicks on a bent scratch that is darker than what is round it.
+#[test]
+fn a_scratch_is_traced_from_clicks_along_it() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = Folder::new();
+    let mut picture = part(31).into_rgb8();
+    let bent = |x: f32| 24.0 + 0.4 * x + 5.0 * (x / 12.0).sin();
+    let scratched = |x: u32, y: u32| {
+        let off = (y as f32 - bent(x as f32)).abs();
+        (15..=75).contains(&x) && off <= 1.3
+    };
+    for (x, y, pixel) in picture.enumerate_pixels_mut() {
+        if scratched(x, y) {
+            pixel.0 = pixel.0.map(|value| value.saturating_sub(70));
+        }
+    }
+    folder.picture("rejects/scratch.png", &picture.into());
+    let work = Work::within(folder);
+    let tab = open(&browser, &work);
+    go_to(&tab, "scratch.png");
+    let click = |x: f32| tab.click(place(&tab, (f64::from(x), f64::from(bent(x)))));
+    let overlap = || {
+        let (mut both, mut any) = (0, 0);
+        for (x, y, value) in work.mask("scratch.png").enumerate_pixels() {
+            let (is, found) = (scratched(x, y), value.0[0] > 0);
+            both += u32::from(is && found);
+            any += u32::from(is || found);
+        }
+        f64::from(both) / f64::from(any)
+    };
+    tab.key("k");
+    click(16.0);
+    click(45.0);
+    tab.picture("line");
+    // Enter ends the line.
+    click(74.0);
+    tab.key("Enter");
+    saved(&tab, || work.shapes("scratch.png", "mask").len() == 1);
+    assert!(overlap() > 0.6, "{}", overlap());
+    tab.picture("line-traced");
+    // It is undone and drawn again, its end clicked twice.
+    tab.key("Control+z");
+    saved(&tab, || work.shapes("scratch.png", "mask").is_empty());
+    [16.0, 45.0, 74.0, 74.0].into_iter().for_each(click);
+    saved(&tab, || work.shapes("scratch.png", "mask").len() == 1);
+    assert!(overlap() > 0.6, "{}", overlap());
+    // One point is no line, and Escape drops it.
+    click(30.0);
+    tab.keys(&["Enter", "Escape"]);
+    assert_eq!(work.shapes("scratch.png", "mask").len(), 1);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
 #[test]
 fn every_language_fits_on_every_screen() {
     /// What comes from files and people: names, and types of defects.

@@ -373,14 +373,20 @@ fn the_labelers_answers_fit_its_document() {
     asked.ask("GET /api/pictures/{id}", "99", None);
     let mask = json!({"size": [detail["height"], detail["width"]], "counts": [5, 7]});
     let label = json!({
-        "revision": detail["label"]["revision"], "boxes": [[1.0, 2.0, 3.0, 4.0]],
-        "rotated": [[[1.0, 1.0], [5.0, 1.0], [5.0, 5.0], [1.0, 5.0]]], "type": "dent", "seconds": 2.5,
+        "revision": detail["label"]["revision"], "seconds": 2.5, "shapes": [
+            {"box": [1.0, 2.0, 3.0, 4.0], "type": "dent"},
+            {"rotated": [[1.0, 1.0], [5.0, 1.0], [5.0, 5.0], [1.0, 5.0]]},
+            {"polygon": [[1.0, 1.0], [5.0, 1.0], [5.0, 5.0]], "type": "crack"},
+        ],
     });
     let (code, saved) = asked.ask("PUT /api/pictures/{id}/label", &id, Some(label.clone()));
     assert_eq!(code, 200, "{saved}");
     assert_eq!(asked.ask("PUT /api/pictures/{id}/label", &id, Some(label)).0, 409);
     let clicks = json!({"clicks": [{"x": 60.0, "y": 40.0, "positive": true}], "previous": mask});
     asked.ask("POST /api/pictures/{id}/click", &id, Some(clicks));
+    let line = json!({"points": [[10.0, 10.0], [60.0, 40.0]]});
+    assert_eq!(asked.ask("POST /api/pictures/{id}/line", &id, Some(line)).0, 200);
+    asked.ask("POST /api/pictures/{id}/line", &id, Some(json!({"points": [[10.0, 10.0]]})));
     asked.ask("GET /api/state", "", None);
     for path in ["image", "map.png", "nearest.png"] {
         asked.ask(&format!("GET /api/pictures/{{id}}/{path}"), &id, None);

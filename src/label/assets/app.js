@@ -11,6 +11,7 @@ import {
   promptChanged,
   redo,
   remove,
+  line,
   stroke,
   tag,
   typeChanged,
@@ -198,6 +199,7 @@ saver.hooks = {
 
 stage.hooks = {
   click,
+  line,
   stroke,
   add,
   change,

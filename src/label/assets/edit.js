@@ -129,10 +129,37 @@ function withdraw(picture, doc) {
   }
 }
 
+/**
+ * Requests the mask of a thin line through points, and adds it.
+ * @param {Point[]} points
+ */
+export async function line(points) {
+  const picture = usable();
+  if (!picture) return;
+  const type = penType();
+  try {
+    const path = `/api/pictures/${picture.id}/line`;
+    const answer = await (await ask(path, { method: "POST", body: { points } })).json();
+    const mask = Mask.fromRuns(answer.mask);
+    const { shapes } = picture.doc;
+    paint(picture, withMask(shapes, type, maskOf(shapes, type)?.joined(mask) ?? mask));
+  } catch (error) {
+    notify(t("Line failed. {0}", asProblem(error).message), "error");
+  }
+}
+
 /** @param {Shape[]} drawn */
 export function stroke(drawn) {
   const picture = usable();
-  if (!picture) return;
+  if (picture) paint(picture, drawn);
+}
+
+/**
+ * Takes shapes with changed masks.
+ * @param {Picture} picture
+ * @param {Shape[]} drawn
+ */
+function paint(picture, drawn) {
   const { doc } = picture;
   const shapes = drawn.filter((shape) => !("mask" in shape) || shape.mask.area);
   if (!shapes.some((shape) => "mask" in shape) && !doc.shapes.some((shape) => "mask" in shape)) return;

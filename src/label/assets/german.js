@@ -39,6 +39,8 @@ export const german = {
   "Upright box": "Aufrechtes Rechteck",
   "Upright box (U)": "Aufrechtes Rechteck (U)",
   "Polygon": "Vieleck",
+  "Line": "Linie",
+  "Line (K)": "Linie (K)",
   "Polygon (Y)": "Vieleck (Y)",
   "Brush": "Pinsel",
   "Brush (B)": "Pinsel (B)",
@@ -129,6 +131,15 @@ export const german = {
   "Skip to the next unlabeled picture (Enter)": "Zum nächsten nicht markierten Bild (Enter)",
   "mask of {0} pixel": "Maske mit {0} Pixel",
   "mask of {0} pixels": "Maske mit {0} Pixeln",
+  "Line failed. {0}": "Die Linie ist fehlgeschlagen. {0}",
+  "Tap along a scratch or crack. Its line and width are found.":
+    "Tippen Sie entlang eines Kratzers oder Risses. Verlauf und Breite werden gefunden.",
+  "Tap the next point, or the last one again to end.":
+    "Tippen Sie den nächsten Punkt an, oder den letzten noch einmal, um zu beenden.",
+  "Click along a scratch or crack. Its line and width are found.":
+    "Klicken Sie entlang eines Kratzers oder Risses. Verlauf und Breite werden gefunden.",
+  "Click the next point. The last one again, or Enter, ends; Escape cancels.":
+    "Klicken Sie den nächsten Punkt an. Der letzte noch einmal oder Enter beendet; Escape bricht ab.",
   "{0} polygon": "{0} Vieleck",
   "{0} polygons": "{0} Vielecke",
   "{0} box": "{0} Rechteck",

@@ -112,7 +112,8 @@ export class Painter {
     } else if (gesture?.kind === "axis") this.#open([gesture.from, gesture.to]);
     else if (gesture?.kind === "polygon") {
       this.#open([...gesture.points, gesture.to]);
-      for (const [i, point] of gesture.points.entries()) this.#knob(point, i ? 3 : 5.5);
+      const last = gesture.open ? gesture.points.length - 1 : 0;
+      for (const [i, point] of gesture.points.entries()) this.#knob(point, i === last ? 5.5 : 3);
     } else if (gesture?.kind === "width") this.#outline({ rotated: gesture.made }, false, stage.opacity);
   }
 

@@ -20,6 +20,8 @@ const HINTS = touch
       box: t("Drag from corner to corner. Tap a box to edit it."),
       polygon: t("Tap the corners of the defect in their order. Tap a shape to edit it."),
       corners: t("Tap the next corner, or the first one again to close."),
+      line: t("Tap along a scratch or crack. Its line and width are found."),
+      points: t("Tap the next point, or the last one again to end."),
       brush: t("Paint the defect."),
       eraser: t("Erase background."),
     }
@@ -30,6 +32,8 @@ const HINTS = touch
       box: t("Drag from corner to corner. Click a box to edit it."),
       polygon: t("Click the corners of the defect in their order. Click a shape to edit it."),
       corners: t("Click the next corner. The first one, or Enter, closes; Escape cancels."),
+      line: t("Click along a scratch or crack. Its line and width are found."),
+      points: t("Click the next point. The last one again, or Enter, ends; Escape cancels."),
       brush: t("Paint the defect. The right button erases."),
       eraser: t("Erase background. The right button paints."),
     };
@@ -136,7 +140,8 @@ export function showHint() {
     ? t("Drag a corner to resize, the inside to move. Remove deletes the shape.")
     : t("Drag a corner to resize, the inside to move. The Delete key removes the shape.");
   const width = stage.gesture?.kind === "width" && HINTS.width;
-  const polygon = stage.gesture?.kind === "polygon" && HINTS.corners;
+  const { gesture } = stage;
+  const polygon = gesture?.kind === "polygon" && (gesture.open ? HINTS.points : HINTS.corners);
   say($("hint"), width || polygon || (stage.selected !== null && !stage.drawing ? selected : HINTS[stage.tool]));
 }
 

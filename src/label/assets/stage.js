@@ -23,7 +23,7 @@ import { View } from "./view.js";
 /** @import { Raster } from "./library.js" */
 /** @import { Doc, Shape } from "./picture.js" */
 
-/** @typedef {"click" | "rotated" | "box" | "polygon" | "brush" | "eraser"} Tool */
+/** @typedef {"click" | "rotated" | "box" | "polygon" | "line" | "brush" | "eraser"} Tool */
 /** @typedef {{ index: number, shape: Outline }} Listed A box or polygon of the document. */
 /** @typedef {Listed & { kind: "resize", corner: number }
  *         | Listed & { kind: "turn", center: Point }
@@ -32,7 +32,8 @@ import { View } from "./view.js";
 /** @typedef {{ kind: "upright", from: Point, to: Point }
  *         | { kind: "axis", from: Point, to: Point }} Span */
 /** @typedef {{ kind: "width", axis: [Point, Point], made: Rotated }} Width */
-/** @typedef {{ kind: "polygon", points: Point[], to: Point }} Corners Set so far, and where the next would be. */
+/** @typedef {{ kind: "polygon", open: boolean, points: Point[], to: Point }} Corners Set so far, and where the next
+ *          would be; open for a line. */
 /** @typedef {Grip & { from: Point, made: Outline | null }} Grab */
 /** @typedef {Stroke | Span | Width | Corners | Grab} Gesture */
 /** @typedef {{ at: Point, from: Point, touch: boolean, drawing: boolean, panning: boolean,
@@ -56,6 +57,7 @@ import { View } from "./view.js";
  * @typedef {object} Hooks
  * @property {(point: Point, positive: boolean) => void} click
  * @property {(shapes: Shape[]) => void} stroke
+ * @property {(points: Point[]) => void} line
  * @property {(shape: Outline) => void} add
  * @property {(index: number, shape: Outline) => void} change
  * @property {() => void} selection
@@ -91,6 +93,7 @@ export class Stage {
   /** @type {Hooks} */
   hooks = {
     click: nothing,
+    line: nothing,
     stroke: nothing,
     add: nothing,
     change: nothing,
@@ -213,7 +216,9 @@ export class Stage {
     }
     const negative = (event.button === 2 || event.shiftKey) !== this.negative;
     // A second finger may follow: a tap counts when the finger is lifted.
-    const corner = this.tool === "polygon" && (this.drawing || !this.#grip(this.view.toPicture(at), true));
+    const corner =
+      this.tool === "line" ||
+      (this.tool === "polygon" && (this.drawing || !this.#grip(this.view.toPicture(at), true)));
     if (touch && (this.tool === "click" || corner)) pointer.tap = negative;
     else if (event.button === 0 || ["click", "brush", "eraser"].includes(this.tool)) {
       pointer.drawing = true;
@@ -333,19 +338,21 @@ export class Stage {
       this.move(point);
     } else if (this.gesture?.kind === "polygon") {
       const at = clip(point, scene);
-      const [first] = this.gesture.points;
+      const { points, open } = this.gesture;
+      // A polygon ends where it began, a line where it is.
+      const last = points[open ? points.length - 1 : 0];
       const reach = (touch ? 22 : 9) / this.view.scale;
-      if (Math.hypot(at[0] - first[0], at[1] - first[1]) <= reach) this.finish();
-      else this.gesture = { kind: "polygon", points: [...this.gesture.points, at], to: at };
+      if (Math.hypot(at[0] - last[0], at[1] - last[1]) <= reach) this.finish();
+      else this.gesture = { ...this.gesture, points: [...points, at], to: at };
     } else {
-      const grip = this.#grip(point, touch);
+      const grip = this.tool === "line" ? null : this.#grip(point, touch);
       const at = clip(point, scene);
       if (grip) {
         this.selected = grip.index;
         this.gesture = /** @type {Grab} */ ({ ...grip, from: point, made: null });
-      } else if (this.tool === "polygon") {
+      } else if (this.tool === "polygon" || this.tool === "line") {
         this.selected = null;
-        this.gesture = { kind: "polygon", points: [at], to: at };
+        this.gesture = { kind: "polygon", open: this.tool === "line", points: [at], to: at };
         this.hooks.hint();
       } else {
         this.gesture = { kind: this.tool === "box" ? "upright" : "axis", from: at, to: at };
@@ -398,13 +405,16 @@ export class Stage {
     return withMask(shapes, this.type, stroke(maskOf(shapes, this.type) ?? Mask.empty(width, height)));
   }
 
-  /** Closes the polygon that is being drawn, if it has enough corners. Returns whether one was drawn. */
+  /** Ends the polygon or line that is being drawn, if it has enough points. Returns whether one was drawn. */
   finish() {
     if (this.gesture?.kind !== "polygon") return false;
-    const { points } = this.gesture;
-    if (points.length > 2) {
+    const { open } = this.gesture;
+    /** @type {Point[]} */
+    const points = this.gesture.points.map(([x, y]) => [Math.round(x * 10) / 10, Math.round(y * 10) / 10]);
+    if (points.length > (open ? 1 : 2)) {
       this.gesture = null;
-      this.hooks.add({ polygon: points.map(([x, y]) => [Math.round(x * 10) / 10, Math.round(y * 10) / 10]) });
+      if (open) this.hooks.line(points);
+      else this.hooks.add({ polygon: points });
       this.redraw();
     }
     return true;
