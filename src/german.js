@@ -60,6 +60,9 @@ export const german = {
   "Try on live parts, without effect": "An laufenden Teilen erproben, ohne Wirkung",
   "End the trial": "Erprobung beenden",
   "Activate": "Aktivieren",
+  "Activate and replace {0}": "Aktivieren und {0} ersetzen",
+  "Activate as new recipe {0}": "Als neues Prüfprogramm {0} aktivieren",
+  "Activate as recipe {0}": "Als Prüfprogramm {0} aktivieren",
   "Go back to the package before": "Zurück zum vorigen Paket",
   "Latest parts: was the verdict right?": "Letzte Teile: War das Urteil richtig?",
   "A part that you call good is learned with the next enrolling. A bad one must then be rejected: the page says so if it is not.":

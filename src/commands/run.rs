@@ -584,6 +584,7 @@ fn place(config: &Config) -> Place {
     let inspection = &config.inspection;
     Place {
         package: inspection.package.clone(),
+        recipes: config.recipes.as_ref().map(|recipes| (recipes.folder(), recipes.first.clone())),
         signed: !inspection.public_keys.is_empty(),
         threshold: inspection.threshold,
         software_trigger: config.trigger.source == TriggerSource::Software,

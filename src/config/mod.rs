@@ -144,7 +144,10 @@ impl Config {
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let (config, lines) = settings::read(text, &path.display().to_string())?;
-        let config = Config { lines, ..config };
+        let mut config = Config { lines, ..config };
+        if let Some(recipes) = &mut config.recipes {
+            recipes.first.clone_from(&config.inspection.package);
+        }
         config.validate().map_err(|e| config.locate(e))?;
         Ok(config)
     }

@@ -22,6 +22,9 @@ pub struct Recipes {
     pub line: BTreeMap<String, RecipeLine>,
     /// Digital lines that choose the recipe.
     pub bits: Option<bits::Settings>,
+    /// The package of recipe 0.
+    #[serde(skip)]
+    pub(crate) first: PathBuf,
 }
 
 /// What a recipe has in the place of the keys of `[line]`.

@@ -48,7 +48,7 @@ pub(crate) use network::{
 pub use network_file::{BackboneFile, ClickFile, HeadFile, NetworkFile};
 pub(crate) use pictures::{Digest, Pictures};
 pub(crate) use prompts::Prompts;
-pub(crate) use recipes::{NUMBERS, Recipe, RecipeFolder};
+pub(crate) use recipes::{NUMBERS, Recipe, RecipeFolder, product_of};
 pub use signature::PublicKeys;
 pub(crate) use signature::Signed;
 pub(crate) use source::Source;

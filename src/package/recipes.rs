@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::{MANIFEST, Manifest};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A folder of packages with the names `NUMBER-NAME.weakrest`, such as `7-bottle.weakrest`. Numbers go from 1 to
@@ -28,7 +29,30 @@ pub(crate) struct Recipe {
     pub path: PathBuf,
 }
 
+impl Recipe {
+    /// The product that its package is for. `None` if it cannot be read.
+    pub(crate) fn product(&self) -> Option<String> {
+        product_of(&self.path)
+    }
+}
+
+/// The product that a package is for. Nothing else of the package is checked.
+pub(crate) fn product_of(package: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(package.join(MANIFEST)).ok()?;
+    Some(Manifest::parse(&text).ok()?.product)
+}
+
 impl RecipeFolder {
+    /// The first number that none of these recipes has, and the path of a package with it for this product. `None` if
+    /// every number is taken.
+    pub(crate) fn free(&self, recipes: &[Recipe], product: &str) -> Option<(u16, PathBuf)> {
+        let is_free = |number: &u16| recipes.iter().all(|recipe| recipe.number != *number);
+        let number = NUMBERS.into_iter().find(is_free)?;
+        let plain = |c: char| if c.is_alphanumeric() || " ._-".contains(c) { c } else { '-' };
+        let name: String = product.chars().take(60).map(plain).collect();
+        Some((number, self.0.join(format!("{number}-{name}.weakrest"))))
+    }
+
     /// The recipes, in the order of their numbers. What has another name is none.
     ///
     /// # Errors
@@ -109,6 +133,17 @@ mod tests {
         let list: Vec<_> = list.iter().map(|recipe| (recipe.number, recipe.name.as_str())).collect();
         assert_eq!(list, [(3, "bottle 0.5 l"), (12, "can"), (65534, "last-one")]);
         assert!(settings.find(12).unwrap().path.ends_with("12-can.weakrest"));
+    }
+
+    #[test]
+    fn a_new_recipe_gets_the_first_free_number_and_its_products_name() {
+        let (_folder, settings) = folder(&["1-can.weakrest", "2-jar.weakrest", "4-lid.weakrest"]);
+        let free = |product| settings.free(&settings.list().unwrap(), product).unwrap();
+        let (number, path) = free("bottle 0.5 l / green");
+        assert_eq!((number, file_name(&path).as_str()), (3, "3-bottle 0.5 l - green.weakrest"));
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(settings.find(3).unwrap().path, path);
+        assert_eq!(free("../x").1.parent(), Some(&*settings.0));
     }
 
     #[test]

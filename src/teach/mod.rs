@@ -14,6 +14,7 @@ mod trial;
 mod work;
 
 use std::collections::VecDeque;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -26,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::imaging::Frame;
 use crate::output::Control;
 use crate::package::install::{Candidate, Rules, previous};
-use crate::package::{Package, Source};
+use crate::package::{Package, RecipeFolder, Source, product_of};
 use crate::program::{Program, Stop};
 use crate::state::StateFolder;
 
@@ -106,6 +107,8 @@ pub(crate) struct Teacher {
 pub(crate) struct Place {
     /// The package that the service loads.
     pub package: PathBuf,
+    /// Other packages to choose from, and that of recipe 0.
+    pub recipes: Option<(RecipeFolder, PathBuf)>,
     /// Whether packages must be signed.
     pub signed: bool,
     /// A threshold in the configuration, which replaces the package's.
@@ -114,6 +117,20 @@ pub(crate) struct Place {
     pub software_trigger: bool,
     /// What runs in the background.
     pub program: Program,
+}
+
+/// Where a product's package goes.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = TeachTarget)]
+pub(crate) struct Target {
+    #[serde(skip)]
+    package: PathBuf,
+    /// Number of its recipe.
+    pub recipe: u16,
+    /// Whether there is no such recipe yet.
+    pub is_new: bool,
+    /// Another product, whose package it replaces.
+    pub replaces: Option<String>,
 }
 
 #[derive(Default)]
@@ -382,15 +399,58 @@ impl Teacher {
             return Err(Error::new(ErrorKind::Usage, text));
         }
         let because = reason.map_or_else(String::new, |reason| format!(", because: {reason}"));
+        let target = self.target(&product.known()?.name)?;
+        let control = self.control()?;
+        let present = control.status().engine().recipe;
+        let recipe =
+            if target.recipe == present { String::new() } else { format!(" as recipe {}", target.recipe) };
         product.note(
             who,
-            &format!("package {} activated{because}", &trial.package[..12.min(trial.package.len())]),
+            &format!("package {} activated{recipe}{because}", &trial.package[..12.min(trial.package.len())]),
         )?;
-        self.install(Some((&product.file(CANDIDATE), &trial.package)))?;
+        if let (true, Some(folder)) = (target.is_new, target.package.parent()) {
+            fs::create_dir_all(folder)
+                .map_err(|e| Error::io("create", folder, e).with_key("recipes.folder"))?;
+        }
+        self.install(&target.package, Some((&product.file(CANDIDATE), &trial.package)))?;
         product.write(ACTIVE_FILE, &trial)?;
         self.inner().shadow.stop();
-        self.control()?.reload();
+        if target.recipe == present {
+            control.reload()
+        } else {
+            control.select_recipe(target.recipe)
+        }
         Ok(())
+    }
+
+    /// Where a product's package goes: to the recipe that the product has, else to a new one. Without recipes, and on a
+    /// board without a package, it goes to the package in use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if every number is taken; as [`RecipeFolder::list`].
+    pub(crate) fn target(&self, product: &str) -> Result<Target> {
+        let place = self.place();
+        let engine = self.control()?.status().engine();
+        let is_other = !engine.package.is_empty() && engine.product != product;
+        let in_use = Target {
+            package: place.package,
+            recipe: engine.recipe,
+            is_new: false,
+            replaces: is_other.then(|| engine.product.clone()),
+        };
+        let Some((folder, first)) = place.recipes.filter(|_| is_other) else { return Ok(in_use) };
+        let known = |recipe, package| Target { package, recipe, is_new: false, replaces: None };
+        if product_of(&first).as_deref() == Some(product) {
+            return Ok(known(0, first));
+        }
+        // The first recipe of a board makes the folder.
+        let recipes = if folder.0.exists() { folder.list()? } else { Vec::new() };
+        if let Some(recipe) = recipes.iter().find(|recipe| recipe.product().as_deref() == Some(product)) {
+            return Ok(known(recipe.number, recipe.path.clone()));
+        }
+        let full = || Error::new(ErrorKind::Usage, "every number is taken").within(folder.0.display());
+        let (recipe, package) = folder.free(&recipes, product).ok_or_else(full)?;
+        Ok(Target { is_new: true, ..known(recipe, package) })
     }
 
     /// Goes back to the package that was active before.
@@ -398,14 +458,14 @@ impl Teacher {
         if let Ok(product) = self.chosen() {
             product.note(who, "previous package activated")?;
         }
-        self.install(None)?;
+        self.install(&self.place().package, None)?;
         self.control()?.reload();
         Ok(())
     }
 
-    /// Replaces the active package by the one in a folder that has this hash, or by the one before.
-    fn install(&self, from: Option<(&Path, &str)>) -> Result<()> {
-        let Place { package, signed, program, .. } = &self.place();
+    /// Replaces a package by the one in a folder that has this hash, or by the one before.
+    fn install(&self, package: &Path, from: Option<(&Path, &str)>) -> Result<()> {
+        let Place { signed, program, .. } = &self.place();
         if *signed {
             return Err(Error::new(
                 ErrorKind::Usage,

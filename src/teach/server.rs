@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::store::{Answer, Product};
 use super::trial::{self, ACTIVE_FILE, Changes, Trial, false_rejects};
-use super::{Aid, Collecting, Teacher, shadow, work};
+use super::{Aid, Collecting, Target, Teacher, shadow, work};
 use crate::access::{Audit, Who};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{About, Api, asset, problem};
@@ -180,6 +180,8 @@ struct Everything {
     held: bool,
     /// Whether there is a package to go back to.
     has_previous: bool,
+    /// Where the new package would go.
+    target: Option<Target>,
     /// Why a new package cannot be used here.
     obstacles: Vec<String>,
 }
@@ -228,6 +230,8 @@ impl Teacher {
         }
         let products = self.store.products()?;
         let has_previous = self.has_previous();
+        // What is wrong with the recipes is told when somebody activates.
+        let target = product.as_ref().and_then(|product| self.target(&product.settings.name).ok());
         let inner = self.inner();
         let latest = |recent: &super::Recent| Latest {
             id: recent.id,
@@ -250,6 +254,7 @@ impl Teacher {
             held: inner.held,
             recent: inner.recent.iter().rev().map(latest).collect(),
             has_previous,
+            target,
             obstacles,
         })
     }

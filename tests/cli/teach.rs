@@ -265,6 +265,53 @@ fn a_bare_board_learns_a_product_and_gets_better_by_answers() {
 }
 
 #[test]
+fn each_product_becomes_a_recipe_and_replaces_no_other() {
+    let folder = good_parts();
+    let more = format!("[recipes]\nfolder = {:?}\n", folder.path("recipes"));
+    let board = Board::on(folder, &more);
+    let teach = |name: &str, recipe: u16, is_new: bool| {
+        board.ask("product", json!({"name": name}));
+        board.ask("settings", json!({"quality": "fast"}));
+        if board.state()["product"]["good"].as_array().unwrap().is_empty() {
+            board.collect(6);
+        }
+        board.enroll();
+        let target = &board.state()["target"];
+        assert_eq!(*target, json!({"recipe": recipe, "is_new": is_new, "replaces": null}), "{name}");
+        let package = board.activate(None);
+        let engine = board.get("/api/status")["engine"].clone();
+        assert_eq!((&engine["product"], &engine["recipe"]), (&json!(name), &json!(recipe)));
+        package
+    };
+    let hash = |path: &str| {
+        let show = weakrest!("package", "show", board.folder.path(path), "--json").exits(0).json();
+        show["hash"].as_str().unwrap().to_owned()
+    };
+    let disc = teach("disc", 0, false);
+    let ring = teach("ring 0.5", 1, true);
+    assert_eq!((hash("product.weakrest"), hash("recipes/1-ring 0.5.weakrest")), (disc.clone(), ring.clone()));
+    // Again: each goes to where it was.
+    teach("disc", 0, false);
+    let ring = teach("ring 0.5", 1, false);
+    assert_eq!(hash("recipes/1-ring 0.5.weakrest"), ring);
+    assert_ne!(hash("product.weakrest"), disc);
+    assert!(board.state()["product"]["history"].to_string().contains("activated as recipe 1"));
+    assert_eq!(board.get("/api/recipes")["recipes"], json!([{"number": 1, "name": "ring 0.5"}]));
+}
+
+#[test]
+fn without_recipes_the_page_says_which_product_is_replaced() {
+    let board = Board::on(good_parts(), "");
+    board.ask("product", json!({"name": "disc"}));
+    board.ask("settings", json!({"quality": "fast"}));
+    board.collect(6);
+    board.enroll();
+    board.activate(None);
+    board.ask("product", json!({"name": "ring"}));
+    assert_eq!(board.state()["target"], json!({"recipe": 0, "is_new": false, "replaces": "disc"}));
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_words() {
     let board = Board::bare("[teach]\nmax_megabytes = 16\n");
     board.refuses("collect", json!({"mode": "next"}), 409, "choose a product first");

@@ -94,6 +94,7 @@ import { t } from "./texts.js";
  * @property {Recent[]} recent
  * @property {boolean} held
  * @property {boolean} has_previous
+ * @property {{ recipe: number, is_new: boolean, replaces: string | null } | null} target Where the package would go.
  * @property {string[]} obstacles
  */
 

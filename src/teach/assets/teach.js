@@ -129,7 +129,18 @@ function showProduct(product, news) {
   showResult(product);
   showShadow(news.shadow, product);
   input("activate").disabled = product.is_active || !product.candidate || (news.job?.running ?? false);
+  say($("activate"), product.is_active ? t("Activate") : activating(news.target));
   refill($("events"), [...product.history].reverse(), String, (note) => make("li", note));
+}
+
+/**
+ * What activating does, beside the new verdicts.
+ * @param {Teaching["target"]} target
+ */
+function activating(target) {
+  if (target?.is_new) return t("Activate as new recipe {0}", target.recipe);
+  if (target?.replaces) return t("Activate and replace {0}", target.replaces);
+  return target?.recipe ? t("Activate as recipe {0}", target.recipe) : t("Activate");
 }
 
 /** @param {Answer} answer @param {string[]} names */
