@@ -14,6 +14,8 @@
 //! | `GET /api/pictures/{id}/nearest.png` | what the part should look like |
 //! | `POST /api/pictures/{id}/click` | a mask from clicks |
 //! | `PUT /api/pictures/{id}/label` | saves the label |
+//! | `GET /api/export/{format}` | the labels for another tool: the text of a file |
+//! | `POST /api/import` | takes the labels of another tool's file |
 //!
 //! Errors are answered with `{"error": "…"}`.
 

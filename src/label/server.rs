@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::assets;
 use super::ready::for_browser;
@@ -21,6 +22,7 @@ use super::work::{Clicks, Png, Reply, Urgent, Work};
 use crate::access::Role;
 use crate::error::{Error, ErrorKind};
 use crate::http::{Gate, Routes};
+use crate::labels::formats::{Format, Import};
 
 /// Largest request: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
@@ -30,11 +32,13 @@ pub fn router(gate: Arc<Gate>, work: Work) -> Router {
     // Only people with the token may see pictures of products.
     let private = Router::new()
         .route("/api/state", get(state))
+        .route("/api/export/{format}", get(export))
         .route("/api/pictures/{id}", get(detail))
         .route("/api/pictures/{id}/image", get(image))
         .route("/api/pictures/{id}/map.png", get(map))
         .route("/api/pictures/{id}/nearest.png", get(nearest));
     let changes = Router::new()
+        .route("/api/import", post(import))
         .route("/api/pictures/{id}/click", post(click))
         .route("/api/pictures/{id}/label", put(save))
         .layer(DefaultBodyLimit::max(MOST_BODY));
@@ -181,6 +185,26 @@ async fn click(
     let clicks: Clicks = body_of(body)?;
     let asked = Instant::now();
     Ok(Json(ask(work, move |reply| Urgent::Click(id, clicks, asked, reply)).await?).into_response())
+}
+
+async fn export(State(work): State<Work>, Path(format): Path<String>) -> Result<Response, Problem> {
+    let wrong = |()| Problem::new(StatusCode::NOT_FOUND, format!("there is no format {format}"));
+    let format: Format = format.parse().map_err(wrong)?;
+    let (text, summary) = ask(work, move |reply| Urgent::Export(format, reply)).await?;
+    Ok(Json(json!({"text": text, "pictures": summary.pictures, "notes": summary.notes})).into_response())
+}
+
+async fn import(
+    State(work): State<Work>,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let how = Query::try_from_uri(&uri).map(|Query(how)| how);
+    let how: Import =
+        how.map_err(|e| Problem::new(e.status(), format!("the request cannot be read: {e}")))?;
+    let body = body.map_err(|e| Problem::new(e.status(), format!("the request cannot be read: {e}")))?;
+    let summary = ask(work, move |reply| Urgent::Import(body.to_vec(), how, reply)).await?;
+    Ok(Json(summary).into_response())
 }
 
 async fn save(

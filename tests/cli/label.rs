@@ -323,7 +323,7 @@ fn each_shape_has_a_type_of_its_own() {
         let place = format!("{kind}:{}", folder.path(kind).display());
         run("parts.jsonl", ["--export", &place]);
         run(&format!("{kind}.jsonl"), ["--import", &place]);
-        let back = lines(&folder.path(&format!("{kind}.jsonl")));
+        let back = lines(&folder.path(format!("{kind}.jsonl")));
         let told = |line: &Value| {
             let shapes = line["defects"].as_array().unwrap();
             shapes.iter().map(|s| (s.get("polygon").cloned(), s.get("type").cloned())).collect::<Vec<_>>()
@@ -342,6 +342,53 @@ fn each_shape_has_a_type_of_its_own() {
     let back = lines(&folder.path("masks.jsonl"));
     let back = back.iter().find(|line| line["image"] == "rejects/dent/000.png").unwrap();
     assert_eq!(back["defects"].as_array().unwrap().len(), 3, "{back}");
+}
+
+#[test]
+fn the_page_imports_and_exports_as_the_command_does() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    labeler.scored();
+    let text = labeler.get("/api/export/coco").refused(422);
+    assert!(text.contains("has no labels of pictures below"), "{text}");
+    let id = labeler.id("dent/000.png");
+    labeler.save(id, json!({"tag": "defective", "shapes": [{"box": [1, 2, 30, 40], "type": "dent"}]}));
+    let exported = labeler.get("/api/export/label-studio").json();
+    assert_eq!((&exported["pictures"], &exported["notes"]), (&1.into(), &json!([])));
+    let mut command = Command::new(PROGRAM);
+    command.args(["label", "--images"]).arg(folder.path("rejects"));
+    command.arg("--labels").arg(folder.path("parts.jsonl"));
+    let place = format!("label-studio:{}", folder.path("studio.json").display());
+    Ran::of(command.args(["--export", &place])).exits(0);
+    let written = std::fs::read_to_string(folder.path("studio.json")).unwrap();
+    assert_eq!(exported["text"], written.as_str());
+    for format in ["masks", "cvat"] {
+        labeler.get(&format!("/api/export/{format}")).refused(422);
+    }
+    labeler.get("/api/export/moon").refused(404);
+
+    let import = |query: &str, body: &Value| {
+        labeler.ask("POST", &format!("/api/import{query}"), Some(body), &[("X-Weakrest", "1")])
+    };
+    let before = folder.contents();
+    let mut studio: Value = serde_json::from_str(&written).unwrap();
+    let text = import("", &studio).refused(422);
+    assert!(text.contains("dent/000.png has a label already"), "{text}");
+    let other = json!({"id": 9, "data": {"image": "nowhere.png"}, "annotations": []});
+    studio.as_array_mut().unwrap().push(other);
+    let text = import("?overwrite=true", &studio).refused(422);
+    assert!(text.contains("there is no picture nowhere.png"), "{text}");
+    for wrong in ["?overwrite=perhaps", "?more=1"] {
+        import(wrong, &studio).refused(400);
+    }
+    import("", &json!({"images": []})).refused(422);
+    assert_eq!(labeler.ask("POST", "/api/import", Some(&studio), &[]).code, 403);
+    assert_eq!(folder.contents(), before, "nothing that is refused changes anything");
+    let imported = import("?overwrite=true&skip_bad=true", &studio).json();
+    assert_eq!(imported["pictures"], 1, "{imported}");
+    assert!(imported["notes"][0].as_str().unwrap().contains("nowhere.png"), "{imported}");
+    assert_eq!(labeler.detail(id)["label"]["shapes"][0]["type"], "dent");
 }
 
 /// Training's own reader takes what was written, and writes the same.

@@ -747,6 +747,78 @@ fn polygons_are_drawn_by_their_corners() {
 }
 
 #[test]
+fn labels_go_to_other_tools_and_come_from_them() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/20.png");
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    tab.key("t");
+    tab.write("dent");
+    tab.key("Enter");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent"]);
+    // What is given to the person to keep.
+    tab.evaluate(
+        "URL.createObjectURL = ((make) => (blob) => { blob.text().then((text) => (window.kept = text)); return make(blob); })(URL.createObjectURL);
+         HTMLAnchorElement.prototype.click = function () { window.named = this.download; };",
+    );
+    tab.key("f");
+    tab.until("document.querySelector('#files').open");
+    tab.evaluate("document.querySelector('[data-format=coco]').click()");
+    tab.until("window.kept && window.named");
+    tab.until("document.querySelector('#filesanswer').textContent.startsWith('1 picture written.')");
+    assert_eq!(tab.evaluate("window.named"), "labels-coco.json");
+    let coco: Value = serde_json::from_str(tab.evaluate("window.kept").as_str().unwrap()).unwrap();
+    assert_eq!(coco["annotations"][0]["bbox"], serde_json::json!([10.0, 10.0, 20.0, 20.0]));
+    assert_eq!(coco["categories"][0]["name"], "dent");
+
+    let import = |content: &str| {
+        tab.evaluate(&format!(
+            "{{ const given = new DataTransfer(); given.items.add(new File([{}], 'labels'));
+               document.querySelector('#importfile').files = given.files;
+               document.querySelector('#import').click(); }}",
+            serde_json::json!(content)
+        ));
+        tab.until("!document.querySelector('#import').disabled");
+    };
+    let says = |text: &str| {
+        tab.until(&format!(
+            "document.querySelector('#filesanswer').textContent.includes({})",
+            serde_json::json!(text)
+        ));
+    };
+    import("not a file of any tool");
+    says("is not JSON");
+    // The same picture, now with a polygon, and another one.
+    let with = |file: &str, points: &str| {
+        format!(
+            "<annotations><image name=\"{file}\" width=\"96\" height=\"80\">\
+             <polygon label=\"crack\" points=\"{points}\"/></image></annotations>"
+        )
+    };
+    let corners = "10,10;40,12;38,30;25,18;12,30";
+    import(&with("dent/20.png", "10,10;200,12;38,30"));
+    says("reaches outside of the picture");
+    import(&with("dent/20.png", corners));
+    says("has a label already");
+    assert_eq!(types(&work, "dent/20.png"), ["dent"]);
+    tab.picture("files");
+    tab.evaluate("document.querySelector('#overwrite').click()");
+    import(&with("dent/20.png", corners));
+    says("1 picture read.");
+    assert_eq!(types(&work, "dent/20.png"), ["crack"]);
+    assert_eq!(work.shapes("dent/20.png", "polygon").len(), 1);
+    // It is shown at once.
+    tab.evaluate("document.querySelector('#files .close').click()");
+    tab.until("canvas.ariaLabel.includes('1 polygon')");
+    tab.key("f");
+    import(&with("nowhere.png", corners));
+    says("there is no picture nowhere.png");
+    assert_eq!(work.labels().len(), 1);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
 fn every_language_fits_on_every_screen() {
     /// What comes from files and people: names, and types of defects.
     const NAMES: &str = "#product, #name, #list, #type, #prompt, #canvas, #conflicttitle";
@@ -786,6 +858,12 @@ fn every_language_fits_on_every_screen() {
                 everything_is_translated(&tab, NAMES);
             }
             tab.key("?");
+            tab.key("f");
+            tab.until("document.querySelector('#files').open");
+            tab.evaluate("document.querySelector('#import').click()");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&format!("{what}-files"));
+            tab.evaluate("document.querySelector('#files').close()");
         }
         tab.evaluate("localStorage.removeItem('language')");
     }

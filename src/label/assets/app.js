@@ -16,7 +16,8 @@ import {
   typeChanged,
   undo,
 } from "./edit.js";
-import { inner, say } from "./elements.js";
+import { say } from "./elements.js";
+import { exportTo, hooks, importFile, showFiles } from "./files.js";
 import { down, showKeys, up } from "./keys.js";
 import { entryAt, hideSide, showList, showProgress, showRow, showSide } from "./list.js";
 import { notify } from "./notices.js";
@@ -251,6 +252,8 @@ on("out", "click", () => stage.view.zoom(1 / 1.4));
 on("fit", "click", () => stage.view.fit());
 on("listopen", "click", showSide);
 on("helpopen", "click", () => $("help").showModal());
+on("filesopen", "click", showFiles);
+on("import", "click", importFile);
 on("mine", "click", () => decide(false));
 on("theirs", "click", () => decide(true));
 on("save", "click", () => (saver.conflicts.length ? showConflict() : saver.retry()));
@@ -268,7 +271,13 @@ for (const id of /** @type {const} */ (["type", "prompt"])) {
 for (const radio of document.querySelectorAll("[name=polarity]")) {
   radio.addEventListener("change", () => setNegative(/** @type {any} */ (radio).value === "negative"));
 }
-inner($("help"), ".close").addEventListener("click", () => $("help").close());
+for (const button of document.querySelectorAll("dialog .close")) {
+  button.addEventListener("click", () => button.closest("dialog")?.close());
+}
+for (const button of document.querySelectorAll("[data-format]")) {
+  button.addEventListener("click", () => exportTo(/** @type {HTMLElement} */ (button).dataset.format ?? ""));
+}
+hooks.imported = poll;
 document.addEventListener("pointerdown", (event) => {
   document.body.classList.remove("keys");
   const target = /** @type {Element} */ (event.target);

@@ -133,6 +133,25 @@ export const german = {
   "{0} polygons": "{0} Vielecke",
   "{0} box": "{0} Rechteck",
   "{0} boxes": "{0} Rechtecke",
+  // Other tools.
+  "Import and export": "Import und Export",
+  "Labels of these pictures for another tool, with the type of each shape.":
+    "Die Markierungen dieser Bilder für ein anderes Programm, mit der Art jeder Form.",
+  "Export for COCO": "Export für COCO",
+  "Export for Label Studio": "Export für Label Studio",
+  "Labels from a file of COCO, of Label Studio (JSON), or of CVAT for images 1.1 (XML). All of them or none.":
+    "Markierungen aus einer Datei von COCO, Label Studio (JSON) oder CVAT for images 1.1 (XML). Alle oder keine.",
+  "File to import": "Datei für den Import",
+  "Replace labels that are here": "Vorhandene Markierungen ersetzen",
+  "Leave out what cannot be imported": "Weglassen, was nicht gelesen werden kann",
+  "Pictures of the file without any mark are good": "Bilder der Datei ohne jede Markierung sind gut",
+  "Import": "Importieren",
+  "Wait until everything is saved.": "Warten Sie, bis alles gespeichert ist.",
+  "Choose a file first.": "Wählen Sie zuerst eine Datei.",
+  "{0} picture written.": "{0} Bild geschrieben.",
+  "{0} pictures written.": "{0} Bilder geschrieben.",
+  "{0} picture read.": "{0} Bild gelesen.",
+  "{0} pictures read.": "{0} Bilder gelesen.",
   // Keys.
   "Touch: tap or draw with one finger; pan and zoom with two. Mouse: the wheel zooms. Drag with the middle button, or hold Space and drag, to pan. The right button does the opposite of the left. Hold M, A or W to switch a layer only while the key is down.":
     "Berühren: mit einem Finger tippen oder zeichnen, mit zweien verschieben und zoomen. Maus: Das Rad zoomt. Mit der mittleren Taste ziehen, oder mit gedrückter Leertaste, verschiebt. Die rechte Taste macht das Gegenteil der linken. Wer M, A oder W hält, schaltet eine Ebene nur so lange um.",

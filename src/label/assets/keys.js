@@ -4,6 +4,7 @@
 import { saver, stage, usable, watch } from "./desk.js";
 import { accept, redo, remove, tag, undo } from "./edit.js";
 import { make } from "./elements.js";
+import { showFiles } from "./files.js";
 import { showSide } from "./list.js";
 import { $ } from "./page.js";
 import { t } from "./texts.js";
@@ -45,6 +46,7 @@ const KEYS = {
     ["T", t("Defect type"), () => $("type").select()],
     ["I", t("Prompt"), () => $("prompt").select()],
     ["Ctrl+S", t("Save now"), () => saver.retry()],
+    ["F", t("Import and export"), showFiles],
   ],
   [t("Draw without a mouse")]: [
     ["Arrows", t("Move the pointer (Shift: fast, Ctrl: slow)")],
