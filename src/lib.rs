@@ -26,6 +26,7 @@ mod onnx;
 pub mod output;
 pub mod package;
 pub mod pipeline;
+mod program;
 pub mod record;
 #[cfg(feature = "workshop")]
 mod report;

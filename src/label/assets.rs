@@ -28,6 +28,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("/stopwatch.js", include_str!("assets/stopwatch.js")),
     ("/texts.js", include_str!("../texts.js")),
     ("/tools.js", include_str!("assets/tools.js")),
+    ("/train.js", include_str!("assets/train.js")),
     ("/turn.js", include_str!("assets/turn.js")),
     ("/view.js", include_str!("assets/view.js")),
 ];

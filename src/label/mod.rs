@@ -16,6 +16,8 @@
 //! | `PUT /api/pictures/{id}/label` | saves the label |
 //! | `GET /api/export/{format}` | the labels for another tool: the text of a file |
 //! | `POST /api/import` | takes the labels of another tool's file |
+//! | `GET /api/train` | the training of a head that runs or ended last |
+//! | `POST /api/train`, `POST /api/train/stop` | starts one, ends it |
 //!
 //! Errors are answered with `{"error": "…"}`.
 
@@ -27,6 +29,7 @@ mod ready;
 mod refusal;
 mod server;
 mod session;
+mod train;
 mod work;
 mod worker;
 
@@ -106,7 +109,8 @@ impl Labeler {
             token_file: "the token file",
             listen: "the listen address",
         });
-        let router = server::router(gate, work.clone());
+        let trainer = Arc::new(train::Trainer::new(settings, options));
+        let router = server::router(gate, work.clone(), trainer);
         let server = Server::start("label", address, router, None).map_err(|e| e.with_key("listen"))?;
         let worker = Some(work::start(worker, commands)?);
         Ok(Labeler { server, work, worker, counts })

@@ -9,15 +9,16 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
-use serde::Serialize;
+use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::assets;
 use super::ready::for_browser;
 use super::refusal::Refusal;
 use super::session::{Change, Told};
+use super::train::Trainer;
 use super::work::{Clicks, Png, Reply, Urgent, Work};
 use crate::access::Role;
 use crate::error::{Error, ErrorKind};
@@ -28,20 +29,25 @@ use crate::labels::formats::{Format, Import};
 pub const MOST_BODY: usize = 32 << 20;
 
 /// The routes.
-pub fn router(gate: Arc<Gate>, work: Work) -> Router {
+pub fn router(gate: Arc<Gate>, work: Work, trainer: Arc<Trainer>) -> Router {
     // Only people with the token may see pictures of products.
     let private = Router::new()
         .route("/api/state", get(state))
         .route("/api/export/{format}", get(export))
+        .route("/api/train", get(training))
         .route("/api/pictures/{id}", get(detail))
         .route("/api/pictures/{id}/image", get(image))
         .route("/api/pictures/{id}/map.png", get(map))
-        .route("/api/pictures/{id}/nearest.png", get(nearest));
+        .route("/api/pictures/{id}/nearest.png", get(nearest))
+        .layer(Extension(Arc::clone(&trainer)));
     let changes = Router::new()
         .route("/api/import", post(import))
+        .route("/api/train", post(train))
+        .route("/api/train/stop", post(stop_training))
         .route("/api/pictures/{id}/click", post(click))
         .route("/api/pictures/{id}/label", put(save))
-        .layer(DefaultBodyLimit::max(MOST_BODY));
+        .layer(DefaultBodyLimit::max(MOST_BODY))
+        .layer(Extension(trainer));
     Routes::new(gate)
         .open(assets::routes())
         .looks(Role::Engineer, private)
@@ -205,6 +211,30 @@ async fn import(
     let body = body.map_err(|e| Problem::new(e.status(), format!("the request cannot be read: {e}")))?;
     let summary = ask(work, move |reply| Urgent::Import(body.to_vec(), how, reply)).await?;
     Ok(Json(summary).into_response())
+}
+
+async fn training(Extension(trainer): Extension<Arc<Trainer>>) -> Response {
+    Json(trainer.training()).into_response()
+}
+
+async fn train(
+    Extension(trainer): Extension<Arc<Trainer>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Question {
+        #[serde(default)]
+        steps: Option<u32>,
+    }
+    let Question { steps } = body_of(body)?;
+    trainer.start(steps)?;
+    Ok(training(Extension(trainer)).await)
+}
+
+async fn stop_training(Extension(trainer): Extension<Arc<Trainer>>) -> Response {
+    trainer.stop();
+    training(Extension(trainer)).await
 }
 
 async fn save(

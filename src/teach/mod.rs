@@ -1,10 +1,9 @@
 //! Teaching on the service's own page: collect good parts, enroll beside the running line, try the new package on live
 //! parts, answer for single parts, and activate. [`Teacher`] outlives the line's restarts.
 //!
-//! What takes long runs as another process at the lowest priority: see [`program`]. Nothing here can delay the line: the
+//! What takes long runs as another process at the lowest priority: see [`crate::program`]. Nothing here can delay the line: the
 //! [`Pupil`] is an output like every other.
 
-mod program;
 mod pupil;
 mod server;
 mod shadow;
@@ -27,10 +26,10 @@ use crate::imaging::Frame;
 use crate::output::Control;
 use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{Package, Source};
+pub(crate) use crate::program::Program;
+use crate::program::Stop;
 use crate::state::StateFolder;
 
-pub(crate) use program::Program;
-use program::Stop;
 pub(crate) use pupil::Pupil;
 pub(crate) use server::routes;
 pub use store::Settings;

@@ -8,11 +8,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 
 use super::Recent;
-use super::program::{Program, Stop};
 use super::trial::Trial;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_file;
 use crate::output::pictures::png_of;
+use crate::program::{Program, Stop};
 
 /// A part that both packages judged.
 #[derive(Debug, Clone, Serialize)]

@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Place;
-use super::program::{Program, Stop};
 use super::store::{Answer, CANDIDATE, Product, ProductFolder, utc};
 use super::trial::{self, ACTIVE_FILE, CANDIDATE_FILE, Scored, Trial};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_file;
 use crate::imaging::Polygon;
+use crate::program::{Program, Stop};
 
 /// Levels of quality, as the command line names them.
 const LEVELS: [&str; 3] = ["fast", "standard", "best"];

@@ -27,6 +27,7 @@ import { docOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";
 import { t } from "./texts.js";
 import { choose, largest, setBrush, setNegative, setOpacity, shown } from "./tools.js";
+import { showTraining, startTraining, stopTraining } from "./train.js";
 import { open, skip, step } from "./turn.js";
 
 /** @import { Elements } from "./page.js" */
@@ -253,6 +254,9 @@ on("fit", "click", () => stage.view.fit());
 on("listopen", "click", showSide);
 on("helpopen", "click", () => $("help").showModal());
 on("filesopen", "click", showFiles);
+on("trainopen", "click", showTraining);
+on("trainstart", "click", startTraining);
+on("trainstop", "click", stopTraining);
 on("import", "click", importFile);
 on("mine", "click", () => decide(false));
 on("theirs", "click", () => decide(true));

@@ -64,6 +64,17 @@
  * @property {HTMLButtonElement} tokengiven
  * @property {HTMLDialogElement} tokens
  * @property {HTMLElement} tokenwhy
+ * @property {HTMLDialogElement} training
+ * @property {HTMLProgressElement} trainingbar
+ * @property {HTMLElement} trainingend
+ * @property {HTMLElement} trainingnumbers
+ * @property {HTMLElement} trainingprogress
+ * @property {HTMLElement} trainingresult
+ * @property {HTMLElement} trainingstep
+ * @property {HTMLElement} trainingtrouble
+ * @property {HTMLButtonElement} trainopen
+ * @property {HTMLButtonElement} trainstart
+ * @property {HTMLButtonElement} trainstop
  * @property {HTMLInputElement} type
  * @property {HTMLElement} types
  * @property {HTMLButtonElement} undo
