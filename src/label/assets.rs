@@ -11,6 +11,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("/desk.js", include_str!("assets/desk.js")),
     ("/edit.js", include_str!("assets/edit.js")),
     ("/elements.js", include_str!("../elements.js")),
+    ("/files.js", include_str!("assets/files.js")),
     ("/german.js", include_str!("assets/german.js")),
     ("/keys.js", include_str!("assets/keys.js")),
     ("/library.js", include_str!("assets/library.js")),
@@ -27,6 +28,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("/stopwatch.js", include_str!("assets/stopwatch.js")),
     ("/texts.js", include_str!("../texts.js")),
     ("/tools.js", include_str!("assets/tools.js")),
+    ("/train.js", include_str!("assets/train.js")),
     ("/turn.js", include_str!("assets/turn.js")),
     ("/view.js", include_str!("assets/view.js")),
 ];

@@ -12,6 +12,7 @@ mod ready;
 mod refusal;
 mod server;
 mod session;
+mod train;
 mod work;
 mod worker;
 
@@ -92,7 +93,8 @@ impl Labeler {
             token_file: "the token file",
             listen: "the listen address",
         });
-        let router = server::router(gate, work.clone());
+        let trainer = Arc::new(train::Trainer::new(settings, options));
+        let router = server::router(gate, work.clone(), trainer);
         let server = Server::start("label", address, router, None).map_err(|e| e.with_key("listen"))?;
         let worker = Some(work::start(worker, commands)?);
         Ok(Labeler { server, work, worker, counts })

@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
-use serde::Serialize;
+use axum::{Extension, Json, Router};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::assets;
 use super::ready::for_browser;
 use super::refusal::Refusal;
 use super::session::{Change, Told};
+use super::train::{Trainer, Training};
 use super::work::{
     Clicks, Detail, Line, MaskFromClicks, MaskOfLine, Png, Reply, State as Listing, Urgent, Work,
 };
@@ -24,13 +25,14 @@ use crate::access::Role;
 use crate::error::{Error, ErrorKind};
 use crate::http::{About, Api, Gate, Routes};
 use crate::imaging::{Frame, trace};
+use crate::labels::formats::{Format, Import, Summary};
 use crate::labels::{Rle, runs};
 
 /// Largest request: the runs of a large and ragged mask.
 pub const MOST_BODY: usize = 32 << 20;
 
 /// The routes.
-pub fn router(gate: Arc<Gate>, work: Work) -> Router {
+pub fn router(gate: Arc<Gate>, work: Work, trainer: Arc<Trainer>) -> Router {
     // Only people with the token may see pictures of products.
     let about = |text| {
         About::new(text)
@@ -60,8 +62,36 @@ pub fn router(gate: Arc<Gate>, work: Work) -> Router {
             "/api/pictures/{id}/nearest.png",
             nearest,
             about("What the part should look like").gives_file("image/png"),
-        );
+        )
+        .get(
+            "/api/export/{format}",
+            export,
+            about("The labels for another tool: coco or label-studio").gives::<Exported>(),
+        )
+        .get(
+            "/api/train",
+            training,
+            About::new("The training of a head that runs or ended last").gives::<Option<Training>>(),
+        )
+        .routed({
+            let trainer = Arc::clone(&trainer);
+            move |router| router.layer(Extension(trainer))
+        });
     let changes = Api::new()
+        .post(
+            "/api/import",
+            import,
+            about("Takes the labels of another tool's file, all or none")
+                .query::<Import>()
+                .takes_file(&["application/json", "application/xml"])
+                .gives::<Summary>(),
+        )
+        .post(
+            "/api/train",
+            train,
+            about("Starts the training of a head").takes::<Train>().gives::<Training>(),
+        )
+        .post("/api/train/stop", stop_training, About::new("Ends the training").gives::<Option<Training>>())
         .post(
             "/api/pictures/{id}/click",
             click,
@@ -89,7 +119,7 @@ pub fn router(gate: Arc<Gate>, work: Work) -> Router {
                     "The disk is full; everything saved before is still there",
                 ),
         )
-        .routed(|router| router.layer(DefaultBodyLimit::max(MOST_BODY)));
+        .routed(|router| router.layer(DefaultBodyLimit::max(MOST_BODY)).layer(Extension(trainer)));
     Routes::new(gate)
         .page(assets::routes())
         .looks(Role::Engineer, private)
@@ -260,6 +290,64 @@ async fn line(
         Ok(Json(MaskOfLine { mask, milliseconds: asked.elapsed().as_secs_f64() * 1e3 }).into_response())
     })
     .await
+}
+
+async fn export(State(work): State<Work>, Path(format): Path<String>) -> Result<Response, Problem> {
+    let wrong = |()| Problem::new(StatusCode::NOT_FOUND, format!("there is no format {format}"));
+    let format: Format = format.parse().map_err(wrong)?;
+    let (text, summary) = ask(work, move |reply| Urgent::Export(format, reply)).await?;
+    Ok(Json(Exported { text, pictures: summary.pictures, notes: summary.notes }).into_response())
+}
+
+/// Labels for another tool.
+#[derive(Serialize, ToSchema)]
+struct Exported {
+    /// The text of a file.
+    text: String,
+    /// Number of pictures.
+    pictures: usize,
+    /// What was left out, for people.
+    notes: Vec<String>,
+}
+
+async fn import(
+    State(work): State<Work>,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let how = Query::try_from_uri(&uri).map(|Query(how)| how);
+    let how: Import =
+        how.map_err(|e| Problem::new(e.status(), format!("the request cannot be read: {e}")))?;
+    let body = body.map_err(|e| Problem::new(e.status(), format!("the request cannot be read: {e}")))?;
+    let summary = ask(work, move |reply| Urgent::Import(body.to_vec(), how, reply)).await?;
+    Ok(Json(summary).into_response())
+}
+
+async fn training(Extension(trainer): Extension<Arc<Trainer>>) -> Response {
+    Json(trainer.training()).into_response()
+}
+
+/// How to train.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Train {
+    /// Steps. Default: as many as are usual.
+    #[serde(default)]
+    steps: Option<u32>,
+}
+
+async fn train(
+    Extension(trainer): Extension<Arc<Trainer>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let Train { steps } = body_of(body)?;
+    trainer.start(steps)?;
+    Ok(training(Extension(trainer)).await)
+}
+
+async fn stop_training(Extension(trainer): Extension<Arc<Trainer>>) -> Response {
+    trainer.stop();
+    training(Extension(trainer)).await
 }
 
 async fn save(

@@ -12,6 +12,7 @@ use super::prompts::{self, Prompts, check_type};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::imaging::{Mask, Polygon};
+use crate::labels::formats::{self, Format, Import, Summary};
 use crate::labels::{
     Box, Drawn, Form, Found, Label, LabelFile, Lock, Rle, Rotated, Shape, Stamp, Tag, clipped_box, find,
     is_number, placed_polygon, placed_rotated, real, rounded,
@@ -426,6 +427,23 @@ impl Session {
             seconds: label.seconds.unwrap_or(0.0),
             lost,
         })
+    }
+
+    /// The labels as the text of a file for another tool.
+    ///
+    /// # Errors
+    /// As [`formats::export`].
+    pub fn export(&self, format: Format) -> Result<(String, Summary)> {
+        formats::export_text(format, &self.root, &self.file)
+    }
+
+    /// Takes the labels of a file of another tool, all or none.
+    ///
+    /// # Errors
+    /// As [`formats::import`].
+    pub fn import(&mut self, bytes: Vec<u8>, how: Import) -> Result<Summary> {
+        self.file.refresh()?;
+        formats::import_text(&files::text_from_bytes(bytes)?, &self.root, &mut self.file, how)
     }
 
     fn sized(&self, id: usize) -> Result<(&Picture, (u32, u32))> {

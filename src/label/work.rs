@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::session::{Change, Told};
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::labels::formats::{Format, Import, Summary};
 use crate::labels::{Rle, Tag};
 
 /// Commands that may wait; the web server has no more connections.
@@ -43,6 +44,10 @@ pub enum Urgent {
     Click(usize, Clicks, Instant, Reply<MaskFromClicks>),
     /// Saves a label; answers with the new revision when the label is on disk.
     Save(usize, Change, Reply<String>),
+    /// The labels for another tool: the text of a file, and what was left out.
+    Export(Format, Reply<(String, Summary)>),
+    /// Takes the labels of a file of another tool.
+    Import(Vec<u8>, Import, Reply<Summary>),
     /// Ends the thread.
     Stop,
 }

@@ -175,6 +175,15 @@ impl Worker {
             Urgent::Nearest(id, reply) => self.nearest(id, Instant::now() + PATIENCE, reply),
             Urgent::Click(id, clicks, asked, reply) => drop(reply.send(self.click(id, clicks, asked))),
             Urgent::Save(id, change, reply) => drop(reply.send(self.save(id, change))),
+            Urgent::Export(format, reply) => {
+                let exported = self.session.refresh().and_then(|()| self.session.export(format));
+                drop(reply.send(exported.map_err(Refusal::from)));
+            }
+            Urgent::Import(bytes, how, reply) => {
+                let imported = self.session.import(bytes, how).map_err(Refusal::from);
+                self.plan();
+                drop(reply.send(imported));
+            }
             Urgent::Stop => {}
         }
         if is_person {

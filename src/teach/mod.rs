@@ -28,7 +28,8 @@ use crate::imaging::Frame;
 use crate::output::Control;
 use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{Package, RecipeFolder, Source, product_of};
-use crate::program::{Program, Stop};
+pub(crate) use crate::program::Program;
+use crate::program::Stop;
 use crate::state::StateFolder;
 
 pub(crate) use pupil::Pupil;

@@ -206,7 +206,13 @@ impl Tab<'_> {
     /// Waits until an expression is true in the page.
     #[track_caller]
     pub fn until(&self, expression: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        self.until_within(PATIENCE, expression);
+    }
+
+    /// The same for what takes longer.
+    #[track_caller]
+    pub fn until_within(&self, patience: Duration, expression: &str) {
+        let deadline = Instant::now() + patience;
         let expected = format!("Boolean({expression})");
         while !self.try_evaluate(&expected).is_ok_and(|found| found == true) {
             let shown = || self.evaluate("document.body.innerText");

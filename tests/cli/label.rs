@@ -323,7 +323,7 @@ fn each_shape_has_a_type_of_its_own() {
         let place = format!("{kind}:{}", folder.path(kind).display());
         run("parts.jsonl", ["--export", &place]);
         run(&format!("{kind}.jsonl"), ["--import", &place]);
-        let back = lines(&folder.path(&format!("{kind}.jsonl")));
+        let back = lines(&folder.path(format!("{kind}.jsonl")));
         let told = |line: &Value| {
             let shapes = line["defects"].as_array().unwrap();
             shapes.iter().map(|s| (s.get("polygon").cloned(), s.get("type").cloned())).collect::<Vec<_>>()
@@ -342,6 +342,122 @@ fn each_shape_has_a_type_of_its_own() {
     let back = lines(&folder.path("masks.jsonl"));
     let back = back.iter().find(|line| line["image"] == "rejects/dent/000.png").unwrap();
     assert_eq!(back["defects"].as_array().unwrap().len(), 3, "{back}");
+}
+
+#[test]
+fn the_page_imports_and_exports_as_the_command_does() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let labeler = Labeler::start(&folder);
+    labeler.scored();
+    let text = labeler.get("/api/export/coco").refused(422);
+    assert!(text.contains("has no labels of pictures below"), "{text}");
+    let id = labeler.id("dent/000.png");
+    labeler.save(id, json!({"tag": "defective", "shapes": [{"box": [1, 2, 30, 40], "type": "dent"}]}));
+    let exported = labeler.get("/api/export/label-studio").json();
+    assert_eq!((&exported["pictures"], &exported["notes"]), (&1.into(), &json!([])));
+    let mut command = Command::new(PROGRAM);
+    command.args(["label", "--images"]).arg(folder.path("rejects"));
+    command.arg("--labels").arg(folder.path("parts.jsonl"));
+    let place = format!("label-studio:{}", folder.path("studio.json").display());
+    Ran::of(command.args(["--export", &place])).exits(0);
+    let written = std::fs::read_to_string(folder.path("studio.json")).unwrap();
+    assert_eq!(exported["text"], written.as_str());
+    for format in ["masks", "cvat"] {
+        labeler.get(&format!("/api/export/{format}")).refused(422);
+    }
+    labeler.get("/api/export/moon").refused(404);
+
+    let import = |query: &str, body: &Value| {
+        labeler.ask("POST", &format!("/api/import{query}"), Some(body), &[("X-Weakrest", "1")])
+    };
+    let before = folder.contents();
+    let mut studio: Value = serde_json::from_str(&written).unwrap();
+    let text = import("", &studio).refused(422);
+    assert!(text.contains("dent/000.png has a label already"), "{text}");
+    let other = json!({"id": 9, "data": {"image": "nowhere.png"}, "annotations": []});
+    studio.as_array_mut().unwrap().push(other);
+    let text = import("?overwrite=true", &studio).refused(422);
+    assert!(text.contains("there is no picture nowhere.png"), "{text}");
+    for wrong in ["?overwrite=perhaps", "?more=1"] {
+        import(wrong, &studio).refused(400);
+    }
+    import("", &json!({"images": []})).refused(422);
+    assert_eq!(labeler.ask("POST", "/api/import", Some(&studio), &[]).code, 403);
+    assert_eq!(folder.contents(), before, "nothing that is refused changes anything");
+    let imported = import("?overwrite=true&skip_bad=true", &studio).json();
+    assert_eq!(imported["pictures"], 1, "{imported}");
+    assert!(imported["notes"][0].as_str().unwrap().contains("nowhere.png"), "{imported}");
+    assert_eq!(labeler.detail(id)["label"]["shapes"][0]["type"], "dent");
+}
+
+/// The process that trains for this folder.
+fn training(folder: &Folder) -> Option<String> {
+    let folder = folder.path("").display().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let name = processes.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    name.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).find(|process| {
+        let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("\0train\0") && line.contains(&folder)
+    })
+}
+
+#[test]
+fn training_from_the_page_is_a_process_that_ends_with_it() {
+    let folder = Folder::new();
+    rejects(&folder);
+    for i in 2..5 {
+        folder.picture(format!("rejects/dent/{i:03}.png"), &dented_part(300 + i));
+    }
+    let lines = (0..5).map(|i| {
+        let line =
+            json!({"image": format!("rejects/dent/{i:03}.png"), "defects": [{"box": [48, 27, 67, 45]}]});
+        format!("{line}\n")
+    });
+    folder.file("parts.jsonl", lines.collect::<String>().as_bytes());
+    let post = |labeler: &Labeler, path: &str| {
+        labeler.ask("POST", path, Some(&json!({"steps": 100_000})), &[("X-Weakrest", "1")])
+    };
+    let labeler = Labeler::start(&folder);
+    let text = post(&labeler, "/api/train").refused(422);
+    assert!(text.contains("--good DIR"), "{text}");
+    assert_eq!(labeler.get("/api/train").json(), Value::Null);
+    drop(labeler);
+
+    let mut command = command(&folder);
+    command.arg("--good").arg(ready_package().parent().unwrap().join("good"));
+    let mut labeler = Labeler::of(command);
+    let limit = Instant::now() + Duration::from_secs(60);
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        while !holds() {
+            assert!(Instant::now() < limit, "never {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    labeler.ask("POST", "/api/train", Some(&json!({"more": 1})), &[("X-Weakrest", "1")]).refused(422);
+    assert_eq!(labeler.ask("POST", "/api/train", Some(&json!({})), &[]).code, 403);
+    assert_eq!(post(&labeler, "/api/train").json()["running"], true);
+    until("trained", &|| training(&folder).is_some());
+    let text = post(&labeler, "/api/train").refused(422);
+    assert!(text.contains("trained already"), "{text}");
+    // Stopped; and killed, as when memory runs out.
+    post(&labeler, "/api/train/stop");
+    until("stopped", &|| labeler.get("/api/train").json()["running"] == false);
+    assert_eq!(labeler.get("/api/train").json()["error"], "stopped");
+    post(&labeler, "/api/train");
+    until("trained again", &|| training(&folder).is_some());
+    let process = training(&folder).unwrap();
+    assert!(Command::new("kill").args(["-9", &process]).status().unwrap().success());
+    until("told", &|| labeler.get("/api/train").json()["running"] == false);
+    let told = labeler.get("/api/train").json();
+    assert!(told["error"].as_str().unwrap().contains("was killed"), "{told}");
+    // It ends with the labeler, however that ends.
+    post(&labeler, "/api/train");
+    until("trained at last", &|| training(&folder).is_some());
+    labeler.kill();
+    until("ended", &|| training(&folder).is_none());
+    assert!(!folder.path("disc-head.weakrest").exists());
 }
 
 /// Training's own reader takes what was written, and writes the same.

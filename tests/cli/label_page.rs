@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::chromium::{Browser, Tab};
-use super::common::{Folder, PROGRAM, SIZE, dented_part, part, skip};
+use super::common::{Folder, PROGRAM, SIZE, dented_part, part, ready_package, skip};
 use super::texts::{LANGUAGES, Language, Pages, everything_is_translated, nothing_is_cut_off, speak};
 use super::web_page::is_usable;
 
@@ -105,11 +105,14 @@ fn serve(folder: &Folder, listen: &str) -> (Child, String) {
         });
     }
     let mut command = Command::new(PROGRAM);
-    let token = folder.path("token");
+    let (token, good) = (folder.path("token"), folder.path("good"));
     if token.exists() {
         command.arg("label").arg("--token-file").arg(token);
     } else {
         command.arg("label");
+    }
+    if good.exists() {
+        command.arg("--good").arg(good);
     }
     let mut process = command
         .args(["--listen", listen, "--package"])
@@ -800,6 +803,145 @@ fn a_scratch_is_traced_from_clicks_along_it() {
 }
 
 #[test]
+fn labels_go_to_other_tools_and_come_from_them() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    go_to(&tab, "dent/20.png");
+    draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
+    tab.key("t");
+    tab.write("dent");
+    tab.key("Enter");
+    saved(&tab, || types(&work, "dent/20.png") == ["dent"]);
+    // What is given to the person to keep.
+    tab.evaluate(
+        "URL.createObjectURL = ((make) => (blob) => { blob.text().then((text) => (window.kept = text)); return make(blob); })(URL.createObjectURL);
+         HTMLAnchorElement.prototype.click = function () { window.named = this.download; };",
+    );
+    tab.key("f");
+    tab.until("document.querySelector('#files').open");
+    tab.evaluate("document.querySelector('[data-format=coco]').click()");
+    tab.until("window.kept && window.named");
+    tab.until("document.querySelector('#filesanswer').textContent.startsWith('1 picture written.')");
+    assert_eq!(tab.evaluate("window.named"), "labels-coco.json");
+    let coco: Value = serde_json::from_str(tab.evaluate("window.kept").as_str().unwrap()).unwrap();
+    assert_eq!(coco["annotations"][0]["bbox"], serde_json::json!([10.0, 10.0, 20.0, 20.0]));
+    assert_eq!(coco["categories"][0]["name"], "dent");
+
+    let import = |content: &str| {
+        tab.evaluate(&format!(
+            "{{ const given = new DataTransfer(); given.items.add(new File([{}], 'labels'));
+               document.querySelector('#importfile').files = given.files;
+               document.querySelector('#import').click(); }}",
+            serde_json::json!(content)
+        ));
+        tab.until("!document.querySelector('#import').disabled");
+    };
+    let says = |text: &str| {
+        tab.until(&format!(
+            "document.querySelector('#filesanswer').textContent.includes({})",
+            serde_json::json!(text)
+        ));
+    };
+    import("not a file of any tool");
+    says("is not JSON");
+    // The same picture, now with a polygon, and another one.
+    let with = |file: &str, points: &str| {
+        format!(
+            "<annotations><image name=\"{file}\" width=\"96\" height=\"80\">\
+             <polygon label=\"crack\" points=\"{points}\"/></image></annotations>"
+        )
+    };
+    let corners = "10,10;40,12;38,30;25,18;12,30";
+    import(&with("dent/20.png", "10,10;200,12;38,30"));
+    says("reaches outside of the picture");
+    import(&with("dent/20.png", corners));
+    says("has a label already");
+    assert_eq!(types(&work, "dent/20.png"), ["dent"]);
+    tab.picture("files");
+    tab.evaluate("document.querySelector('#overwrite').click()");
+    import(&with("dent/20.png", corners));
+    says("1 picture read.");
+    assert_eq!(types(&work, "dent/20.png"), ["crack"]);
+    assert_eq!(work.shapes("dent/20.png", "polygon").len(), 1);
+    // It is shown at once.
+    tab.evaluate("document.querySelector('#files .close').click()");
+    tab.until("canvas.ariaLabel.includes('1 polygon')");
+    tab.key("f");
+    import(&with("nowhere.png", corners));
+    says("there is no picture nowhere.png");
+    assert_eq!(work.labels().len(), 1);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
+fn a_head_is_trained_from_the_page() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = Folder::new();
+    let good = ready_package().parent().unwrap().join("good");
+    std::os::unix::fs::symlink(good, folder.path("good")).unwrap();
+    for seed in 30..38 {
+        folder.picture(format!("rejects/dent/{seed}.png"), &dented_part(seed));
+    }
+    let work = Work::within(folder);
+    let tab = open(&browser, &work);
+    // Few steps: what is learned is tested elsewhere.
+    let steps = |count: u32| {
+        tab.evaluate(&format!(
+            "window.plain ??= window.fetch;
+             window.fetch = (path, options) => window.plain(path, path === '/api/train' && options?.method === 'POST'
+               ? {{ ...options, body: JSON.stringify({{ steps: {count} }}) }} : options);"
+        ));
+    };
+    let start = || {
+        tab.until("!document.querySelector('#trainstart').disabled");
+        tab.evaluate("document.querySelector('#trainstart').click()");
+    };
+    tab.key("h");
+    tab.until("document.querySelector('#training').open");
+    start();
+    tab.until("document.querySelector('#trainingtrouble').textContent.includes('a head needs 4')");
+    tab.evaluate("document.querySelector('#training .close').click()");
+
+    let lines = (30..38).map(|seed| {
+        let line = serde_json::json!({"image": format!("rejects/dent/{seed}.png"), "defects": [{"box": [48, 27, 67, 45]}], "type": "dent"});
+        format!("{line}\n")
+    });
+    work.folder.file("parts.jsonl", lines.collect::<String>().as_bytes());
+    tab.until("document.querySelector('#count').textContent.startsWith('8 of ')");
+    // Stopped: nothing is left.
+    tab.key("h");
+    steps(100_000);
+    start();
+    tab.until("!document.querySelector('#trainingprogress').hidden && /\\d/.test(document.querySelector('#trainingstep').textContent)");
+    tab.picture("training");
+    tab.evaluate("document.querySelector('#trainstop').click()");
+    tab.until("document.querySelector('#trainingtrouble').textContent.startsWith('Stopped')");
+    let made = work.folder.path("disc-head.weakrest");
+    assert!(!made.exists());
+
+    steps(15);
+    start();
+    tab.until_within(Duration::from_secs(300), "!document.querySelector('#trainingresult').hidden");
+    let end = tab.text("#trainingend");
+    let is_better = end == format!("The head is better. The package with it is {}", made.display());
+    let is_not = end.starts_with("The head is not better") && !made.exists();
+    assert!(is_better || is_not, "{end}");
+    assert!(tab.text("#trainingnumbers").contains("defects found"), "{}", tab.text("#trainingnumbers"));
+    if is_better {
+        weakrest!("package", "verify", &made).exits(0);
+    }
+    tab.picture("trained");
+    // A page that is opened anew knows of it.
+    speak(&tab, Pages::Labeler, Language::German);
+    tab.until(READY);
+    tab.key("h");
+    tab.until("document.querySelector('#trainingend').textContent.startsWith('Der Kopf ist')");
+    tab.picture("trained-german");
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
+#[test]
 fn every_language_fits_on_every_screen() {
     /// What comes from files and people: names, and types of defects.
     const NAMES: &str = "#product, #name, #list, #type, #prompt, #canvas, #conflicttitle";
@@ -839,6 +981,17 @@ fn every_language_fits_on_every_screen() {
                 everything_is_translated(&tab, NAMES);
             }
             tab.key("?");
+            tab.key("f");
+            tab.until("document.querySelector('#files').open");
+            tab.evaluate("document.querySelector('#import').click()");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&format!("{what}-files"));
+            tab.evaluate("document.querySelector('#files').close()");
+            tab.key("h");
+            tab.until("document.querySelector('#trainingtrouble').textContent");
+            nothing_is_cut_off(&tab, &what, "#list, #product");
+            tab.picture(&format!("{what}-training"));
+            tab.evaluate("document.querySelector('#training').close()");
         }
         tab.evaluate("localStorage.removeItem('language')");
     }

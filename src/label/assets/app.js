@@ -17,7 +17,8 @@ import {
   typeChanged,
   undo,
 } from "./edit.js";
-import { inner, say } from "./elements.js";
+import { say } from "./elements.js";
+import { exportTo, hooks, importFile, showFiles } from "./files.js";
 import { down, showKeys, up } from "./keys.js";
 import { entryAt, hideSide, showList, showProgress, showRow, showSide } from "./list.js";
 import { notify } from "./notices.js";
@@ -27,6 +28,7 @@ import { docOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";
 import { t } from "./texts.js";
 import { choose, largest, setBrush, setNegative, setOpacity, shown } from "./tools.js";
+import { showTraining, startTraining, stopTraining } from "./train.js";
 import { open, skip, step } from "./turn.js";
 
 /** @import { Elements } from "./page.js" */
@@ -253,6 +255,11 @@ on("out", "click", () => stage.view.zoom(1 / 1.4));
 on("fit", "click", () => stage.view.fit());
 on("listopen", "click", showSide);
 on("helpopen", "click", () => $("help").showModal());
+on("filesopen", "click", showFiles);
+on("trainopen", "click", showTraining);
+on("trainstart", "click", startTraining);
+on("trainstop", "click", stopTraining);
+on("import", "click", importFile);
 on("mine", "click", () => decide(false));
 on("theirs", "click", () => decide(true));
 on("save", "click", () => (saver.conflicts.length ? showConflict() : saver.retry()));
@@ -270,7 +277,13 @@ for (const id of /** @type {const} */ (["type", "prompt"])) {
 for (const radio of document.querySelectorAll("[name=polarity]")) {
   radio.addEventListener("change", () => setNegative(/** @type {any} */ (radio).value === "negative"));
 }
-inner($("help"), ".close").addEventListener("click", () => $("help").close());
+for (const button of document.querySelectorAll("dialog .close")) {
+  button.addEventListener("click", () => button.closest("dialog")?.close());
+}
+for (const button of document.querySelectorAll("[data-format]")) {
+  button.addEventListener("click", () => exportTo(/** @type {HTMLElement} */ (button).dataset.format ?? ""));
+}
+hooks.imported = poll;
 document.addEventListener("pointerdown", (event) => {
   document.body.classList.remove("keys");
   const target = /** @type {Element} */ (event.target);

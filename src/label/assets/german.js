@@ -144,6 +144,48 @@ export const german = {
   "{0} polygons": "{0} Vielecke",
   "{0} box": "{0} Rechteck",
   "{0} boxes": "{0} Rechtecke",
+  // Other tools.
+  "Import and export": "Import und Export",
+  "Labels of these pictures for another tool, with the type of each shape.":
+    "Die Markierungen dieser Bilder für ein anderes Programm, mit der Art jeder Form.",
+  "Export for COCO": "Export für COCO",
+  "Export for Label Studio": "Export für Label Studio",
+  "Labels from a file of COCO, of Label Studio (JSON), or of CVAT for images 1.1 (XML). All of them or none.":
+    "Markierungen aus einer Datei von COCO, Label Studio (JSON) oder CVAT for images 1.1 (XML). Alle oder keine.",
+  "File to import": "Datei für den Import",
+  "Replace labels that are here": "Vorhandene Markierungen ersetzen",
+  "Leave out what cannot be imported": "Weglassen, was nicht gelesen werden kann",
+  "Pictures of the file without any mark are good": "Bilder der Datei ohne jede Markierung sind gut",
+  "Import": "Importieren",
+  "Wait until everything is saved.": "Warten Sie, bis alles gespeichert ist.",
+  "Choose a file first.": "Wählen Sie zuerst eine Datei.",
+  "{0} picture written.": "{0} Bild geschrieben.",
+  "{0} pictures written.": "{0} Bilder geschrieben.",
+  "{0} picture read.": "{0} Bild gelesen.",
+  "{0} pictures read.": "{0} Bilder gelesen.",
+  // Training.
+  "Train": "Trainieren",
+  "Train a head": "Kopf trainieren",
+  "A head learns from the labels what a defect looks like. That takes minutes, and gives way to everything else on this machine. Heads first judge labels that they have not seen. Only a better one becomes a package, beside the present one.":
+    "Ein Kopf lernt aus den Markierungen, wie ein Fehler aussieht. Das dauert Minuten und lässt allem anderen auf dieser Maschine den Vortritt. Zuerst beurteilen Köpfe Markierungen, die sie nicht kennen. Nur ein besserer wird ein Paket, neben dem jetzigen.",
+  "Start": "Starten",
+  "Stop": "Abbrechen",
+  "measuring ranges": "misst Wertebereiche",
+  "reading pictures": "liest Bilder",
+  "choosing tokens": "wählt Merkmale",
+  "scoring good parts": "bewertet Gutteile",
+  "painting defects": "malt Fehler",
+  "training a head": "trainiert einen Kopf",
+  "{0} of {1}": "{0} von {1}",
+  "Stopped: nothing was written.": "Abgebrochen: Nichts wurde geschrieben.",
+  "with the head": "mit dem Kopf",
+  "without": "ohne",
+  "defects found": "erkannte Fehler",
+  "false rejects": "Pseudoausschuss",
+  "defects, of the threshold": "Fehler, Vielfaches der Schwelle",
+  "The head is better. The package with it is {0}": "Der Kopf ist besser. Das Paket mit ihm ist {0}",
+  "The head is not better, so nothing was written. Mark more of what is missed, with masks, boxes or polygons.":
+    "Der Kopf ist nicht besser, daher wurde nichts geschrieben. Markieren Sie mehr von dem, was übersehen wird, mit Masken, Rechtecken oder Vielecken.",
   // Keys.
   "Touch: tap or draw with one finger; pan and zoom with two. Mouse: the wheel zooms. Drag with the middle button, or hold Space and drag, to pan. The right button does the opposite of the left. Hold M, A or W to switch a layer only while the key is down.":
     "Berühren: mit einem Finger tippen oder zeichnen, mit zweien verschieben und zoomen. Maus: Das Rad zoomt. Mit der mittleren Taste ziehen, oder mit gedrückter Leertaste, verschiebt. Die rechte Taste macht das Gegenteil der linken. Wer M, A oder W hält, schaltet eine Ebene nur so lange um.",

@@ -4,10 +4,12 @@
 import { saver, stage, usable, watch } from "./desk.js";
 import { accept, redo, remove, tag, undo } from "./edit.js";
 import { make } from "./elements.js";
+import { showFiles } from "./files.js";
 import { showSide } from "./list.js";
 import { $ } from "./page.js";
 import { t } from "./texts.js";
 import { choose, escape, grow, setNegative, setOpacity, toggle } from "./tools.js";
+import { showTraining } from "./train.js";
 import { skip, step } from "./turn.js";
 
 /** A key held at least this long acts only while it is down, in milliseconds. */
@@ -46,6 +48,8 @@ const KEYS = {
     ["T", t("Defect type"), () => $("type").select()],
     ["I", t("Prompt"), () => $("prompt").select()],
     ["Ctrl+S", t("Save now"), () => saver.retry()],
+    ["F", t("Import and export"), showFiles],
+    ["H", t("Train a head"), showTraining],
   ],
   [t("Draw without a mouse")]: [
     ["Arrows", t("Move the pointer (Shift: fast, Ctrl: slow)")],

@@ -16,11 +16,16 @@
  * @property {HTMLElement} count
  * @property {HTMLButtonElement} defective
  * @property {HTMLElement} empty
+ * @property {HTMLDialogElement} files
+ * @property {HTMLElement} filesanswer
+ * @property {HTMLButtonElement} filesopen
  * @property {HTMLButtonElement} fit
  * @property {HTMLButtonElement} good
  * @property {HTMLDialogElement} help
  * @property {HTMLButtonElement} helpopen
  * @property {HTMLElement} hint
+ * @property {HTMLButtonElement} import
+ * @property {HTMLInputElement} importfile
  * @property {HTMLButtonElement} in
  * @property {HTMLButtonElement} jump
  * @property {HTMLElement} keys
@@ -35,6 +40,7 @@
  * @property {HTMLElement} offer
  * @property {HTMLInputElement} opacity
  * @property {HTMLButtonElement} out
+ * @property {HTMLInputElement} overwrite
  * @property {HTMLElement} polarity
  * @property {HTMLElement} preparing
  * @property {HTMLButtonElement} previous
@@ -51,15 +57,28 @@
  * @property {HTMLInputElement} showmask
  * @property {HTMLInputElement} shownearest
  * @property {HTMLElement} side
+ * @property {HTMLInputElement} skipbad
  * @property {HTMLButtonElement} theirs
  * @property {HTMLCanvasElement} theirscanvas
  * @property {HTMLInputElement} token
  * @property {HTMLButtonElement} tokengiven
  * @property {HTMLDialogElement} tokens
  * @property {HTMLElement} tokenwhy
+ * @property {HTMLDialogElement} training
+ * @property {HTMLProgressElement} trainingbar
+ * @property {HTMLElement} trainingend
+ * @property {HTMLElement} trainingnumbers
+ * @property {HTMLElement} trainingprogress
+ * @property {HTMLElement} trainingresult
+ * @property {HTMLElement} trainingstep
+ * @property {HTMLElement} trainingtrouble
+ * @property {HTMLButtonElement} trainopen
+ * @property {HTMLButtonElement} trainstart
+ * @property {HTMLButtonElement} trainstop
  * @property {HTMLInputElement} type
  * @property {HTMLElement} types
  * @property {HTMLButtonElement} undo
+ * @property {HTMLInputElement} unmarkedgood
  * @property {HTMLElement} working
  */
 

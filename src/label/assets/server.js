@@ -97,7 +97,7 @@ export async function ask(path, { method = "GET", body, signal, timeout = 30000 
   try {
     response = await fetch(path, {
       method,
-      body: body ? JSON.stringify(body) : undefined,
+      body: body instanceof Blob ? body : body ? JSON.stringify(body) : undefined,
       headers,
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });

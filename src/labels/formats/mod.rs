@@ -18,8 +18,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization_alignments::UnicodeNormalization;
+use utoipa::{IntoParams, ToSchema};
 
 use super::file::{Drawn, Entry, Form, LabelFile, Shape, Tag};
 use super::lock::Lock;
@@ -45,6 +47,31 @@ pub enum Format {
     Masks,
 }
 
+impl Format {
+    /// The format of a file's text, by its beginning.
+    pub fn of(text: &str) -> Format {
+        match text.trim_start().chars().next() {
+            Some('<') => Format::Cvat,
+            Some('[') => Format::LabelStudio,
+            _ => Format::Coco,
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = ();
+
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
+        match name {
+            "coco" => Ok(Format::Coco),
+            "label-studio" => Ok(Format::LabelStudio),
+            "cvat" => Ok(Format::Cvat),
+            "masks" => Ok(Format::Masks),
+            _ => Err(()),
+        }
+    }
+}
+
 /// Format and place of other labels: `coco:FILE`, `label-studio:FILE`, `cvat:FILE` or `masks:DIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -60,13 +87,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let wrong = || "must be coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR".to_owned();
         let (format, path) = text.split_once(':').ok_or_else(wrong)?;
-        let format = match format {
-            "coco" => Format::Coco,
-            "label-studio" => Format::LabelStudio,
-            "cvat" => Format::Cvat,
-            "masks" => Format::Masks,
-            _ => return Err(wrong()),
-        };
+        let format = format.parse().map_err(|()| wrong())?;
         if path.is_empty() {
             return Err(wrong());
         }
@@ -75,7 +96,7 @@ impl FromStr for Place {
 }
 
 /// The result of an import or export.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Summary {
     /// Number of pictures.
     pub pictures: usize,
@@ -84,7 +105,8 @@ pub struct Summary {
 }
 
 /// Options of an import.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
 pub struct Import {
     /// Take the file's pictures without any mark as good. Otherwise they are left out.
     pub unmarked_good: bool,
@@ -111,18 +133,12 @@ pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result
 }
 
 /// Imports another tool's labels of the pictures below `images` from the text of a file into a label file that is
-/// locked already.
+/// locked already. Its beginning says which format it has.
 ///
 /// # Errors
 /// As [`import`].
-pub(crate) fn import_text(
-    format: Format,
-    text: &str,
-    images: &Path,
-    file: &mut LabelFile,
-    how: Import,
-) -> Result<Summary> {
-    let (drawn, notes) = read(Source::Text(format, text), &Shelf::new(images, file)?, how)?;
+pub(crate) fn import_text(text: &str, images: &Path, file: &mut LabelFile, how: Import) -> Result<Summary> {
+    let (drawn, notes) = read(Source::Text(Format::of(text), text), &Shelf::new(images, file)?, how)?;
     put(file, drawn, notes, how)
 }
 
@@ -132,8 +148,11 @@ enum Source<'a> {
     Masks(&'a Path),
 }
 
+/// Pictures with their labels.
+type Read = Vec<(Found, Drawn)>;
+
 /// The labels of a source, with notes.
-fn read(source: Source, shelf: &Shelf, how: Import) -> Result<(Vec<(Found, Drawn)>, Vec<String>)> {
+fn read(source: Source, shelf: &Shelf, how: Import) -> Result<(Read, Vec<String>)> {
     let mut log = Log::default();
     let read: Vec<Collected> = match source {
         Source::Masks(folder) => masks::read(folder, shelf, &mut log)?,
@@ -147,7 +166,7 @@ fn read(source: Source, shelf: &Shelf, how: Import) -> Result<(Vec<(Found, Drawn
         read.iter().filter(|c| c.spoiled && !c.is_told()).map(|c| c.found.name.clone()).collect();
     let marked: Vec<Collected> =
         read.into_iter().filter(|c| (c.marked || how.unmarked_good) && (!c.spoiled || c.is_told())).collect();
-    let drawn: Vec<(Found, Drawn)> = marked
+    let drawn: Read = marked
         .into_iter()
         .filter_map(|c| {
             let found = c.found.clone();
@@ -173,7 +192,7 @@ fn read(source: Source, shelf: &Shelf, how: Import) -> Result<(Vec<(Found, Drawn
 }
 
 /// Saves what was read.
-fn put(file: &mut LabelFile, drawn: Vec<(Found, Drawn)>, notes: Vec<String>, how: Import) -> Result<Summary> {
+fn put(file: &mut LabelFile, drawn: Read, notes: Vec<String>, how: Import) -> Result<Summary> {
     if !how.overwrite
         && let Some((found, _)) = drawn.iter().find(|(found, _)| file.label(&found.real).is_some())
     {
