@@ -198,29 +198,27 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 
     fn needing(mut self, needs: Needs, routes: Api<S>) -> Self {
-        self.all = self.all.merge(self.document.add(&self.guard.gate, needs, routes));
+        self.all = self.all.merge(self.document.add(needs, routes));
         self
     }
 
     /// The server's router, with signing in, the document of the interface and headers for all. `title` names the
     /// interface.
-    pub fn router(self, title: &str, state: S) -> Router {
+    pub fn router(self, title: &'static str, state: S) -> Router {
         let signing_in = sign_in::routes(&self.guard);
-        let document = Arc::new(OnceLock::<Bytes>::new());
-        let known = Arc::clone(&document);
-        let about = About::new("This document").gives::<Value>();
+        let (known, text) = (Arc::new(OnceLock::<Document>::new()), Arc::new(OnceLock::<Bytes>::new()));
+        let (document, gate) = (Arc::clone(&known), Arc::clone(&self.guard.gate));
         let own = Api::new().get(
             "/api/openapi.json",
             move || async move {
-                let text = known.get().cloned().unwrap_or_default();
-                ([(header::CONTENT_TYPE, "application/json")], text)
+                let write = || known.get().map(|known| known.text(&gate, title)).unwrap_or_default().into();
+                ([(header::CONTENT_TYPE, "application/json")], text.get_or_init(write).clone())
             },
-            about,
+            About::new("This document").gives::<Value>(),
         );
-        let all = self.open(own);
-        let Routes { guard, all, document: mut growing } = all;
-        let signing_in = growing.add(&guard.gate, Needs::Nothing, signing_in);
-        document.get_or_init(|| growing.text(title).into());
+        let Routes { guard, all, document: mut growing } = self.open(own);
+        let signing_in = growing.add(Needs::Nothing, signing_in);
+        document.get_or_init(|| growing);
         all.with_state(state)
             .merge(signing_in)
             .fallback(|uri: Uri| async move {

@@ -21,14 +21,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::{Gate, Refusal, sign_in};
 use crate::access::Role;
 
+/// By status code: what it means, and the content by its kind.
+type Answers = BTreeMap<u16, (String, Vec<(String, Content)>)>;
 type Schemas = Vec<(String, RefOr<Schema>)>;
 
 /// What a request is for, what it takes, and what it is answered with.
 #[derive(Clone)]
 pub(crate) struct About {
     operation: Operation,
-    /// By status code: what it means, and the content by its kind.
-    answers: BTreeMap<u16, (String, Vec<(String, Content)>)>,
+    answers: Answers,
     schemas: Schemas,
 }
 
@@ -194,51 +195,38 @@ pub(super) enum Needs {
     Change(Role),
 }
 
-/// The document that grows with the routes.
+/// The document that grows with the routes. It is written when somebody asks for it: the page starts without it.
 #[derive(Default)]
-pub(super) struct Document {
-    paths: Paths,
-    schemas: BTreeMap<String, RefOr<Schema>>,
-}
+pub(super) struct Document(Vec<(Needs, Documented)>);
 
 impl Document {
     /// Adds the routes of one kind. Returns their router.
-    pub fn add<S>(&mut self, gate: &Gate, needs: Needs, api: Api<S>) -> Router<S> {
-        for Documented { method, path, about } in api.documented {
-            let About { operation, answers, schemas } = needs.told(about);
-            for (name, schema) in schemas {
+    pub fn add<S>(&mut self, needs: Needs, api: Api<S>) -> Router<S> {
+        self.0.extend(api.documented.into_iter().map(|documented| (needs, documented)));
+        api.router
+    }
+
+    /// The document as JSON.
+    pub fn text(&self, gate: &Gate, title: &str) -> String {
+        let (mut paths, mut schemas) = (Paths::new(), BTreeMap::new());
+        for (needs, Documented { method, path, about }) in &self.0 {
+            let About { operation, answers, schemas: own } = needs.told(about.clone());
+            for (name, schema) in own {
                 debug_assert!(
-                    self.schemas.get(&name).is_none_or(|known| *known == schema),
+                    schemas.get(&name).is_none_or(|known| *known == schema),
                     "two types are called {name} in the interface"
                 );
-                self.schemas.insert(name, schema);
+                schemas.insert(name, schema);
             }
-            let answers = answers.into_iter().map(|(code, (text, contents))| {
-                let answer = ResponseBuilder::new().description(text);
-                let add = |answer: ResponseBuilder, (kind, content): (String, Content)| {
-                    answer.content(kind, content)
-                };
-                (code.to_string(), contents.into_iter().fold(answer, add).build())
-            });
-            let answers: BTreeMap<String, Response> = answers.collect();
-            let operation = OperationBuilder::from(operation)
-                .operation_id(Some(name_of(&method, path)))
-                .responses(ResponsesBuilder::new().responses_from_iter(answers).build())
-                .securities(Some(needs.securities(gate)))
-                .extensions(Some([("x-role", json!(needs.role().map(Role::name)))].into_iter().collect()));
+            let operation = needs.operation(gate, operation, answers);
+            let operation = operation.operation_id(Some(name_of(method, path)));
             let operation = places(path).fold(operation, |operation, place| {
                 let place = ParameterBuilder::new().name(place).parameter_in(ParameterIn::Path);
                 let text = ObjectBuilder::new().schema_type(Type::String);
                 operation.parameter(place.required(Required::True).schema(Some(text)).build())
             });
-            let operation: Operation = operation.build();
-            self.paths.add_path_operation(path, vec![method], operation);
+            paths.add_path_operation(path, vec![method.clone()], operation.build());
         }
-        api.router
-    }
-
-    /// The document as JSON.
-    pub fn text(self, title: &str) -> String {
         let session = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
             sign_in::COOKIE,
             "Of POST /api/session: what the account's role may.",
@@ -246,7 +234,7 @@ impl Document {
         let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
         let token = token.description(Some("The token of the token file: an engineer.")).build();
         let components = ComponentsBuilder::new()
-            .schemas_from_iter(self.schemas)
+            .schemas_from_iter(schemas)
             .security_scheme(SESSION, session)
             .security_scheme(TOKEN, SecurityScheme::Http(token))
             .build();
@@ -255,8 +243,7 @@ impl Document {
                      what those before it may.";
         let info =
             InfoBuilder::new().title(title).version(env!("CARGO_PKG_VERSION")).description(Some(about));
-        let document =
-            OpenApiBuilder::new().info(info.build()).paths(self.paths).components(Some(components));
+        let document = OpenApiBuilder::new().info(info.build()).paths(paths).components(Some(components));
         // Its keys are texts, so it can always be written.
         document.build().to_json().unwrap_or_default()
     }
@@ -272,6 +259,21 @@ impl Needs {
             Needs::Nothing => None,
             Needs::Look(role) | Needs::Change(role) => Some(role),
         }
+    }
+
+    /// An operation with its answers and its role.
+    fn operation(self, gate: &Gate, operation: Operation, answers: Answers) -> OperationBuilder {
+        let answers = answers.into_iter().map(|(code, (text, contents))| {
+            let answer = ResponseBuilder::new().description(text);
+            let add =
+                |answer: ResponseBuilder, (kind, content): (String, Content)| answer.content(kind, content);
+            (code.to_string(), contents.into_iter().fold(answer, add).build())
+        });
+        let answers: BTreeMap<String, Response> = answers.collect();
+        OperationBuilder::from(operation)
+            .responses(ResponsesBuilder::new().responses_from_iter(answers).build())
+            .securities(Some(self.securities(gate)))
+            .extensions(Some([("x-role", json!(self.role().map(Role::name)))].into_iter().collect()))
     }
 
     /// How a request shows that it has the role. One of them is enough.

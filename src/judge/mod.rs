@@ -277,27 +277,25 @@ fn judged(
 ) -> Result<Answer> {
     let none =
         || Error::new(ErrorKind::Usage, "there is no package yet: teach a product, or install a package");
-    let task = task.filter(|task| task.has_package).ok_or_else(none)?;
-    // One that was killed since is started again.
-    if worker.as_mut().is_none_or(|worker| worker.task != task || !worker.is_alive()) {
-        // The old one ends first, so that there is memory for one only.
-        drop(worker.take());
-        let (mut new, (outcome, text)) = Worker::start(task)?;
-        if outcome.code != StatusCode::OK.as_u16() {
-            new.end();
-            return Ok((outcome, text));
-        }
-        *worker = Some(new);
-    }
-    let answer = match worker {
-        Some(worker) => worker.ask(&question, bytes, PATIENCE)?,
-        None => None,
-    };
     let late = || {
         let text = format!("no verdict came within {} s: try again", PATIENCE.as_secs());
         Error::new(ErrorKind::Runtime, text)
     };
-    answer.ok_or_else(late)
+    let task = task.filter(|task| task.has_package).ok_or_else(none)?;
+    // One that has ended meanwhile does not cost the picture.
+    if let Some(present) = worker.as_mut().filter(|present| present.task == task)
+        && let Ok(answer) = present.ask(&question, bytes.clone(), PATIENCE)
+    {
+        return answer.ok_or_else(late);
+    }
+    // The old one ends first, so that there is memory for one only.
+    drop(worker.take());
+    let (mut new, (outcome, text)) = Worker::start(task)?;
+    if outcome.code != StatusCode::OK.as_u16() {
+        new.end();
+        return Ok((outcome, text));
+    }
+    worker.insert(new).ask(&question, bytes, PATIENCE)?.ok_or_else(late)
 }
 
 /// The process that judges.
@@ -358,10 +356,6 @@ impl Worker {
             Err(RecvTimeoutError::Timeout) => Ok(None),
             _ => Err(self.end()),
         }
-    }
-
-    fn is_alive(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
     /// Ends it. Gives the reason if it has ended by itself.

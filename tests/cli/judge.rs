@@ -112,7 +112,7 @@ fn a_picture_gets_the_verdict_of_the_command_and_the_line_does_not_know_of_it() 
     assert_eq!(asked.ask("POST /api/halt", "", None).0, 200);
     assert_eq!(judged(&mut asked, "?overlay=0", &encoded(&part(45), ImageFormat::Png))["verdict"], "pass");
     let after = status(&asked);
-    for key in ["parts", "passes", "rejects", "faults", "counted", "picture", "dropped_frames"] {
+    for key in ["parts", "passes", "rejects", "faults", "picture", "dropped_frames"] {
         assert_eq!(before[key], after[key], "{key}");
     }
     assert_eq!(files(&folder.path("")).iter().filter(|file| file.starts_with("kept")).count(), 0);
@@ -287,11 +287,7 @@ fn no_part_is_lost_while_pictures_are_judged_or_cannot_be() {
         told.extend((0..2).map(|_| service.part()));
         signal(&judge, "KILL");
         let (code, answer) = waiting.join().unwrap();
-        let text = answer["error"].as_str().unwrap_or_default();
-        assert!(
-            code == 200 || code == 503 && text.contains("maybe because memory ran out"),
-            "{code} {answer}"
-        );
+        assert_eq!(code, 200, "another process judges: {answer}");
     });
     assert_eq!(post().0, 200);
     told.extend((0..3).map(|_| service.part()));

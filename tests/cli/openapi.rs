@@ -270,15 +270,18 @@ fn signed_in(asked: &Asked, name: &str) -> String {
 #[test]
 fn real_answers_fit_the_document() {
     let (_folder, service, mut asked) = service("");
-    for _ in 0..5 {
+    let mut count = 0;
+    let mut has_reject = false;
+    while count < 3 || !has_reject {
         let (code, answer) = asked.ask("POST /api/trigger", "", Some(Value::Null));
         assert_eq!(code, 200, "{answer}");
-        service.part();
+        has_reject |= service.part()["verdict"] == "reject";
+        count += 1;
     }
     // The page's thread counts a part a moment after its verdict, and the journal writes each second.
     let counted = |asked: &Asked| {
         let (_, _, body) = asked.send("GET /api/numbers", "", &[]);
-        serde_json::from_slice::<Value>(&body).unwrap()["total"]["parts"] == 5
+        serde_json::from_slice::<Value>(&body).unwrap()["total"]["parts"] == count
     };
     for _ in 0..400 {
         if counted(&asked) {
@@ -293,7 +296,7 @@ fn real_answers_fit_the_document() {
         body
     };
     let rejects = fits("GET /api/rejects", "", 200);
-    let reject = rejects["parts"][0]["part"].as_u64().expect("the fifth part is dented").to_string();
+    let reject = rejects["parts"][0]["part"].as_u64().unwrap().to_string();
     let kept = fits("GET /api/kept", "", 200);
     let name = kept["parts"][0]["name"].as_str().unwrap().to_owned();
     for (request, place, code) in [
