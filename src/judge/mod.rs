@@ -310,7 +310,9 @@ struct Worker {
 impl Worker {
     /// Starts it, and waits until it has loaded its package or says why it cannot.
     fn start(task: Task) -> Result<(Worker, Answer)> {
-        let mut child = task.program.command(&["judge"]).stdin(Stdio::piped()).spawn().map_err(failed)?;
+        // More threads would take more of the caches and of the memory's speed from the line.
+        let mut command = task.program.command(&["judge", "--threads", "1"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
         let (input, output, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (questions, asked) = bounded::<(Vec<u8>, Bytes)>(1);
         let (answered, answers) = bounded(1);
