@@ -278,6 +278,7 @@ export const german = {
   "Read-only page: set web.token_file or web.accounts_file to allow changes.":
     "Nur zum Ansehen: web.token_file oder web.accounts_file erlaubt Änderungen.",
   "Sign in: this needs the role {0}.": "Melden Sie sich an: Dafür ist die Rolle {0} nötig.",
+  "{0} may not: this needs the role {1}, not {2}.": "{0} darf das nicht: Nötig ist die Rolle {1}, nicht {2}.",
   "This needs the role {0}, not {1}.": "Dafür ist die Rolle {0} nötig, nicht {1}.",
   "view": "Ansehen",
   "operate": "Bedienen",

@@ -1,13 +1,14 @@
 // @ts-check
-// The language of the pages, and how it writes numbers and times. Pages are written in English; each other language has
-// a file that maps the English texts, for the service's pages and for the labeler's. What comes from the program itself
-// (reasons, promises, names) stays English.
+// The language of the pages, and how it writes numbers and times. Pages are written in English; each other
+// language has a file that maps the English texts, for the service's pages and for the labeler's. What comes
+// from the program itself (reasons, promises, names) stays English.
 
 import { german } from "./german.js";
 
 const KEY = "language";
 /** @typedef {"en" | "de"} Language */
-/** @type {Record<Language, { name: string, texts: Map<string, string>, numbers: string, days: string, clock: string }>} */
+/** @typedef {{ name: string, texts: Map<string, string>, numbers: string, days: string, clock: string }} Known */
+/** @type {Record<Language, Known>} */
 const LANGUAGES = {
   // Days as in ISO 8601, times of 24 hours.
   en: { name: "English", texts: new Map(), numbers: "en-US", days: "en-CA", clock: "en-GB" },

@@ -4,14 +4,14 @@
 //! {"image": "crack/000.png", "defects": [{"box": [10, 20, 50, 60]}], "type": "crack", "seconds": 5.5}
 //! {"image": "crack/001.png", "defects": [{"rotated": [[9, 20], [50, 12], [52, 24], [11, 32]]}]}
 //! {"image": "crack/002.png", "defects": [{"mask": "parts.masks/crack/002.png"}]}
-//! {"image": "crack/004.png", "defects": [{"polygon": [[9, 20], [50, 12], [30, 32]], "type": "dent"}, {"box": [1, 2, 9, 9]}]}
+//! {"image": "crack/004.png", "defects": [{"polygon": [[9, 20], [50, 12], [30, 32]], "type": "dent"}]}
 //! {"image": "crack/003.png", "tag": "defective"}
 //! {"image": "ok/001.png", "tag": "good"}
 //! ```
 //!
 //! Paths are relative to the file's folder. Coordinates are pixel edges of the picture as a viewer shows it.
-//! Painted masks are in the folder `NAME.masks` beside `NAME.jsonl`. The type of a line is that of its defects without
-//! one of their own.
+//! Painted masks are in the folder `NAME.masks` beside `NAME.jsonl`. The type of a line is that of its defects
+//! without one of their own.
 //!
 //! A save writes new masks under unused names first, then replaces the whole file. When the process ends
 //! during a save, the file is the old one or the new one. Unchanged lines keep their exact text.
@@ -513,8 +513,7 @@ impl LabelFile {
         Ok(Label { tag, shapes, kind, seconds, leave_out })
     }
 
-    /// The union of a label's masks and polygons, in a picture of `width` × `height` pixels. Without either there is
-    /// none.
+    /// The union of a label's masks and polygons, in a picture of `width` × `height` pixels, if it has any.
     ///
     /// # Errors
     /// As [`LabelFile::open_mask`].

@@ -144,8 +144,8 @@ pub fn check_polygon(corners: &[Point]) -> Result<()> {
 /// A polygon, clipped to a picture of `width` × `height` pixels.
 ///
 /// # Errors
-/// As [`check_polygon`]; [`ErrorKind::Usage`] when it reaches outside by a pixel or more, or holds the center of no
-/// pixel.
+/// As [`check_polygon`]; [`ErrorKind::Usage`] when it reaches outside by a pixel or more, or holds the center
+/// of no pixel.
 pub fn placed_polygon(corners: &[Point], size: (u32, u32)) -> Result<Polygon> {
     check_polygon(corners)?;
     clipped_polygon(corners, size)

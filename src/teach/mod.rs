@@ -1,8 +1,8 @@
 //! Teaching on the service's own page: collect good parts, enroll beside the running line, try the new package on live
 //! parts, answer for single parts, and activate. [`Teacher`] outlives the line's restarts.
 //!
-//! What takes long runs as another process at the lowest priority: see [`crate::program`]. Nothing here can delay the line: the
-//! [`Pupil`] is an output like every other.
+//! What takes long runs as another process at the lowest priority: see [`crate::program`]. Nothing here can
+//! delay the line: the [`Pupil`] is an output like every other.
 
 mod pupil;
 mod server;

@@ -238,6 +238,12 @@ impl Tab<'_> {
         self.until("!window.beforeReload && document.readyState === 'complete'");
     }
 
+    /// Says that the person reads these languages, such as `de-DE,en`, from the next load on.
+    pub fn prefer_languages(&self, languages: &str) {
+        let agent = self.evaluate("navigator.userAgent");
+        self.ask("Network.setUserAgentOverride", json!({"userAgent": agent, "acceptLanguage": languages}));
+    }
+
     /// Gives the page another script instead of the server's, from the next load on.
     pub fn replace_script(&self, path: &str, text: &str) {
         self.browser.wire.borrow_mut().instead.push((path.into(), text.into()));

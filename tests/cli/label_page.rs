@@ -684,10 +684,14 @@ fn each_shape_has_a_type_of_its_own() {
     assert_eq!(shown(), "");
     draw_box(&tab, (10.0, 10.0), (30.0, 30.0));
     saved(&tab, || types(&work, "dent/21.png") == [""]);
-    // What was typed stays with its shape.
+    // What was typed stays with its shape, and a selected shape gives its type to no other.
     go_to(&tab, "dent/20.png");
     tab.key("v");
     assert_eq!(shown(), "dent");
+    tab.key("u");
+    draw_box(&tab, (5.0, 60.0), (20.0, 75.0));
+    saved(&tab, || types(&work, "dent/20.png") == ["dent", "crack", ""]);
+    assert_eq!(shown(), "");
     assert_eq!(browser.troubles(), [""; 0]);
 }
 
@@ -967,6 +971,13 @@ fn every_language_fits_on_every_screen() {
                 tab.evaluate("document.querySelector('aside').scrollIntoView()");
                 tab.picture(&format!("{what}-panel"));
                 tab.evaluate("document.body.scrollIntoView()");
+            }
+            if width < 1180 {
+                tab.evaluate("document.querySelector('#listopen').click()");
+                tab.until("document.querySelector('#side').checkVisibility({ visibilityProperty: true })");
+                nothing_is_cut_off(&tab, &what, "#list, #product");
+                tab.picture(&format!("{what}-list"));
+                tab.key("Escape");
             }
             // With a selected shape there are other words.
             tab.evaluate("document.querySelector('#jump').click()");

@@ -1,5 +1,5 @@
-//! What the pages say, in each language: English stands in the pages, and each other language has a file for the
-//! service's pages and one for the labeler's.
+//! What the pages say, in each language: English stands in the pages, and each other language has a file for
+//! the service's pages and one for the labeler's.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -292,8 +292,8 @@ pub fn speak(tab: &Tab, pages: Pages, language: Language) {
     tab.until(&format!("document.documentElement.lang === '{code}'"));
 }
 
-/// Texts that no file of a language knows, on a page in the long one. `names` finds the elements whose texts come from
-/// the program: names, reasons, addresses.
+/// Texts that no file of a language knows, on a page in the long one. `names` finds the elements whose texts
+/// come from the program: names, reasons, addresses.
 #[track_caller]
 pub fn everything_is_translated(tab: &Tab, names: &str) {
     let script = format!(
@@ -310,7 +310,8 @@ pub fn everything_is_translated(tab: &Tab, names: &str) {
     assert_eq!(tab.evaluate(&script), "", "not translated");
 }
 
-/// Texts that something cuts off, or that leave what they stand in. `short` finds the elements that may shorten theirs.
+/// Texts that something cuts off, or that leave what they stand in. `short` finds the elements that may shorten
+/// theirs.
 #[track_caller]
 pub fn nothing_is_cut_off(tab: &Tab, what: &str, short: &str) {
     let script = format!(

@@ -104,6 +104,33 @@ fn threads_change_nothing() {
 }
 
 #[test]
+fn a_polygon_is_the_mask_of_the_pixels_inside() {
+    let head = |line: &dyn Fn(&Folder, &str, [u32; 4]) -> Value| {
+        let folder = Folder::new();
+        let labels = labels(&folder, 4, |name, place| line(&folder, name, place));
+        let package = folder.path("new.weakrest");
+        Ran::of(train(&labels, &package).args(["--steps", "2", "--anyway", "a test"])).exits(0);
+        std::fs::read(package.join("head.onnx")).unwrap()
+    };
+    let polygon = head(&|_, name, [left, top, right, bottom]| {
+        let corners = [[left, top], [right, top], [right, bottom], [left + 3, bottom], [left, top + 5]];
+        json!({ "image": name, "defects": [{ "polygon": corners }] })
+    });
+    let mask = head(&|folder, name, [left, top, right, bottom]| {
+        let mut mask = image::GrayImage::new(SIZE.0, SIZE.1);
+        for (x, y, pixel) in mask.enumerate_pixels_mut() {
+            // The corner at the left bottom is cut off between (left, top + 5) and (left + 3, bottom).
+            let (dx, dy) = (f64::from(x) + 0.5 - f64::from(left), f64::from(y) + 0.5 - f64::from(top));
+            let is_inside = (left..right).contains(&x) && (top..bottom).contains(&y);
+            *pixel = image::Luma([if is_inside && dx * 5.0 > (dy - 5.0) * 3.0 { 255 } else { 0 }]);
+        }
+        folder.picture(format!("masks/{}.png", name.replace('/', "-")), &mask.into());
+        json!({ "image": name, "defects": [{ "mask": format!("masks/{}.png", name.replace('/', "-")) }] })
+    });
+    assert!(polygon == mask, "the heads differ");
+}
+
+#[test]
 fn labels_that_cannot_be_used_are_named() {
     let folder = Folder::new();
     let package = folder.path("new.weakrest");

@@ -194,6 +194,42 @@ fn every_control_of_the_page_can_be_reached() {
 }
 
 #[test]
+fn a_page_speaks_the_language_of_the_browser_until_another_is_chosen() {
+    let Some(browser) = Browser::start() else { return };
+    let site = Site::start("software", "");
+    site.trigger(1);
+    let tab = browser.open(&site.url("/"), 1280, 900);
+    let speaks = |language: &str, trigger: &str| {
+        tab.until(&format!(
+            "document.documentElement?.lang === '{language}' && document.querySelector('#trigger')?.textContent === '{trigger}'"
+        ));
+    };
+    speaks("en", "Trigger");
+    // The first one that the pages know.
+    tab.prefer_languages("fr-FR,de-DE,en-US");
+    tab.reload();
+    speaks("de", "Auslösen");
+    tab.until("document.title === 'In Betrieb – disc'");
+    tab.until("document.querySelector('#footer').textContent.includes('Schwelle')");
+    let footer = tab.text("#footer");
+    assert!(footer.contains("Schwelle ") && footer.contains(','), "{footer}");
+    tab.evaluate("document.querySelector('#language').click()");
+    speaks("en", "Trigger");
+    tab.reload();
+    speaks("en", "Trigger");
+    tab.evaluate("document.querySelector('#language').click()");
+    speaks("de", "Auslösen");
+    // What one page was told holds on the others.
+    tab.evaluate("location.href = '/numbers'");
+    tab.until("document.title === 'Zahlen – weakrest'");
+    tab.prefer_languages("fr-FR");
+    tab.evaluate("localStorage.setItem('language', 'xx')");
+    tab.reload();
+    tab.until("document.documentElement?.lang === 'en' && document.title === 'Numbers – weakrest'");
+    assert_eq!(browser.troubles(), Vec::<String>::new());
+}
+
+#[test]
 fn the_big_word_says_what_holds_now() {
     let Some(browser) = Browser::start() else { return };
     let site = Site::start("software", "");

@@ -45,7 +45,7 @@ const PLACE = "weakrest label settings";
  * @property {number} brush
  * @property {number} opacity
  * @property {boolean} map
- * @property {string | null} type The defect type of the next shape, of this picture alone; null if none was chosen.
+ * @property {string | null} type Type of the next shape, of this picture alone; null if none was chosen.
  * @property {Record<string, string>} prompts
  */
 

@@ -245,7 +245,7 @@ export function accept() {
   act(picture, { shapes: withMask(picture.doc.shapes, penType(), suggestion.mask) });
 }
 
-/** The type of the selected shape; else of the next shapes, and of those of this picture that have none yet. */
+/** The type of the selected shape; else of the next ones, and of those of this picture that have none yet. */
 export function typeChanged() {
   const type = $("type").value.trim() || null;
   const picture = usable();

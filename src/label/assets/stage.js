@@ -150,6 +150,8 @@ export class Stage {
       this.scene.id !== scene.id || this.scene.width !== scene.width || this.scene.height !== scene.height;
     this.scene = scene;
     this.view.picture = { width: scene.width, height: scene.height };
+    // Another tab may have removed it.
+    if (this.selected !== null && this.selected >= (scene.doc?.shapes.length ?? 0)) this.selected = null;
     if (other) {
       this.cancel();
       [this.selected, this.cursor] = [null, null];
@@ -328,6 +330,10 @@ export class Stage {
   begin(point, negative, touch = false) {
     const { scene } = this;
     if (!this.enabled || !scene.doc) return;
+    const grip = this.#isBoxTool && !this.drawing ? this.#grip(point, touch) : null;
+    // What is drawn next has the type that is shown while nothing is selected.
+    if (!this.drawing) this.selected = grip?.index ?? null;
+    this.hooks.selection();
     if (this.tool === "click") {
       if (inside(point, scene)) this.hooks.click(point, !negative);
     } else if (this.tool === "brush" || this.tool === "eraser") {
@@ -345,19 +351,15 @@ export class Stage {
       if (Math.hypot(at[0] - last[0], at[1] - last[1]) <= reach) this.finish();
       else this.gesture = { ...this.gesture, points: [...points, at], to: at };
     } else {
-      const grip = this.tool === "line" ? null : this.#grip(point, touch);
       const at = clip(point, scene);
       if (grip) {
-        this.selected = grip.index;
         this.gesture = /** @type {Grab} */ ({ ...grip, from: point, made: null });
       } else if (this.tool === "polygon" || this.tool === "line") {
-        this.selected = null;
         this.gesture = { kind: "polygon", open: this.tool === "line", points: [at], to: at };
         this.hooks.hint();
       } else {
         this.gesture = { kind: this.tool === "box" ? "upright" : "axis", from: at, to: at };
       }
-      this.hooks.selection();
     }
     this.redraw();
   }

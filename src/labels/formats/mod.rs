@@ -1,8 +1,8 @@
 //! Labels of other tools: import and export of COCO JSON, Label Studio JSON and mask files in MVTec layout;
 //! import of CVAT's XML.
 //!
-//! - Upright and rotated boxes stay boxes. Polygons with four convex corners become rotated boxes; others stay
-//!   polygons.
+//! - Upright and rotated boxes stay boxes. Polygons with four convex corners become rotated boxes; others
+//!   stay polygons.
 //! - Ellipses and painted masks become one mask of each type.
 //! - Label names become the type of their defect, except *good* and *defective*: they are the tag.
 //! - Comments, ratings and relations are ignored, with a note.
@@ -132,8 +132,8 @@ pub fn import(from: &Place, images: &Path, labels: &Path, how: Import) -> Result
     put(&mut LabelFile::open(labels)?, drawn, notes, how)
 }
 
-/// Imports another tool's labels of the pictures below `images` from the text of a file into a label file that is
-/// locked already. Its beginning says which format it has.
+/// Imports another tool's labels of the pictures below `images` from the text of a file into a label file that
+/// is locked already. Its beginning says which format it has.
 ///
 /// # Errors
 /// As [`import`].

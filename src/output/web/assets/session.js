@@ -30,8 +30,8 @@ export function whyNot(you, needed) {
     return t("Read-only page: set web.token_file or web.accounts_file to allow changes.");
   if (you.role === null) return t("Sign in: this needs the role {0}.", t(needed));
   if (ROLES.indexOf(you.role) >= ROLES.indexOf(needed)) return "";
-  const why = t("This needs the role {0}, not {1}.", t(needed), t(you.role));
-  return you.name ? `${you.name}: ${why}` : why;
+  if (!you.name) return t("This needs the role {0}, not {1}.", t(needed), t(you.role));
+  return t("{0} may not: this needs the role {1}, not {2}.", you.name, t(needed), t(you.role));
 }
 
 /** @type {HTMLDialogElement | null} */
