@@ -256,6 +256,8 @@ fn a_click_shows_a_mask_and_saves_it() {
     let (x, y) = place(&tab, DENT);
     let beside = (DENT.0 + 2.0, DENT.1);
     let before = color(&tab, beside);
+    // Time is told in tenths of a second.
+    tab.evaluate("new Promise((done) => setTimeout(done, 200))");
     tab.click((x, y));
     saved(&tab, || !work.shapes("dent/20.png", "mask").is_empty());
     assert!(work.mask("dent/20.png").get_pixel(57, 36).0[0] == 255);

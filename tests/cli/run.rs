@@ -537,10 +537,18 @@ fn outputs_that_cannot_be_opened_keep_no_part_waiting() {
     assert_eq!(service.terminate().0, Some(0));
 }
 
-/// A request to the service's page; gives the status and the body.
+/// A request to the service's page, once it is open; gives the status and the body.
 pub fn http(address: &str, request: &str) -> (u16, String) {
     use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let limit = Instant::now() + Duration::from_secs(20);
+    let mut stream = loop {
+        match std::net::TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            // The first part can come before the page.
+            Err(e) => assert!(Instant::now() < limit, "{e}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     write!(stream, "{request} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
