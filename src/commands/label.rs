@@ -43,6 +43,12 @@ pub struct Label {
     /// File with the token for the page, one line of at least 16 characters
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificate (PEM) that encrypts the page; with --key
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Key (PEM) of the certificate
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     /// Import coco:FILE, label-studio:FILE, cvat:FILE or masks:DIR, and exit
     #[arg(long, value_name = "FORMAT:PATH")]
     import: Option<Place>,
@@ -92,13 +98,14 @@ impl Label {
             text_encoder: self.text_encoder,
             listen: self.listen,
             token_file: self.token_file,
+            certificate: self.certificate.zip(self.key),
         };
         let labeler = Labeler::start(&settings, &self.runtime.options()).map_err(of_option)?;
         // Not earlier: reading pictures may hang, and a signal must end the process then.
         let cannot = |e| Error::new(ErrorKind::Io, "cannot receive signals").with_source(e);
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(cannot)?;
         let (pictures, labeled) = labeler.counts();
-        say!("{pictures} pictures, {labeled} of them labeled: http://{}/", labeler.address())?;
+        say!("{pictures} pictures, {labeled} of them labeled: {}", labeler.url())?;
         while signals.pending().next().is_none() {
             if !labeler.is_alive() {
                 return Err(Error::new(ErrorKind::Runtime, "the labeler crashed; all labels are saved"));

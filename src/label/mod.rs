@@ -16,13 +16,12 @@ mod train;
 mod work;
 mod worker;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::access::Limits;
 use crate::error::{Error, Hint, Result};
-use crate::http::{self, Gate, Server};
+use crate::http::{self, Certificates, Gate, Server};
 use crate::inspector::Options;
 use crate::package::Package;
 use work::Work;
@@ -47,6 +46,8 @@ pub struct Settings {
     pub listen: String,
     /// File with the token for labeling from other machines.
     pub token_file: Option<PathBuf>,
+    /// Files (PEM) of the certificate that encrypts, and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// The running labeler. Dropping it stops it.
@@ -55,6 +56,7 @@ pub struct Labeler {
     server: Server,
     work: Work,
     worker: Option<std::thread::JoinHandle<()>>,
+    certificates: Option<Arc<Certificates>>,
     counts: (usize, usize),
 }
 
@@ -73,6 +75,9 @@ impl Labeler {
             let what = "everybody on the network could change labels; listen on 127.0.0.1";
             return Err(Error::setting("listen", what).with_hint(Hint::NoToken));
         }
+        let certificates =
+            settings.certificate.as_ref().map(|(certificate, key)| Certificates::open(certificate, key));
+        let certificates = certificates.transpose().map_err(|e| e.with_key("certificate"))?;
         let session =
             session::Session::open(&settings.images, &settings.labels, settings.prompts.as_deref())?;
         let package = Package::open(&settings.package)?;
@@ -83,7 +88,7 @@ impl Labeler {
             token,
             members: None,
             limits: Limits::default(),
-            certificates: None,
+            certificates: certificates.clone(),
             audit: None,
             is_private: true,
             is_local: http::is_local(address),
@@ -95,14 +100,16 @@ impl Labeler {
         });
         let trainer = Arc::new(train::Trainer::new(settings, options));
         let router = server::router(gate, work.clone(), trainer);
-        let server = Server::start("label", address, router, None).map_err(|e| e.with_key("listen"))?;
+        let server = Server::start("label", address, router, certificates.as_ref());
+        let server = server.map_err(|e| e.with_key("listen"))?;
         let worker = Some(work::start(worker, commands)?);
-        Ok(Labeler { server, work, worker, counts })
+        Ok(Labeler { server, work, worker, certificates, counts })
     }
 
-    /// The address of the page.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
+    /// The address of the page, as a browser needs it.
+    pub fn url(&self) -> String {
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/", self.server.address())
     }
 
     /// Number of pictures at the start, and of those with a label.

@@ -69,14 +69,17 @@ pub struct Certificate {
 
 impl Certificate {
     pub fn new(folder: &Folder, name: &str) -> Self {
-        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().unwrap();
         let authority = params.self_signed(&authority_key).unwrap();
         let issuer = Issuer::new(params, authority_key);
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // OpenSSL takes a certificate with its issuer's name for the issuer's.
+        leaf.distinguished_name.push(DnType::CommonName, name);
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
         let file = |what: &str, text: String| folder.file(format!("tls-{name}/{what}.pem"), text.as_bytes());
         Certificate {
             authority: file("authority", authority.pem()),

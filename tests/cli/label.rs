@@ -65,7 +65,7 @@ impl Labeler {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Some((_, address)) = line.trim().split_once("http://") else {
+        let Some((_, address)) = line.trim().split_once("://") else {
             let mut said = String::new();
             process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             panic!("{line}{said}");
@@ -927,6 +927,38 @@ fn a_token_lets_others_in() {
     label["tag"] = "good".into();
     labeler.put(0, &label).refused(401);
     assert_eq!(labeler.ask("PUT", "/api/pictures/0/label", Some(&label), &headers).code, 200);
+}
+
+#[test]
+fn the_page_can_be_encrypted() {
+    let folder = Folder::new();
+    rejects(&folder);
+    let own = crate::install::Certificate::new(&folder, "localhost");
+    let mut encrypted = command(&folder);
+    encrypted.arg("--certificate").arg(&own.chain).arg("--key").arg(&own.key);
+    let labeler = Labeler::of(encrypted);
+    let port = labeler.address.rsplit(':').next().unwrap();
+    // A client that shares no code with the labeler, and trusts only this authority.
+    let script = "import ssl, sys, urllib.request as request\n\
+                  context = ssl.create_default_context(cafile=sys.argv[2])\n\
+                  print(request.urlopen(sys.argv[1], context=context).read().decode())";
+    let ask = |authority: &std::path::Path| {
+        let url = format!("https://localhost:{port}/api/state");
+        Command::new("python3").args(["-c", script, &url]).arg(authority).output().unwrap()
+    };
+    let answer = ask(&own.authority);
+    let text = String::from_utf8_lossy(&answer.stdout);
+    assert!(text.contains("\"pictures\""), "{text}{}", String::from_utf8_lossy(&answer.stderr));
+    let other = crate::install::Certificate::new(&folder, "other");
+    assert!(!ask(&other.authority).status.success());
+    drop(labeler);
+    // Half of it, and a file that is no certificate.
+    let mut half = command(&folder);
+    Ran::of(half.arg("--certificate").arg(&own.chain)).exits(2).says(&["--key"]);
+    let mut wrong = command(&folder);
+    let wrong =
+        wrong.arg("--certificate").arg(folder.file("none.pem", b"no certificate")).arg("--key").arg(&own.key);
+    Ran::of(wrong).exits(2).says(&["--certificate"]);
 }
 
 #[test]
