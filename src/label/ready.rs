@@ -1,5 +1,6 @@
 //! The results for one picture.
 
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
@@ -13,6 +14,9 @@ use crate::labels::{Rle, Stamp};
 
 /// A suggestion is sure from this multiple of the threshold on, far beyond the scores of good parts.
 const SURE: f32 = 1.25;
+
+/// Longest side of a picture in the list, in pixels.
+const SMALL: u32 = 96;
 
 /// The results for one picture.
 pub struct Ready {
@@ -67,6 +71,21 @@ impl Ready {
         };
         self.nearest.get_or_insert_with(compose).clone()
     }
+}
+
+/// A picture file as a JPEG of at most [`SMALL`] pixels on each side.
+///
+/// # Errors
+/// As [`Frame::decode`]; [`ErrorKind::Image`] when it cannot be encoded.
+pub fn small_jpeg(bytes: &[u8]) -> Result<Vec<u8>> {
+    let picture = Frame::decode(bytes)?.to_rgb();
+    let share = f64::from(SMALL) / f64::from(picture.width().max(picture.height()));
+    let scaled = |side: u32| ((f64::from(side) * share.min(1.0)) as u32).max(1);
+    let small = image::imageops::thumbnail(&picture, scaled(picture.width()), scaled(picture.height()));
+    let mut jpeg = Vec::new();
+    let cannot = |e| Error::new(ErrorKind::Image, "cannot encode a small picture").with_source(e);
+    JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&small).map_err(cannot)?;
+    Ok(jpeg)
 }
 
 /// Media type and content of a picture file for browsers.

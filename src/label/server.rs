@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::assets;
-use super::ready::for_browser;
+use super::ready::{for_browser, small_jpeg};
 use super::refusal::Refusal;
 use super::session::{Change, Told};
 use super::train::{Trainer, Training};
@@ -52,6 +52,11 @@ pub fn router(gate: Arc<Gate>, work: Work, trainer: Arc<Trainer>) -> Router {
             "/api/pictures/{id}/image",
             image,
             about("The picture in a format for browsers").gives_file("image/png").gives_file("image/jpeg"),
+        )
+        .get(
+            "/api/pictures/{id}/small.jpg",
+            small,
+            about("The picture, at most 96 pixels wide and high").gives_file("image/jpeg"),
         )
         .get(
             "/api/pictures/{id}/map.png",
@@ -240,6 +245,15 @@ async fn image(
     }
     let (kind, bytes) = apart(move || Ok(for_browser(file.bytes)?)).await?;
     Ok((caching, [(header::CONTENT_TYPE, kind)], bytes).into_response())
+}
+
+async fn small(State(work): State<Work>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id = id_of(&id)?;
+    let file = ask(work, move |reply| Urgent::File(id, reply)).await?;
+    let bytes = apart(move || Ok(small_jpeg(&file.bytes)?)).await?;
+    // Whoever looks at the list again sees a changed file after a while.
+    let caching = (header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=600"));
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg")), caching], bytes).into_response())
 }
 
 fn png(png: Png) -> Response {

@@ -755,6 +755,50 @@ fn polygons_are_drawn_by_their_corners() {
     assert_eq!(browser.troubles(), [""; 0]);
 }
 
+#[test]
+fn the_list_is_filtered_and_shows_small_pictures() {
+    let Some(browser) = Browser::start() else { return };
+    let work = Work::start();
+    let tab = open(&browser, &work);
+    let listed = || {
+        tab.evaluate("[...document.querySelectorAll('#list li:not([hidden]) b')].map((b) => b.textContent).sort().join()")
+    };
+    tab.until("[...document.querySelectorAll('#list img')].every((image) => image.naturalWidth === 96)");
+    go_to(&tab, "dent/20.png");
+    tab.key("d");
+    saved(&tab, || work.labels().len() == 1);
+    go_to(&tab, "dent/21.png");
+    let choose = |which: &str| {
+        tab.evaluate(&format!("which.value = '{which}'; which.dispatchEvent(new Event('change'))"));
+    };
+    choose("open");
+    assert_eq!(listed(), "21.png,22.png,good.png");
+    tab.evaluate("search.focus()");
+    tab.write("DENT");
+    assert_eq!(listed(), "21.png,22.png");
+    // Next and previous stay within the list.
+    tab.evaluate("canvas.focus()");
+    let mut names = std::collections::BTreeSet::new();
+    for key in ["n", "n", "n", "p", "p", "p"] {
+        tab.key(key);
+        names.insert(tab.text("#name"));
+    }
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["dent/21.png", "dent/22.png"]);
+    // The picture at hand stays until another one is opened.
+    tab.evaluate("search.value = ''; search.dispatchEvent(new Event('input'))");
+    choose("defective");
+    assert_eq!(listed().as_str().unwrap().split(',').count(), 2);
+    go_to(&tab, "dent/20.png");
+    assert_eq!(listed(), "20.png");
+    tab.picture("filtered");
+    // Brighter on the screen, the same on disk.
+    let before = color(&tab, DENT);
+    tab.evaluate("brightness.value = 400; brightness.dispatchEvent(new Event('input'))");
+    until_other_color(&tab, DENT, &before);
+    assert_eq!(work.labels().len(), 1);
+    assert_eq!(browser.troubles(), [""; 0]);
+}
+
 /// Three clicks on a bent scratch that is darker than what is round it.
 #[test]
 fn a_scratch_is_traced_from_clicks_along_it() {

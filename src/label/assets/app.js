@@ -20,14 +20,14 @@ import {
 import { say } from "./elements.js";
 import { exportTo, hooks, importFile, showFiles } from "./files.js";
 import { down, showKeys, up } from "./keys.js";
-import { entryAt, hideSide, showList, showProgress, showRow, showSide } from "./list.js";
+import { entryAt, hideSide, showFiltered, showList, showProgress, showRow, showSide } from "./list.js";
 import { notify } from "./notices.js";
 import { $, toolButtons } from "./page.js";
 import { showButtons, showEmpty, showHint, showPicture, showSaved, showTypes } from "./panel.js";
 import { docOf } from "./picture.js";
 import { asProblem, ask } from "./server.js";
 import { t } from "./texts.js";
-import { choose, largest, setBrush, setNegative, setOpacity, shown } from "./tools.js";
+import { choose, largest, setBrush, setLight, setNegative, setOpacity, shown } from "./tools.js";
 import { showTraining, startTraining, stopTraining } from "./train.js";
 import { open, skip, step } from "./turn.js";
 
@@ -268,6 +268,10 @@ on("showmap", "change", () => shown("map"));
 on("shownearest", "change", () => shown("nearest"));
 on("brush", "input", () => setBrush(Math.exp((Number($("brush").value) / 100) * Math.log(largest()))));
 on("opacity", "input", () => setOpacity(Number($("opacity").value) / 100));
+on("brightness", "input", setLight);
+on("contrast", "input", setLight);
+on("search", "input", showFiltered);
+on("which", "change", showFiltered);
 on("type", "change", typeChanged);
 on("prompt", "change", promptChanged);
 for (const id of /** @type {const} */ (["type", "prompt"])) {

@@ -107,13 +107,42 @@ export const isThere = (entry) => !entry.missing && !entry.error;
 /** @param {Picture | null} picture */
 export const indexOf = (picture) => desk.order.findIndex((entry) => entry.id === picture?.id);
 
+/** What the list shows. */
+export const filter = {
+  text: "",
+  /** @type {"all" | "open" | "good" | "defective"} */
+  which: "all",
+};
+
 /**
- * The first unlabeled picture after an index, searched around the end of the list.
+ * Whether the list shows a picture.
+ * @param {Entry} entry
+ */
+export const isListed = (entry) => {
+  const kind = kindOf(entry);
+  const fits = filter.which === "all" || (filter.which === "open" ? kind === null : kind === filter.which);
+  return fits && entry.name.toLowerCase().includes(filter.text);
+};
+
+/**
+ * The first unlabeled picture of the list after an index, searched around the end of the list.
  * @param {number} from
  */
 export function nextOpen(from) {
   const turn = [...desk.order.slice(from + 1), ...desk.order.slice(0, Math.max(from, 0))];
-  return turn.find((entry) => isThere(entry) && kindOf(entry) === null);
+  return turn.find((entry) => isThere(entry) && kindOf(entry) === null && isListed(entry));
+}
+
+/**
+ * The next picture of the list after an index, or before it.
+ * @param {number} from
+ * @param {number} by 1 or -1.
+ */
+export function neighbor(from, by) {
+  for (let at = from + by; at >= 0 && at < desk.order.length; at += by) {
+    if (isListed(desk.order[at])) return desk.order[at];
+  }
+  return undefined;
 }
 
 /** The current picture, if it can be drawn on. */

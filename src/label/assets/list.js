@@ -1,9 +1,10 @@
 // @ts-check
 // The list of pictures, and the progress above it.
 
-import { desk, isThere, kindOf, library, multiple, saver } from "./desk.js";
+import { desk, filter, isListed, isThere, kindOf, library, multiple, saver } from "./desk.js";
 import { inner, make, say } from "./elements.js";
 import { $ } from "./page.js";
+import { ask } from "./server.js";
 import { count, fixed, t, whole } from "./texts.js";
 
 /** @import { Entry } from "./server.js" */
@@ -12,6 +13,27 @@ import { count, fixed, t, whole } from "./texts.js";
 
 /** @type {Map<number, Row>} */
 const rows = new Map();
+
+/** Fetches small pictures as they come into sight. Images of their own would ask without the token. */
+const seen = new IntersectionObserver(
+  (changes) => {
+    for (const { isIntersecting, target } of changes) {
+      if (!isIntersecting || !(target instanceof HTMLImageElement)) continue;
+      seen.unobserve(target);
+      void showSmall(target);
+    }
+  },
+  { rootMargin: "200px" },
+);
+
+/** @param {HTMLImageElement} image */
+async function showSmall(image) {
+  try {
+    image.src = URL.createObjectURL(await (await ask(`/api/pictures/${image.dataset.id}/small.jpg`)).blob());
+  } catch {
+    // The list says what is wrong with a picture.
+  }
+}
 
 /**
  * The picture of a row.
@@ -38,12 +60,16 @@ export function showList() {
 /** @param {Entry} entry */
 function newRow(entry) {
   const [item, button, mark, name, score] = [make("li"), make("button"), make("i"), make("span"), make("em")];
+  const small = make("img");
+  small.alt = "";
+  small.dataset.id = String(entry.id);
+  seen.observe(small);
   const cut = entry.name.lastIndexOf("/") + 1;
   name.append(make("s", entry.name.slice(0, cut)), make("b", entry.name.slice(cut)));
   mark.ariaHidden = "true";
   button.type = "button";
   button.tabIndex = -1;
-  button.append(mark, name, score);
+  button.append(mark, small, name, score);
   item.append(button);
   const row = { item, button, mark, score, entry };
   rows.set(entry.id, row);
@@ -55,6 +81,8 @@ export function showRow(entry) {
   const row = rows.get(entry.id);
   if (!row) return;
   row.entry = entry;
+  // The current picture stays in the list while somebody works on it.
+  row.item.hidden = !isListed(entry) && entry.id !== desk.current?.id;
   const kind = kindOf(entry);
   const picture = library.known(entry.id);
   const unsaved = Boolean(picture && saver.isUnsaved(picture));
@@ -77,6 +105,8 @@ export function showRow(entry) {
  * @param {Entry} entry
  */
 export function showCurrent(entry) {
+  // The picture before may no longer be among those that are listed.
+  desk.order.forEach(showRow);
   for (const row of document.querySelectorAll("#list [aria-current]")) {
     row.removeAttribute("aria-current");
     if (row instanceof HTMLElement) row.tabIndex = -1;
@@ -99,6 +129,14 @@ export function showProgress() {
   const minutes = (mean * (there.length - done)) / 60;
   const rest = minutes < 1 ? t("less than a minute left") : t("about {0} min left", whole(Math.round(minutes)));
   say($("rest"), desk.spent.length < 2 || done === there.length ? "" : rest);
+}
+
+/** Lists what the fields above the list ask for. */
+export function showFiltered() {
+  filter.text = $("search").value.trim().toLowerCase();
+  const which = $("which").value;
+  filter.which = which === "open" || which === "good" || which === "defective" ? which : "all";
+  desk.order.forEach(showRow);
 }
 
 /** Opens or closes the list on a narrow screen. */

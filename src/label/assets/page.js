@@ -17,6 +17,8 @@
  * @property {HTMLButtonElement} defective
  * @property {HTMLElement} empty
  * @property {HTMLDialogElement} files
+ * @property {HTMLInputElement} brightness
+ * @property {HTMLInputElement} contrast
  * @property {HTMLElement} filesanswer
  * @property {HTMLButtonElement} filesopen
  * @property {HTMLButtonElement} fit
@@ -53,6 +55,7 @@
  * @property {HTMLButtonElement} save
  * @property {HTMLElement} saved
  * @property {HTMLElement} score
+ * @property {HTMLInputElement} search
  * @property {HTMLInputElement} showmap
  * @property {HTMLInputElement} showmask
  * @property {HTMLInputElement} shownearest
@@ -77,6 +80,7 @@
  * @property {HTMLButtonElement} trainstop
  * @property {HTMLInputElement} type
  * @property {HTMLElement} types
+ * @property {HTMLSelectElement} which
  * @property {HTMLButtonElement} undo
  * @property {HTMLInputElement} unmarkedgood
  * @property {HTMLElement} working

@@ -79,11 +79,12 @@ export class Painter {
   }
 
   /** @param {Stage} stage @param {Raster} image */
-  #back({ scene, show, opacity, view }, image) {
+  #back({ scene, show, opacity, brightness, contrast, view }, image) {
     const { width, height, ratio, scale, x, y } = view;
     const map = show.map ? scene.map : null;
     const nearest = show.nearest ? scene.nearest : null;
-    const made = [image, map, nearest, map && opacity, width, height, ratio, scale, x, y];
+    const light = `brightness(${brightness}) contrast(${contrast})`;
+    const made = [image, map, nearest, map && opacity, light, width, height, ratio, scale, x, y];
     if (made.every((value, i) => value === this.#made[i])) return;
     this.#made = made;
     const c = /** @type {CanvasRenderingContext2D} */ (this.#layer.getContext("2d"));
@@ -95,6 +96,7 @@ export class Painter {
       // Pixels of the picture are sharp. Map and reference have fewer pixels and are smooth.
       c.imageSmoothingEnabled = raster !== image || scale * ratio < CRISP_FROM;
       if (raster === map) c.globalAlpha = opacity;
+      c.filter = raster === map || (brightness === 1 && contrast === 1) ? "none" : light;
       c.drawImage(raster.at(scale * ratio * scene.width), 0, 0, scene.width, scene.height);
     }
   }

@@ -1,7 +1,7 @@
 // @ts-check
 // What the page shows about the current picture.
 
-import { desk, fetchAll, indexOf, isThere, library, multiple, nextOpen, offered, settings } from "./desk.js";
+import { desk, fetchAll, indexOf, isThere, library, multiple, neighbor, nextOpen, offered, settings } from "./desk.js";
 import { saver, stage, usable } from "./desk.js";
 import { inner, make, say } from "./elements.js";
 import { notify } from "./notices.js";
@@ -131,8 +131,8 @@ export function showButtons() {
   $("clear").disabled = !can || (doc.tag === null && !doc.open);
   say(inner($("clear"), "span"), stage.selected === null ? t("Clear") : t("Remove"));
   const at = indexOf(current);
-  $("previous").disabled = at <= 0;
-  $("next").disabled = at >= desk.order.length - 1;
+  $("previous").disabled = !neighbor(at, -1);
+  $("next").disabled = !neighbor(at, 1);
 }
 
 export function showHint() {

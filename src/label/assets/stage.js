@@ -81,6 +81,9 @@ export class Stage {
   };
   show = { mask: true, map: false, nearest: false };
   opacity = 0.6;
+  /** How the picture is shown, as a multiple. Nothing is judged by it. */
+  brightness = 1;
+  contrast = 1;
   /** @type {Tool} */
   tool = "click";
   brush = 24;

@@ -64,6 +64,13 @@ export function setOpacity(value) {
   stage.redraw();
 }
 
+/** Shows the picture with the brightness and contrast of the sliders. */
+export function setLight() {
+  stage.brightness = Number($("brightness").value) / 100;
+  stage.contrast = Number($("contrast").value) / 100;
+  stage.redraw();
+}
+
 /** @param {Layer} layer */
 export function toggle(layer) {
   const box = $(`show${layer}`);

@@ -1,7 +1,7 @@
 // @ts-check
 // Moving from picture to picture.
 
-import { desk, fetchAll, indexOf, isThere, kindOf, library, nextOpen, saver, settings, watch } from "./desk.js";
+import { desk, fetchAll, indexOf, isThere, kindOf, library, neighbor, nextOpen, saver, settings, watch } from "./desk.js";
 import { hideSide, showCurrent } from "./list.js";
 import { notify } from "./notices.js";
 import { showPicture } from "./panel.js";
@@ -41,7 +41,7 @@ export function leave() {
 
 /** @param {number} by */
 export function step(by) {
-  const entry = desk.order[indexOf(desk.current) + by];
+  const entry = neighbor(indexOf(desk.current), Math.sign(by));
   if (entry) open(entry);
 }
 
