@@ -18,6 +18,9 @@ use crate::record::{FaultKind, Severity, Status};
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// A camera is silent for at least so many of its periods before it is lost.
+const PERIODS: u32 = 3;
+
 pub(super) struct Settings {
     /// The camera is lost after this time without a frame.
     pub timeout: Duration,
@@ -98,7 +101,7 @@ impl Capture {
         let mut deadline = self.shared.shift().times().deadline;
         if let Some(mut pairing) = self.shared.pairing() {
             deadline = pairing.window().deadline;
-            pairing.set_window(trigger.window(camera.timing(), deadline));
+            pairing.opened(trigger.window(camera.timing(), deadline));
         }
         match camera.timing().period.and_then(|period| Some((period, trigger.longest_wait(period)?))) {
             Some((period, wait)) if wait >= deadline => {
@@ -107,6 +110,12 @@ impl Capture {
             }
             _ => self.shared.status.clear(Status::SLOW_CAMERA),
         }
+        if trigger.fires_camera {
+            // Its first frame needs a part, and a stopped line has none.
+            self.shared.status.clear("camera");
+        }
+        // A slow camera is not a lost one.
+        let timeout = self.settings.timeout.max(camera.timing().period.unwrap_or_default() * PERIODS);
         let mut last = clock.now();
         while !self.shared.stopping() {
             self.beat();
@@ -118,14 +127,10 @@ impl Capture {
                     self.shared.status.counts.lost_frames.fetch_add(captured.lost, Relaxed);
                     self.captured(&mut *camera, captured)?;
                 }
-                None if clock.now() - last >= self.settings.timeout => {
+                None if self.silent_since(last).is_some_and(|since| clock.now() - since >= timeout) => {
                     return Err(Error::new(
                         ErrorKind::Camera,
-                        format!(
-                            "{} gave no frame for {} ms",
-                            self.opener.describe(),
-                            self.settings.timeout.as_millis()
-                        ),
+                        format!("{} gave no frame for {} ms", self.opener.describe(), timeout.as_millis()),
                     ));
                 }
                 None => {}
@@ -133,6 +138,15 @@ impl Capture {
             self.with_pairing(|pairing, faults| pairing.expire(clock.now(), faults));
         }
         Ok(())
+    }
+
+    /// Since when frames are missing, if the latest one came at `last`. A camera that the trigger fires is silent between
+    /// the parts.
+    fn silent_since(&self, last: Instant) -> Option<Instant> {
+        if !self.settings.trigger.fires_camera {
+            return Some(last);
+        }
+        self.shared.pairing()?.unanswered().map(|at| at.max(last))
     }
 
     /// How long to wait for a frame before other work.

@@ -198,7 +198,8 @@ pub(crate) fn late_frames(period: Duration, wait: Duration, deadline: Duration) 
 pub struct Settings {
     /// Number of parts that can wait for inspection, 1 to 256.
     pub queue: usize,
-    /// Time without a frame after which the camera is lost, in milliseconds.
+    /// Time without a frame after which the camera is lost, in milliseconds. At least 3 periods of the camera apply.
+    /// With [`Trigger::fires_camera`] it counts from a trigger without a frame.
     pub camera_timeout_ms: u64,
     /// Time without a sign of life after which a thread hangs, in milliseconds. Set it above the slowest
     /// inspection.

@@ -144,12 +144,14 @@ pub(super) struct Pairing {
     newest: Option<Instant>,
     /// The latest trigger of a part without a frame of its own.
     given_up: Option<Instant>,
+    /// The first trigger since the latest frame.
+    unanswered: Option<Instant>,
 }
 
 impl Pairing {
     pub(super) fn new(window: Window, capacity: usize) -> Self {
         let (waiting, paired) = (VecDeque::with_capacity(capacity), VecDeque::with_capacity(capacity));
-        Pairing { window, capacity, waiting, paired, newest: None, given_up: None }
+        Pairing { window, capacity, waiting, paired, newest: None, given_up: None, unanswered: None }
     }
 
     pub(super) fn window(&self) -> &Window {
@@ -161,8 +163,15 @@ impl Pairing {
         self.window = window;
     }
 
+    /// Notes that the camera was opened. What it did not answer before is no fault of it now.
+    pub(super) fn opened(&mut self, window: Window) {
+        self.set_window(window);
+        self.unanswered = None;
+    }
+
     /// Adds a part that waits for its frame.
     pub(super) fn trigger(&mut self, part: Triggered) -> Result<(), Fault> {
+        self.unanswered.get_or_insert(part.at);
         let why = if self.newest.is_some_and(|newest| self.window.opens(&part) < newest) {
             Unpaired::Passed
         } else if self.waiting.len() >= self.capacity {
@@ -184,6 +193,7 @@ impl Pairing {
 
     /// Takes the next frame. Adds parts that get no frame because of it to `faults`.
     pub(super) fn frame(&mut self, captured: &Captured, faults: &mut Vec<Fault>) -> Found {
+        self.unanswered = None;
         let Some(at) = captured.at else {
             self.fail_all(Unpaired::Unstamped, faults);
             return Found::Nothing;
@@ -253,6 +263,11 @@ impl Pairing {
     /// The earliest trigger of a part that waits for its frame.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.waiting.front().map(|part| part.at)
+    }
+
+    /// The first trigger since the latest frame.
+    pub(super) fn unanswered(&self) -> Option<Instant> {
+        self.unanswered
     }
 
     /// When to call [`Pairing::expire`].

@@ -1,6 +1,7 @@
 //! Each part is judged by its own frame, or is a fault.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -169,6 +170,7 @@ impl FiredLine {
     fn new(trigger: Trigger) -> Self {
         let (clock, simulation) = Simulation::start();
         let shots = Shots::default();
+        let fires_camera = trigger.fires_camera;
         let setup = Setup {
             clock: clock.clone(),
             stages: stages(&clock, &Shared::default(), "first"),
@@ -179,7 +181,11 @@ impl FiredLine {
             halts: Default::default(),
             lines: SimulatedLines::new(clock.clone()).handle(),
             line: patient(),
-            settings: Settings { camera_timeout_ms: 3_600_000, ..Settings::default() },
+            // A camera that is fired may be silent for as long as no part comes.
+            settings: match fires_camera {
+                true => Settings::default(),
+                false => Settings { camera_timeout_ms: 3_600_000, ..Settings::default() },
+            },
         };
         let pipeline = Pipeline::start(setup, |_| {}).unwrap();
         let records = pipeline.subscribe(100);
@@ -234,6 +240,47 @@ fn a_picture_without_a_trigger_is_an_alarm_where_triggers_fire_the_camera() {
     line.run(500);
     assert_eq!(line.pipeline.status().state(), State::Error);
     assert!(line.pipeline.status().problems()["lost triggers"].text.contains("without a trigger"));
+}
+
+#[test]
+fn a_camera_that_triggers_fire_is_lost_only_if_it_does_not_answer() {
+    let line = FiredLine::new(Trigger { fires_camera: true, ..Trigger::software() });
+    let losses = || line.pipeline.status().counts.camera_losses.load(Relaxed);
+    // No part comes for a while.
+    line.run(20_000);
+    assert_eq!((line.pipeline.status().state(), losses()), (State::Operational, 0));
+    line.pipeline.trigger().unwrap();
+    line.shoot(GOOD, 5);
+    line.run(10_000);
+    assert_eq!((line.verdicts(), losses()), (vec![(1, "pass".into())], 0));
+    // It does not answer any more.
+    line.pipeline.trigger().unwrap();
+    line.run(900);
+    assert_eq!((line.verdicts(), losses()), (vec![(2, "unpaired".into())], 0));
+    line.run(150);
+    assert_eq!((line.pipeline.status().state(), losses()), (State::Error, 1));
+    // Opened again, it waits for the next part. A line that is stopped meanwhile can go on.
+    line.run(10_000);
+    assert_eq!(line.pipeline.status().state(), State::Operational);
+    line.pipeline.trigger().unwrap();
+    line.shoot(BAD, 5);
+    line.run(500);
+    assert_eq!(
+        (line.verdicts(), line.pipeline.status().state()),
+        (vec![(3, "reject".into())], State::Operational)
+    );
+    assert_eq!(losses(), 1);
+}
+
+#[test]
+fn a_slow_camera_is_not_a_lost_one() {
+    let world = World::with(Options { period: ms(4_000), trigger: Trigger::free(), ..Options::default() });
+    world.run(60_000);
+    assert_eq!(world.status().counts.camera_losses.load(Relaxed), 0);
+    assert!(world.told().len() >= 14);
+    world.scene.set_silent(true);
+    world.run(13_000);
+    assert_eq!(world.status().counts.camera_losses.load(Relaxed), 1);
 }
 
 #[test]
