@@ -74,16 +74,94 @@ fn each_part_has_the_stages_and_the_pulse_of_its_trigger_through_many_changes() 
         told.sort_by_key(|record| record.part);
         let told: Vec<_> = told.iter().map(|record| (word(record), record.engine.package.clone())).collect();
         assert_eq!(told, expected, "seed {seed}");
-        rejects.sort_unstable();
-        let mut edges: Vec<(u128, u128)> = Vec::new();
-        for (from, to) in rejects {
-            match edges.last_mut() {
-                Some(last) if from <= last.1 => last.1 = last.1.max(to),
-                _ => edges.push((from, to)),
+        assert_eq!(world.edges(Line::Reject, start), edges_of(rejects), "seed {seed}");
+    }
+}
+
+/// The pulses of these times at the gate, as edges.
+fn edges_of(mut rejects: Vec<(u128, u128)>) -> Vec<(u128, bool)> {
+    rejects.sort_unstable();
+    let mut pulses: Vec<(u128, u128)> = Vec::new();
+    for (from, to) in rejects {
+        match pulses.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => pulses.push((from, to)),
+        }
+    }
+    pulses.into_iter().flat_map(|(from, to)| [(from, true), (to, false)]).collect()
+}
+
+#[test]
+fn no_change_lets_a_part_pass_whatever_else_happens() {
+    for seed in 10..16 {
+        let mut dice = Dice(seed);
+        let world = World::new();
+        let start = world.clock.now();
+        let mut present = ("first".to_owned(), times(200, 20, 150));
+        // Each part: whether it is bad, when it was triggered, and under what.
+        let mut parts = Vec::new();
+        let trigger = |dice: &mut Dice, under: &(String, Times)| {
+            let bad = dice.roll(0, 2) == 0;
+            let at = (world.clock.now() - start).as_millis();
+            world.part(if bad { BAD } else { GOOD });
+            (bad, at, under.clone())
+        };
+        for i in 0..50 {
+            match dice.roll(0, 12) {
+                0 => world.scene.set_plugged(false),
+                1 => world.scene.set_silent(true),
+                2 => world.pipeline().control().set_halted(true).unwrap(),
+                3 => world.scene.lose(1),
+                4 => world.behavior.lock().unwrap().features = ms(60),
+                5 => world.behavior.lock().unwrap().classify = ms(90),
+                _ => {
+                    world.scene.set_plugged(true);
+                    world.scene.set_silent(false);
+                    world.pipeline().control().set_halted(false).unwrap();
+                    *world.behavior.lock().unwrap() = Behavior::default();
+                }
+            }
+            parts.push(trigger(&mut dice, &present));
+            let (before, pause) = (dice.roll(1, 20), dice.roll(30, 60));
+            world.run(before);
+            if dice.roll(0, 3) > 0 {
+                world.run(pause);
+                continue;
+            }
+            let travel = dice.roll(150, 900);
+            let to = Times { pulse: Duration::from_nanos(20_000_000 + i), ..times(travel, 20, travel - 50) };
+            let next = (format!("after {i}"), to);
+            let taken = changing(&world, &next.0, to, || {
+                world.run(pause);
+                parts.push(trigger(&mut dice, &next));
+                world.run(200);
+            });
+            if taken {
+                present = next;
             }
         }
-        let edges: Vec<_> = edges.into_iter().flat_map(|(from, to)| [(from, true), (to, false)]).collect();
-        assert_eq!(world.edges(Line::Reject, start), edges, "seed {seed}");
+        world.run(3_000);
+        let mut told = world.told();
+        told.sort_by_key(|record| record.part);
+        assert_eq!(
+            told.iter().map(|r| r.part).collect::<Vec<_>>(),
+            (1..=parts.len() as u64).collect::<Vec<_>>()
+        );
+        let mut rejects = Vec::new();
+        for (record, (bad, at, under)) in told.iter().zip(parts) {
+            let verdict = word(record);
+            let part = format!("seed {seed}, part {}: {verdict}", record.part);
+            assert!(!bad || verdict != "pass", "{part}");
+            assert!(bad || verdict != "reject", "{part}");
+            if record.has_inspection {
+                assert_eq!(record.engine.package, under.0, "{part}");
+            }
+            if verdict != "pass" {
+                let from = at + under.1.travel.as_millis();
+                rejects.push((from, from + under.1.pulse.as_millis()));
+            }
+        }
+        assert_eq!(world.edges(Line::Reject, start), edges_of(rejects), "seed {seed}");
     }
 }
 
