@@ -177,7 +177,9 @@ fn a_change_ends_while_the_camera_is_being_opened_for_ever() {
     world.part(BAD);
     world.run(10);
     assert!(changing(&world, "second", times(300, 20, 250), || world.run(1_000)));
-    assert_eq!(world.verdicts().last().unwrap().1, "late");
+    // The gate and the change look for it, one of them first.
+    let told = world.verdicts().last().unwrap().1.clone();
+    assert!(["late", "unpaired"].contains(&told.as_str()), "{told}");
 }
 
 #[test]
