@@ -422,7 +422,7 @@ impl Running {
         if let (Some(pipeline), true) = (&self.pipeline, stages.has_package()) {
             pipeline.status().clear(PACKAGE);
         }
-        self.site.teacher.set_place(place(&new));
+        self.site.teacher.set_place(place(&new, &stages));
         let (before, after) = (in_use(&self.stages), in_use(&stages));
         let settings = std::mem::replace(&mut self.config, new).inspection;
         let stages = std::mem::replace(&mut self.stages, stages);
@@ -580,10 +580,11 @@ fn task(config: &Config, stages: &SharedStages) -> judge::Task {
 }
 
 /// Where teaching puts packages.
-fn place(config: &Config) -> Place {
+fn place(config: &Config, stages: &SharedStages) -> Place {
     let inspection = &config.inspection;
     Place {
         package: inspection.package.clone(),
+        engine: Some(stages.engine().clone()),
         recipes: config.recipes.as_ref().map(|recipes| (recipes.folder(), recipes.first.clone())),
         signed: !inspection.public_keys.is_empty(),
         threshold: inspection.threshold,
@@ -668,7 +669,7 @@ impl Site {
             let teacher = config.teach.enabled.then(|| Arc::clone(&self.teacher));
             if let Some(teacher) = &teacher {
                 teacher.attach(pipeline.control());
-                teacher.set_place(place(config));
+                teacher.set_place(place(config, stages));
                 pipeline.attach(Box::new(Pupil(Arc::clone(teacher))))?;
             }
             let kept = config.pictures.as_ref().map(|pictures| pictures.folder.clone());

@@ -98,10 +98,9 @@ impl Capture {
         let mut camera = self.opener.open()?;
         let clock = self.shared.clock.clone();
         let trigger = &self.settings.trigger;
-        let mut deadline = self.shared.shift().times().deadline;
+        let deadline = self.shared.shift().times().deadline;
         if let Some(mut pairing) = self.shared.pairing() {
-            deadline = pairing.window().deadline;
-            pairing.opened(trigger.window(camera.timing(), deadline));
+            pairing.opened(trigger.window(camera.timing()));
         }
         match camera.timing().period.and_then(|period| Some((period, trigger.longest_wait(period)?))) {
             Some((period, wait)) if wait >= deadline => {
@@ -226,7 +225,7 @@ impl Capture {
     fn certain(&self, part: &Triggered) -> Option<Instant> {
         let window = *self.shared.pairing()?.window();
         // At most half of the time to the verdict, or there would be none.
-        window.exclusive.then(|| part.at + window.patience().min(window.deadline / 2))
+        window.exclusive.then(|| part.at + window.patience(part).min(part.deadline / 2))
     }
 
     fn every_frame_is_a_part(&mut self, camera: &mut dyn Camera, captured: Captured) -> Result<()> {
@@ -268,9 +267,16 @@ impl Capture {
         match self.queues.waiting.try_recv() {
             Ok(Job::Part(slot)) => Some(slot),
             Ok(swap @ Job::Swap(_)) => {
-                // New stages must not be dropped, so this frame is, instead of the oldest one.
+                // New stages must not be dropped. They stay the first, or they could wait for ever.
+                let mut oldest = None;
+                while let Ok(Job::Part(slot)) = self.queues.waiting.try_recv() {
+                    if let Some(slot) = oldest.replace(slot) {
+                        self.shared.status.counts.dropped_frames.fetch_add(1, Relaxed);
+                        let _ = self.queues.back.try_send(slot);
+                    }
+                }
                 let _ = self.shared.clock.send(&self.queues.out, swap);
-                None
+                oldest
             }
             Err(_) => None,
         }

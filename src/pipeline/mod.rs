@@ -160,7 +160,7 @@ impl Trigger {
     }
 
     /// When a part's frame is captured, for a camera with this timing.
-    fn window(&self, timing: Timing, deadline: Duration) -> Window {
+    fn window(&self, timing: Timing) -> Window {
         const UNKNOWN: Duration = Duration::from_millis(100);
         /// Time from a frame's stamp to its delivery: exposure, readout, bus.
         const ARRIVAL: Duration = Duration::from_millis(100);
@@ -176,7 +176,7 @@ impl Trigger {
             (None, None) => UNKNOWN + if early { Duration::ZERO } else { after },
         };
         let arrival = timing.period.map_or(ARRIVAL, |period| ARRIVAL.max(period * 2));
-        Window { after, early, within, arrival: within + arrival, deadline, exclusive: self.fires_camera }
+        Window { after, early, within, arrival: within + arrival, exclusive: self.fires_camera }
     }
 }
 
@@ -320,6 +320,8 @@ struct Triggered {
     part: u64,
     at: Instant,
     wall: SystemTime,
+    /// Time from the trigger until the verdict is due.
+    deadline: Duration,
 }
 
 /// What all threads share.
@@ -382,10 +384,17 @@ impl Shared {
 
     fn trigger_at(&self, pairing: &mut Pairing, at: Instant) -> u64 {
         let wall = self.wall_at(at);
-        let part = self.announce(at, wall, self.shift().times_at(at));
+        let (times, too_late) = {
+            let shift = self.shift();
+            (shift.times_at(at), shift.is_over(at))
+        };
+        let part = self.announce(at, wall, times);
+        let triggered = Triggered { part, at, wall, deadline: times.deadline };
         if self.stopping() {
             self.unpaired((part, Unpaired::Stopped), pairing);
-        } else if let Err(fault) = pairing.trigger(Triggered { part, at, wall }) {
+        } else if too_late {
+            self.unpaired(pairing.refuse(&triggered, Unpaired::Changed), pairing);
+        } else if let Err(fault) = pairing.trigger(triggered) {
             self.unpaired(fault, pairing);
         }
         part
@@ -459,9 +468,8 @@ impl Pipeline {
         let status = Arc::new(Status::with_halts(Arc::clone(&stages.engine), halts));
         let (to_gate, gate_rx) = bounded(1024);
         let free_running = trigger.source == TriggerSource::Free;
-        let deadline = line.deadline();
         let pairing = (!free_running)
-            .then(|| Mutex::new(Pairing::new(trigger.window(Timing::default(), deadline), settings.queue)));
+            .then(|| Mutex::new(Pairing::new(trigger.window(Timing::default()), settings.queue)));
         let shared = Arc::new(Shared {
             clock: clock.clone(),
             status: Arc::clone(&status),
@@ -472,7 +480,7 @@ impl Pipeline {
             recipe: AtomicU32::new(NO_RECIPE),
             gate: to_gate.clone(),
             pairing,
-            shift: Mutex::new(Shift::new(clock.now(), line.times())),
+            shift: Mutex::new(Shift::new(line.times())),
             edges,
         });
         let publisher = Arc::new(publish::Publisher::default());
@@ -596,24 +604,35 @@ impl Pipeline {
             if let Err(e) = self.shared.take_edges(pairing) {
                 self.shared.status.raise("trigger", Severity::Error, e.chain());
             }
-            let window = *pairing.window();
-            pairing.set_window(Window { deadline: times.deadline, ..window });
         }
         self.shared.shift().begin(self.shared.clock.now(), stages, times);
         drop(pairing);
         let mut limit = Instant::now() + HANDED_OVER;
         loop {
-            let pairing = self.shared.pairing();
+            let mut pairing = self.shared.pairing();
+            if let Some(pairing) = &mut pairing {
+                // The camera's thread can be in its driver for long.
+                let mut faults = Vec::new();
+                pairing.expire(self.shared.clock.now(), &mut faults);
+                faults.into_iter().for_each(|fault| self.shared.unpaired(fault, pairing));
+            }
             let mut shift = self.shared.shift();
             let waits =
                 pairing.as_ref().and_then(|pairing| pairing.oldest()).is_some_and(|at| shift.is_before(at));
-            if waits || shift.has_one_in_hand() {
+            if waits {
                 // Their frames come within a time limit of their own.
                 limit = Instant::now() + HANDED_OVER;
-            } else if shift.hand_over(to_stages) {
+            } else if !shift.has_one_in_hand() && shift.hand_over(to_stages) {
                 return true;
             } else if Instant::now() >= limit {
                 shift.give_up();
+                drop(shift);
+                // The stages of before do not judge what was triggered since.
+                if let Some(pairing) = &mut pairing {
+                    let mut faults = Vec::new();
+                    pairing.fail_all(Unpaired::Overflow, &mut faults);
+                    faults.into_iter().for_each(|fault| self.shared.unpaired(fault, pairing));
+                }
                 return false;
             }
             drop((shift, pairing));

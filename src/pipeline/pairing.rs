@@ -25,16 +25,14 @@ pub(super) struct Window {
     pub within: Duration,
     /// Time from the trigger to the latest arrival of a frame of the window.
     pub arrival: Duration,
-    /// Time from the trigger until the verdict is due.
-    pub deadline: Duration,
     /// Whether each trigger, and nothing else, makes the camera take one frame.
     pub exclusive: bool,
 }
 
 impl Window {
     /// How long a part waits for its frame.
-    pub(super) fn patience(&self) -> Duration {
-        self.arrival.min(self.deadline)
+    pub(super) fn patience(&self, part: &Triggered) -> Duration {
+        self.arrival.min(part.deadline)
     }
 
     /// Start of the window, exclusive.
@@ -76,6 +74,8 @@ pub(super) enum Unpaired {
     TooMany,
     /// The camera is lost.
     CameraLost,
+    /// Its trigger became known after the next recipe was in use.
+    Changed,
     /// The service stops.
     Stopped,
 }
@@ -112,6 +112,7 @@ impl Unpaired {
             Unpaired::Unstamped => "the camera does not tell when it took a frame".into(),
             Unpaired::TooMany => "several frames were taken for one trigger".into(),
             Unpaired::CameraLost => "the camera is lost".into(),
+            Unpaired::Changed => "the trigger became known after another recipe was in use".into(),
             Unpaired::Stopped => "the service is stopping".into(),
         }
     }
@@ -256,8 +257,8 @@ impl Pairing {
 
     /// Gives up parts whose frame should have arrived by `now`.
     pub(super) fn expire(&mut self, now: Instant, faults: &mut Vec<Fault>) {
-        let patience = self.window.patience();
-        self.fail_while(|part| part.at + patience <= now, Unpaired::NoFrame, faults);
+        let window = self.window;
+        self.fail_while(|part| part.at + window.patience(part) <= now, Unpaired::NoFrame, faults);
     }
 
     /// The earliest trigger of a part that waits for its frame.
@@ -272,7 +273,13 @@ impl Pairing {
 
     /// When to call [`Pairing::expire`].
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.waiting.front().map(|part| part.at + self.window.patience())
+        self.waiting.front().map(|part| part.at + self.window.patience(part))
+    }
+
+    /// Refuses a part that no frame may show.
+    pub(super) fn refuse(&mut self, part: &Triggered, why: Unpaired) -> Fault {
+        self.give_up(part.at);
+        (part.part, why)
     }
 
     /// Gives up all waiting parts.

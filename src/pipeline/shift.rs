@@ -10,7 +10,8 @@ use crate::output::line::Times;
 
 /// What parts are triggered under, before and since the latest change.
 pub(super) struct Shift {
-    from: Instant,
+    /// When it began. `None` without a change, or if it was taken back.
+    from: Option<Instant>,
     before: Times,
     since: Times,
     /// The stages of `since`, while parts of before wait for their frames.
@@ -20,8 +21,8 @@ pub(super) struct Shift {
 }
 
 impl Shift {
-    pub(super) fn new(now: Instant, times: Times) -> Self {
-        Shift { from: now, before: times, since: times, stages: None, in_hand: false }
+    pub(super) fn new(times: Times) -> Self {
+        Shift { from: None, before: times, since: times, stages: None, in_hand: false }
     }
 
     /// The times of parts that are triggered now.
@@ -36,19 +37,24 @@ impl Shift {
 
     /// Whether a part that was triggered at this moment has what was in use before.
     pub(super) fn is_before(&self, triggered: Instant) -> bool {
-        triggered < self.from
+        self.from.is_some_and(|from| triggered < from)
+    }
+
+    /// Whether the stages of such a part are in use no more.
+    pub(super) fn is_over(&self, triggered: Instant) -> bool {
+        self.is_before(triggered) && self.stages.is_none()
     }
 
     /// Parts that are triggered from `now` on have other stages and times.
     pub(super) fn begin(&mut self, now: Instant, stages: Stages, times: Times) {
         let stages = Some(Box::new(Swap::new(stages, times)));
-        *self = Shift { from: now, before: self.since, since: times, stages, in_hand: self.in_hand };
+        *self = Shift { from: Some(now), before: self.since, since: times, stages, in_hand: self.in_hand };
     }
 
     /// Takes the change back. The stages did not take it.
     pub(super) fn give_up(&mut self) {
         if self.stages.take().is_some() {
-            self.since = self.before;
+            (self.from, self.since) = (None, self.before);
         }
     }
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -30,6 +30,7 @@ use crate::package::install::{Candidate, Rules, previous};
 use crate::package::{Package, RecipeFolder, Source, product_of};
 pub(crate) use crate::program::Program;
 use crate::program::Stop;
+use crate::record::Engine;
 use crate::state::StateFolder;
 
 pub(crate) use pupil::Pupil;
@@ -98,6 +99,8 @@ pub(crate) struct Teacher {
     store: Store,
     state: StateFolder,
     inner: Mutex<Inner>,
+    /// Held while a package is put into its place.
+    installing: Mutex<()>,
     /// When the page asked last, in milliseconds since `started`.
     looked: AtomicU64,
     started: Instant,
@@ -108,6 +111,8 @@ pub(crate) struct Teacher {
 pub(crate) struct Place {
     /// The package that the service loads.
     pub package: PathBuf,
+    /// What it was when it was loaded.
+    pub engine: Option<Engine>,
     /// Other packages to choose from, and that of recipe 0.
     pub recipes: Option<(RecipeFolder, PathBuf)>,
     /// Whether packages must be signed.
@@ -159,6 +164,10 @@ const RECENT_BYTES: usize = 96 << 20;
 /// The aid is computed while the page has asked within this time.
 const LOOKING: Duration = Duration::from_secs(5);
 
+fn starting() -> Error {
+    Error::new(ErrorKind::Runtime, "the line is starting; try again")
+}
+
 impl Teacher {
     pub fn new(settings: Settings, state: StateFolder) -> Arc<Teacher> {
         let chosen = state.read::<String>(CHOSEN).unwrap_or_else(|e| {
@@ -169,6 +178,7 @@ impl Teacher {
             store: Store::new(state.file(FOLDER), settings),
             state,
             inner: Mutex::new(Inner { chosen, ..Inner::default() }),
+            installing: Mutex::new(()),
             looked: AtomicU64::new(0),
             started: Instant::now(),
         })
@@ -195,8 +205,7 @@ impl Teacher {
     }
 
     fn control(&self) -> Result<Arc<dyn Control>> {
-        let none = || Error::new(ErrorKind::Runtime, "the line is starting; try again");
-        self.inner().control.clone().ok_or_else(none)
+        self.inner().control.clone().ok_or_else(starting)
     }
 
     /// Notes that a person looks at the page.
@@ -400,11 +409,12 @@ impl Teacher {
             return Err(Error::new(ErrorKind::Usage, text));
         }
         let because = reason.map_or_else(String::new, |reason| format!(", because: {reason}"));
+        // Two new products must not get one number.
+        let _installing = self.installing()?;
         let target = self.target(&product.known()?.name)?;
         let control = self.control()?;
-        let present = control.status().engine().recipe;
-        let recipe =
-            if target.recipe == present { String::new() } else { format!(" as recipe {}", target.recipe) };
+        let is_present = target.package == self.place().package;
+        let recipe = if is_present { String::new() } else { format!(" as recipe {}", target.recipe) };
         product.note(
             who,
             &format!("package {} activated{recipe}{because}", &trial.package[..12.min(trial.package.len())]),
@@ -416,11 +426,11 @@ impl Teacher {
         self.install(&target.package, Some((&product.file(CANDIDATE), &trial.package)))?;
         product.write(ACTIVE_FILE, &trial)?;
         self.inner().shadow.stop();
-        if target.recipe == present {
-            control.reload()
-        } else {
-            control.select_recipe(target.recipe)
+        if !is_present {
+            control.select_recipe(target.recipe);
         }
+        // The recipe can be loading already, from the package before.
+        control.reload();
         Ok(())
     }
 
@@ -431,13 +441,14 @@ impl Teacher {
     /// [`ErrorKind::Usage`] if every number is taken; as [`RecipeFolder::list`].
     pub(crate) fn target(&self, product: &str) -> Result<Target> {
         let place = self.place();
-        let engine = self.control()?.status().engine();
+        // Not that of the line: parts of the recipe before can still be on their way.
+        let engine = place.engine.ok_or_else(starting)?;
         let is_other = !engine.package.is_empty() && engine.product != product;
         let in_use = Target {
             package: place.package,
             recipe: engine.recipe,
             is_new: false,
-            replaces: is_other.then(|| engine.product.clone()),
+            replaces: is_other.then_some(engine.product),
         };
         let Some((folder, first)) = place.recipes.filter(|_| is_other) else { return Ok(in_use) };
         let known = |recipe, package| Target { package, recipe, is_new: false, replaces: None };
@@ -459,9 +470,20 @@ impl Teacher {
         if let Ok(product) = self.chosen() {
             product.note(who, "previous package activated")?;
         }
+        let _installing = self.installing()?;
         self.install(&self.place().package, None)?;
         self.control()?.reload();
         Ok(())
+    }
+
+    fn installing(&self) -> Result<MutexGuard<'_, ()>> {
+        match self.installing.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::new(ErrorKind::Usage, "another package is being activated; try again later"))
+            }
+        }
     }
 
     /// Replaces a package by the one in a folder that has this hash, or by the one before.

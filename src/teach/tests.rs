@@ -4,6 +4,10 @@ use serde_json::json;
 
 use super::store::{Answer, Event, Settings, Store, picture_name};
 use super::trial::{Changes, Scored, Trial, false_rejects, notes};
+use super::{Place, Teacher};
+use crate::package::RecipeFolder;
+use crate::record::Engine;
+use crate::state::StateFolder;
 use crate::{Color, ErrorKind, Frame};
 
 fn trial(threshold: f32, good: &[(&str, f32)], bad: &[(&str, f32)]) -> Trial {
@@ -132,4 +136,30 @@ fn a_full_disk_is_told_before_anything_is_written() {
         assert!(error.chain().contains(why), "{}", error.chain());
         assert_eq!(product.pictures(Answer::Good).unwrap(), [""; 0]);
     }
+}
+
+/// The line still tells of the recipe before while its parts are on their way.
+#[test]
+fn a_package_goes_to_the_place_of_its_own_product_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("weakrest.toml");
+    let teacher = Teacher::new(Settings::default(), StateFolder::locate(None, &config));
+    assert!(teacher.target("disc").unwrap_err().chain().contains("is starting"));
+    let package = folder.path().join("recipes/1-ring.weakrest");
+    let engine = Engine {
+        product: "ring".into(),
+        package: "abc".into(),
+        provider: "cpu".into(),
+        threshold: 1.0,
+        recipe: 1,
+    };
+    let first = folder.path().join("disc.weakrest");
+    std::fs::create_dir(&first).unwrap();
+    let recipes = Some((RecipeFolder(folder.path().join("recipes")), first));
+    teacher.set_place(Place { package: package.clone(), engine: Some(engine), recipes, ..Place::default() });
+    let target = |product| teacher.target(product).map(|t| (t.package, t.recipe, t.is_new)).unwrap();
+    assert_eq!(target("ring"), (package, 1, false));
+    assert_ne!(target("disc").0, folder.path().join("recipes/1-ring.weakrest"));
+    let _installing = teacher.installing().unwrap();
+    assert!(teacher.installing().unwrap_err().chain().contains("is being activated"));
 }

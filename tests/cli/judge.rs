@@ -276,9 +276,10 @@ fn no_part_is_lost_while_pictures_are_judged_or_cannot_be() {
         told.extend((0..5).map(|_| service.part()));
         assert_eq!(http(&address, "GET /api/status").0, 200);
         signal(&judge, "CONT");
-        for _ in 0..9 {
-            assert_eq!(answers.recv_timeout(Duration::from_secs(60)).unwrap().0, 200);
-        }
+        let rest = (0..9).map(|_| answers.recv_timeout(Duration::from_secs(60)).unwrap().0);
+        // A fourth is refused if all come before the first is with it.
+        let judged = rest.filter(|code| *code == 200).count();
+        assert!((8..=9).contains(&judged), "{judged}");
     });
     // One that is killed, as when memory runs out.
     signal(&judge, "STOP");

@@ -58,18 +58,7 @@ impl Line {
     }
 
     fn ask(&self, path: &str, body: Option<Value>) -> (u16, Value) {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(20)))
-            .build()
-            .into();
-        let url = format!("http://{}/api/{path}", self.address);
-        let mut answer = match body {
-            Some(body) => agent.post(url).header("X-Weakrest", "1").send(body.to_string()).unwrap(),
-            None => agent.get(url).call().unwrap(),
-        };
-        let text = answer.body_mut().read_to_string().unwrap();
-        (answer.status().as_u16(), serde_json::from_str(&text).unwrap())
+        ask(&self.address, path, body)
     }
 
     fn status(&self) -> Value {
@@ -109,6 +98,21 @@ impl Line {
         assert_eq!(code, 200, "{answer}");
         self.service().part()["product"].clone()
     }
+}
+
+fn ask(address: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .into();
+    let url = format!("http://{}/api/{path}", address);
+    let mut answer = match body {
+        Some(body) => agent.post(url).header("X-Weakrest", "1").send(body.to_string()).unwrap(),
+        None => agent.get(url).call().unwrap(),
+    };
+    let text = answer.body_mut().read_to_string().unwrap();
+    (answer.status().as_u16(), serde_json::from_str(&text).unwrap())
 }
 
 #[test]
@@ -196,6 +200,43 @@ fn a_recipe_that_cannot_be_used_leaves_the_present_one_in_use() {
     forge(&line.folder.path("recipes/2-plate.weakrest"), |text| text.replace("\"plate\"", "\"plate 2\""));
     line.choose(2);
     assert_eq!(line.product(), "plate 2");
+}
+
+#[test]
+fn the_last_of_many_requests_is_carried_out_and_one_that_cannot_be_kept_is_refused() {
+    let mut line = Line::start("software");
+    for last in [2, 1, 0] {
+        std::thread::scope(|scope| {
+            for of in 0..3 {
+                let address = &line.address;
+                scope.spawn(move || {
+                    for i in 0..6 {
+                        let recipe = [0, 1, 2][(of + i) % 3];
+                        assert_eq!(ask(address, "recipe", Some(json!({"recipe": recipe}))).0, 200);
+                        assert_eq!(ask(address, "reload", Some(Value::Null)).0, 200);
+                    }
+                });
+            }
+        });
+        line.choose(last);
+        line.until("the end of loading", |status| status["engine"]["recipe"] == last);
+        assert_eq!(line.product(), ["disc", "ring", "plate"][last as usize]);
+    }
+    // A folder in the file's place takes nothing, like a full disk.
+    let file = line.folder.path("weakrest.toml.state/recipe.json");
+    let _ = std::fs::remove_file(&file);
+    std::fs::create_dir(&file).unwrap();
+    let asked = line.status()["reloads"]["count"].clone();
+    assert_eq!(line.ask("recipe", Some(json!({"recipe": 2}))).0, 200);
+    let status = line.until("a refusal", |status| {
+        status["reloads"]["count"] != asked && !status["reloads"]["refused"].is_null()
+    });
+    assert!(status["reloads"]["refused"].as_str().unwrap().contains("recipe.json"), "{status}");
+    assert_eq!(line.product(), "disc");
+    std::fs::remove_dir(&file).unwrap();
+    line.choose(2);
+    line.restart();
+    assert_eq!(line.product(), "plate");
 }
 
 /// The service must not inspect with another recipe than the one that was chosen.

@@ -514,6 +514,56 @@ fn a_kill_at_any_moment_loses_nothing_that_was_confirmed() {
     }
 }
 
+/// A recipe is added whole or not at all, and is never there twice.
+#[test]
+fn a_kill_while_a_recipe_is_added_leaves_whole_recipes_only() {
+    let kills = std::env::var("WEAKREST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
+    let folder = good_parts();
+    let recipes = folder.path("recipes");
+    let mut board = Board::on(folder, &format!("[recipes]\nfolder = {recipes:?}\n"));
+    for name in ["disc", "ring"] {
+        board.ask("product", json!({"name": name}));
+        board.ask("settings", json!({"quality": "fast"}));
+        board.collect(4);
+        board.enroll();
+        if name == "disc" {
+            board.activate(None);
+        }
+    }
+    let package = board.state()["product"]["candidate"]["package"].clone();
+    let mut random = Random(11);
+    for round in 0..kills {
+        let patience = Duration::from_millis(random.next() % 2_000);
+        let process = board.service.id();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(patience);
+            let _ = Command::new("kill").args(["-9", &process.to_string()]).status();
+        });
+        let asked = board.try_ask("activate", &json!({"package": package}));
+        let confirmed = asked.is_ok_and(|(code, _)| code == 200);
+        killer.join().unwrap();
+        board.kill();
+        let list = board.get("/api/recipes")["recipes"].clone();
+        let there = list == json!([{"number": 1, "name": "ring"}]);
+        assert!(there || (list == json!([]) && !confirmed), "round {round}: {confirmed}, {list}");
+        if there {
+            weakrest!("package", "verify", recipes.join("1-ring.weakrest")).exits(0);
+        }
+        let target = board.state()["target"].clone();
+        let is_used = board.get("/api/status")["engine"]["recipe"] == 1;
+        assert_eq!(
+            target,
+            json!({"recipe": 1, "is_new": !there, "replaces": null}),
+            "round {round}: {is_used}"
+        );
+        if there && !is_used {
+            std::fs::remove_dir_all(&recipes).unwrap();
+        } else if is_used {
+            return;
+        }
+    }
+}
+
 /// The middle of the first element that a selector finds, after scrolling to it.
 #[cfg(feature = "workshop")]
 fn place(tab: &Tab, selector: &str) -> (f64, f64) {

@@ -23,6 +23,8 @@ use crate::settings::range;
 
 /// Time between two looks at the lines.
 const LOOK: Duration = Duration::from_millis(10);
+/// Pause before a number is asked for again that could not be recorded.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The lines: `[recipes.bits]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,14 +100,24 @@ impl Bits {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let look = move || {
+            // Why the number of the lines could not be asked for.
+            let mut refused = None;
             while !theirs.stop.load(Relaxed) {
                 let who = Who { person: Person::Lines, from: None };
-                let result =
-                    number(&request, &lines).and_then(|number| match settling.see(number, Instant::now()) {
-                        Some(recipe) => choose_recipe(&*control, audit.as_deref(), &who, recipe),
-                        None => Ok(()),
-                    });
-                *theirs.trouble() = result.err().map(|e| e.chain());
+                let now = Instant::now();
+                *theirs.trouble() = match number(&request, &lines) {
+                    Err(e) => Some(e.chain()),
+                    Ok(number) => {
+                        if let Some(recipe) = settling.see(number, now) {
+                            let asked = choose_recipe(&*control, audit.as_deref(), &who, recipe);
+                            refused = asked.err().map(|e| e.chain());
+                            if refused.is_some() {
+                                settling.tell_again(now + AGAIN);
+                            }
+                        }
+                        refused.clone()
+                    }
+                };
                 std::thread::sleep(LOOK);
             }
         };
@@ -177,6 +189,12 @@ impl Settling {
             }
         }
     }
+
+    /// Returns the number once more, if it stays from this moment on.
+    fn tell_again(&mut self, from: Instant) {
+        self.told = 0;
+        self.seen = self.seen.map(|(number, _)| (number, from));
+    }
 }
 
 #[cfg(test)]
@@ -197,5 +215,16 @@ mod tests {
         let seen = [(200, 6), (210, 4), (300, 4), (310, 0), (400, 0), (410, 4), (500, 4), (510, 5), (560, 5)];
         let told: Vec<_> = seen.into_iter().filter_map(|(at, number)| see(at, number)).collect();
         assert_eq!(told, [5]);
+    }
+
+    #[test]
+    fn a_number_that_could_not_be_asked_for_counts_again_later() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut settling = Settling::new(Duration::from_millis(50));
+        assert_eq!((settling.see(5, at(0)), settling.see(5, at(50))), (None, Some(5)));
+        settling.tell_again(at(1050));
+        let told = [60, 1000, 1090, 1100, 1110].map(|ms| settling.see(5, at(ms)));
+        assert_eq!(told, [None, None, None, Some(5), None]);
     }
 }

@@ -411,6 +411,13 @@ impl Memory {
         is_due.then_some(Command::Recipe(number))
     }
 
+    /// A recipe that could not be asked for is due again when it is written again.
+    pub fn failed(&mut self, command: Command) {
+        if self.wanted.map(Command::Recipe) == Some(command) {
+            self.wanted = None;
+        }
+    }
+
     /// The sequence number that an acknowledgment means. Zeros mean none.
     fn acknowledged_by(&self, run: u32, sequence: u32) -> Result<Option<u64>, Exception> {
         if (run, sequence) == (0, 0) {

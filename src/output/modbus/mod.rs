@@ -336,6 +336,7 @@ impl Shared {
             }
             failed => {
                 memory.result = Outcome::Failed;
+                memory.failed(command);
                 drop(memory);
                 self.tell(|| match failed {
                     Ok(Err(e)) => format!("a command from {from} failed: {}", e.chain()),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::map::{BITS, DEVICE, VERDICT, reason};
 use super::{Modbus, Settings};
+use crate::access::Audit;
 use crate::output::tests::common::skip;
 use crate::output::web::tests::scene::{Line, faulty, good, scratched};
 use crate::output::{Control, Output};
@@ -428,6 +429,24 @@ fn a_command_is_carried_out_once_however_often_it_is_written() {
     let mut raw = Raw::new(modbus.address());
     assert_eq!((raw.write(50, &[0]), raw.write(50, &[1]), raw.write(50, &[1])), (0, 4, 0));
     assert_eq!(raw.read(55, 3), [2, 0, 0]);
+}
+
+#[test]
+fn a_recipe_that_could_not_be_recorded_is_asked_for_with_the_next_write() {
+    let folder = tempfile::tempdir().unwrap();
+    // A folder in the file's place takes no line, like a full disk.
+    let file = folder.path().join("audit.jsonl");
+    std::fs::create_dir(&file).unwrap();
+    let audit = Some(Audit::open(folder.path().to_owned()).unwrap());
+    let line = Line::new(true);
+    let control = Arc::clone(&line) as Arc<dyn Control>;
+    let modbus = Modbus::with_audit(&writable(), RUN, control, audit).unwrap();
+    let mut raw = Raw::new(modbus.address());
+    assert_eq!((raw.write(58, &[7]), raw.write(58, &[7])), (4, 4));
+    assert!(line.asked.lock().unwrap().is_empty());
+    std::fs::remove_dir(&file).unwrap();
+    assert_eq!((raw.write(58, &[7]), raw.write(58, &[7])), (0, 0));
+    assert_eq!(*line.asked.lock().unwrap(), ["recipe"]);
 }
 
 #[test]

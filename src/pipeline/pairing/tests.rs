@@ -8,14 +8,7 @@ const WITHIN: u64 = 50_000;
 
 fn window(exclusive: bool) -> Window {
     let within = Duration::from_micros(WITHIN);
-    Window {
-        after: Duration::ZERO,
-        early: false,
-        within,
-        arrival: within + millis(100),
-        deadline: Duration::MAX,
-        exclusive,
-    }
+    Window { after: Duration::ZERO, early: false, within, arrival: within + millis(100), exclusive }
 }
 
 fn millis(ms: u64) -> Duration {
@@ -36,7 +29,12 @@ impl Bench {
 
     fn trigger(&mut self, part: u64, ms: u64) {
         let at = self.start + millis(ms);
-        let result = self.pairing.trigger(Triggered { part, at, wall: SystemTime::UNIX_EPOCH });
+        let result = self.pairing.trigger(Triggered {
+            part,
+            at,
+            wall: SystemTime::UNIX_EPOCH,
+            deadline: Duration::MAX,
+        });
         self.faults.extend(result.err());
     }
 
@@ -362,7 +360,8 @@ fn run(line: &Line, parts: usize) -> Result<Outcome, TestCaseError> {
                 shown.push(None);
                 faulted.push(false);
                 naive.push_back(part);
-                let triggered = Triggered { part: trigger, at: at(now), wall: SystemTime::UNIX_EPOCH };
+                let wall = SystemTime::UNIX_EPOCH;
+                let triggered = Triggered { part: trigger, at: at(now), wall, deadline: Duration::MAX };
                 faults.extend(pairing.trigger(triggered).err());
             }
             Event::Shot(shot) => {

@@ -4,4 +4,5 @@ mod faults;
 mod flow;
 mod gate;
 mod pairing;
+mod recipes;
 mod world;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::camera::{Framing, HealthSettings, Scene, SimulatedOpener};
+use crate::camera::{Camera, Framing, HealthSettings, OpenCamera, Scene, SimulatedOpener};
 use crate::clock::{Clock, Simulation};
 use crate::output::Output;
 use crate::output::line::{Edge, Line, Settings as LineSettings, SimulatedLines};
@@ -114,6 +114,23 @@ impl Default for Options {
     }
 }
 
+struct SlowOpener {
+    opener: SimulatedOpener,
+    opening: Shared<Duration>,
+}
+
+impl OpenCamera for SlowOpener {
+    fn open(&mut self) -> crate::Result<Box<dyn Camera>> {
+        let time = *self.opening.lock().unwrap();
+        self.opener.clock.sleep_until(self.opener.clock.now() + time);
+        self.opener.open()
+    }
+
+    fn describe(&self) -> String {
+        self.opener.describe()
+    }
+}
+
 pub struct World {
     // Dropped first, so that a failing test does not leave the threads waiting for time.
     pub simulation: Simulation,
@@ -122,6 +139,8 @@ pub struct World {
     pub scene: Scene,
     pub lines: SimulatedLines,
     pub behavior: Shared<Behavior>,
+    /// How long opening the camera takes.
+    pub opening: Shared<Duration>,
     pub alive: Arc<AtomicU64>,
     pub records: Subscription,
     pub pipeline: Option<Pipeline>,
@@ -142,10 +161,14 @@ impl World {
         let lines = SimulatedLines::new(clock.clone());
         let behavior = Shared::default();
         let alive = Arc::new(AtomicU64::new(0));
+        let opening = Shared::default();
         let setup = Setup {
             clock: clock.clone(),
             stages: stages(&clock, &behavior, "first"),
-            camera: Box::new(SimulatedOpener { scene: scene.clone(), clock: clock.clone() }),
+            camera: Box::new(SlowOpener {
+                opener: SimulatedOpener { scene: scene.clone(), clock: clock.clone() },
+                opening: Arc::clone(&opening),
+            }),
             framing: Framing::default(),
             health: HealthSettings::default(),
             trigger: options.trigger,
@@ -171,6 +194,7 @@ impl World {
             scene,
             lines,
             behavior,
+            opening,
             alive,
             records,
             pipeline: Some(pipeline),
