@@ -354,10 +354,12 @@ fn widths(plane: &Plane, path: &[Place], sign: f32) -> Vec<(f32, f32, f32)> {
         .collect();
     (0..path.len())
         .map(|i| {
-            let half = median(measured[around(i, ALONG)].iter().map(|m| m.0).collect());
+            let half = median(measured[around(i, ALONG)].iter().map(|m| m.0).collect()).clamp(0.5, WIDEST);
             let aside = median(measured[around(i, REACH)].iter().map(|m| m.1).collect());
+            // The path itself belongs to the line.
+            let aside = aside.clamp(-half, half);
             let ((x, y), (nx, ny)) = (path[i], normals[i]);
-            (x as f32 + aside * nx, y as f32 + aside * ny, half.clamp(0.5, WIDEST) + RIM)
+            (x as f32 + aside * nx, y as f32 + aside * ny, half + RIM)
         })
         .collect()
 }
