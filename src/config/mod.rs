@@ -190,10 +190,8 @@ impl Config {
         let mut line = self.line.clone();
         if let Some(recipes) = &self.recipes {
             // The lines have one tolerance for all parts.
-            line.tolerance_ms = recipes
-                .all_lines(&self.line)
-                .map(|line| line.tolerance().as_secs_f64() * 1e3)
-                .min_by(f64::total_cmp);
+            line.tolerance_ms =
+                recipes.all_lines(&self.line).map(|line| line.tolerance_in_ms()).min_by(f64::total_cmp);
             recipes.adapt(&mut line, recipe);
         }
         let wait = self.camera.period().and_then(|period| self.trigger.longest_wait(period));

@@ -300,3 +300,17 @@ fn a_wrong_value_of_any_key_is_told_with_file_line_and_key_however_it_is_written
     }
     assert!(checked > 300, "{checked}");
 }
+
+/// A tolerance of exactly half of a pulse stays one, whatever the pulse.
+#[test]
+fn recipes_do_not_round_a_tolerance() {
+    for pulse in 1..500 {
+        let pulse = f64::from(pulse) / 3.0;
+        let text = format!(
+            "[inspection]\npackage = \"p\"\n[recipes]\nfolder = \"r\"\n[camera]\nkind = \"folder\"\npath = \"p\"\nrate = 9\n\
+             [line]\npulse_ms = {pulse:?}\ntolerance_ms = {:?}\n",
+            pulse / 2.0
+        );
+        parsed(&text).unwrap();
+    }
+}

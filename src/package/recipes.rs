@@ -53,12 +53,16 @@ impl RecipeFolder {
         Some((number, self.0.join(format!("{number}-{name}.weakrest"))))
     }
 
-    /// The recipes, in the order of their numbers. What has another name is none.
+    /// The recipes, in the order of their numbers. What has another name is none, and a missing folder has none.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the folder cannot be read.
     pub(crate) fn list(&self) -> Result<Vec<Recipe>> {
-        let entries = std::fs::read_dir(&self.0);
+        let entries = match std::fs::read_dir(&self.0) {
+            // The first recipe makes the folder.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries,
+        };
         let entries = entries.map_err(|e| Error::io("read", &self.0, e).with_key("recipes.folder"))?;
         let mut recipes = Vec::new();
         for entry in entries {
@@ -160,6 +164,7 @@ mod tests {
         let (_folder, none) = folder(&[]);
         assert!(none.find(1).unwrap_err().chain().contains("it has none"));
         let gone = RecipeFolder("/nowhere/at/all".into());
+        assert!(gone.list().unwrap().is_empty());
         assert!(gone.find(1).unwrap_err().chain().contains("recipes.folder"));
     }
 }

@@ -231,7 +231,7 @@ class Story:
             healthy=HEALTHY,
             travel_ms=1000 * self.travel,
             pulse_ms=1000 * self.pulse,
-            tolerance_ms=500 * self.pulse,
+            tolerance_ms=499 * self.pulse,
             camera_timeout_ms=round(1000 * self.travel),
         )
         (self.board.share / "weakrest.toml").write_text(configuration)
@@ -240,6 +240,7 @@ class Story:
         board = self.board
         board.run("mkdir -p /run/board; systemctl start board-camera")
         self.show(self.good[0])
+        board.run("mkdir -p /var/lib/weakrest/recipes")
         board.run("cp /mnt/share/weakrest.toml /etc/weakrest/weakrest.toml")
         text = board.run(f"{AS_SERVICE} {CHECK}")
         for needed in [
@@ -395,7 +396,7 @@ class Story:
         """By the levels of digital lines, one of which is late."""
         board = self.board
         board.run(
-            "cd /var/lib/weakrest && mkdir recipes\n"
+            "cd /var/lib/weakrest\n"
             "for name in 1-first 2-second; do cp -r product.weakrest recipes/$name.weakrest; done\n"
             "chown -R weakrest: recipes"
         )

@@ -206,8 +206,13 @@ impl Settings {
     /// Largest delay of an edge. Default: 5 ms, or half a pulse if that is less. At 1 m/s a part moves 5 mm
     /// in this time: the travel time is not known better, and a valve is slower.
     pub fn tolerance(&self) -> Duration {
+        Duration::from_secs_f64(self.tolerance_in_ms() / 1e3)
+    }
+
+    /// The same in milliseconds, without rounding.
+    pub(crate) fn tolerance_in_ms(&self) -> f64 {
         const DEFAULT: f64 = 5.0;
-        Duration::from_secs_f64(self.tolerance_ms.unwrap_or(DEFAULT.min(self.pulse_ms / 2.0)) / 1e3)
+        self.tolerance_ms.unwrap_or(DEFAULT.min(self.pulse_ms / 2.0))
     }
 
     /// Time from the trigger to the verdict's deadline.
