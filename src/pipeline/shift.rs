@@ -79,8 +79,7 @@ impl Shift {
         self.is_before(triggered) || self.hand_over(to_stages)
     }
 
-    /// Sends the stages, unless they were sent. Returns false if the queue is full, or
-    /// nobody takes from it.
+    /// Sends the stages, unless they were sent. Returns false if the queue is full, or nobody takes from it.
     pub(super) fn hand_over(&mut self, to_stages: &Sender<Job>) -> bool {
         let Some(stages) = self.stages.take() else { return true };
         match to_stages.try_send(Job::Swap(stages)) {

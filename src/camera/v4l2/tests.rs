@@ -78,6 +78,7 @@ fn settings_that_cannot_be_are_named() {
         (&format!("{DEVICE}width = 4294967295\nheight = 4294967295"), "camera.width"),
         (&format!("{DEVICE}rate = 0"), "camera.rate"),
         (&format!("{DEVICE}rate = -5.0"), "camera.rate"),
+        (&format!("{DEVICE}rate = 1e-300"), "camera.rate"),
         (&format!("{DEVICE}rate = nan"), "camera.rate"),
         (&format!("{DEVICE}rate = 1001"), "camera.rate"),
         (&format!("{DEVICE}buffers = 1"), "camera.buffers"),
