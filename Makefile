@@ -3,6 +3,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 RUNTIME := target/onnxruntime/libonnxruntime.so
+WEBGPU := target/onnxruntime-webgpu/libonnxruntime.so
 BINARY := target/release/weakrest
 VENV := target/venv
 PICTURES := target/demo/pictures
@@ -59,6 +60,10 @@ runtime: $(RUNTIME)
 $(RUNTIME): tools/fetch-onnxruntime.sh tools/from-wheel.sh
 	@tools/fetch-onnxruntime.sh $(@D)
 	@touch $@
+
+# For the tests of WebGPU, which say that they skip without it.
+$(WEBGPU): tools/fetch-onnxruntime-webgpu.sh tools/from-wheel.sh
+	@tools/fetch-onnxruntime-webgpu.sh $(@D) && touch $@ || true
 
 build: $(RUNTIME)
 	$(CARGO) build --release --locked
@@ -119,7 +124,7 @@ skips:
 	@mkdir -p target && : > target/skipped.txt
 
 # All that is checked and built before Rust tests run.
-rust: lint features licenses
+rust: lint features licenses $(WEBGPU)
 	$(CARGO) test --workspace --locked --quiet --no-run
 
 lint: skips $(RUNTIME)

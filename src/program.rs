@@ -21,6 +21,8 @@ pub struct Program {
     pub onnxruntime: Option<PathBuf>,
     /// Providers for networks.
     pub providers: Vec<Provider>,
+    /// Whether a GPU starts the kernels of a network one by one.
+    pub no_graphs: bool,
 }
 
 /// Stops a child from another thread.
@@ -75,6 +77,9 @@ impl Program {
         if !self.providers.is_empty() {
             let names: Vec<&str> = self.providers.iter().map(|provider| provider.name()).collect();
             command.arg("--provider").arg(names.join(","));
+        }
+        if self.no_graphs {
+            command.arg("--no-graphs");
         }
         command.arg("--").args(files);
         let mut child = command.spawn().map_err(failed)?;

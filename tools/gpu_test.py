@@ -135,6 +135,11 @@ def main() -> None:
                 first = report["providers"][0] if "providers" in report else report
                 difference = first.get("score_difference") or 0.0
                 check(f"{what}: the CPU's scores", difference <= LARGEST_DIFFERENCE, f"{difference:.1e}")
+                ran = weakrest(
+                    "bench", package, "--images", GOOD, "--provider", provider, "--no-graphs", "--json"
+                )
+                check(f"{what}: timed without graphs", ran.returncode == 0, ran.stderr.strip())
+                plain = json.loads(ran.stdout)["milliseconds"] if ran.returncode == 0 else None
                 parts, memory = run_service(folder, package, provider)
                 judged = [part for part in parts if part["verdict"] != "fault"]
                 check(f"{what}: no fault", len(judged) == len(parts) > 0, f"{len(parts)} parts")
@@ -144,14 +149,31 @@ def main() -> None:
                 check(f"{what}: memory of the device", growth <= LARGEST_GROWTH, f"{growth:+} MiB")
                 milliseconds = first["milliseconds"]
                 stages = [milliseconds[stage]["median"] for stage in ("features", "residuals", "classify")]
-                rows.append((name, provider, len(parts) / SECONDS, *stages, difference))
+                without = [
+                    plain[stage]["median"] if plain else float("nan") for stage in ("features", "classify")
+                ]
+                rows.append((name, provider, len(parts) / SECONDS, *stages, *without, difference))
                 latency = [part["latency_ms"] for part in judged if part.get("latency_ms") is not None]
                 if latency:
                     print(f"        latency {statistics.median(latency):.1f} ms (median)")
-    print("\n| package | provider | parts/s | features ms | residuals ms | classify ms | scores differ |")
-    print("|---|---|---|---|---|---|---|")
-    for name, provider, rate, features, residuals, classify, difference in rows:
-        times = f"{features:.2f} | {residuals:.2f} | {classify:.2f}"
+    print(
+        "\n| package | provider | parts/s | features ms | residuals ms | classify ms | without graphs | scores differ |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for (
+        name,
+        provider,
+        rate,
+        features,
+        residuals,
+        classify,
+        plain_features,
+        plain_classify,
+        difference,
+    ) in rows:
+        times = (
+            f"{features:.2f} | {residuals:.2f} | {classify:.2f} | {plain_features:.2f}, {plain_classify:.2f}"
+        )
         print(f"| {name} | {provider} | {rate:.0f} | {times} | {difference:.1e} |")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

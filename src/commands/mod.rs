@@ -201,10 +201,13 @@ struct RuntimeArguments {
     /// Number of threads [default: one per core]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<NonZeroUsize>,
-    /// Providers for networks, in the order to try: `tensorrt`, `cuda`, `cpu`. Without `cpu`, nothing falls back to it
-    /// [default: cpu, or the configuration's]
+    /// Providers for networks, in the order to try: `tensorrt`, `cuda`, `webgpu`, `cpu`. Without `cpu`, nothing falls
+    /// back to it [default: cpu, or the configuration's]
     #[arg(long, value_name = "PROVIDER,...", value_delimiter = ',', value_parser = provider)]
     provider: Vec<Provider>,
+    /// On a GPU, start the kernels of a network one by one, not as one captured graph
+    #[arg(long)]
+    no_graphs: bool,
     /// Give way to other programs, and end with the one that started this one
     #[arg(long)]
     background: bool,
@@ -236,6 +239,7 @@ impl RuntimeArguments {
             options.execution.providers = self.provider.clone();
             options.execution.require = None;
         }
+        options.execution.graphs &= !self.no_graphs;
         options.onnxruntime = self.onnxruntime.clone().or(options.onnxruntime);
         options
     }

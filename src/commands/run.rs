@@ -558,6 +558,7 @@ fn program(config: &Config) -> Program {
         file: "/proc/self/exe".into(),
         onnxruntime: config.inspection.onnxruntime.clone(),
         providers: config.inspection.providers.clone(),
+        no_graphs: !config.inspection.graphs,
     }
 }
 

@@ -75,7 +75,7 @@ pub struct InspectionSettings {
     pub public_keys: Vec<String>,
     /// Score above which a part is rejected. Default: the package's.
     pub threshold: Option<f32>,
-    /// Providers for the networks, best first: `tensorrt`, `cuda`, `cpu`.
+    /// Providers for the networks, best first: `tensorrt`, `cuda`, `webgpu`, `cpu`.
     #[serde(default = "cpu")]
     pub providers: Vec<Provider>,
     /// The service does not start without this provider.
@@ -86,10 +86,17 @@ pub struct InspectionSettings {
     pub onnxruntime: Option<PathBuf>,
     /// Folder for TensorRT's engines. Default: `CACHE_DIRECTORY`, which systemd sets.
     pub cache: Option<PathBuf>,
+    /// As [`Execution::graphs`].
+    #[serde(default = "yes")]
+    pub graphs: bool,
 }
 
 fn cpu() -> Vec<Provider> {
     vec![Provider::Cpu]
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl InspectionSettings {
@@ -121,6 +128,7 @@ impl InspectionSettings {
                 providers: self.providers.clone(),
                 require: self.require,
                 cache,
+                graphs: self.graphs,
                 interrupt: Interrupt::default(),
             },
             threshold: self.threshold,

@@ -72,12 +72,12 @@ pub fn int8(
     let usable = &survey.usable;
     let each = usable.len().div_ceil(SEEN).max(1);
     let chosen: Vec<&PathBuf> = usable.iter().step_by(each).collect();
-    let mut input = Array4::zeros((0, 0, 0, 0));
     for (done, path) in chosen.iter().enumerate() {
         // Enrolling tells which pictures cannot be read.
         if let Ok(content) = Frame::open(path).and_then(|frame| geometry.scale(&frame)) {
             let placement = geometry.place(content.width(), content.height());
-            geometry.fill_input(&content, &placement, &mut input);
+            let mut input = Array4::zeros(placement.input());
+            geometry.fill_input(&content, &placement, input.view_mut())?;
             made.see(&input).map_err(|e| e.within(path.display()))?;
         }
         if !progress(Step::Ranges, done + 1, chosen.len()) {

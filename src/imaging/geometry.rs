@@ -10,7 +10,7 @@ use std::ops::Range;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
-use ndarray::Array4;
+use ndarray::ArrayViewMut4;
 
 use super::polygon::{Point, Polygon, inside};
 use super::{Color, Frame};
@@ -52,6 +52,11 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Sizes of the backbone's input, `[1, 3, canvas height, canvas width]`.
+    pub fn input(&self) -> [usize; 4] {
+        [1, 3, self.canvas.1 as usize, self.canvas.0 as usize]
+    }
+
     /// The same frame on a finer grid with cells of `stride` pixels. `stride` divides this grid's stride.
     pub fn refined(self, stride: u32) -> Placement {
         let times = (self.stride / stride.max(1)) as usize;
@@ -153,18 +158,22 @@ impl Geometry {
         Ok(content)
     }
 
-    /// Writes a normalized frame of content size into `input`, `[1, 3, canvas height, canvas width]`.
-    /// Allocates only for another canvas.
-    pub fn fill_input(&self, content: &Frame, placement: &Placement, input: &mut Array4<f32>) {
-        let (canvas_w, canvas_h) = (placement.canvas.0 as usize, placement.canvas.1 as usize);
-        let shape = (1, 3, canvas_h, canvas_w);
-        if input.dim() != shape {
-            *input = Array4::zeros(shape);
-        }
+    /// Writes a normalized frame of content size into `input`, whose sizes are [`Placement::input`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] if it has other sizes.
+    pub fn fill_input(
+        &self,
+        content: &Frame,
+        placement: &Placement,
+        mut input: ArrayViewMut4<f32>,
+    ) -> Result<()> {
+        let [_, _, canvas_h, canvas_w] = placement.input();
+        let out = (input.shape() == placement.input()).then(|| input.as_slice_mut()).flatten();
+        let out = out.ok_or_else(|| Error::new(ErrorKind::Model, "the input is not of the canvas' size"))?;
         let (w, h) = (content.width() as usize, content.height() as usize);
         let channels = content.color().channels();
         let plane = canvas_w * canvas_h;
-        let Some(out) = input.as_slice_mut() else { return };
         for c in 0..3 {
             let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - self.mean[c]) / self.std[c]);
             let source = if channels == 1 { 0 } else { c };
@@ -184,6 +193,7 @@ impl Geometry {
                 rows.for_each(|row| out[c * plane + row * canvas_w..][columns.start..end].fill(0.0));
             });
         }
+        Ok(())
     }
 
     /// Passes on the ignored pixels of a scaled frame.

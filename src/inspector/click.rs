@@ -1,6 +1,6 @@
 //! ADClick: clicks and words → mask of a defect (arXiv 2407.03130).
 
-use ndarray::{Array2, Array4, ArrayView2, s};
+use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut4, s};
 
 use super::data::{FrameResiduals, Options, join};
 use super::inspection::Inspection;
@@ -148,10 +148,16 @@ impl ClickSegmenter {
             }
             words.iter_mut().zip(vector).for_each(|(to, from)| *to = *from);
         }
-        let mut scaled = Array4::default((0, 0, 0, 0));
-        join(scales, &self.units, 0, (0, 0), placement.grid, channels, &mut scaled)?;
-        let inputs = [&scaled, picture, &guidance, &words];
-        let likely = self.network.run(inputs, |logits| {
+        let grid = placement.grid;
+        let sizes =
+            [[1, grid.0, grid.1, channels], picture.dim().into(), guidance.dim().into(), words.dim().into()];
+        let fill = |[residuals, mut seen, mut clicked, mut prompt]: [ArrayViewMut4<f32>; 4]| {
+            seen.assign(picture);
+            clicked.assign(&guidance);
+            prompt.assign(&words);
+            join(scales, &self.units, 0, (0, 0), grid, channels, residuals)
+        };
+        let likely = self.network.run_in_place(sizes, fill, |logits| {
             if logits.dim() != (1, rows, cols, 1) {
                 let text =
                     format!("the network's output is {:?} instead of {:?}", logits.dim(), (1, rows, cols, 1));

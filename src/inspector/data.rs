@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ndarray::{Array2, Array4, ArrayView3, s};
+use ndarray::{Array2, Array4, ArrayView3, ArrayViewMut4, s};
 use posfar::{Grid, Residuals};
 
 use super::inspection::StageTimes;
@@ -60,7 +60,7 @@ pub struct FrameResiduals {
 /// scales one after another along the channels, each divided by its unit.
 ///
 /// # Errors
-/// [`ErrorKind::Model`] if the scales do not have this neighbor, or these channels together.
+/// [`ErrorKind::Model`] if the scales do not have this neighbor, or these channels together, or `input` has other sizes.
 pub(crate) fn join(
     scales: &[Residuals],
     units: &[f32],
@@ -68,12 +68,12 @@ pub(crate) fn join(
     (top, left): Grid,
     (high, wide): Grid,
     channels: usize,
-    input: &mut Array4<f32>,
+    mut input: ArrayViewMut4<f32>,
 ) -> Result<()> {
     let unexpected =
         || Error::new(ErrorKind::Model, "the residuals have another shape than the network takes");
     if input.dim() != (1, high, wide, channels) {
-        *input = Array4::zeros((1, high, wide, channels));
+        return Err(unexpected());
     }
     let mut first = 0;
     for (residuals, unit) in scales.iter().zip(units) {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ndarray::{Array2, Array4, ArrayView2, ArrayView4, s};
+use ndarray::{Array2, Array4, ArrayView2, ArrayView4, ArrayViewMut4, s};
 use posfar::{Bank, Scratch};
 
 #[cfg(feature = "workshop")]
@@ -31,7 +31,6 @@ pub struct FeatureStage {
     color: Color,
     size: FrameSize,
     channels: Vec<usize>,
-    input: Array4<f32>,
     scaler: Scaler,
     keep_picture: bool,
 }
@@ -51,7 +50,6 @@ impl FeatureStage {
             color,
             size,
             channels: backbone.kind.scales.iter().map(|scale| scale.channels).collect(),
-            input: Array4::zeros((0, 0, 0, 0)),
             scaler: Scaler::default(),
             keep_picture: false,
         }
@@ -78,19 +76,24 @@ impl FeatureStage {
         check_frame(frame, self.color, self.size)?;
         let placement = self.geometry.place(frame.width(), frame.height());
         let content = self.geometry.scale_with(frame, &mut self.scaler)?;
-        self.geometry.fill_input(content, &placement, &mut self.input);
-        let tokens = &mut features.tokens;
-        let channels = &self.channels;
-        self.network.run([&self.input], |output| tokens_from_output(output, &placement, channels, tokens))?;
-        if self.keep_picture {
-            let stride = placement.stride as usize;
-            let (high, wide) = (placement.grid.0 * stride, placement.grid.1 * stride);
-            let seen = self.input.slice(s![.., .., ..high, ..wide]);
-            if features.picture.dim() != seen.dim() {
-                features.picture = Array4::zeros(seen.dim());
+        let Features { tokens, picture, .. } = features;
+        let (geometry, channels, keep_picture) = (&self.geometry, &self.channels, self.keep_picture);
+        let fill = |[mut input]: [ArrayViewMut4<f32>; 1]| {
+            geometry.fill_input(content, &placement, input.view_mut())?;
+            if keep_picture {
+                let stride = placement.stride as usize;
+                let (high, wide) = (placement.grid.0 * stride, placement.grid.1 * stride);
+                let seen = input.slice(s![.., .., ..high, ..wide]);
+                if picture.dim() != seen.dim() {
+                    *picture = Array4::zeros(seen.dim());
+                }
+                picture.assign(&seen);
             }
-            features.picture.assign(&seen);
-        }
+            Ok(())
+        };
+        self.network.run_in_place([placement.input()], fill, |output| {
+            tokens_from_output(output, &placement, channels, tokens)
+        })?;
         features.placement = placement;
         features.time = start.elapsed();
         Ok(())

@@ -1,6 +1,6 @@
 //! The head: residuals → probability that each block is defective, or a correction of its score.
 
-use ndarray::{Array4, ArrayView4};
+use ndarray::{ArrayView4, ArrayViewMut4};
 
 use super::data::{FrameResiduals, join};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,6 @@ pub struct Head {
     units: Vec<f32>,
     name: String,
     kind: Kind,
-    input: Array4<f32>,
     sums: Vec<f32>,
     counts: Vec<f32>,
 }
@@ -44,7 +43,6 @@ impl Head {
             units: scales.iter().map(|scale| scale.residual_scale).collect(),
             name: info.name.clone(),
             kind: info.kind.clone(),
-            input: Array4::zeros((0, 0, 0, 0)),
             sums: Vec::new(),
             counts: Vec::new(),
         })
@@ -88,11 +86,15 @@ impl Head {
 
     fn run_with_picture(&mut self, frame: &FrameResiduals, cell: u32) -> Result<Placement> {
         let grid = frame.placement.grid;
-        join(&frame.scales, &self.units, 0, (0, 0), grid, self.channels, &mut self.input)?;
         let cells = frame.placement.refined(cell);
         let (down, across) = cells.grid;
-        let sums = &mut self.sums;
-        self.network.run([&self.input, &frame.picture], |logits| {
+        let (units, channels, sums) = (&self.units, self.channels, &mut self.sums);
+        let fill = |[residuals, mut picture]: [ArrayViewMut4<f32>; 2]| {
+            picture.assign(&frame.picture);
+            join(&frame.scales, units, 0, (0, 0), grid, channels, residuals)
+        };
+        let sizes = [[1, grid.0, grid.1, channels], frame.picture.dim().into()];
+        self.network.run_in_place(sizes, fill, |logits| {
             if logits.dim() != (1, down, across, 1) {
                 return Err(unlike(logits.dim(), (1, down, across, 1)));
             }
@@ -115,9 +117,12 @@ impl Head {
         for top in starts(rows, high, step) {
             for left in starts(cols, wide, step) {
                 let window = (high, wide);
-                join(&frame.scales, &self.units, 0, (top, left), window, self.channels, &mut self.input)?;
+                let (units, channels) = (&self.units, self.channels);
+                let fill = |[residuals]: [ArrayViewMut4<f32>; 1]| {
+                    join(&frame.scales, units, 0, (top, left), window, channels, residuals)
+                };
                 let (sums, counts) = (&mut self.sums, &mut self.counts);
-                self.network.run([&self.input], |logits| {
+                self.network.run_in_place([[1, high, wide, channels]], fill, |logits| {
                     add(logits, output, (top, left), window, cols, sums, counts)
                 })?;
             }

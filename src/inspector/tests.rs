@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use ndarray::{Array1, Array2, Array3, ArrayView1, Axis, s};
+use ndarray::{Array1, Array2, Array3, Array4, ArrayView1, Axis, s};
 use posfar::{Bank, Matching, Residuals};
 
 use super::data::join;
@@ -168,8 +168,8 @@ fn training_reads_all_scales_each_in_its_unit() {
     let mut inspector = Inspector::with_options(package, &Options::default()).unwrap();
     let bad = Frame::open(folder.path().join("6.png")).unwrap();
     let prepared = inspector.prepare(&bad).unwrap();
-    let mut input = Default::default();
-    join(&prepared.residuals.scales, &units, 0, (0, 0), (4, 6), 4, &mut input).unwrap();
+    let mut input = Array4::zeros((1, 4, 6, 4));
+    join(&prepared.residuals.scales, &units, 0, (0, 0), (4, 6), 4, input.view_mut()).unwrap();
     for (a, b) in written.iter().zip(&input) {
         assert!((a - b).abs() <= 1e-3 * b.abs().max(1.0), "{a} {b}");
     }
@@ -186,9 +186,8 @@ fn a_networks_input_is_a_window_of_all_scales() {
         ..Residuals::default()
     };
     let frame = FrameResiduals { scales: vec![scale(2, 0.0), scale(3, 500.0)], ..FrameResiduals::default() };
-    let mut input = Default::default();
-    join(&frame.scales, &[2.0, 0.5], 0, (1, 2), (2, 3), 5, &mut input).unwrap();
-    assert_eq!(input.dim(), (1, 2, 3, 5));
+    let mut input = Array4::zeros((1, 2, 3, 5));
+    join(&frame.scales, &[2.0, 0.5], 0, (1, 2), (2, 3), 5, input.view_mut()).unwrap();
     for (row, rows) in input.index_axis(Axis(0), 0).outer_iter().enumerate() {
         for (col, values) in rows.outer_iter().enumerate() {
             let cell = ((row + 1) * cols + col + 2) as f32 * 10.0;
@@ -203,6 +202,7 @@ fn a_networks_input_is_a_window_of_all_scales() {
         }
     }
     for (window, channels) in [((3, 3), 5), ((2, 4), 5), ((2, 3), 4), ((2, 3), 6)] {
-        assert!(join(&frame.scales, &[2.0, 0.5], 0, (1, 2), window, channels, &mut input).is_err());
+        let mut input = Array4::zeros((1, window.0, window.1, channels));
+        assert!(join(&frame.scales, &[2.0, 0.5], 0, (1, 2), window, channels, input.view_mut()).is_err());
     }
 }

@@ -50,6 +50,7 @@ impl Trainer {
             file: "/proc/self/exe".into(),
             onnxruntime: options.onnxruntime.clone(),
             providers: options.execution.providers.clone(),
+            no_graphs: !options.execution.graphs,
         };
         Trainer {
             program,

@@ -397,7 +397,7 @@ pub(super) fn tensor(name: &str, sizes: &[u64], kind: u64, raw: &[u8]) -> Messag
     sized.with_number(field::TENSOR_TYPE, kind).with(field::TENSOR_NAME, name).with(field::TENSOR_RAW, raw)
 }
 
-fn node(operator: &str, inputs: &[&str], output: &str) -> Message {
+pub(super) fn node(operator: &str, inputs: &[&str], output: &str) -> Message {
     let node = inputs.iter().fold(Message::default(), |node, input| node.with(field::NODE_INPUT, input));
     let node = node.with(field::NODE_OUTPUT, output).with(field::NODE_NAME, output);
     node.with(field::NODE_OPERATOR, operator)

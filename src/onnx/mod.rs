@@ -1,5 +1,6 @@
 //! ONNX Runtime: its library, its providers, and networks.
 
+mod captured;
 mod engines;
 mod external;
 #[cfg(feature = "workshop")]

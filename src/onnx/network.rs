@@ -1,12 +1,13 @@
 //! A network with one output: a backbone, a head, or a network for clicks.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use ndarray::{Array4, ArrayView4, Ix4};
+use ndarray::{Array4, ArrayView4, ArrayViewMut4, Ix4};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::captured::{self, Captured, Source};
 use super::providers::{self, Execution, Provider, Symbols};
 use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,11 +36,17 @@ struct Input {
     symbols: Vec<String>,
 }
 
-/// A session for inputs of these sizes, and the provider that runs it.
+/// What runs inputs of these sizes, and on which provider.
 struct Sized {
     sizes: Vec<[usize; 4]>,
-    session: Session,
+    runs: Runs,
     provider: Provider,
+}
+
+enum Runs {
+    Plain { session: Session, inputs: Vec<Array4<f32>> },
+    // Only for one thread at a time, and the mutex says so; it is never locked.
+    Captured(Box<Mutex<Captured>>),
 }
 
 impl Network {
@@ -175,46 +182,123 @@ impl Network {
             self.sessions[at..].rotate_left(1);
             return Ok(());
         }
-        let symbols = self.symbols(sizes);
-        let (session, provider) = providers::session(self.runtime, &self.bytes, &self.execution, &symbols)?;
+        let _making = captured::making();
+        let (runs, provider) = providers::first(&self.execution, |provider| self.session(sizes, provider))?;
         if self.sessions.len() == SESSIONS {
+            let _running = captured::running();
             self.sessions.remove(0);
         }
-        self.sessions.push(Sized { sizes: sizes.to_vec(), session, provider });
+        self.sessions.push(Sized { sizes: sizes.to_vec(), runs, provider });
         Ok(())
     }
 
-    /// Runs the network and passes its output to `read`. Inputs are in the order of the loading function's
-    /// description.
+    /// What runs inputs of these sizes on this provider: a captured graph where that is possible.
+    fn session(&self, sizes: &[[usize; 4]], provider: Provider) -> Result<Runs> {
+        let symbols = self.symbols(sizes);
+        if provider != Provider::Cpu && self.execution.graphs {
+            let names = self.inputs.iter().map(|input| input.name.as_str());
+            let source = Source {
+                runtime: self.runtime,
+                bytes: &self.bytes,
+                execution: &self.execution,
+                symbols: &symbols,
+                inputs: names.zip(sizes.iter().copied()).collect(),
+                output: &self.output,
+            };
+            match Captured::new(&source, provider) {
+                Ok(captured) => {
+                    log::debug!("a network runs on {provider} as one captured graph");
+                    return Ok(Runs::Captured(Box::new(Mutex::new(captured))));
+                }
+                // Whether the provider works at all is the next session's to tell.
+                Err(e) => log::info!("a network runs on {provider} without a captured graph: {}", e.chain()),
+            }
+        }
+        let (runtime, bytes) = (self.runtime, &self.bytes);
+        let session = providers::attempt(runtime, bytes, &self.execution, &symbols, provider, false)?;
+        Ok(Runs::Plain { session, inputs: sizes.iter().map(|sizes| Array4::zeros(*sizes)).collect() })
+    }
+
+    /// As [`Network::run_in_place`], on these inputs.
     ///
     /// # Errors
-    /// - [`ErrorKind::Model`] if ONNX Runtime cannot run it on inputs of these sizes, or it was interrupted.
-    /// - [`ErrorKind::Runtime`] if the required provider, or no provider, can run it.
+    /// As [`Network::run_in_place`].
     pub fn run<const N: usize, T>(
         &mut self,
         inputs: [&Array4<f32>; N],
         read: impl FnOnce(ArrayView4<f32>) -> Result<T>,
     ) -> Result<T> {
+        let fill = |places: [ArrayViewMut4<f32>; N]| {
+            places.into_iter().zip(inputs).for_each(|(mut place, input)| place.assign(input));
+            Ok(())
+        };
+        self.run_in_place(inputs.map(|input| input.dim().into()), fill, read)
+    }
+
+    /// Runs the network on inputs of these sizes, in the order of the loading function's description. `fill` writes
+    /// every value of them in place, which saves a copy; `read` gets the output.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Model`] if ONNX Runtime cannot run it on inputs of these sizes, or it was interrupted.
+    /// - [`ErrorKind::Runtime`] if the required provider, or no provider, can run it.
+    /// - Those of `fill` and `read`.
+    pub fn run_in_place<const N: usize, T>(
+        &mut self,
+        sizes: [[usize; 4]; N],
+        fill: impl FnOnce([ArrayViewMut4<f32>; N]) -> Result<()>,
+        read: impl FnOnce(ArrayView4<f32>) -> Result<T>,
+    ) -> Result<T> {
         let failed = |e: ort::Error| {
-            let sizes = inputs.map(|input| format!("{:?}", input.dim())).join(", ");
+            let sizes = sizes.map(|[a, b, c, d]| format!("{a}×{b}×{c}×{d}")).join(", ");
             Error::new(ErrorKind::Model, format!("the network failed on an input of {sizes}")).with_source(e)
         };
-        self.choose(&inputs.map(|input| <[usize; 4]>::from(input.dim())))?;
-        let Some(Sized { session, .. }) = self.sessions.last_mut() else {
+        self.choose(&sizes)?;
+        let Some(Sized { runs, provider, .. }) = self.sessions.last_mut() else {
             return Err(Error::new(ErrorKind::Model, "the network has no session"));
         };
-        let mut named = Vec::with_capacity(N);
-        for (Input { name, .. }, input) in self.inputs.iter().zip(inputs) {
-            let tensor = TensorRef::from_array_view(input).map_err(failed)?;
-            named.push((name.as_str(), SessionInputValue::from(tensor)));
+        match runs {
+            Runs::Captured(captured) => {
+                let captured = captured.get_mut().unwrap_or_else(|e| e.into_inner());
+                fill(all(captured.inputs())?)?;
+                read(captured.run()?)
+            }
+            Runs::Plain { session, inputs } => {
+                fill(all(inputs.iter_mut().map(|input| input.view_mut()))?)?;
+                let mut named = Vec::with_capacity(N);
+                for (Input { name, .. }, input) in self.inputs.iter().zip(&*inputs) {
+                    let tensor = TensorRef::from_array_view(input).map_err(failed)?;
+                    named.push((name.as_str(), SessionInputValue::from(tensor)));
+                }
+                let running = (*provider != Provider::Cpu).then(captured::running);
+                let outputs = session.run_with_options(named, &self.options).map_err(failed)?;
+                drop(running);
+                let output = outputs[self.output.as_str()].try_extract_array::<f32>().map_err(failed)?;
+                let output = output.into_dimensionality::<Ix4>().map_err(|e| {
+                    let text = "the network's output does not have four dimensions";
+                    Error::new(ErrorKind::Model, text).with_source(e)
+                })?;
+                read(output)
+            }
         }
-        let outputs = session.run_with_options(named, &self.options).map_err(failed)?;
-        let output = outputs[self.output.as_str()].try_extract_array::<f32>().map_err(failed)?;
-        let output = output.into_dimensionality::<Ix4>().map_err(|e| {
-            Error::new(ErrorKind::Model, "the network's output does not have four dimensions").with_source(e)
-        })?;
-        read(output)
     }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _running = captured::running();
+        self.sessions.clear();
+    }
+}
+
+/// The inputs, which are as many as the network has.
+fn all<'a, const N: usize>(
+    inputs: impl Iterator<Item = ArrayViewMut4<'a, f32>>,
+) -> Result<[ArrayViewMut4<'a, f32>; N]> {
+    let inputs: Vec<_> = inputs.collect();
+    let wrong = |inputs: Vec<_>| {
+        Error::new(ErrorKind::Model, format!("the network has {} inputs, not {N}", inputs.len()))
+    };
+    inputs.try_into().map_err(wrong)
 }
 
 /// Each dimension's name and required size.

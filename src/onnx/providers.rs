@@ -9,8 +9,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ort::ep::{CUDA, ExecutionProvider, TensorRT};
+use ort::ep::{ArbitrarilyConfigurableExecutionProvider, CUDA, ExecutionProvider, TensorRT, WebGPU};
 use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use serde::{Deserialize, Serialize};
@@ -34,19 +35,22 @@ pub enum Provider {
     TensorRt,
     /// NVIDIA CUDA.
     Cuda,
+    /// WebGPU: any GPU with a Vulkan driver.
+    WebGpu,
     /// The CPU.
     Cpu,
 }
 
 impl Provider {
     /// All providers, the fastest first.
-    pub const ALL: [Provider; 3] = [Provider::TensorRt, Provider::Cuda, Provider::Cpu];
+    pub const ALL: [Provider; 4] = [Provider::TensorRt, Provider::Cuda, Provider::WebGpu, Provider::Cpu];
 
     /// Whether the library was built with it. [`Provider::load`] tells whether it works here.
     pub(crate) fn is_built_in(self, _: &Runtime) -> bool {
         match self {
             Provider::TensorRt => TensorRT::is_available(),
             Provider::Cuda => CUDA::is_available(),
+            Provider::WebGpu => WebGPU::is_available(),
             Provider::Cpu => Ok(true),
         }
         .unwrap_or(false)
@@ -62,7 +66,20 @@ impl Provider {
         }
         require_built_in(runtime, self)?;
         let mut builder = Session::builder(runtime.environment()).map_err(|e| not_loaded(self, e))?;
-        register(&mut builder, self, None)
+        register(&mut builder, self, false, None)
+    }
+
+    /// The GPU's memory, and the host's pinned memory where it has such. `None` for the CPU.
+    pub(super) fn memory(self) -> Option<(Described, Option<Described>)> {
+        let of = |device, kind| MemoryInfo::new(device, 0, AllocatorType::Device, kind);
+        match self {
+            Provider::TensorRt | Provider::Cuda => {
+                let pinned = of(AllocationDevice::CUDA_PINNED, MemoryType::CPU);
+                Some((of(AllocationDevice::CUDA, MemoryType::Default), Some(pinned)))
+            }
+            Provider::WebGpu => Some((of(AllocationDevice::WEBGPU_BUFFER, MemoryType::Default), None)),
+            Provider::Cpu => None,
+        }
     }
 
     /// The name in the configuration.
@@ -70,10 +87,14 @@ impl Provider {
         match self {
             Provider::TensorRt => "tensorrt",
             Provider::Cuda => "cuda",
+            Provider::WebGpu => "webgpu",
             Provider::Cpu => "cpu",
         }
     }
 }
+
+/// A kind of memory.
+type Described = ort::Result<MemoryInfo<'static>>;
 
 impl std::fmt::Display for Provider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,6 +124,8 @@ pub struct Execution {
     /// Folder for TensorRT's engines. Building them takes minutes; without the folder, every start builds
     /// them.
     pub cache: Option<PathBuf>,
+    /// Whether a GPU runs each network as one captured graph, where it can: one call starts all of its kernels.
+    pub graphs: bool,
     /// Ends it from another thread.
     pub interrupt: Interrupt,
 }
@@ -115,6 +138,7 @@ impl Default for Execution {
             providers: vec![Provider::Cpu],
             require: None,
             cache: None,
+            graphs: true,
             interrupt: Interrupt::default(),
         }
     }
@@ -127,7 +151,7 @@ impl Execution {
     /// [`ErrorKind::Usage`] with the key.
     pub fn validate(&self) -> Result<()> {
         if self.providers.is_empty() {
-            let what = "is empty; set at least one of \"tensorrt\", \"cuda\" and \"cpu\"";
+            let what = "is empty; set at least one of \"tensorrt\", \"cuda\", \"webgpu\" and \"cpu\"";
             return Err(Error::setting("inspection.providers", what));
         }
         match self.require {
@@ -182,22 +206,19 @@ pub(super) fn optimized(runtime: &Runtime, bytes: &[u8], symbols: &Symbols, path
     Ok(())
 }
 
-/// A session on the first provider that takes the whole network, and that provider. `symbols` are the inputs' open
-/// sizes.
-pub(super) fn session(
-    runtime: &Runtime,
-    bytes: &[u8],
+/// What `load` makes on the first provider that takes the whole network, and that provider.
+pub(super) fn first<T>(
     execution: &Execution,
-    symbols: &Symbols,
-) -> Result<(Session, Provider)> {
+    mut load: impl FnMut(Provider) -> Result<T>,
+) -> Result<(T, Provider)> {
     let mut failed: Option<Error> = None;
     for &provider in &execution.providers {
         let required = execution.require == Some(provider);
         if execution.require.is_some() && !required {
             continue;
         }
-        match attempt(runtime, bytes, execution, symbols, provider) {
-            Ok(session) => return Ok((session, provider)),
+        match load(provider) {
+            Ok(loaded) => return Ok((loaded, provider)),
             Err(e) if provider == Provider::Cpu => return Err(failed.unwrap_or(e)),
             Err(e) => {
                 let e = unusable(provider, e);
@@ -236,12 +257,15 @@ pub(super) fn start(runtime: &Runtime, symbols: &Symbols) -> Result<SessionBuild
     Ok(builder)
 }
 
-fn attempt(
+/// A session on this provider. `symbols` are the inputs' open sizes. A session that captures its runs must only run as
+/// [`super::captured`] does.
+pub(super) fn attempt(
     runtime: &Runtime,
     bytes: &[u8],
     execution: &Execution,
     symbols: &Symbols,
     provider: Provider,
+    captures: bool,
 ) -> Result<Session> {
     let builder = || -> Result<SessionBuilder> {
         let builder = start(runtime, symbols)?
@@ -262,7 +286,7 @@ fn attempt(
     let cache = execution.cache.as_deref().filter(|_| provider == Provider::TensorRt);
     let engines = cache.and_then(|cache| Engines::open(engine_folder(cache, bytes, symbols)));
     let registered = |mut builder: SessionBuilder| -> Result<SessionBuilder> {
-        register(&mut builder, provider, engines.as_ref().map(Engines::folder))?;
+        register(&mut builder, provider, captures, engines.as_ref().map(Engines::folder))?;
         Ok(builder)
     };
     let whole = || -> Result<std::result::Result<Session, ort::Error>> {
@@ -347,10 +371,20 @@ fn not_loaded(provider: Provider, e: ort::Error) -> Error {
     Error::new(ErrorKind::Runtime, format!("{provider} cannot be loaded")).with_source(e)
 }
 
-fn register(builder: &mut SessionBuilder, provider: Provider, engines: Option<&Path>) -> Result<()> {
+fn register(
+    builder: &mut SessionBuilder,
+    provider: Provider,
+    captures: bool,
+    engines: Option<&Path>,
+) -> Result<()> {
     let failed = |e: ort::Error| not_loaded(provider, e);
+    if provider == Provider::WebGpu {
+        // `with_enable_graph_capture` says "true", which ONNX Runtime refuses.
+        let gpu = WebGPU::default().with_arbitrary_config("enableGraphCapture", u8::from(captures));
+        return gpu.register(builder).map_err(failed);
+    }
     if provider == Provider::TensorRt {
-        let mut tensorrt = TensorRT::default().with_fp16(true);
+        let mut tensorrt = TensorRT::default().with_fp16(true).with_cuda_graph(captures);
         if let Some(folder) = engines {
             tensorrt = tensorrt
                 .with_engine_cache(true)
@@ -360,7 +394,8 @@ fn register(builder: &mut SessionBuilder, provider: Provider, engines: Option<&P
         }
         tensorrt.register(builder).map_err(failed)?;
     }
-    CUDA::default().register(builder).map_err(failed)
+    let captures = captures && provider == Provider::Cuda;
+    CUDA::default().with_cuda_graph(captures).register(builder).map_err(failed)
 }
 
 /// The folder for engines of one network with one size and one ONNX Runtime. TensorRT adds the device's kind to file

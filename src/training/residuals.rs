@@ -104,7 +104,7 @@ pub fn write_residuals(
 
     let mut writer = Writer { folder, hash: &hash, shard: Vec::new(), bytes: 0, shards: 0 };
     let (mut tokens, mut found) = (Features::default(), FrameResiduals::default());
-    let (mut joined, mut scaled) = (Array4::zeros((0, 0, 0, 0)), Vec::new());
+    let mut scaled = Vec::new();
     let mut written = Vec::new();
     let mut origins: HashMap<&Path, usize> = HashMap::new();
     for (done, (line, entry)) in entries.iter().enumerate() {
@@ -130,8 +130,9 @@ pub fn write_residuals(
         residuals.run_without(&tokens, known.of_same_part(exclude), NEIGHBORS, &mut found).map_err(judged)?;
         let grid = tokens.placement.grid;
         scaled.clear();
+        let mut joined = Array4::zeros((1, grid.0, grid.1, channels));
         for neighbor in 0..NEIGHBORS {
-            join(&found.scales, &units, neighbor, (0, 0), grid, channels, &mut joined)?;
+            join(&found.scales, &units, neighbor, (0, 0), grid, channels, joined.view_mut())?;
             scaled.extend(joined.iter());
         }
         let (rows, cols) = grid;

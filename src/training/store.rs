@@ -34,7 +34,6 @@ pub(super) struct Store {
     /// Unit of each scale's residuals.
     units: Vec<f32>,
     pub pictures: Vec<Stored>,
-    joined: Array4<f32>,
 }
 
 impl Store {
@@ -45,8 +44,7 @@ impl Store {
     pub fn new(folder: &Path, scales: Vec<usize>, units: Vec<f32>) -> Result<Self> {
         let file = tempfile::tempfile_in(folder)
             .map_err(|e| Error::io("keep residuals in a temporary file in", folder, e))?;
-        let joined = Array4::zeros((0, 0, 0, 0));
-        Ok(Store { file, end: 0, scales, units, pictures: Vec::new(), joined })
+        Ok(Store { file, end: 0, scales, units, pictures: Vec::new() })
     }
 
     /// Values per block.
@@ -62,9 +60,10 @@ impl Store {
         let (channels, grid) = (self.channels(), found.placement.grid);
         let mut stored =
             Stored { at: self.end, placement: found.placement, lengths: Vec::new(), suspicion: Vec::new() };
+        let mut joined = Array4::zeros((1, grid.0, grid.1, channels));
         for neighbor in 0..NEIGHBORS {
-            join(&found.scales, &self.units, neighbor, (0, 0), grid, channels, &mut self.joined)?;
-            let values = self.joined.as_slice().unwrap_or_default();
+            join(&found.scales, &self.units, neighbor, (0, 0), grid, channels, joined.view_mut())?;
+            let values = joined.as_slice().unwrap_or_default();
             if neighbor == 0 {
                 for block in values.chunks_exact(channels.max(1)) {
                     stored.lengths.push(log_lengths(block, &self.scales));

@@ -38,6 +38,10 @@ fn library() -> Option<&'static Path> {
             "SESSION": CreateSessionFromArray,
             "RUN": Run,
             "RUN_BOUND": RunWithBinding,
+            "ALLOCATOR": CreateAllocator,
+            "NAME": MemoryInfoGetName,
+            "HOST_MEMORY": CreateCpuMemoryInfo,
+            "RELEASE_MEMORY": ReleaseMemoryInfo,
         };
         let functions = size_of::<ort::sys::OrtApi>() / size_of::<usize>();
         let compiled = Command::new("cc")
@@ -70,12 +74,12 @@ fn on(machine: &[(&str, &str)], arguments: &[&str]) -> Ran {
     Ran::of(Command::new(PROGRAM).args(arguments).envs(machine.iter().copied()))
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// A configuration with `inspection`.
-fn configured(folder: &Folder, inspection: &str) -> PathBuf {
+pub fn configured(folder: &Folder, inspection: &str) -> PathBuf {
     parts(folder);
     let path = config(folder, ready_package(), "");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -88,10 +92,60 @@ fn a_gpu_that_works_runs_the_networks() {
     let Some(library) = library() else { return };
     let gpu = machine(library, &[]);
     on(&gpu, &["check", text(ready_package()), "--provider", "cuda"]).exits(0).prints(&[
-        "providers      tensorrt can be loaded\n               cuda     can be loaded\n",
+        "providers      tensorrt can be loaded\n               cuda     can be loaded\n               webgpu   not built in\n",
         "network        efficientnet-lite1 runs on cuda\n",
         "all is well\n",
     ]);
+}
+
+/// The scores of pictures.
+pub fn scores(ran: &Ran) -> Vec<f64> {
+    let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    ran.out.lines().map(|text| line(text)["score"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn a_gpu_runs_a_network_as_one_graph_only_if_that_computes_what_plain_runs_do() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    let good = folder.good_parts("good", 0, 4);
+    let inspect = |environment: &[(&str, &str)], options: &[&str]| {
+        let gpu = machine(library, &[&[("RUST_LOG", "debug")], environment].concat());
+        let arguments = ["inspect", "--json", text(ready_package()), text(&good)];
+        let ran = on(&gpu, &[&arguments, options].concat()).exits(0);
+        (scores(&ran), ran.err)
+    };
+    let (expected, _) = inspect(&[], &["--provider", "cpu"]);
+    assert!(expected.len() == 4 && expected[0] != expected[1], "{expected:?}");
+    const CAPTURED: &str = "runs on cuda as one captured graph";
+
+    let (found, said) = inspect(&[], &["--provider", "cuda"]);
+    assert!(said.contains(CAPTURED), "{said}");
+    assert_eq!(found, expected);
+
+    // The next picture would get the score of the one before it.
+    let (found, said) = inspect(&[("GPU_STALE", "always")], &["--provider", "cuda"]);
+    assert!(!said.contains(CAPTURED) && said.contains("its output differs from a plain run's"), "{said}");
+    assert_eq!(found, expected);
+
+    let (found, said) = inspect(&[], &["--provider", "cuda", "--no-graphs"]);
+    assert!(!said.contains("captured graph"), "{said}");
+    assert_eq!(found, expected);
+}
+
+/// CUDA captures for each thread anew: a graph that was right where it was loaded can be wrong where it runs.
+#[test]
+fn a_graph_that_goes_wrong_on_the_lines_thread_passes_no_part() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    let path = configured(&folder, "providers = [\"cuda\"]\nrequire = \"cuda\"");
+    let service = Service::with(&path, &machine(library, &[("GPU_STALE", "thread")]));
+    service.wait_for("networks run on cuda");
+    for _ in 0..6 {
+        let part = service.part();
+        assert_eq!((&part["verdict"], &part["fault"]), (&"fault".into(), &"inspection".into()), "{part}");
+        assert!(part["reason"].to_string().contains("differs from a plain run's"), "{part}");
+    }
 }
 
 #[test]
@@ -137,21 +191,21 @@ fn a_network_that_needs_the_cpu_is_refused_with_the_nodes_names() {
 fn a_provider_that_does_not_exist_is_a_wrong_name() {
     let folder = Folder::new();
     let path = configured(&folder, "providers = [\"cuda\", \"gpu\"]");
-    let known = "inspection.providers[1]: is unknown; set \"tensorrt\", \"cuda\" or \"cpu\"";
+    let known = "inspection.providers[1]: is unknown; set \"tensorrt\", \"cuda\", \"webgpu\" or \"cpu\"";
     weakrest!("check", "--config", path).exits(2).says(&["weakrest.toml:4: ", known]);
     weakrest!("run", "--config", path).exits(2).says(&["weakrest.toml:4: ", known]);
     let path = configured(&folder, "require = \"cuda\"");
     weakrest!("check", "--config", path).exits(2).says(&["inspection.require", "cuda is not listed"]);
 }
 
-/// The golden pictures and each part are a run of the one network.
+/// Two copies and the graph are a run each, for the golden pictures and for each part.
 #[test]
 fn a_gpu_that_fails_while_the_line_runs_passes_no_part() {
     let Some(library) = library() else { return };
     let folder = Folder::new();
     let path = configured(&folder, "providers = [\"cuda\", \"cpu\"]\nrequire = \"cuda\"");
     let cause = "CUDA failure 2: out of memory ; GPU=0";
-    let plan = format!("21 30 {cause}");
+    let plan = format!("61 70 {cause}");
     let service = Service::with(&path, &machine(library, &[("GPU_RUNS", &plan)]));
     service.wait_for("networks run on cuda");
     let (mut faults, mut before) = (0, 0);

@@ -42,6 +42,7 @@ mod train;
 mod usage;
 #[cfg(feature = "workshop")]
 mod web_page;
+mod webgpu;
 #[cfg(not(feature = "workshop"))]
 mod workshop;
 mod written;

@@ -173,11 +173,12 @@ proptest! {
         let content = geometry.scale(&frame).unwrap();
         let slow = slow_input(&geometry, &content, &placement);
         // Whatever the buffer held before.
-        for mut input in [Array4::zeros((0, 0, 0, 0)), Array4::from_elem(slow.dim(), 7.0), Array4::zeros((1, 3, 5, 5))] {
-            geometry.fill_input(&content, &placement, &mut input);
-            prop_assert_eq!(input.dim(), slow.dim());
-            prop_assert!(input.iter().zip(&slow).all(|(a, b)| (a - b).abs() < 1e-5));
-        }
+        let mut input = Array4::from_elem(placement.input(), 7.0);
+        geometry.fill_input(&content, &placement, input.view_mut()).unwrap();
+        prop_assert_eq!(input.dim(), slow.dim());
+        prop_assert!(input.iter().zip(&slow).all(|(a, b)| (a - b).abs() < 1e-5));
+        let mut other = Array4::zeros((1, 3, 5, 5));
+        prop_assert!(slow.dim() == other.dim() || geometry.fill_input(&content, &placement, other.view_mut()).is_err());
     }
 
     #[test]
@@ -185,9 +186,9 @@ proptest! {
         let gray = noise(width, height, Color::Gray, seed);
         let color = Frame::new(width, height, Color::Rgb, gray.to_rgb().into_raw()).unwrap();
         let placement = geometry.place(width, height);
-        let (mut a, mut b) = (Array4::zeros((0, 0, 0, 0)), Array4::zeros((0, 0, 0, 0)));
-        geometry.fill_input(&geometry.scale(&gray).unwrap(), &placement, &mut a);
-        geometry.fill_input(&geometry.scale(&color).unwrap(), &placement, &mut b);
+        let (mut a, mut b) = (Array4::zeros(placement.input()), Array4::zeros(placement.input()));
+        geometry.fill_input(&geometry.scale(&gray).unwrap(), &placement, a.view_mut()).unwrap();
+        geometry.fill_input(&geometry.scale(&color).unwrap(), &placement, b.view_mut()).unwrap();
         prop_assert_eq!(a, b);
     }
 }
@@ -248,9 +249,9 @@ proptest! {
         let placement = open.place(width, height);
         prop_assert_eq!(placement, closed.place(width, height));
         let content = open.scale(&noise(width, height, color, seed)).unwrap();
-        let (mut seen, mut hidden) = (Array4::zeros((0, 0, 0, 0)), Array4::zeros((0, 0, 0, 0)));
-        open.fill_input(&content, &placement, &mut seen);
-        closed.fill_input(&content, &placement, &mut hidden);
+        let (mut seen, mut hidden) = (Array4::zeros(placement.input()), Array4::zeros(placement.input()));
+        open.fill_input(&content, &placement, seen.view_mut()).unwrap();
+        closed.fill_input(&content, &placement, hidden.view_mut()).unwrap();
         let (wide, high) = (f64::from(placement.content.0), f64::from(placement.content.1));
         for ((_, c, y, x), &value) in hidden.indexed_iter() {
             // The padding repeats the last row and column.

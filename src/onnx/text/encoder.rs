@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 use super::check_text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::providers::{self, Execution};
-use crate::onnx::{Runtime, check_finite, refuse_external_data};
+use crate::onnx::{Runtime, captured, check_finite, refuse_external_data};
 
 /// The network's file in an encoder's folder.
 const NETWORK: &str = "text-encoder.onnx";
@@ -38,7 +38,13 @@ impl TextEncoder {
         };
         let (onnx, words) = (read(NETWORK)?, read(TOKENIZER)?);
         refuse_external_data(&onnx)?;
-        let (session, _) = providers::session(runtime, &onnx, execution, &Default::default())?;
+        let sizes = Default::default();
+        let (session, _) = {
+            let _making = captured::making();
+            providers::first(execution, |provider| {
+                providers::attempt(runtime, &onnx, execution, &sizes, provider, false)
+            })?
+        };
         let place = folder.join(TOKENIZER);
         let mut tokenizer = Tokenizer::from_bytes(words).map_err(|e| {
             Error::new(ErrorKind::Model, "is not a tokenizer").with_source(e).within(place.display())
@@ -71,6 +77,7 @@ impl TextEncoder {
             "pieces" => TensorRef::from_array_view(&ids).map_err(run)?,
             "real" => TensorRef::from_array_view(&real).map_err(run)?
         ];
+        let _running = captured::running();
         let outputs = self.session.run(inputs).map_err(run)?;
         let vector = outputs["vectors"].try_extract_array::<f32>().map_err(run)?;
         let vector: Vec<f32> = vector.iter().copied().collect();

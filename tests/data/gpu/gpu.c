@@ -1,13 +1,16 @@
-/* An ONNX Runtime with a GPU, for a machine without one: the real library, whose providers "cuda" and "tensorrt" are
- * the CPU. tests/cli/gpu.rs compiles it; the macros are places in the table of ONNX Runtime's functions. The
+/* An ONNX Runtime with a GPU, for a machine without one: the real library, whose providers "cuda" and "tensorrt" and
+ * their memory are the CPU's. tests/cli/gpu.rs compiles it; the macros are places in the table of ONNX Runtime's functions. The
  * environment says what goes wrong, in the words of ONNX Runtime:
  *
  *   GPU_REAL      the real library
  *   GPU_LOAD      CUDA cannot be loaded, with this text
  *   GPU_RUNS      "FIRST LAST TEXT": these runs fail, counted from 1
+ *   GPU_STALE     a captured graph computes what it computed when it was captured: "always", or "thread" on all threads
+ *                 but the one that captured it
  *   GPU_LEAVES    a node that the GPU does not take
  *   GPU_BUILDS    a file that gets a line for each engine that TensorRT builds
  */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -50,6 +53,29 @@ static status append_cuda(void *options, const void *provider) {
 
 /* The folder of engines of the next session. */
 static char cache[4096];
+
+/* Whether the next session captures its runs. */
+static int captures;
+
+static status cuda(void *options, const char *const *keys, const char *const *values, size_t count) {
+    (void)options;
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(keys[i], "enable_cuda_graph")) captures = !strcmp(values[i], "true");
+    return NULL;
+}
+
+/* The GPU's memory and pinned memory are the CPU's. */
+static status allocator(const void *session, const void *memory, void **out) {
+    const char *name = "";
+    ((status(*)(const void *, const char **))real[NAME])(memory, &name);
+    if (strncmp(name, "Cuda", 4)) return ((status(*)(const void *, const void *, void **))real[ALLOCATOR])(session, memory, out);
+    void *host;
+    status failed = ((status(*)(int, int, void **))real[HOST_MEMORY])(0, 0, &host);
+    if (failed) return failed;
+    failed = ((status(*)(const void *, const void *, void **))real[ALLOCATOR])(session, host, out);
+    ((void (*)(void *))real[RELEASE_MEMORY])(host);
+    return failed;
+}
 
 static status tensorrt(void *options, const char *const *keys, const char *const *values, size_t count) {
     (void)options;
@@ -109,6 +135,11 @@ static status engine(void) {
     return NULL;
 }
 
+/* Sessions whose captured graph no longer sees its inputs, and their bound runs so far. */
+enum { STALE = 64 };
+static void *stale[STALE];
+static int stales, ran[STALE], owner[STALE];
+
 static status session(const void *env, const void *model, size_t length, const void *options, void **out) {
     if (cache[0]) {
         status failed = engine();
@@ -126,8 +157,14 @@ static status session(const void *env, const void *model, size_t length, const v
         tell(line);
     }
     told = NULL;
-    return ((status(*)(const void *, const void *, size_t, const void *, void **))real[SESSION])(
+    status failed = ((status(*)(const void *, const void *, size_t, const void *, void **))real[SESSION])(
         env, model, length, options, out);
+    if (captures && !failed && getenv("GPU_STALE")) {
+        owner[stales % STALE] = gettid();
+        stale[stales++ % STALE] = *out;
+    }
+    captures = 0;
+    return failed;
 }
 
 /* The error of this run, if it fails. */
@@ -151,6 +188,9 @@ static status run(void *session, const void *options, const char *const *inputs,
 
 static status run_bound(void *session, const void *options, const void *binding) {
     status failed = lost();
+    const char *when = getenv("GPU_STALE");
+    for (int i = 0; when && i < STALE; i++)
+        if (stale[i] == session && ran[i]++ && (strcmp(when, "thread") || owner[i] != gettid())) return failed;
     return failed ? failed
                   : ((status(*)(void *, const void *, const void *))real[RUN_BOUND])(session, options, binding);
 }
@@ -167,7 +207,9 @@ static const call *api(uint32_t version) {
     table[LIST] = list;
     table[RELEASE_LIST] = ok;
     table[CREATE_CUDA] = table[CREATE_TENSORRT] = create;
-    table[UPDATE_CUDA] = table[RELEASE_CUDA] = table[RELEASE_TENSORRT] = table[APPEND_TENSORRT] = ok;
+    table[UPDATE_CUDA] = cuda;
+    table[ALLOCATOR] = allocator;
+    table[RELEASE_CUDA] = table[RELEASE_TENSORRT] = table[APPEND_TENSORRT] = ok;
     table[APPEND_CUDA] = append_cuda;
     table[UPDATE_TENSORRT] = tensorrt;
     table[CONFIGURE] = configure;
