@@ -32,6 +32,7 @@ PACKAGES = {
 LARGEST_DIFFERENCE = 0.05
 # Growth of the device's memory between two thirds of a run, in MiB.
 LARGEST_GROWTH = 16
+STAGES = ("features", "residuals", "classify")
 
 failed: list[str] = []
 
@@ -69,6 +70,11 @@ def providers() -> list[str]:
     print(ran.stdout, ran.stderr, sep="")
     works = [line.split() for line in ran.stdout.splitlines() if line.endswith("can be loaded")]
     return ["cuda", *(["tensorrt"] if any("tensorrt" in words for words in works) else [])]
+
+
+def medians(report: dict[str, Any]) -> dict[str, float]:
+    """The stages' times of `weakrest bench`."""
+    return {stage: report["milliseconds"][stage]["median"] for stage in STAGES}
 
 
 def used_memory() -> int | None:
@@ -116,9 +122,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         wanted = providers()
-        for name, options in PACKAGES.items():
+        for name, enrolling in PACKAGES.items():
             package = folder / f"{name.replace(' ', '-')}.weakrest"
-            ran = weakrest("enroll", "--images", GOOD, "--output", package, "--provider", "cpu", *options)
+            ran = weakrest("enroll", "--images", GOOD, "--output", package, "--provider", "cpu", *enrolling)
             check(f"{name}: enrolled", ran.returncode == 0, ran.stderr.strip())
             for provider in wanted:
                 what = f"{name} on {provider}"
@@ -135,11 +141,10 @@ def main() -> None:
                 first = report["providers"][0] if "providers" in report else report
                 difference = first.get("score_difference") or 0.0
                 check(f"{what}: the CPU's scores", difference <= LARGEST_DIFFERENCE, f"{difference:.1e}")
-                ran = weakrest(
-                    "bench", package, "--images", GOOD, "--provider", provider, "--no-graphs", "--json"
-                )
+                options = ["--images", GOOD, "--provider", provider, "--no-graphs", "--json"]
+                ran = weakrest("bench", package, *options)
                 check(f"{what}: timed without graphs", ran.returncode == 0, ran.stderr.strip())
-                plain = json.loads(ran.stdout)["milliseconds"] if ran.returncode == 0 else None
+                plain = medians(json.loads(ran.stdout)) if ran.returncode == 0 else {}
                 parts, memory = run_service(folder, package, provider)
                 judged = [part for part in parts if part["verdict"] != "fault"]
                 check(f"{what}: no fault", len(judged) == len(parts) > 0, f"{len(parts)} parts")
@@ -147,34 +152,15 @@ def main() -> None:
                 check(f"{what}: the provider of every part", names == {provider}, names)
                 growth = memory[-1] - memory[len(memory) // 3] if memory else 0
                 check(f"{what}: memory of the device", growth <= LARGEST_GROWTH, f"{growth:+} MiB")
-                milliseconds = first["milliseconds"]
-                stages = [milliseconds[stage]["median"] for stage in ("features", "residuals", "classify")]
-                without = [
-                    plain[stage]["median"] if plain else float("nan") for stage in ("features", "classify")
-                ]
-                rows.append((name, provider, len(parts) / SECONDS, *stages, *without, difference))
+                rows.append((name, provider, len(parts) / SECONDS, medians(first), plain, difference))
                 latency = [part["latency_ms"] for part in judged if part.get("latency_ms") is not None]
                 if latency:
                     print(f"        latency {statistics.median(latency):.1f} ms (median)")
-    print(
-        "\n| package | provider | parts/s | features ms | residuals ms | classify ms | without graphs | scores differ |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for (
-        name,
-        provider,
-        rate,
-        features,
-        residuals,
-        classify,
-        plain_features,
-        plain_classify,
-        difference,
-    ) in rows:
-        times = (
-            f"{features:.2f} | {residuals:.2f} | {classify:.2f} | {plain_features:.2f}, {plain_classify:.2f}"
-        )
-        print(f"| {name} | {provider} | {rate:.0f} | {times} | {difference:.1e} |")
+    print("\n| package | provider | parts/s | features, residuals, classify ms | without graphs | differ |")
+    print("|---|---|---|---|---|---|")
+    for name, provider, rate, *both, difference in rows:
+        times = [", ".join(f"{of[stage]:.2f}" for stage in STAGES) if of else "failed" for of in both]
+        print(f"| {name} | {provider} | {rate:.0f} | {' | '.join(times)} | {difference:.1e} |")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
