@@ -46,8 +46,6 @@ pub(super) struct Capture {
     settings: Settings,
     queues: Queues,
     unjudged: Unjudged,
-    /// Parts that were just found to have no frame.
-    faults: Vec<pairing::Fault>,
     raw: Frame,
 }
 
@@ -68,7 +66,6 @@ impl Capture {
             health: Health::new(health),
             settings,
             queues,
-            faults: Vec::new(),
             raw: Frame::default(),
         }
     }
@@ -155,23 +152,19 @@ impl Capture {
         HEARTBEAT.min(self.settings.timeout).min(expiry.unwrap_or(HEARTBEAT))
     }
 
-    /// Calls the pairing, and tells the gate about parts without a frame.
+    /// As [`Shared::ask`], after the triggers that have come. `None` if each frame is a part.
     fn with_pairing<T>(
-        &mut self,
-        ask: impl FnOnce(&mut Pairing, &mut Vec<pairing::Fault>) -> T,
+        &self,
+        question: impl FnOnce(&mut Pairing, &mut Vec<pairing::Fault>) -> T,
     ) -> Option<T> {
         let mut pairing = self.shared.pairing()?;
         if let Err(e) = self.shared.take_edges(&mut pairing) {
             self.shared.status.raise("trigger", Severity::Error, e.chain());
         }
-        let answer = ask(&mut pairing, &mut self.faults);
-        for fault in self.faults.drain(..) {
-            self.shared.unpaired(fault, &pairing);
-        }
-        Some(answer)
+        Some(self.shared.ask(&mut pairing, question))
     }
 
-    fn fail_waiting(&mut self, why: Unpaired) {
+    fn fail_waiting(&self, why: Unpaired) {
         self.with_pairing(|pairing, faults| pairing.fail_all(why, faults));
     }
 
@@ -179,17 +172,16 @@ impl Capture {
         self.shared.beats.beat(Thread::Camera, self.shared.clock.now());
     }
 
-    fn lost(&mut self, error: &Error) {
+    fn lost(&self, error: &Error) {
         self.shared.status.raise("camera", Severity::Error, error.chain());
         self.fail_waiting(Unpaired::CameraLost);
     }
 
     fn captured(&mut self, camera: &mut dyn Camera, captured: Captured) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
         let found = self.with_pairing(|pairing, faults| {
             let found = pairing.frame(&captured, faults);
             if let Found::Part(_) = &found {
-                shared.shift().take_in_hand();
+                self.shared.shift().take_in_hand();
             }
             found
         });

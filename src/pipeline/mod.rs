@@ -410,6 +410,18 @@ impl Shared {
         self.fail(part, why.kind(), why.reason(pairing.window()));
     }
 
+    /// Asks the pairing, and tells the gate about parts without a frame.
+    fn ask<T>(
+        &self,
+        pairing: &mut Pairing,
+        question: impl FnOnce(&mut Pairing, &mut Vec<pairing::Fault>) -> T,
+    ) -> T {
+        let mut faults = Vec::new();
+        let answer = question(pairing, &mut faults);
+        faults.into_iter().for_each(|fault| self.unpaired(fault, pairing));
+        answer
+    }
+
     /// Triggers a part for each edge that the kernel has.
     fn take_edges(&self, pairing: &mut Pairing) -> Result<()> {
         let Some(edges) = &self.edges else { return Ok(()) };
@@ -417,9 +429,7 @@ impl Shared {
             if edge.lost > 0 {
                 let text = format!("{} triggers were lost: the edges came too fast", edge.lost);
                 self.status.latch(Status::TRIGGER, text);
-                let mut faults = Vec::new();
-                pairing.lost_trigger(edge.at, &mut faults);
-                faults.into_iter().for_each(|fault| self.unpaired(fault, pairing));
+                self.ask(pairing, |pairing, faults| pairing.lost_trigger(edge.at, faults));
             }
             self.trigger_at(pairing, edge.at);
         }
@@ -612,9 +622,8 @@ impl Pipeline {
             let mut pairing = self.shared.pairing();
             if let Some(pairing) = &mut pairing {
                 // The camera's thread can be in its driver for long.
-                let mut faults = Vec::new();
-                pairing.expire(self.shared.clock.now(), &mut faults);
-                faults.into_iter().for_each(|fault| self.shared.unpaired(fault, pairing));
+                let now = self.shared.clock.now();
+                self.shared.ask(pairing, |pairing, faults| pairing.expire(now, faults));
             }
             let mut shift = self.shared.shift();
             let waits =
@@ -629,9 +638,7 @@ impl Pipeline {
                 drop(shift);
                 // The stages of before do not judge what was triggered since.
                 if let Some(pairing) = &mut pairing {
-                    let mut faults = Vec::new();
-                    pairing.fail_all(Unpaired::Overflow, &mut faults);
-                    faults.into_iter().for_each(|fault| self.shared.unpaired(fault, pairing));
+                    self.shared.ask(pairing, |pairing, faults| pairing.fail_all(Unpaired::Overflow, faults));
                 }
                 return false;
             }
