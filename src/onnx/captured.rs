@@ -6,12 +6,11 @@
 //! place.
 //!
 //! A replay reads the places that were captured, whatever else a caller passes: a mistake here would judge old pictures.
-//! So a graph must first compute what plain runs compute, for inputs of which each is changed in its turn, and so must the
-//! first runs of every thread.
+//! So a graph must first compute what plain runs compute, for inputs of which each is changed in its turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, TryLockError};
-use std::thread::ThreadId;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use ndarray::{Array4, ArrayView4, ArrayViewMut4};
 use ort::memory::{Allocator, MemoryInfo};
 use ort::session::{IoBinding, RunOptions, Session, SessionInputValue};
@@ -27,8 +26,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// all other threads during a capture.
 static CAPTURING: RwLock<()> = RwLock::new(());
 
-/// Held while a session is made or a graph is captured. A capture that waited for the minutes of a session in the making
-/// would stop all runs.
+/// Held while a session is made and its graph captured. A capture that waited for the minutes of another session in the
+/// making would stop all runs.
 static MAKING: Mutex<()> = Mutex::new(());
 
 /// No graph is captured until this is dropped.
@@ -36,7 +35,7 @@ pub(super) fn running() -> RwLockReadGuard<'static, ()> {
     CAPTURING.read().unwrap_or_else(|e| e.into_inner())
 }
 
-/// No other thread makes a session or captures a graph until this is dropped.
+/// No other thread makes a session until this is dropped.
 pub(super) fn making() -> MutexGuard<'static, ()> {
     MAKING.lock().unwrap_or_else(|e| e.into_inner())
 }
@@ -44,11 +43,73 @@ pub(super) fn making() -> MutexGuard<'static, ()> {
 /// Largest difference of a replay from a plain run, relative to the largest value.
 const TOLERANCE: f32 = 1e-3;
 
-/// Runs of a thread that are compared with plain ones.
-const COMPARED: usize = 3;
+/// A captured network, and the thread that runs it: CUDA captures for each thread anew, and the first part on another
+/// thread would wait for that.
+pub(super) struct Worker {
+    // Only for one thread at a time, and the mutex says so; it is never locked. `None` after a panic.
+    captured: Option<Mutex<Box<Captured>>>,
+    jobs: Sender<Box<Captured>>,
+    answers: Receiver<Result<(Box<Captured>, Result<()>)>>,
+}
 
-/// A captured network.
-pub(super) struct Captured {
+impl Worker {
+    /// Captures a network and compares it with plain runs, on a thread of its own.
+    ///
+    /// # Errors
+    /// Those of the session; [`ErrorKind::Model`] if the provider, which is not the CPU, cannot capture the network, or a
+    /// replay computes something else than a plain run.
+    pub fn new(source: Source) -> Result<Worker> {
+        let (jobs, asked) = bounded::<Box<Captured>>(1);
+        let (answer, answers) = bounded(1);
+        let work = move || {
+            if answer.send(Captured::new(&source).map(|captured| (Box::new(captured), Ok(())))).is_err() {
+                return;
+            }
+            for mut captured in asked {
+                let done = captured.run();
+                if answer.send(Ok((captured, done))).is_err() {
+                    return;
+                }
+            }
+        };
+        let named = std::thread::Builder::new().name("gpu".into());
+        named.spawn(work).map_err(|e| ended().with_source(e))?;
+        let (captured, _) = answers.recv().map_err(|_| ended())??;
+        Ok(Worker { captured: Some(Mutex::new(captured)), jobs, answers })
+    }
+
+    fn captured(&mut self) -> Result<&mut Captured> {
+        let captured = self.captured.as_mut().ok_or_else(ended)?;
+        Ok(captured.get_mut().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// The inputs' memory, to be filled before a run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] if a run before has panicked.
+    pub fn inputs(&mut self) -> Result<impl Iterator<Item = ArrayViewMut4<'_, f32>>> {
+        Ok(self.captured()?.inputs.iter_mut().map(|place| place.host.view_mut()))
+    }
+
+    /// Computes the output from the inputs' memory.
+    ///
+    /// # Errors
+    /// ONNX Runtime's; as [`Worker::inputs`].
+    pub fn run(&mut self) -> Result<ArrayView4<'_, f32>> {
+        let captured = self.captured.take().ok_or_else(ended)?;
+        self.jobs.send(captured.into_inner().unwrap_or_else(|e| e.into_inner())).map_err(|_| ended())?;
+        let (captured, done) = self.answers.recv().map_err(|_| ended())??;
+        self.captured = Some(Mutex::new(captured));
+        done?;
+        Ok(self.captured()?.output.host.view())
+    }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Model, "the thread of a captured network has ended")
+}
+
+struct Captured {
     // What uses a session is dropped before it.
     run: IoBinding,
     inputs: Vec<Place>,
@@ -56,9 +117,6 @@ pub(super) struct Captured {
     copies: Session,
     session: Session,
     options: Arc<RunOptions>,
-    /// The thread of the last run, and its runs that were compared. CUDA captures for each thread anew.
-    thread: ThreadId,
-    compared: usize,
 }
 
 /// A tensor in the host's memory and in the GPU's, and the copy from one to the other.
@@ -69,95 +127,61 @@ struct Place {
     device: Tensor<f32>,
 }
 
-/// A network to capture: its bytes, and the names of its inputs and of its output.
-pub(super) struct Source<'a> {
+/// A network to capture: its bytes, the sizes of its inputs' symbols, its inputs and its output.
+pub(super) struct Source {
     pub runtime: &'static Runtime,
-    pub bytes: &'a [u8],
-    pub execution: &'a Execution,
-    pub symbols: &'a Symbols<'a>,
-    pub inputs: Vec<(&'a str, [usize; 4])>,
-    pub output: &'a str,
+    pub provider: Provider,
+    pub bytes: Vec<u8>,
+    pub execution: Execution,
+    pub symbols: Vec<(String, usize)>,
+    pub inputs: Vec<(String, [usize; 4])>,
+    pub output: String,
 }
 
 impl Captured {
-    /// Captures a network on this provider, which is not the CPU, and compares it with plain runs.
-    ///
-    /// # Errors
-    /// Those of the session; [`ErrorKind::Model`] if the provider cannot capture the network, or a replay computes
-    /// something else than a plain run.
-    pub fn new(source: &Source, provider: Provider) -> Result<Captured> {
-        let Source { runtime, bytes, execution, symbols, .. } = *source;
-        let mut session = providers::attempt(runtime, bytes, execution, symbols, provider, true)?;
+    fn new(source: &Source) -> Result<Captured> {
+        let Source { runtime, provider, bytes, execution, symbols, inputs: wanted, output: result } = source;
+        let symbols: Symbols = symbols.iter().map(|(symbol, size)| (symbol.as_str(), *size)).collect();
+        let mut session = providers::attempt(runtime, bytes, execution, &symbols, *provider, true)?;
         // TensorRT would copy in half precision.
-        let copier = if provider == Provider::TensorRt { Provider::Cuda } else { provider };
+        let copier = if *provider == Provider::TensorRt { Provider::Cuda } else { *provider };
         let copies = providers::attempt(runtime, &identity(), execution, &Symbols::new(), copier, false)?;
-        let memory = Memory::new(&session, provider)?;
+        let memory = Memory::new(&session, *provider)?;
         let mut run = session.create_binding().map_err(refused)?;
         let mut inputs = Vec::new();
-        for (at, (name, sizes)) in source.inputs.iter().enumerate() {
+        for (at, (name, sizes)) in wanted.iter().enumerate() {
             let mut place = memory.place(&copies, name, *sizes)?;
-            run.bind_input(*name, &place.device).map_err(refused)?;
+            run.bind_input(name, &place.device).map_err(refused)?;
             place.host.view_mut().assign(&noise(*sizes, at));
             inputs.push(place);
         }
-        let expected = plain(&mut session, &inputs, source.output)?;
-        let mut output = memory.place(&copies, source.output, expected.dim().into())?;
-        run.bind_output(source.output, &mut output.device).map_err(refused)?;
+        let expected = plain(&mut session, &inputs, result)?;
+        let mut output = memory.place(&copies, result, expected.dim().into())?;
+        run.bind_output(result, &mut output.device).map_err(refused)?;
         output.copy.bind_input(COPIED, &output.device).map_err(refused)?;
         output.copy.bind_output(COPY, &mut output.host.tensor).map_err(refused)?;
         let options = execution.interrupt.options()?;
-        let thread = std::thread::current().id();
-        let mut captured = Captured { run, inputs, output, copies, session, options, thread, compared: 0 };
+        let mut captured = Captured { run, inputs, output, copies, session, options };
 
-        captured.run_and_compare()?;
-        for at in 0..captured.inputs.len() {
-            let before = captured.output.host.view().to_owned();
-            let host = &mut captured.inputs[at].host;
-            let other = noise(host.sizes, source.inputs.len() + at);
-            host.view_mut().assign(&other);
-            captured.run_and_compare()?;
-            if before == captured.output.host.view() {
+        captured.capture()?;
+        compare(captured.output.host.view(), expected.view())?;
+        let mut before = expected;
+        for at in 0..wanted.len() {
+            let other = noise(wanted[at].1, wanted.len() + at);
+            captured.inputs[at].host.view_mut().assign(&other);
+            let expected = plain(&mut captured.session, &captured.inputs, result)?;
+            captured.run()?;
+            compare(captured.output.host.view(), expected.view())?;
+            if before == expected {
                 return Err(unusable("an input does not change the output"));
             }
+            before = expected;
         }
         Ok(captured)
     }
 
-    /// The inputs' memory, to be filled before a run.
-    pub fn inputs(&mut self) -> impl Iterator<Item = ArrayViewMut4<'_, f32>> {
-        self.inputs.iter_mut().map(|place| place.host.view_mut())
-    }
-
-    /// Computes the output from the inputs' memory. The first runs on a thread are compared with plain ones.
-    ///
-    /// # Errors
-    /// ONNX Runtime's; [`ErrorKind::Model`] if a compared run differs.
-    pub fn run(&mut self) -> Result<ArrayView4<'_, f32>> {
-        let thread = std::thread::current().id();
-        if self.thread != thread {
-            (self.thread, self.compared) = (thread, 0);
-        }
-        if self.compared == COMPARED {
-            let _running = running();
-            self.copy_inputs()?;
-            self.start()?;
-            self.copy_output()?;
-            return Ok(self.output.host.view());
-        }
-        let making = MAKING.try_lock();
-        if matches!(making, Err(TryLockError::WouldBlock)) {
-            // A session is being made: not the time to capture.
-            let output = plain(&mut self.session, &self.inputs, &self.output.name)?;
-            self.output.host.view_mut().assign(&output);
-        } else {
-            self.run_and_compare()?;
-        }
-        Ok(self.output.host.view())
-    }
-
-    /// The first such run of a thread captures the graph. The caller holds [`MAKING`].
-    fn run_and_compare(&mut self) -> Result<()> {
-        let expected = plain(&mut self.session, &self.inputs, &self.output.name)?;
+    /// The first run, which captures the graph. The caller holds [`MAKING`].
+    fn capture(&mut self) -> Result<()> {
         {
             let _running = running();
             self.copy_inputs()?;
@@ -167,10 +191,15 @@ impl Captured {
             self.start()?;
         }
         let _running = running();
-        self.copy_output()?;
-        compare(self.output.host.view(), expected.view())?;
-        self.compared += 1;
-        Ok(())
+        self.copy_output()
+    }
+
+    /// Computes the output from the inputs' memory.
+    fn run(&mut self) -> Result<()> {
+        let _running = running();
+        self.copy_inputs()?;
+        self.start()?;
+        self.copy_output()
     }
 
     fn copy_inputs(&mut self) -> Result<()> {

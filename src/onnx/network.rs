@@ -1,13 +1,13 @@
 //! A network with one output: a backbone, a head, or a network for clicks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use ndarray::{Array4, ArrayView4, ArrayViewMut4, Ix4};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::captured::{self, Captured, Source};
+use super::captured::{self, Source, Worker};
 use super::providers::{self, Execution, Provider, Symbols};
 use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
@@ -45,8 +45,7 @@ struct Sized {
 
 enum Runs {
     Plain { session: Session, inputs: Vec<Array4<f32>> },
-    // Only for one thread at a time, and the mutex says so; it is never locked.
-    Captured(Box<Mutex<Captured>>),
+    Captured(Worker),
 }
 
 impl Network {
@@ -196,19 +195,20 @@ impl Network {
     fn session(&self, sizes: &[[usize; 4]], provider: Provider) -> Result<Runs> {
         let symbols = self.symbols(sizes);
         if provider != Provider::Cpu && self.execution.graphs {
-            let names = self.inputs.iter().map(|input| input.name.as_str());
+            let names = self.inputs.iter().map(|input| input.name.clone());
             let source = Source {
                 runtime: self.runtime,
-                bytes: &self.bytes,
-                execution: &self.execution,
-                symbols: &symbols,
+                provider,
+                bytes: self.bytes.clone(),
+                execution: self.execution.clone(),
+                symbols: symbols.iter().map(|(symbol, size)| ((*symbol).to_owned(), *size)).collect(),
                 inputs: names.zip(sizes.iter().copied()).collect(),
-                output: &self.output,
+                output: self.output.clone(),
             };
-            match Captured::new(&source, provider) {
-                Ok(captured) => {
+            match Worker::new(source) {
+                Ok(worker) => {
                     log::debug!("a network runs on {provider} as one captured graph");
-                    return Ok(Runs::Captured(Box::new(Mutex::new(captured))));
+                    return Ok(Runs::Captured(worker));
                 }
                 // Whether the provider works at all is the next session's to tell.
                 Err(e) => log::info!("a network runs on {provider} without a captured graph: {}", e.chain()),
@@ -257,10 +257,9 @@ impl Network {
             return Err(Error::new(ErrorKind::Model, "the network has no session"));
         };
         match runs {
-            Runs::Captured(captured) => {
-                let captured = captured.get_mut().unwrap_or_else(|e| e.into_inner());
-                fill(all(captured.inputs())?)?;
-                read(captured.run()?)
+            Runs::Captured(worker) => {
+                fill(all(worker.inputs()?)?)?;
+                read(worker.run()?)
             }
             Runs::Plain { session, inputs } => {
                 fill(all(inputs.iter_mut().map(|input| input.view_mut()))?)?;

@@ -133,19 +133,17 @@ fn a_gpu_runs_a_network_as_one_graph_only_if_that_computes_what_plain_runs_do() 
     assert_eq!(found, expected);
 }
 
-/// CUDA captures for each thread anew: a graph that was right where it was loaded can be wrong where it runs.
+/// CUDA captures for each thread anew: a graph that was right where it was loaded could be wrong where it runs.
 #[test]
-fn a_graph_that_goes_wrong_on_the_lines_thread_passes_no_part() {
+fn a_graph_runs_on_the_thread_that_captured_it() {
     let Some(library) = library() else { return };
     let folder = Folder::new();
     let path = configured(&folder, "providers = [\"cuda\"]\nrequire = \"cuda\"");
     let service = Service::with(&path, &machine(library, &[("GPU_STALE", "thread")]));
-    service.wait_for("networks run on cuda");
-    for _ in 0..6 {
-        let part = service.part();
-        assert_eq!((&part["verdict"], &part["fault"]), (&"fault".into(), &"inspection".into()), "{part}");
-        assert!(part["reason"].to_string().contains("differs from a plain run's"), "{part}");
-    }
+    let parts: Vec<_> = (0..8).map(|_| service.part()).collect();
+    assert!(service.threads().contains(&"gpu".to_owned()), "{:?}", service.threads());
+    assert!(parts.iter().all(|part| part["verdict"] != "fault"), "{parts:?}");
+    assert!(parts.iter().any(|part| part["score"] != parts[0]["score"]), "{parts:?}");
 }
 
 #[test]
