@@ -180,7 +180,7 @@ impl Captured {
         Ok(captured)
     }
 
-    /// The first run, which captures the graph. The caller holds [`MAKING`].
+    /// The first run, which captures the graph. Who makes this holds [`MAKING`].
     fn capture(&mut self) -> Result<()> {
         {
             let _running = running();

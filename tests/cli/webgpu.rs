@@ -45,3 +45,16 @@ fn a_captured_network_judges_each_picture_as_the_cpu_does() {
         assert!((found - expected).abs() <= 1e-3 * expected, "{found} {expected}");
     }
 }
+
+#[test]
+fn a_machine_without_a_driver_is_told_so() {
+    let Some([library, _]) = machine() else { return };
+    let check = |provider: &str| {
+        let arguments = ["check", text(ready_package()), "--provider", provider];
+        let mut command = Command::new(PROGRAM);
+        Ran::of(command.args(arguments).envs([library.clone()]).env("VK_ICD_FILENAMES", "/nonexistent"))
+    };
+    let said = ["the provider webgpu cannot be used", "Failed to get a WebGPU adapter"];
+    check("webgpu").exits(3).says(&said);
+    check("webgpu,cpu").exits(0).says(&said).prints(&["runs on cpu only"]);
+}
