@@ -235,6 +235,25 @@ fn a_gpu_that_fails_while_the_line_runs_passes_no_part() {
     assert!(!made.exists());
 }
 
+#[test]
+fn a_gpu_that_hangs_passes_no_part_and_lets_the_service_end() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    for graphs in [true, false] {
+        let path = configured(&folder, &format!("providers = [\"cuda\"]\ngraphs = {graphs}"));
+        let service = Service::with(&path, &machine(library, &[("GPU_HANGS", "61")]));
+        service.wait_for("networks run on cuda");
+        let is_fault = |part: &serde_json::Value| part["verdict"] == "fault";
+        let first = std::iter::from_fn(|| Some(service.part())).find(is_fault).unwrap();
+        assert!(first["fault"] == "late" || first["fault"] == "overflow", "{first}");
+        // Health is lost, and systemd starts a service anew that tells it no more.
+        service.wait_for("features thread: hangs for more than 5 s");
+        assert!(service.parts_so_far().iter().all(is_fault));
+        let (_, time) = service.terminate();
+        assert!(time.as_secs_f64() < 5.0, "graphs {graphs}: {time:?}");
+    }
+}
+
 /// The engines of the package's network.
 fn engines(cache: &Path) -> Vec<PathBuf> {
     let here = files(cache).into_iter().map(|file| cache.join(file));

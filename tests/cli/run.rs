@@ -57,6 +57,11 @@ impl Service {
         })
     }
 
+    /// The parts that nobody asked for yet.
+    pub fn parts_so_far(&self) -> Vec<Value> {
+        self.parts.try_iter().collect()
+    }
+
     /// Waits until it says a line with `text`.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {

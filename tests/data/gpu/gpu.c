@@ -5,6 +5,7 @@
  *   GPU_REAL      the real library
  *   GPU_LOAD      CUDA cannot be loaded, with this text
  *   GPU_RUNS      "FIRST LAST TEXT": these runs fail, counted from 1
+ *   GPU_HANGS     this run and all later ones never end
  *   GPU_STALE     a captured graph computes what it computed when it was captured: "always", or "thread" on all threads
  *                 but the one that captured it
  *   GPU_LEAVES    a node that the GPU does not take
@@ -173,6 +174,8 @@ static status lost(void) {
     const char *plan = getenv("GPU_RUNS");
     int first, last, text;
     int now = __atomic_add_fetch(&runs, 1, __ATOMIC_RELAXED);
+    const char *hangs = getenv("GPU_HANGS");
+    while (hangs && now >= atoi(hangs)) pause();
     if (!plan || sscanf(plan, "%d %d %n", &first, &last, &text) < 2) return NULL;
     return now >= first && now <= last ? fail(plan + text) : NULL;
 }
