@@ -20,7 +20,8 @@ fn a_machine_that_works_is_checked() {
         "ONNX Runtime   ",
         "(1.20 or newer needed)",
         "               version 1.",
-        "providers      tensorrt not built in\n               cuda     not built in\n               cpu      can be loaded\n",
+        "providers      tensorrt not built in\n               cuda     not built in\n               \
+         webgpu   not built in\n               cpu      can be loaded\n",
         "backbone       efficientnet-lite1 runs (176 channels)\n",
         "all is well\n",
     ]);
@@ -192,7 +193,7 @@ fn every_command_that_runs_a_network_takes_a_provider() {
     ]);
     weakrest!("inspect", package, part, "--provider", "gpu")
         .exits(2)
-        .says(&["--provider <PROVIDER,...>", "must be tensorrt, cuda, cpu"]);
+        .says(&["--provider <PROVIDER,...>", "must be tensorrt, cuda, webgpu, cpu"]);
     let timed = weakrest!("bench", package, "--images", good, "--frames", "3", "--json", "--provider", "cpu");
     assert_eq!(timed.exits(0).json()["provider"], "cpu");
 }
