@@ -633,6 +633,28 @@ fn a_person_teaches_a_product_in_the_browser() {
     tab.until("document.querySelector('#areas').dataset.count === '1'");
     click(&tab, "#undo");
     board.until("no area", |state| state["product"]["ignore"] == json!([]));
+    // An answer that is older than an area must not take it away, or the next save would.
+    tab.evaluate(
+        "(() => { const ask = window.fetch;
+           const held = window.held = [];
+           const hold = (answer) => new Promise((done) => held.push(() => done(answer)));
+           window.fetch = (path, how) => (path === '/api/teach' ? ask(path, how).then(hold) : ask(path, how));
+           window.release = () => { window.fetch = ask; held.forEach((one) => one()); }; })()",
+    );
+    tab.until("window.held.length > 0");
+    click(&tab, "#rectangle");
+    let (x, y) = place(&tab, "#areas");
+    tab.drag(&[(x - 60.0, y - 20.0), (x - 50.0, y), (x - 40.0, y + 10.0)], "left");
+    board.until("an area", |state| state["product"]["ignore"].as_array().unwrap().len() == 1);
+    click(&tab, "#rectangle");
+    let (x, y) = place(&tab, "#areas");
+    tab.evaluate("window.release()");
+    std::thread::sleep(Duration::from_millis(100));
+    tab.drag(&[(x + 20.0, y - 20.0), (x + 30.0, y), (x + 40.0, y + 10.0)], "left");
+    board.until("two areas", |state| state["product"]["ignore"].as_array().unwrap().len() == 2);
+    click(&tab, "#undo");
+    click(&tab, "#undo");
+    board.until("no area", |state| state["product"]["ignore"] == json!([]));
     // Everything but a rectangle.
     click(&tab, "#only");
     let (x, y) = place(&tab, "#areas");

@@ -134,6 +134,11 @@ for (const button of document.querySelectorAll("dialog .close")) {
   button.addEventListener("click", () => button.closest("dialog")?.close());
 }
 
+/** Changes on their way, and all that were answered. */
+let [open, answered] = [0, 0];
+/** What the page knows is as old as this. Equal to nothing while a change is on its way. */
+export const age = () => (open ? NaN : answered);
+
 /**
  * Asks for a change. Returns the new state, or null if it was refused; the page says why.
  * @param {string} action
@@ -146,6 +151,7 @@ export async function change(action, question, success = "") {
   const headers = { "X-Weakrest": "1" };
   const token = sessionStorage.getItem("token");
   if (token) headers.Authorization = `Bearer ${token}`;
+  open += 1;
   try {
     const body = question ? JSON.stringify(question) : undefined;
     const options = { method: "POST", headers, body, signal: AbortSignal.timeout(60000) };
@@ -170,6 +176,9 @@ export async function change(action, question, success = "") {
   } catch {
     tell(t("The service does not answer."), true);
     return null;
+  } finally {
+    open -= 1;
+    answered += 1;
   }
 }
 

@@ -7,8 +7,12 @@ import { t } from "./texts.js";
 /** @import { Area } from "./teach-api.js" */
 
 const canvas = /** @type {HTMLCanvasElement} */ ($("areas"));
-/** @type {Area[]} */
+/** @type {Area[]} What is drawn. */
 let areas = [];
+/** @type {Area[]} What the service has. */
+let kept = [];
+/** Saves one after another. */
+let saving = Promise.resolve();
 /** @typedef {"rectangle" | "polygon" | "only"} Tool */
 /** @type {"" | Tool} */
 let tool = "";
@@ -20,8 +24,8 @@ let dragging = false;
 
 /** @param {Area[]} known */
 export function showAreas(known) {
-  areas = known;
-  draw();
+  [areas, kept] = [known, known];
+  drawAreas();
 }
 
 /** @type {(event: PointerEvent) => [number, number]} */
@@ -52,7 +56,7 @@ function outside([x0, y0], [x1, y1]) {
 /** @type {(a: [number, number], b: [number, number]) => Area} */
 const drawn = (a, b) => (tool === "only" ? outside(a, b) : rectangle(a, b));
 
-function draw() {
+export function drawAreas() {
   const box = canvas.getBoundingClientRect();
   const [width, height] = [Math.round(box.width), Math.round(box.height)];
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
@@ -89,14 +93,20 @@ function choose(wanted) {
         ? t("Click the corners in their order; click the first one again to end. Escape cancels.")
         : t("Nothing inside an ignored area is learned, and nothing in it can reject.");
   canvas.style.cursor = tool ? "crosshair" : "";
-  draw();
+  drawAreas();
 }
 
 /** @param {Area[]} wanted */
-async function save(wanted) {
-  const state = await change("settings", { ignore: wanted }, t("Ignored areas are saved. Enroll to use them."));
-  if (state?.product) areas = state.product.ignore;
-  draw();
+function save(wanted) {
+  areas = wanted;
+  drawAreas();
+  saving = saving.then(async () => {
+    const state = await change("settings", { ignore: wanted }, t("Ignored areas are saved. Enroll to use them."));
+    if (state?.product) kept = state.product.ignore;
+    // The next save has what was drawn since.
+    if (areas === wanted) areas = kept;
+    drawAreas();
+  });
 }
 
 canvas.addEventListener("pointerdown", (event) => {
@@ -112,16 +122,16 @@ canvas.addEventListener("pointerdown", (event) => {
     if (draft.length > 2 && near()) {
       const done = draft;
       choose("polygon");
-      void save([...areas, done]);
+      save([...areas, done]);
       return;
     }
     draft = [...draft, corner];
   }
-  draw();
+  drawAreas();
 });
 canvas.addEventListener("pointermove", (event) => {
   pointer = at(event);
-  if (draft.length) draw();
+  if (draft.length) drawAreas();
 });
 canvas.addEventListener("pointerup", (event) => {
   if (!dragging) return;
@@ -133,15 +143,15 @@ canvas.addEventListener("pointerup", (event) => {
     tell(t("The area is too small: drag over it."), true);
     return;
   }
-  void save([...areas, area]);
+  save([...areas, area]);
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && tool) choose(tool);
 });
-window.addEventListener("resize", draw);
+window.addEventListener("resize", drawAreas);
 for (const name of /** @type {const} */ (["only", "rectangle", "polygon"])) {
   $(name).addEventListener("click", () => choose(name));
 }
 $("undo").addEventListener("click", () => {
-  if (areas.length) void save(areas.slice(0, -1));
+  if (areas.length) save(areas.slice(0, -1));
 });

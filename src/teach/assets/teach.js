@@ -3,8 +3,8 @@
 
 import { make, say } from "./elements.js";
 import { showSession, whyNot } from "./session.js";
-import { $, called, change, dialog, input, line, refill, setLine, tell } from "./teach-api.js";
-import { showAreas } from "./teach-areas.js";
+import { $, age, called, change, dialog, input, line, refill, setLine, tell } from "./teach-api.js";
+import { drawAreas, showAreas } from "./teach-areas.js";
 import { chosenThreshold, drawHistogram, showResult, showScores, showShadow, tile } from "./teach-result.js";
 import { fixed, number, t } from "./texts.js";
 
@@ -35,13 +35,15 @@ async function get(path) {
 
 async function poll() {
   clearTimeout(timer);
+  const asked = age();
   try {
     const [teaching, status] = await Promise.all([
       /** @type {Promise<Teaching>} */ (get("/api/teach")),
       /** @type {Promise<Status>} */ (get("/api/status")),
     ]);
     setLine(status);
-    show(teaching);
+    // An answer of before a change would undo what the page shows of it.
+    if (asked === age()) show(teaching);
     showSession(status.you, () => void poll());
     allow(status.you);
     await Promise.all([showLive(status.picture), showThreshold()]);
@@ -206,7 +208,7 @@ async function showLive(part) {
   URL.revokeObjectURL(before);
   image.hidden = false;
   $("blind").hidden = true;
-  if (state?.product) showAreas(state.product.ignore);
+  drawAreas();
 }
 
 let asked = "";
