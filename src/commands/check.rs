@@ -62,7 +62,7 @@ impl Check {
         let side = backbone.info.kind.multiple as usize * 4;
         let mut network = Network::backbone(runtime, &backbone.onnx, &options.execution)?;
         let shape = network.run([&ndarray::Array4::zeros((1, 3, side, side))], |out| Ok(out.dim()))?;
-        say!("backbone       {} runs ({} channels)", backbone.info.name, shape.1)?;
+        say!("backbone       {} runs ({} channels)", backbone.info.name, shape.3)?;
         let mut slower = Vec::new();
         if self.package.is_none() {
             say_cameras()?;

@@ -126,7 +126,7 @@ pub(crate) fn check_frame(frame: &Frame, color: Color, size: FrameSize) -> Resul
     Ok(())
 }
 
-/// `[1, channels, rows, cols]` → `[rows × cols, channels]` for each scale's channels, without padding.
+/// `[1, rows, cols, channels]` → `[rows × cols, channels]` for each scale's channels, without padding.
 fn tokens_from_output(
     output: ArrayView4<f32>,
     placement: &Placement,
@@ -136,58 +136,28 @@ fn tokens_from_output(
     let (rows, cols) = placement.grid;
     let stride = placement.stride as usize;
     let (all_rows, all_cols) = (placement.canvas.1 as usize / stride, placement.canvas.0 as usize / stride);
-    let expected = (1, channels.iter().sum(), all_rows, all_cols);
-    if output.dim() != expected {
-        return Err(Error::new(
-            ErrorKind::Model,
-            format!(
-                "the network's output is {:?} instead of {:?}: its manifest does not fit it",
-                output.dim(),
-                expected
-            ),
-        ));
+    let (found, expected) = (output.dim(), (1, all_rows, all_cols, channels.iter().sum()));
+    let unlike = || {
+        let text = format!(
+            "the network's output is {found:?} instead of {expected:?}: its manifest does not fit it"
+        );
+        Error::new(ErrorKind::Model, text)
+    };
+    if found != expected {
+        return Err(unlike());
     }
-    let output = output.as_standard_layout();
     tokens.resize_with(channels.len(), Default::default);
     let mut first = 0;
     for (&channels, tokens) in channels.iter().zip(tokens) {
         if tokens.dim() != (rows * cols, channels) {
             *tokens = Array2::zeros((rows * cols, channels));
         }
-        let part = output.slice(s![0, first..first + channels, .., ..]);
-        let (Some(part), Some(target)) = (part.as_slice(), tokens.as_slice_mut()) else {
-            return Err(Error::new(ErrorKind::Model, "the network's output is not contiguous"));
-        };
-        transpose(part, (all_rows, all_cols), (rows, cols), channels, target);
+        let grid = tokens.view_mut().into_shape_with_order((rows, cols, channels));
+        grid.map_err(|_| unlike())?.assign(&output.slice(s![0, ..rows, ..cols, first..first + channels]));
         check_finite("the network's output", &*tokens)?;
         first += channels;
     }
     Ok(())
-}
-
-/// Planes of `all` rows and columns, one per channel → tokens of the upper left `grid`.
-fn transpose(
-    output: &[f32],
-    all: posfar::Grid,
-    (rows, cols): posfar::Grid,
-    channels: usize,
-    tokens: &mut [f32],
-) {
-    // A few channels at a time: writes run along the token, reads along the row.
-    const CHANNELS: usize = 8;
-    for (row, tokens) in tokens.chunks_exact_mut((cols * channels).max(1)).take(rows).enumerate() {
-        for first in (0..channels).step_by(CHANNELS) {
-            let count = CHANNELS.min(channels - first);
-            let source: [&[f32]; CHANNELS] = std::array::from_fn(|i| {
-                &output[(first + i.min(count - 1)) * all.0 * all.1 + row * all.1..][..cols]
-            });
-            for (col, token) in tokens.chunks_exact_mut(channels).enumerate() {
-                for (value, source) in token[first..first + count].iter_mut().zip(source) {
-                    *value = source[col];
-                }
-            }
-        }
-    }
 }
 
 /// Second stage: tokens → residuals, one scale after another. It shares the banks.

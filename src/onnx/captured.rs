@@ -17,7 +17,7 @@ use ort::session::{IoBinding, RunOptions, Session, SessionInputValue};
 use ort::value::{Tensor, TensorRef};
 
 use super::Runtime;
-use super::int8::{FLOAT, field, node};
+use super::graph::{field, node, outlet};
 use super::message::Message;
 use super::providers::{self, Execution, Provider, Symbols, refused};
 use crate::error::{Error, ErrorKind, Result};
@@ -328,19 +328,12 @@ const COPY: &str = "copy";
 /// A network whose output is its input: `ort` copies between memories only with such a one, and its own knows neither
 /// WebGPU nor two threads at once.
 fn identity() -> Vec<u8> {
-    let outlet = |name: &str| {
-        let size = |name: &&str| Message::default().with(2, name).write();
-        let shape =
-            (["a", "b", "c", "d"].iter().map(size)).fold(Message::default(), |of, size| of.with(1, size));
-        let kind = Message::default().with_number(1, FLOAT).with(2, shape.write());
-        let kind = Message::default().with(1, kind.write());
-        Message::default().with(field::OUTLET_NAME, name).with(field::OUTLET_TYPE, kind.write()).write()
-    };
+    let any: [Message; 4] = Default::default();
     let graph = Message::default()
         .with(field::GRAPH_NODE, node("Identity", &[COPIED], COPY).write())
-        .with(2, "copy")
-        .with(field::GRAPH_INPUT, outlet(COPIED))
-        .with(field::GRAPH_OUTPUT, outlet(COPY));
+        .with(field::GRAPH_NAME, "copy")
+        .with(field::GRAPH_INPUT, outlet(COPIED, &any))
+        .with(field::GRAPH_OUTPUT, outlet(COPY, &any));
     let operators = Message::default().with(1, "").with_number(2, 17);
     let model = Message::default().with_number(1, 8).with(8, operators.write());
     model.with(field::MODEL_GRAPH, graph.write()).write()

@@ -1,12 +1,10 @@
 //! A head as an ONNX file: the graph of the built-in head with other weights.
 
-use super::int8::{Parts, field, tensor};
+use super::graph::{FLOAT, Parts, field, outlet, tensor};
 use super::message::Message;
 use super::refuse_external_data;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Number of a field in `onnx.proto3`.
-const GRAPH_NAME: u32 = 2;
 /// Names of weights that only their place in the graph tells.
 const UNNAMED: &str = "onnx::";
 
@@ -65,24 +63,16 @@ pub(crate) fn head_with_weights(
             return Err(unlike(&format!("size of {name}")));
         }
         let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        stored.push(tensor(&stands, &sizes, super::int8::FLOAT, &raw));
+        stored.push(tensor(&stands, &sizes, FLOAT, &raw));
     }
-    parts.graph.0.retain(|(number, _)| ![GRAPH_NAME, field::GRAPH_INPUT].contains(number));
-    parts.graph = std::mem::take(&mut parts.graph)
-        .with(GRAPH_NAME, name)
-        .with(field::GRAPH_INPUT, input(channels).write());
-    let bytes = parts.write(parts.nodes.clone(), stored);
-    refuse_external_data(&bytes)?;
-    Ok(bytes)
-}
-
-/// `residuals`, f32 `[batch, rows, columns, channels]`.
-fn input(channels: usize) -> Message {
     let free = |name: &str| Message::default().with(2, name);
     let sizes =
         [free("batch"), free("rows"), free("columns"), Message::default().with_number(1, channels as u64)];
-    let shape = sizes.iter().fold(Message::default(), |shape, size| shape.with(1, size.write()));
-    let kind = Message::default().with_number(1, super::int8::FLOAT).with(2, shape.write());
-    let kind = Message::default().with(1, kind.write());
-    Message::default().with(field::OUTLET_NAME, "residuals").with(field::OUTLET_TYPE, kind.write())
+    parts.graph.0.retain(|(number, _)| ![field::GRAPH_NAME, field::GRAPH_INPUT].contains(number));
+    parts.graph = std::mem::take(&mut parts.graph)
+        .with(field::GRAPH_NAME, name)
+        .with(field::GRAPH_INPUT, outlet("residuals", &sizes));
+    let bytes = parts.write(parts.nodes.clone(), stored);
+    refuse_external_data(&bytes)?;
+    Ok(bytes)
 }

@@ -11,42 +11,11 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
+use super::graph::{FLOAT, INT8, INT32, Parts, UINT8, attribute, field, node, outlet, tensor};
 use super::message::{Message, Value};
 use super::providers::{Symbols, refused, start};
 use super::{Runtime, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
-
-/// Numbers of `onnx.proto3`'s fields.
-pub(super) mod field {
-    pub const MODEL_GRAPH: u32 = 7;
-    pub const GRAPH_NODE: u32 = 1;
-    pub const GRAPH_WEIGHT: u32 = 5;
-    pub const GRAPH_INPUT: u32 = 11;
-    pub const GRAPH_OUTPUT: u32 = 12;
-    pub const NODE_INPUT: u32 = 1;
-    pub const NODE_OUTPUT: u32 = 2;
-    pub const NODE_NAME: u32 = 3;
-    pub const NODE_OPERATOR: u32 = 4;
-    pub const NODE_ATTRIBUTE: u32 = 5;
-    pub const ATTRIBUTE_NAME: u32 = 1;
-    pub const ATTRIBUTE_NUMBER: u32 = 3;
-    pub const ATTRIBUTE_TYPE: u32 = 20;
-    pub const TENSOR_SIZES: u32 = 1;
-    pub const TENSOR_TYPE: u32 = 2;
-    pub const TENSOR_FLOATS: u32 = 4;
-    pub const TENSOR_NAME: u32 = 8;
-    pub const TENSOR_RAW: u32 = 9;
-    pub const OUTLET_NAME: u32 = 1;
-    pub const OUTLET_TYPE: u32 = 2;
-}
-
-/// Types of elements.
-pub(super) const FLOAT: u64 = 1;
-const UINT8: u64 = 2;
-const INT8: u64 = 3;
-const INT32: u64 = 6;
-/// The type of an attribute that is a whole number.
-const WHOLE: u64 = 2;
 
 /// A network, and the ranges of its values on the pictures that it has seen.
 pub struct Int8 {
@@ -56,17 +25,6 @@ pub struct Int8 {
     input: String,
     /// Least and greatest value of a tensor, with zero between them.
     ranges: BTreeMap<String, (f32, f32)>,
-}
-
-/// An ONNX file in parts.
-pub(super) struct Parts {
-    /// Without the graph.
-    model: Message,
-    /// Without nodes and weights.
-    pub graph: Message,
-    pub nodes: Vec<Message>,
-    /// By their names.
-    pub weights: BTreeMap<String, Message>,
 }
 
 /// A convolution to change.
@@ -219,34 +177,6 @@ impl Whole {
 }
 
 impl Parts {
-    pub fn read(bytes: &[u8]) -> Option<Parts> {
-        let (mut model, mut graph) = (Message::read(bytes)?, Message::default());
-        for bytes in model.all(field::MODEL_GRAPH) {
-            graph.0.extend(Message::read(bytes)?.0);
-        }
-        model.0.retain(|(field, _)| *field != field::MODEL_GRAPH);
-        let nodes = graph.all(field::GRAPH_NODE).map(Message::read).collect::<Option<_>>()?;
-        let weights = graph.all(field::GRAPH_WEIGHT).map(Message::read);
-        let named = |tensor: Message| (tensor.text(field::TENSOR_NAME), tensor);
-        let weights = weights.map(|tensor| tensor.map(named)).collect::<Option<_>>()?;
-        graph.0.retain(|(field, _)| ![field::GRAPH_NODE, field::GRAPH_WEIGHT].contains(field));
-        Some(Parts { model, graph, nodes, weights })
-    }
-
-    /// The file with these nodes and weights. Weights that no node reads are left out.
-    pub fn write(&self, nodes: Vec<Message>, weights: Vec<Message>) -> Vec<u8> {
-        let read: BTreeSet<String> = nodes.iter().flat_map(|node| node.texts(field::NODE_INPUT)).collect();
-        let mut graph = Message::default();
-        for node in nodes {
-            graph = graph.with(field::GRAPH_NODE, node.write());
-        }
-        graph.0.extend(self.graph.0.iter().cloned());
-        for tensor in weights.iter().filter(|tensor| read.contains(&tensor.text(field::TENSOR_NAME))) {
-            graph = graph.with(field::GRAPH_WEIGHT, tensor.write());
-        }
-        self.model.clone().with(field::MODEL_GRAPH, graph.write()).write()
-    }
-
     fn convolutions(&self) -> Vec<Convolution> {
         let names = |field: u32| -> BTreeSet<String> {
             self.graph.all(field).filter_map(Message::read).map(|o| o.text(field::OUTLET_NAME)).collect()
@@ -295,16 +225,12 @@ impl Parts {
                 nodes.push(
                     node(operator, &[name], &output).with(field::NODE_ATTRIBUTE, attribute("keepdims", 0)),
                 );
-                // A tensor of floats without dimensions.
-                let kind = Message::default().with_number(1, FLOAT).with(2, b"");
-                let kind = Message::default().with(1, kind.write());
-                let outlet = Message::default().with(field::OUTLET_NAME, &output);
-                outlets.push(outlet.with(field::OUTLET_TYPE, kind.write()));
+                outlets.push(outlet(&output, &[]));
             }
         }
         let mut graph = self.graph.clone();
         for outlet in outlets {
-            graph = graph.with(field::GRAPH_OUTPUT, outlet.write());
+            graph = graph.with(field::GRAPH_OUTPUT, outlet);
         }
         let parts = Parts { model: self.model.clone(), graph, nodes: Vec::new(), weights: BTreeMap::new() };
         parts.write(nodes, self.weights.values().cloned().collect())
@@ -389,23 +315,6 @@ fn floats(tensor: &Message) -> Option<(Vec<u64>, Vec<f32>)> {
     let values: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
     let finite = rest.is_empty() && values.iter().all(|value| value.is_finite());
     finite.then_some((tensor.numbers(field::TENSOR_SIZES)?, values))
-}
-
-pub(super) fn tensor(name: &str, sizes: &[u64], kind: u64, raw: &[u8]) -> Message {
-    let sized =
-        sizes.iter().fold(Message::default(), |tensor, &n| tensor.with_number(field::TENSOR_SIZES, n));
-    sized.with_number(field::TENSOR_TYPE, kind).with(field::TENSOR_NAME, name).with(field::TENSOR_RAW, raw)
-}
-
-pub(super) fn node(operator: &str, inputs: &[&str], output: &str) -> Message {
-    let node = inputs.iter().fold(Message::default(), |node, input| node.with(field::NODE_INPUT, input));
-    let node = node.with(field::NODE_OUTPUT, output).with(field::NODE_NAME, output);
-    node.with(field::NODE_OPERATOR, operator)
-}
-
-fn attribute(name: &str, number: u64) -> Vec<u8> {
-    let attribute = Message::default().with(field::ATTRIBUTE_NAME, name);
-    attribute.with_number(field::ATTRIBUTE_NUMBER, number).with_number(field::ATTRIBUTE_TYPE, WHOLE).write()
 }
 
 /// The nodes that round a tensor to 8 bits and make floats of it again.

@@ -3,6 +3,7 @@
 mod captured;
 mod engines;
 mod external;
+mod graph;
 #[cfg(feature = "workshop")]
 mod head;
 mod int8;

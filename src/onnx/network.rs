@@ -9,7 +9,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::captured::{self, Source, Worker};
 use super::providers::{self, Execution, Provider, Symbols};
-use super::{Runtime, refuse_external_data};
+use super::{Runtime, graph, refuse_external_data};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Most sizes of inputs with a session of their own. Only pictures of different sizes need more than one.
@@ -50,7 +50,7 @@ enum Runs {
 
 impl Network {
     /// Loads a backbone, `[N, 3, height, width]` to `[N, channels, rows, cols]`, from the bytes of an ONNX
-    /// file.
+    /// file. Here its output is `[N, rows, cols, channels]`: a cell's token lies in one piece.
     ///
     /// # Errors
     /// - [`ErrorKind::Model`] if the bytes are not an ONNX network, refer to other files, or have other
@@ -58,7 +58,10 @@ impl Network {
     /// - [`ErrorKind::Runtime`] if the required provider, or no provider, can be loaded.
     pub fn backbone(runtime: &'static Runtime, bytes: &[u8], execution: &Execution) -> Result<Self> {
         let output = Shape([("N", None), ("channels", None), ("rows", None), ("cols", None)]);
-        Self::load(runtime, bytes, execution, &[("image", PICTURE)], output)
+        let mut network = Self::load(runtime, bytes, execution, &[("image", PICTURE)], output)?;
+        (network.bytes, network.output) = graph::channels_last(&network.bytes, &network.output)
+            .ok_or_else(|| Error::new(ErrorKind::Model, "not an ONNX file, or a damaged one"))?;
+        Ok(network)
     }
 
     /// Loads a head, `[N, rows, cols, channels]` to `[N, rows, cols, 2]`, from the bytes of an ONNX file.

@@ -39,7 +39,7 @@ fn a_network_from_a_picture_to_a_grid_runs() {
         assert!(output.iter().all(|v| v.is_finite()));
         Ok(output.dim())
     });
-    assert_eq!(shape.unwrap(), (1, 4, 2, 3));
+    assert_eq!(shape.unwrap(), (1, 2, 3, 4));
 }
 
 /// `[n, 3, h, h]`: no size of `h` fits a picture that is not square.
@@ -539,7 +539,9 @@ fn a_vision_transformer_gives_what_pytorch_gives() {
     for size in ["84x84", "28x98", "14x14"] {
         let expected = array(&format!("features.{size}"));
         network
-            .run([&array(&format!("picture.{size}"))], |features| assert_alike(features, &expected, size))
+            .run([&array(&format!("picture.{size}"))], |features| {
+                assert_alike(features.permuted_axes([0, 3, 1, 2]), &expected, size)
+            })
             .unwrap();
     }
     for (high, wide) in [(112, 84), (14, 70)] {
